@@ -1,0 +1,476 @@
+"""StoragePipeline: which market data goes from which streams into which tables, and who carries it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from .cel import Rule, one_of, rules, unchangeable
+from .data_types import Batch, DataType
+from .meta import Bool, Int, Model, Resource, SecretRef, Status, StatusModel
+from .problems import Reason, Refused
+from .types import (
+    Amount,
+    Between,
+    ClickHouseUrls,
+    Cluster,
+    ConsumerName,
+    Database,
+    Duration,
+    JsonObject,
+    NatsUrls,
+    Quantity,
+    Ratio,
+    StreamName,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_STREAM = "MARKET_DATA"
+_TYPES = one_of(DataType)
+_NEW_PIPELINE = "create another pipeline, and delete this one when it has drained"
+
+Count = Annotated[Int, Field(ge=1, le=1_000_000, json_schema_extra={"format": "int32"})]
+Int32 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int32"})]
+Int64 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int64"})]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+AnyObject = Annotated[JsonObject, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+def _keys(of: str, allowed: str, message: str) -> Rule:
+    """A map's keys can only be ruled by CEL."""
+    return Rule(f"self.all(key, {allowed})", f"{message}: {of}")
+
+
+StreamKey = Literal[
+    "default",
+    "orderbook",
+    "trade",
+    "funding_rate",
+    "open_interest",
+    "liquidation",
+    "lsr_top_position",
+    "lsr_all_account",
+    "volatility_index",
+]
+
+
+class Resources(Model):
+    """CPU and memory of a container."""
+
+    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """What the scheduler reserves."""
+    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """What may not be passed."""
+
+
+class PodTemplate(Model):
+    """What is laid over the Pods that the operator builds."""
+
+    metadata: AnyObject = Field(default_factory=dict)
+    """Labels and annotations for the Pods."""
+    spec: AnyObject = Field(default_factory=dict)
+    """Part of a PodSpec, merged strategically: containers by name."""
+
+
+class Nats(Model):
+    """The user's NATS. Several pipelines may read one stream."""
+
+    url: NatsUrls = NatsUrls("nats://localhost:4222")
+    """Servers, several separated by commas. No credentials in it: see authSecretRef."""
+    streams: Annotated[
+        dict[StreamKey, StreamName],
+        Field(min_length=1, max_length=9),
+        _keys(", ".join(["default", *DataType]), f"key == 'default' || key in {_TYPES}", "a key must be one of"),
+    ] = Field(default_factory=dict)
+    """Which stream holds a data type; `default` for those not named, MARKET_DATA where that isn't given either.
+    Can't be changed for a data type that is being stored: remove the type, let it drain, add it again."""
+    ensure_streams: Literal["Never", "IfMissing"] = "IfMissing"
+    """IfMissing creates streams that aren't there; one that exists is never altered."""
+    ack_wait: Annotated[Duration, Between("5s", "1h")] = Duration("30s")
+    """After this long without an ack a message is delivered again. Longer than any maxDelay."""
+    auth_secret_ref: SecretRef | None = None
+    """Secret with username and password, token, nkey.seed or user.creds, and for TLS ca.crt, tls.crt and tls.key."""
+    tls_secret_ref: SecretRef | None = None
+    """Secret with ca.crt, tls.crt and tls.key, where they are apart (as cert-manager writes them)."""
+
+
+class ClickHouse(Model):
+    """The user's ClickHouse, over HTTP."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.hotDatabase) || !has(self.coldDatabase) || self.hotDatabase != self.coldDatabase",
+                "coldDatabase must be another database than hotDatabase",
+            )
+        )
+    )
+
+    url: ClickHouseUrls = ClickHouseUrls("http://localhost:8123")
+    """Endpoints, several separated by commas: the next is used when one fails. No credentials: see authSecretRef."""
+    auth_secret_ref: SecretRef | None = None
+    """Secret with username and password, and for TLS ca.crt, tls.crt and tls.key."""
+    tls_secret_ref: SecretRef | None = None
+    """Secret with ca.crt, tls.crt and tls.key, where they are apart."""
+    hot_database: Annotated[Database, unchangeable("hotDatabase", _NEW_PIPELINE)] = Database("marketprism_hot")
+    """Written all day."""
+    cold_database: Annotated[Database, unchangeable("coldDatabase", _NEW_PIPELINE)] = Database("marketprism_cold")
+    """Keeps for good what a TieringPolicy moves there."""
+    cluster: Annotated[Cluster, unchangeable("cluster", _NEW_PIPELINE)] = Cluster("")
+    """When set, tables are made ON CLUSTER with Replicated engines."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hot_database == self.cold_database:
+            message = "is the hot database too: rows would be copied onto themselves and then deleted"
+            raise Refused(Reason(message, "two different databases", path="coldDatabase"))
+        return self
+
+
+class Schema(Model):
+    """Who makes the tables, and how long hot ones keep rows."""
+
+    mode: Literal["Apply", "Verify", "Ignore"] = "Apply"
+    """Apply creates and extends tables, never drops; Verify only compares; Ignore does neither."""
+    hot_retention: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("0s")
+    """Rows in hot older than this may go; 0s keeps them.
+    Where a TieringPolicy rules, none goes that cold doesn't have."""
+
+
+class DeadLetters(Model):
+    """Where messages go that can't become rows, and when there are too many to go on."""
+
+    stream: StreamName = StreamName("MARKETPRISM_DLQ")
+    """The stream that keeps them with the reason."""
+    max_ratio: Ratio = Ratio("0.1")
+    """When within `window` more than this part of the messages are dead letters, the data type pauses.
+    A decimal in quotes."""
+    min_messages: Count = 100
+    """Fewer messages than this within `window` never pause it."""
+    window: Annotated[Duration, Between("1s", "1h")] = Duration("1m")
+    """The time over which the ratio is taken."""
+    max_age: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("168h")
+    """How long a dead letter is kept; 0s for ever."""
+
+
+class BatchSpec(Model):
+    """When rows are written. What isn't given takes the data type's own default."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.maxRows) || !has(self.maxPending) || self.maxPending >= self.maxRows",
+                "maxPending must be at least maxRows: raise maxPending, or leave it out",
+            )
+        )
+    )
+
+    max_rows: Count | None = None
+    """A batch of this many rows is due."""
+    max_delay: Annotated[Duration, Between("10ms", "10m")] | None = None
+    """A batch is due this long after its first row."""
+    max_pending: Count | None = None
+    """Messages held without an ack. Not given: the default, or maxRows if that is more."""
+    max_bytes: Annotated[Quantity, Amount("64Ki", "256Mi")] | None = None
+    """A batch of this many bytes of payload is due. Default 16Mi."""
+
+
+class DataTypeSpec(Model):
+    """How one data type is stored."""
+
+    batch: BatchSpec = BatchSpec()
+    """When its rows are written."""
+
+
+class ConsumerSpec(Model):
+    """A Deployment that carries some of the data types."""
+
+    data_types: Annotated[
+        tuple[DataType, ...], Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ]
+    """What it carries. Every data type of the pipeline is in exactly one consumer."""
+    replicas: Annotated[Int, Field(ge=0, le=64, json_schema_extra={"format": "int32"})] = 1
+    """Pods. They share the messages; any number is right."""
+    resources: Resources = Resources()
+    """CPU and memory of the consumer's container."""
+    pod_template: PodTemplate = PodTemplate()
+    """Laid over the Pods."""
+    metrics_port: Annotated[Int, Field(ge=1024, le=65535, json_schema_extra={"format": "int32"})] = 9464
+    """Serves /metrics, /healthz and /readyz."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        twice = sorted({t for t in self.data_types if self.data_types.count(t) > 1})
+        if twice:
+            raise Refused(Reason(f"names {', '.join(twice)} twice", path="dataTypes"))
+        return self
+
+
+DEFAULT_CONSUMER = ConsumerName("default")
+
+_DEFAULT_ROWS = "{" + ", ".join(f"'{t}': {t.batch.max_rows}" for t in DataType) + "}"
+
+
+def _carried_once(data_type: DataType) -> Rule:
+    """A rule for each type, so that the message can name it: a computed message costs more than CEL's budget."""
+    stored = f"has(self.consumers) && (!has(self.dataTypes) || '{data_type}' in self.dataTypes)"
+    once = f"self.consumers.exists_one(c, '{data_type}' in self.consumers[c].dataTypes)"
+    return Rule(
+        f"!({stored}) || {once}", f"data type {data_type} must be in exactly one consumer, and is in none or several"
+    )
+
+
+def _stream_of(spec: str) -> str:
+    """CEL: the stream of data type `t`."""
+    streams = f"{spec}.nats.streams"
+    given = f"has({spec}.nats) && has({streams})"
+    default = f"('default' in {streams} ? {streams}['default'] : '{DEFAULT_STREAM}')"
+    return f"({given} ? (t in {streams} ? {streams}[t] : {default}) : '{DEFAULT_STREAM}')"
+
+
+class PipelineSpec(Model):
+    """All of it may be left out: eight data types, one consumer, every default."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            *(_carried_once(data_type) for data_type in DataType),
+            Rule(
+                "!has(self.consumers) || !has(self.dataTypes) || "
+                "self.consumers.all(c, self.consumers[c].dataTypes.all(t, t in self.dataTypes))",
+                "a consumer names a data type that is not in dataTypes: add it there, or remove it from the consumer",
+            ),
+            Rule(
+                "!has(self.nats) || !has(self.deadLetters) || "
+                "!(has(self.nats.streams) ? self.nats.streams.map(t, self.nats.streams[t]) : ['"
+                + DEFAULT_STREAM
+                + "'])"
+                ".exists(stream, stream == self.deadLetters.stream)",
+                "deadLetters.stream must not be a stream that is read",
+            ),
+            Rule(
+                "!has(self.dataTypes) || !has(self.nats) || !has(self.nats.ackWait) || self.dataTypes.all(t, "
+                "!has(self.dataTypes[t].batch) || !has(self.dataTypes[t].batch.maxDelay) || "
+                "duration(self.dataTypes[t].batch.maxDelay) < duration(self.nats.ackWait))",
+                "batch.maxDelay must be less than nats.ackWait: lower it, or raise nats.ackWait",
+            ),
+            Rule(
+                f"{_TYPES}.all(t, "
+                "(has(oldSelf.dataTypes) && !(t in oldSelf.dataTypes)) || "
+                "(has(self.dataTypes) && !(t in self.dataTypes)) || "
+                f"{_stream_of('self')} == {_stream_of('oldSelf')})",
+                "the stream of a data type can't be changed while it is stored: remove the type from dataTypes, "
+                "let it drain, then add it again",
+            ),
+        )
+    )
+
+    suspend: Bool = False
+    """true stops the consumers after they have written what they hold. JetStream keeps the rest, within its limits."""
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
+    """What happens to the durable consumers in JetStream when the pipeline is deleted. Data is never deleted."""
+    nats: Nats = Nats()
+    """Where messages come from."""
+    clickhouse: ClickHouse = ClickHouse()
+    """Where rows go."""
+    table_schema: Annotated[Schema, Field(alias="schema")] = Schema()
+    """The tables."""
+    dead_letters: DeadLetters = DeadLetters()
+    """Messages that can't become rows."""
+    data_types: (
+        Annotated[
+            dict[DataType, DataTypeSpec],
+            Field(min_length=1, max_length=8),
+            _keys(", ".join(DataType), f"key in {_TYPES}", "a data type must be one of"),
+            Rule(
+                "self.all(t, !has(self[t].batch) || !has(self[t].batch.maxPending) || has(self[t].batch.maxRows) || "
+                f"!(t in {_DEFAULT_ROWS}) || self[t].batch.maxPending >= {_DEFAULT_ROWS}[t])",
+                "maxPending is less than the data type's default of maxRows: give maxRows too",
+            ),
+        ]
+        | None
+    ) = None
+    """What is stored, by data type. Not given: all eight. Write `trade: {}` for one with its defaults."""
+    consumers: (
+        Annotated[
+            dict[ConsumerName, ConsumerSpec],
+            Field(min_length=1, max_length=8),
+            _keys(
+                ConsumerName.ALLOWED,
+                f"size(key) <= {ConsumerName.MAX_LENGTH} && key.matches('{ConsumerName.PATTERN}')",
+                "a consumer's name must be",
+            ),
+        ]
+        | None
+    ) = None
+    """Each becomes a Deployment. Not given: one, named `default`, with all data types."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        reasons = [*self._wrong_batches(), *self._wrong_consumers(), *self._wrong_streams()]
+        if reasons:
+            raise Refused(*reasons)
+        return self
+
+    @property
+    def stored(self) -> tuple[DataType, ...]:
+        """The data types of this pipeline, in the order of the closed set."""
+        return tuple(t for t in DataType if self.data_types is None or t in self.data_types)
+
+    @property
+    def carriers(self) -> dict[ConsumerName, ConsumerSpec]:
+        """The consumers, the implied one included."""
+        return self.consumers or {DEFAULT_CONSUMER: ConsumerSpec(data_types=self.stored)}
+
+    def stream(self, data_type: DataType) -> str:
+        """The stream that holds it."""
+        streams = {str(key): stream for key, stream in self.nats.streams.items()}
+        return str(streams.get(data_type, streams.get("default", DEFAULT_STREAM)))
+
+    def batch(self, data_type: DataType) -> Batch:
+        """What was given, over the data type's own defaults."""
+        given = (self.data_types or {}).get(data_type, DataTypeSpec()).batch
+        default = data_type.batch
+        max_rows = given.max_rows or default.max_rows
+        return Batch(
+            max_rows,
+            given.max_delay.seconds if given.max_delay else default.max_delay,
+            given.max_pending or max(default.max_pending, max_rows),
+            given.max_bytes.bytes if given.max_bytes else default.max_bytes,
+        )
+
+    def _wrong_batches(self) -> Iterator[Reason]:
+        for data_type in self.stored:
+            given = (self.data_types or {}).get(data_type, DataTypeSpec()).batch
+            batch = self.batch(data_type)
+            path = f"dataTypes.{data_type}.batch"
+            if batch.max_pending < batch.max_rows:
+                whose = "" if given.max_rows else f" ({data_type}'s default)"
+                message = f"is less than maxRows, {batch.max_rows}{whose}: a batch would never be full"
+                yield Reason(message, f"{batch.max_rows} or more", "leave maxPending out", f"{path}.maxPending")
+            if batch.max_delay >= self.nats.ack_wait.seconds:
+                message = (
+                    f"{data_type}'s maxDelay is not less than nats.ackWait: messages would come again while they wait"
+                )
+                where = f"{path}.maxDelay" if given.max_delay else "nats.ackWait"
+                yield Reason(message, f"maxDelay less than ackWait, {self.nats.ack_wait}", path=where)
+
+    def _wrong_consumers(self) -> Iterator[Reason]:
+        carried: dict[DataType, list[str]] = {}
+        for name, consumer in (self.consumers or {}).items():
+            for data_type in consumer.data_types:
+                carried.setdefault(data_type, []).append(name)
+                if data_type not in self.stored:
+                    hint = f"add `{data_type}: {{}}` to dataTypes, or remove it here"
+                    yield Reason(f"{data_type} is not in dataTypes", hint=hint, path=f"consumers.{name}.dataTypes")
+        for data_type in self.stored if self.consumers else ():
+            names = carried.get(data_type, [])
+            if not names:
+                hint = f"add {data_type} to a consumer, or name in dataTypes only what is to be stored"
+                yield Reason(f"{data_type} is in no consumer", "each data type in exactly one", hint, "consumers")
+            if len(names) > 1:
+                message = f"{data_type} is in {len(names)} consumers: {', '.join(names)}"
+                yield Reason(
+                    message, "each data type in exactly one", "for more throughput raise replicas", "consumers"
+                )
+
+    def _wrong_streams(self) -> Iterator[Reason]:
+        for data_type in self.stored:
+            if self.stream(data_type) == self.dead_letters.stream:
+                message = f"is the stream that {data_type} is read from: dead letters would be read again for ever"
+                yield Reason(message, "a stream of its own", path="deadLetters.stream")
+                return
+
+
+class ConsumerStatus(StatusModel):
+    """One Deployment."""
+
+    deployment: Annotated[str, Field(max_length=63)] = ""
+    """Its name."""
+    data_types: Annotated[
+        tuple[DataType, ...], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = ()
+    """What it carries."""
+    replicas: Int32 = 0
+    """Pods wanted."""
+    ready_replicas: Int32 = 0
+    """Pods ready."""
+
+
+class DataTypeStatus(StatusModel):
+    """One data type's way through JetStream."""
+
+    stream: Annotated[str, Field(max_length=64)] = ""
+    """The stream that holds it."""
+    durable: Annotated[str, Field(max_length=128)] = ""
+    """The durable consumer's name."""
+    pending: Int64 = 0
+    """Messages not delivered yet. Renewed at most once a resync."""
+    ack_pending: Int64 = 0
+    """Messages delivered and not acknowledged yet."""
+    last_insert_time: Time | None = None
+    """When rows were last written, RFC 3339."""
+
+
+class PipelineStatus(Status):
+    """What the operator found."""
+
+    replicas: Int32 = 0
+    """Pods wanted, over all consumers."""
+    ready_replicas: Int32 = 0
+    """Pods ready, over all consumers."""
+    pending: Int64 = 0
+    """Messages not delivered yet, over all data types."""
+    last_insert_time: Time | None = None
+    """When rows were last written, RFC 3339."""
+    stream: Annotated[str, Field(max_length=256)] = ""
+    """The streams read, for `kubectl get`."""
+    image: Annotated[str, Field(max_length=512)] = ""
+    """The consumers' image."""
+    schema_job: Annotated[str, Field(max_length=63)] = ""
+    """The Job that made the tables."""
+    schema_hash: Annotated[str, Field(max_length=64)] = ""
+    """What of the schema is in place."""
+    consumers: Annotated[dict[str, ConsumerStatus], Field(max_length=8)] = Field(default_factory=dict)
+    """By the consumer's name."""
+    data_types: Annotated[dict[str, DataTypeStatus], Field(max_length=8)] = Field(default_factory=dict)
+    """By data type."""
+
+
+class StoragePipeline(Resource):
+    """Takes market data off NATS JetStream and keeps it in ClickHouse: exactly once, or in the dead letters."""
+
+    KIND: ClassVar[str] = "StoragePipeline"
+    PLURAL: ClassVar[str] = "storagepipelines"
+    SHORT_NAME: ClassVar[str] = "stpl"
+    COLUMNS: ClassVar[tuple[tuple[str, str, str, int, str], ...]] = (
+        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0, "Whether all of it works."),
+        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0, "Why, in one word."),
+        ("Stream", "string", ".status.stream", 0, "The streams read."),
+        ("Replicas", "integer", ".status.readyReplicas", 0, "Consumer Pods that are ready."),
+        ("Pending", "integer", ".status.pending", 0, "Messages not delivered yet."),
+        ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
+        ("Hot", "string", ".spec.clickhouse.hotDatabase", 1, "The database that is written."),
+        ("Image", "string", ".status.image", 1, "The consumers' image."),
+        ("Last-Insert", "date", ".status.lastInsertTime", 1, "Time since rows were last written."),
+        ("Suspended", "boolean", ".spec.suspend", 1, "Whether it is meant to stand still."),
+        ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
+    )
+
+    kind: Literal["StoragePipeline"] = "StoragePipeline"
+    """StoragePipeline."""
+    spec: PipelineSpec = PipelineSpec()
+    """What is wanted. `{}` is valid."""
+    status: PipelineStatus = PipelineStatus()
+    """What the operator found."""
+
+    def durable(self, data_type: DataType) -> str:
+        """The JetStream consumer's name; unambiguous, because no data type holds a `-`."""
+        return durable_name(self.metadata.name, data_type)
+
+
+def durable_name(pipeline: str, data_type: DataType) -> str:
+    """`marketprism-<pipeline>-<data type>`: letters, digits, `_` and `-` only."""
+    return f"marketprism-{pipeline}-{data_type}"

@@ -1,0 +1,242 @@
+"""What a command works with: the environment over the file over the defaults, every value resolved."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from .data_types import Batch, DataType
+from .pipeline import PipelineSpec, StoragePipeline, durable_name
+from .problems import Problem, Reason, Refused, ResourceError, shown
+from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, Endpoint, endpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .tiering import TieringPolicy
+
+_T = TypeVar("_T")
+
+NATS_URL = ("MARKETPRISM_NATS_URL", "NATS_URL")
+CLICKHOUSE_URL = ("CLICKHOUSE_HTTP_URL",)
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
+MAX_WINDOW_HOURS = 87_600
+
+
+@dataclass(frozen=True, slots=True)
+class DataTypeSettings:
+    """One data type's way from its stream to its table."""
+
+    stream: str
+    subject: str
+    table: str
+    durable: str
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterSettings:
+    """Where dead letters go, and when there are too many."""
+
+    stream: str
+    max_ratio: float
+    """0 to 1: above it, within `window` and from `min_messages` on, the data type pauses."""
+    min_messages: int
+    window: float
+    """Seconds."""
+    max_age: float | None
+    """Seconds; None keeps them for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Resolved. Holds no credentials: URLs are without user and password, those are in `credentials`."""
+
+    pipeline_name: str
+    suspend: bool
+    nats_urls: tuple[str, ...]
+    clickhouse_urls: tuple[str, ...]
+    hot_db: str
+    cold_db: str
+    cluster: str
+    """Empty for a single server."""
+    schema_mode: str
+    """Apply, Verify or Ignore."""
+    hot_retention: float | None
+    """Seconds; None keeps rows."""
+    ensure_streams: str
+    """Never or IfMissing."""
+    ack_wait: float
+    """Seconds."""
+    dead_letters: DeadLetterSettings
+    data_types: Mapping[DataType, DataTypeSettings]
+    consumers: Mapping[str, tuple[DataType, ...]]
+    migration_window_hours: float
+    migration_batch_limit: int
+    """Rows a run and table."""
+    origins: Mapping[str, str]
+    """For each setting that the environment can give: `environment <NAME>`, `file` or `default`."""
+
+    @property
+    def nats_url(self) -> str:
+        """All servers, separated by commas."""
+        return ",".join(self.nats_urls)
+
+    @property
+    def nats_url_given(self) -> bool:
+        """False where no one named a NATS: `marketprism run` then starts its own."""
+        return self.origins["nats_url"] != "default"
+
+    @property
+    def clickhouse_url_given(self) -> bool:
+        """False where no one named a ClickHouse."""
+        return self.origins["clickhouse_url"] != "default"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that are read, each once."""
+        return tuple(dict.fromkeys(one.stream for one in self.data_types.values()))
+
+
+def effective(
+    pipeline: StoragePipeline | None, environ: Mapping[str, str], policy: TieringPolicy | None = None
+) -> Settings:
+    """Everything resolved. `policy` is the file's word on migration. Raises ResourceError naming every bad variable."""
+    spec = pipeline.spec if pipeline else PipelineSpec()
+    name = str(pipeline.metadata.name) if pipeline else "default"
+    values = _Values(environ)
+
+    nats = values.take(
+        "nats_url", NATS_URL, nats_endpoints, _in_file(spec, "nats", "url"), nats_endpoints(spec.nats.url)
+    )
+    clickhouse = values.take(
+        "clickhouse_url",
+        CLICKHOUSE_URL,
+        clickhouse_endpoints,
+        _in_file(spec, "clickhouse", "url"),
+        clickhouse_endpoints(spec.clickhouse.url),
+    )
+    databases = spec.clickhouse
+    hot_db = values.take(
+        "hot_db", ("CLICKHOUSE_HOT_DB",), Database, _in_file(spec, "clickhouse", "hot_database"), databases.hot_database
+    )
+    cold_db = values.take(
+        "cold_db",
+        ("CLICKHOUSE_COLD_DB",),
+        Database,
+        _in_file(spec, "clickhouse", "cold_database"),
+        databases.cold_database,
+    )
+    if hot_db == cold_db and not values.problems:
+        values.refuse(
+            "CLICKHOUSE_HOT_DB and CLICKHOUSE_COLD_DB", "are the same database", "two different databases", hot_db
+        )
+    window = values.take(
+        "migration_window_hours",
+        ("MIGRATION_WINDOW_HOURS",),
+        _hours,
+        bool(policy and "older_than" in policy.spec.model_fields_set),
+        policy.spec.older_than.seconds / 3600 if policy else 8.0,
+    )
+    limit = values.take(
+        "migration_batch_limit",
+        ("MIGRATION_BATCH_LIMIT",),
+        _rows,
+        bool(policy and "batch_limit" in policy.spec.model_fields_set),
+        policy.spec.batch_limit if policy else 5_000_000,
+    )
+    if values.problems:
+        raise ResourceError(values.problems)
+    return Settings(
+        pipeline_name=name,
+        suspend=spec.suspend,
+        nats_urls=tuple(one.url for one in nats),
+        clickhouse_urls=tuple(one.url for one in clickhouse),
+        hot_db=str(hot_db),
+        cold_db=str(cold_db),
+        cluster=str(databases.cluster),
+        schema_mode=spec.table_schema.mode,
+        hot_retention=spec.table_schema.hot_retention.seconds or None,
+        ensure_streams=spec.nats.ensure_streams,
+        ack_wait=spec.nats.ack_wait.seconds,
+        dead_letters=DeadLetterSettings(
+            str(spec.dead_letters.stream),
+            spec.dead_letters.max_ratio.value,
+            spec.dead_letters.min_messages,
+            spec.dead_letters.window.seconds,
+            spec.dead_letters.max_age.seconds or None,
+        ),
+        data_types={
+            t: DataTypeSettings(spec.stream(t), t.subject, t.table, durable_name(name, t), spec.batch(t))
+            for t in spec.stored
+        },
+        consumers={str(consumer): one.data_types for consumer, one in spec.carriers.items()},
+        migration_window_hours=window,
+        migration_batch_limit=limit,
+        origins=values.origins,
+    )
+
+
+def variable(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """The first of `names` that is set, and its value; two empty texts where none is. Empty counts as not set."""
+    return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
+
+
+def nats_endpoints(text: str) -> tuple[Endpoint, ...]:
+    """NATS servers, credentials apart. Raises Refused."""
+    return endpoints(text, NATS_SCHEMES, 4222)
+
+
+def clickhouse_endpoints(text: str) -> tuple[Endpoint, ...]:
+    """ClickHouse endpoints, credentials apart. Raises Refused."""
+    return endpoints(text, CLICKHOUSE_SCHEMES, 8123)
+
+
+def _hours(text: str) -> float:
+    if _DECIMAL.fullmatch(text) and 0 < float(text) <= MAX_WINDOW_HOURS:
+        return float(text)
+    hint = f"leave out the unit: {text[:-1]}" if _DECIMAL.fullmatch(text[:-1]) and text[-1] == "h" else ""
+    raise Refused(
+        Reason("is not a number of hours", f"more than 0, at most {MAX_WINDOW_HOURS}, such as 8 or 0.05", hint)
+    )
+
+
+def _rows(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) and 1 <= int(text) <= 1_000_000_000:
+        return int(text)
+    raise Refused(Reason("is not a number of rows", "1 to 1000000000"))
+
+
+def _in_file(spec: PipelineSpec, section: str, name: str) -> bool:
+    return section in spec.model_fields_set and name in getattr(spec, section).model_fields_set
+
+
+class _Values:
+    """Takes values from where they have precedence, and collects what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.origins: dict[str, str] = {}
+        self.problems: list[Problem] = []
+
+    def take(
+        self, setting: str, names: tuple[str, ...], parse: Callable[[str], _T], in_file: bool, otherwise: _T
+    ) -> _T:
+        """The environment's value, else `otherwise`, which is the file's or the default."""
+        name, text = variable(self.environ, *names)
+        if not name:
+            self.origins[setting] = "file" if in_file else "default"
+            return otherwise
+        self.origins[setting] = f"environment {name}"
+        try:
+            return parse(text)
+        except Refused as refused:
+            for reason in refused.reasons:
+                self.refuse(name, reason.message, reason.allowed, text, reason.hint)
+            return otherwise
+
+    def refuse(self, name: str, message: str, allowed: str, value: str, hint: str = "") -> None:
+        """Notes a problem with a variable."""
+        path = f"environment {name}"
+        self.problems.append(Problem(message, path=path, value=shown(value), allowed=allowed, hint=hint))

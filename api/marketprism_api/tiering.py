@@ -1,0 +1,223 @@
+"""TieringPolicy: when rows go from hot to cold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from .cel import Rule, rules, unchangeable
+from .data_types import TABLES
+from .meta import Bool, Int, Model, Resource, SecretRef, Status, StatusModel
+from .pipeline import Int64, PodTemplate, Resources, Time
+from .problems import Reason, Refused
+from .types import Between, ClickHouseUrls, Cron, Duration, Name, TimeZone
+
+if TYPE_CHECKING:
+    from .pipeline import StoragePipeline
+
+Table = Literal[
+    "orderbooks",
+    "trades",
+    "funding_rates",
+    "open_interests",
+    "liquidations",
+    "lsr_top_positions",
+    "lsr_all_accounts",
+    "volatility_indices",
+]
+Token = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class PipelineRef(Model):
+    """A StoragePipeline in the same namespace."""
+
+    name: Annotated[Name, unchangeable("pipelineRef.name", "create another policy")]
+    """Its name."""
+
+
+class Cold(Model):
+    """Where rows go."""
+
+    url: ClickHouseUrls | None = None
+    """Another server's endpoints. Not given: the pipeline's own server."""
+    auth_secret_ref: SecretRef | None = None
+    """Secret with username and password for `url`, and for TLS ca.crt, tls.crt and tls.key."""
+    retention: Annotated[Duration, Between("24h", "876000h", or_zero=True)] = Duration("0s")
+    """Rows in cold older than this are deleted; 0s keeps them for ever."""
+
+
+class Filter(Model):
+    """Which rows move; the others stay in hot."""
+
+    exchange: Token | None = None
+    """Exactly this exchange, such as binance_spot."""
+    symbol: Token | None = None
+    """Exactly this symbol, such as BTC-USDT."""
+
+
+class TieringSpec(Model):
+    """When, what and where to."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "has(self.schedule) != has(self.every)", "give exactly one of schedule (cron) and every (such as 30s)"
+            ),
+            Rule("!has(self.timeZone) || has(self.schedule)", "timeZone goes with schedule only: remove it"),
+            Rule(
+                "!has(self.cold) || !has(self.cold.retention) || !has(self.olderThan) || "
+                "duration(self.cold.retention) == duration('0s') || "
+                "duration(self.cold.retention) > duration(self.olderThan)",
+                "cold.retention must be longer than olderThan: rows would be deleted as they arrive",
+            ),
+        )
+    )
+
+    pipeline_ref: PipelineRef
+    """Whose tables."""
+    suspend: Bool = False
+    """true starts no further run."""
+    schedule: Cron | None = None
+    """Five cron fields: a CronJob. Or `every`."""
+    time_zone: TimeZone | None = None
+    """For `schedule`. Not given: the cluster's own, as a rule UTC."""
+    every: Annotated[Duration, Between("1s", "24h")] | None = None
+    """A pause between runs: a Deployment that loops. For less than a minute, which a CronJob can't do."""
+    older_than: Annotated[Duration, Between("1m", "87600h")] = Duration("8h")
+    """Rows whose timestamp is older than this move. Less than the pipeline's hotRetention."""
+    batch_limit: Annotated[Int, Field(ge=1, le=1_000_000_000, json_schema_extra={"format": "int32"})] = 5_000_000
+    """Rows that one run moves per table; the next run goes on from there."""
+    mode: Literal["Move", "Copy", "DryRun"] = "Move"
+    """Move deletes from hot what was verified in cold; Copy leaves it in hot; DryRun only counts."""
+    cold: Cold = Cold()
+    """Where to, and for how long."""
+    tables: (
+        Annotated[
+            tuple[Table, ...], Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+        ]
+        | None
+    ) = None
+    """Which tables. Not given: all of the pipeline's."""
+    filter: Filter = Filter()
+    """Which rows. Not given: all."""
+    resources: Resources = Resources()
+    """CPU and memory of the job's container."""
+    pod_template: PodTemplate = PodTemplate()
+    """Laid over the Pods."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        reasons = []
+        both = 'schedule: "*/5 * * * *", or every: 30s'
+        if self.schedule and self.every:
+            reasons.append(Reason("schedule and every are both given", both, "remove one of them", "every"))
+        if not self.schedule and not self.every:
+            reasons.append(Reason("schedule or every is required", both, path="schedule"))
+        if self.time_zone and not self.schedule:
+            reasons.append(Reason("goes with schedule only", hint="remove timeZone", path="timeZone"))
+        if 0 < self.cold.retention.seconds <= self.older_than.seconds:
+            message = f"is not longer than olderThan, {self.older_than}: rows would be deleted as they arrive"
+            reasons.append(Reason(message, "longer than olderThan, or 0s for ever", path="cold.retention"))
+        if self.tables and len(set(self.tables)) < len(self.tables):
+            reasons.append(Reason("names a table twice", path="tables"))
+        if reasons:
+            raise Refused(*reasons)
+        return self
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """The tables, in the order of the data types."""
+        return tuple(table for table in TABLES if self.tables is None or table in self.tables)
+
+
+class TableRun(StatusModel):
+    """One table's part of a run."""
+
+    rows: Int64 = 0
+    """Rows moved."""
+    bytes: Int64 = 0
+    """Their bytes in cold, compressed."""
+
+
+class Run(StatusModel):
+    """A finished run."""
+
+    result: Literal["Succeeded", "Failed", "LimitReached"]
+    """LimitReached: batchLimit rows moved, more are waiting."""
+    rows: Int64 = 0
+    """Rows moved, over all tables."""
+    bytes: Int64 = 0
+    """Their bytes in cold, compressed."""
+    duration: Annotated[str, Field(max_length=20)] = ""
+    """How long it took, such as 38s."""
+    message: Annotated[str, Field(max_length=4096)] = ""
+    """Why it failed, and what to do."""
+    tables: Annotated[dict[str, TableRun], Field(max_length=8)] = Field(default_factory=dict)
+    """By table."""
+
+
+class TieringStatus(Status):
+    """What the operator found."""
+
+    workload: Annotated[str, Field(max_length=63)] = ""
+    """The CronJob or Deployment."""
+    schedule: Annotated[str, Field(max_length=128)] = ""
+    """When it runs, for `kubectl get`."""
+    last_run_time: Time | None = None
+    """When the last run ended, RFC 3339."""
+    last_success_time: Time | None = None
+    """When a run last succeeded, RFC 3339."""
+    next_run_time: Time | None = None
+    """When the next run is due, RFC 3339."""
+    last_run: Run | None = None
+    """The last run."""
+
+
+class TieringPolicy(Resource):
+    """Moves rows from the hot tier to the cold one, and deletes in hot only what it verified in cold."""
+
+    KIND: ClassVar[str] = "TieringPolicy"
+    PLURAL: ClassVar[str] = "tieringpolicies"
+    SHORT_NAME: ClassVar[str] = "tierp"
+    COLUMNS: ClassVar[tuple[tuple[str, str, str, int, str], ...]] = (
+        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0, "Whether all of it works."),
+        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0, "Why, in one word."),
+        ("Schedule", "string", ".status.schedule", 0, "When it runs."),
+        ("Suspended", "boolean", ".spec.suspend", 0, "Whether it is meant to stand still."),
+        ("Last-Run", "date", ".status.lastRunTime", 0, "Time since the last run ended."),
+        ("Result", "string", ".status.lastRun.result", 0, "How the last run ended."),
+        ("Moved", "integer", ".status.lastRun.rows", 0, "Rows that the last run moved."),
+        ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
+        ("Pipeline", "string", ".spec.pipelineRef.name", 1, "Whose tables."),
+        ("Next-Run", "string", ".status.nextRunTime", 1, "When the next run is due."),
+        ("Duration", "string", ".status.lastRun.duration", 1, "How long the last run took."),
+        ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
+    )
+
+    kind: Literal["TieringPolicy"] = "TieringPolicy"
+    """TieringPolicy."""
+    spec: TieringSpec
+    """What is wanted."""
+    status: TieringStatus = TieringStatus()
+    """What the operator found."""
+
+
+def misfits(policy: TieringPolicy, pipeline: StoragePipeline) -> tuple[Reason, ...]:
+    """Why `policy` can't rule `pipeline`; paths are in the policy. Only what needs both to be seen."""
+    reasons = []
+    retention = pipeline.spec.table_schema.hot_retention
+    if 0 < retention.seconds <= policy.spec.older_than.seconds:
+        message = (
+            f"is not less than the pipeline's schema.hotRetention, {retention}: rows would go before they are moved"
+        )
+        reasons.append(
+            Reason(message, f"less than {retention}", "lower olderThan, or raise hotRetention", "spec.olderThan")
+        )
+    stored = {data_type.table for data_type in pipeline.spec.stored}
+    for table in policy.spec.tables or ():
+        if table not in stored:
+            reasons.append(
+                Reason(f"{table} is not stored by the pipeline", ", ".join(sorted(stored)), path="spec.tables")
+            )
+    return tuple(reasons)

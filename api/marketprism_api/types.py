@@ -1,0 +1,516 @@
+"""Scalars with a grammar. Each is a `str` that can only be made from a text that follows it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from urllib.parse import unquote, urlsplit
+
+import durationpy
+from cronsim import CronSim, CronSimError
+from pydantic_core import core_schema
+
+from . import cel
+from .problems import Reason, Refused, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+
+class Text(str):
+    """A text with a grammar. Raises Refused where `PATTERN`, `MAX_LENGTH` or `check` says no."""
+
+    PATTERN: ClassVar[str]
+    """For Python, for OpenAPI and for CEL's RE2 alike: keep to what all three know."""
+    MAX_LENGTH: ClassVar[int]
+    ALLOWED: ClassVar[str]
+    """The grammar in words, with an example."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        if len(text) > cls.MAX_LENGTH:
+            raise Refused(Reason("is too long", f"at most {cls.MAX_LENGTH} characters"))
+        if not re.fullmatch(cls.PATTERN.removeprefix("^").removesuffix("$"), text, re.ASCII):
+            raise Refused(Reason("is not " + cls.noun(), cls.ALLOWED, cls.hint(text)))
+        made = super().__new__(cls, text)
+        made.check()
+        return made
+
+    @classmethod
+    def noun(cls) -> str:
+        """What the text should have been."""
+        return "allowed here"
+
+    @classmethod
+    def hint(cls, text: str) -> str:
+        """What to write instead of `text`, which doesn't match. Must not repeat a secret."""
+        return ""
+
+    def check(self) -> None:
+        """What no pattern can say. Raises Refused."""
+
+    @classmethod
+    def _validate(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        raise Refused(cls.not_text(value))
+
+    @classmethod
+    def not_text(cls, value: object) -> Reason:
+        """The reason for a number, a boolean or an object where a text belongs."""
+        return Reason(
+            "must be a text", cls.ALLOWED, "put it in quotes" if isinstance(value, bool | int | float) else ""
+        )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validate, serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": cls.PATTERN, "maxLength": cls.MAX_LENGTH}
+
+
+class Duration(Text):
+    """A length of time as Go writes it, without sign: `10s`, `1h30m`, `500ms`."""
+
+    PATTERN = r"^([0-9]+(\.[0-9]+)?(h|m|s|ms))+$"
+    MAX_LENGTH = 20
+    ALLOWED = "a duration of h, m, s and ms, such as 10s, 1h30m or 168h"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a duration"
+
+    @classmethod
+    def hint(cls, text: str) -> str:
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII):
+            return f"add the unit: {text}s"
+        if days := re.fullmatch(r"([0-9]{1,5})d", text, re.ASCII):
+            return f"days are written in hours: {int(days[1]) * 24}h"
+        return "to keep for ever, or for none, write 0s" if not text else ""
+
+    @classmethod
+    def not_text(cls, value: object) -> Reason:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return Reason("has no unit" if number else "must be a text", cls.ALLOWED, cls.hint(str(value)))
+
+    def check(self) -> None:
+        try:
+            self.timedelta  # noqa: B018 - out of range shows here, not at the first use
+        except durationpy.DurationError:
+            raise Refused(Reason("is too long a time", self.ALLOWED)) from None
+
+    @property
+    def timedelta(self) -> timedelta:
+        """To the microsecond."""
+        parsed: timedelta = durationpy.from_str(str(self))
+        return parsed
+
+    @property
+    def seconds(self) -> float:
+        """The whole of it, in seconds."""
+        return self.timedelta.total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Annotates a Duration with its bounds, inclusive. `or_zero`: `0s` too, which stands for "no limit"."""
+
+    least: str
+    most: str
+    or_zero: bool = False
+
+    @property
+    def words(self) -> str:
+        """The bounds for people."""
+        return f"{self.least} to {self.most}" + (", or 0s" if self.or_zero else "")
+
+    def _check(self, value: Duration) -> Duration:
+        zero = self.or_zero and not value.seconds
+        if zero or Duration(self.least).seconds <= value.seconds <= Duration(self.most).seconds:
+            return value
+        raise Refused(Reason("is out of range", self.words))
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        rule = f"duration(self) >= duration('{self.least}') && duration(self) <= duration('{self.most}')"
+        if self.or_zero:
+            rule = f"duration(self) == duration('0s') || {rule}"
+        return {**handler(core), cel.KEY: [cel.Rule(rule, f"must be {self.words}").manifest()]}
+
+
+class Cron(Text):
+    """A schedule of five fields, within what both cronsim and Kubernetes understand."""
+
+    PATTERN = r"^[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}$"
+    MAX_LENGTH = 100
+    ALLOWED = "five fields: minute hour day-of-month month day-of-week, such as */5 * * * *"
+    __slots__ = ()
+
+    _MACROS: ClassVar[dict[str, str]] = {
+        "@yearly": "0 0 1 1 *",
+        "@annually": "0 0 1 1 *",
+        "@monthly": "0 0 1 * *",
+        "@weekly": "0 0 * * 0",
+        "@daily": "0 0 * * *",
+        "@midnight": "0 0 * * *",
+        "@hourly": "0 * * * *",
+    }
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a cron schedule"
+
+    @classmethod
+    def hint(cls, text: str) -> str:
+        fields = len(text.split())
+        if text in cls._MACROS:
+            return f"write {cls._MACROS[text]}"
+        if text.startswith("@every"):
+            return "use the field `every` instead"
+        if fields == 6:
+            return "there is no field for seconds; for less than a minute use `every`"
+        return f"this has {fields} fields" if fields != 5 else ""
+
+    def check(self) -> None:
+        weekday = self.split()[4]
+        if re.search(r"L|7", weekday, re.IGNORECASE) and not re.search(r"jul", weekday, re.IGNORECASE):
+            raise Refused(Reason("has a day of week that Kubernetes doesn't know", "0 (Sunday) to 6, or SUN to SAT"))
+        if re.search(r"(^| )L", self, re.IGNORECASE):
+            raise Refused(Reason("has L for the last day, which Kubernetes doesn't know", self.ALLOWED))
+        try:
+            next(CronSim(str(self), datetime(2024, 1, 1, tzinfo=UTC)))
+        except (CronSimError, StopIteration) as error:
+            what = str(error).lower() or "no date ever matches"
+            raise Refused(Reason("is not a cron schedule: " + what, self.ALLOWED)) from None
+
+
+class Quantity(Text):
+    """An amount as Kubernetes writes it: `16Mi`, `500m`, `2`."""
+
+    PATTERN = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][0-9]{1,2})?$"
+    MAX_LENGTH = 32
+    ALLOWED = "a Kubernetes quantity, such as 16Mi, 500m or 2"
+    __slots__ = ()
+
+    _UNITS: ClassVar[dict[str, Decimal]] = {
+        **{unit + "i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+        **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
+        **{unit: Decimal(1000) ** -power for power, unit in enumerate("mun", 1)},
+        "": Decimal(1),
+    }
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a quantity"
+
+    @classmethod
+    def hint(cls, text: str) -> str:
+        return "write Mi for MiB, M for MB" if text[-1:] in "bB" else ""
+
+    @classmethod
+    def _validate(cls, value: object) -> Self:
+        return super()._validate(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+
+    @property
+    def value(self) -> Decimal:
+        """Exact."""
+        number, exponent, power = str(self).lower().partition("e") if self[-1].isdigit() else (str(self), "", "")
+        if exponent:
+            return Decimal(number).scaleb(int(power))
+        unit = self.lstrip("0123456789.")
+        return Decimal(self.removesuffix(unit)) * self._UNITS[unit]
+
+    @property
+    def bytes(self) -> int:
+        """Whole bytes, rounded up as Kubernetes does."""
+        return int(self.value.to_integral_value(ROUND_CEILING))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"x-kubernetes-int-or-string": True, "pattern": cls.PATTERN, "maxLength": cls.MAX_LENGTH}
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Annotates a Quantity with its bounds, inclusive."""
+
+    least: str
+    most: str
+
+    def _check(self, value: Quantity) -> Quantity:
+        if Quantity(self.least).value <= value.value <= Quantity(self.most).value:
+            return value
+        raise Refused(Reason("is out of range", f"{self.least} to {self.most}"))
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        value = "quantity(string(self))"
+        rule = f"{value}.compareTo(quantity('{self.least}')) >= 0 && {value}.compareTo(quantity('{self.most}')) <= 0"
+        return {**handler(core), cel.KEY: [cel.Rule(rule, f"must be {self.least} to {self.most}").manifest()]}
+
+
+class Ratio(Text):
+    """A decimal from 0 to 1. A text, because a float in a resource is not the same everywhere."""
+
+    PATTERN = r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$"
+    MAX_LENGTH = 11
+    ALLOWED = 'a decimal from 0 to 1 in quotes, such as "0.1"'
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a ratio"
+
+    @classmethod
+    def _validate(cls, value: object) -> Self:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        # format() because str() of a small float has an exponent
+        return super()._validate(format(Decimal(str(value)), "f") if number else value)
+
+    @property
+    def value(self) -> float:
+        """For comparing."""
+        return float(self)
+
+
+class Name(Text):
+    """A DNS label: what a Kubernetes object that others are named after is called."""
+
+    PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+    MAX_LENGTH = 63
+    ALLOWED = "lower-case letters, digits and -, beginning and ending with a letter or digit, at most 63"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a name"
+
+    @classmethod
+    def hint(cls, text: str) -> str:
+        better = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
+        return f"for example {better}" if better and better != text else ""
+
+
+class ConsumerName(Name):
+    """Names a Deployment together with the pipeline, so it is short."""
+
+    MAX_LENGTH = 30
+    ALLOWED = "lower-case letters, digits and -, beginning and ending with a letter or digit, at most 30"
+    __slots__ = ()
+
+
+class ObjectName(Text):
+    """The name of a Secret in the same namespace."""
+
+    PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+    MAX_LENGTH = 253
+    ALLOWED = "the name of an object in the same namespace: lower-case letters, digits, - and ."
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "the name of a Kubernetes object"
+
+
+class Identifier(Text):
+    """A database or cluster of ClickHouse, safe to quote."""
+
+    PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+    MAX_LENGTH = 63
+    ALLOWED = "letters, digits and _, not beginning with a digit, at most 63"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a ClickHouse name"
+
+
+class Database(Identifier):
+    """A database of ours."""
+
+    __slots__ = ()
+
+    def check(self) -> None:
+        if self.lower() in ("system", "information_schema"):
+            raise Refused(Reason("belongs to ClickHouse itself", "a database of your own"))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        rule = cel.Rule(
+            "!(self.lowerAscii() in ['system', 'information_schema'])",
+            "a database of your own, not one of ClickHouse's",
+        )
+        return {**super().__get_pydantic_json_schema__(core, handler), cel.KEY: [rule.manifest()]}
+
+
+class Cluster(Text):
+    """A cluster's name, or nothing for a single server."""
+
+    PATTERN = r"^([A-Za-z_][A-Za-z0-9_-]{0,62})?$"
+    MAX_LENGTH = 63
+    ALLOWED = 'letters, digits, _ and -, not beginning with a digit, at most 63; "" for a single server'
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a cluster name"
+
+
+class StreamName(Text):
+    """A JetStream stream."""
+
+    PATTERN = r"^[A-Za-z0-9_-]+$"
+    MAX_LENGTH = 64
+    ALLOWED = "letters, digits, _ and -, at most 64"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a stream name"
+
+
+class TimeZone(Text):
+    """An IANA time zone."""
+
+    PATTERN = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"
+    MAX_LENGTH = 64
+    ALLOWED = "a time zone such as Etc/UTC or Asia/Shanghai"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a time zone"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server, its credentials apart from its URL."""
+
+    url: str
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+
+NATS_SCHEMES = ("nats", "tls", "ws", "wss")
+CLICKHOUSE_SCHEMES = ("http", "https")
+
+
+def endpoints(text: str, schemes: tuple[str, ...], default_port: int) -> tuple[Endpoint, ...]:
+    """The servers in a comma-separated list of URLs. Raises Refused, whose words never repeat a credential."""
+    allowed = f"{schemes[0]}://host:{default_port}, several separated by commas; schemes {', '.join(schemes)}"
+    found = []
+    for part in (part.strip() for part in text.split(",")):
+        try:
+            url = urlsplit(part)
+            host, port = url.hostname or "", url.port
+        except ValueError:
+            raise Refused(Reason("is not a URL", allowed)) from None
+        if "://" not in part:
+            plain = "@" not in part and re.fullmatch(r"[A-Za-z0-9.:-]+", part)
+            raise Refused(Reason("has no scheme", allowed, f"write {schemes[0]}://{part}" if plain else ""))
+        if url.scheme not in schemes:
+            raise Refused(Reason("has a scheme that is not allowed", allowed, did_you_mean(url.scheme, schemes)))
+        if not re.fullmatch(r"[A-Za-z0-9._:%-]+", host) or (port is not None and not 0 < port < 65536):
+            raise Refused(Reason("has no host, or one that isn't allowed", allowed))
+        if url.query or url.fragment or "?" in part or "#" in part:
+            raise Refused(
+                Reason("has a query or fragment", allowed, "credentials belong in a Secret, see authSecretRef")
+            )
+        if _reaches_metadata(host):
+            raise Refused(Reason("is a link-local address, where clouds keep their instances' secrets", allowed))
+        bare = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}".rstrip("/")
+        found.append(Endpoint(bare, unquote(url.username or ""), unquote(url.password or "")))
+    return tuple(found)
+
+
+def _reaches_metadata(host: str) -> bool:
+    """A resource's author must not make our Pods fetch a cloud's credentials."""
+    if host.lower().rstrip(".") == "metadata.google.internal":
+        return True
+    try:
+        # inet_aton knows the spellings that resolvers accept: 2852039166, 0xa9fea9fe
+        address = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
+    except (OSError, ValueError):
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_link_local or str(mapped) == "fd00:ec2::254"
+
+
+class Urls(Text):
+    """Endpoints in a resource: never with credentials in them."""
+
+    SCHEMES: ClassVar[tuple[str, ...]]
+    PORT: ClassVar[int]
+    MAX_LENGTH = 1024
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        endpoints(text[: cls.MAX_LENGTH], cls.SCHEMES, cls.PORT)  # before the pattern: its words are clearer
+        return super().__new__(cls, text)
+
+    def check(self) -> None:
+        if "@" in self:
+            hint = "put them in a Secret and name it in authSecretRef"
+            raise Refused(Reason("has a user or password in it", self.ALLOWED, hint))
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Each without a trailing slash."""
+        return tuple(endpoint.url for endpoint in endpoints(self, self.SCHEMES, self.PORT))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        no_password = cel.Rule("!self.contains('@')", "no user or password in a URL: name a Secret in authSecretRef")
+        no_metadata = cel.Rule(
+            "!self.matches('//(169[.]254[.]|metadata[.]google[.]internal)')", "link-local addresses are not allowed"
+        )
+        rules = [no_password.manifest(), no_metadata.manifest()]
+        return {**super().__get_pydantic_json_schema__(core, handler), cel.KEY: rules}
+
+
+def _pattern(schemes: tuple[str, ...]) -> str:
+    one = rf"({'|'.join(schemes)})://[^ ,?#]+"
+    return f"^{one}(, ?{one})*$"
+
+
+class NatsUrls(Urls):
+    """One NATS server or several."""
+
+    SCHEMES = NATS_SCHEMES
+    PORT = 4222
+    PATTERN = _pattern(NATS_SCHEMES)
+    ALLOWED = "nats://host:4222, several separated by commas; schemes nats, tls, ws, wss"
+    __slots__ = ()
+
+
+class ClickHouseUrls(Urls):
+    """One HTTP endpoint of ClickHouse or several, for failover."""
+
+    SCHEMES = CLICKHOUSE_SCHEMES
+    PORT = 8123
+    PATTERN = _pattern(CLICKHOUSE_SCHEMES)
+    ALLOWED = "http://host:8123, several separated by commas; schemes http, https"
+    __slots__ = ()
+
+
+JsonObject = dict[str, Any]
+"""A piece of another API, kept as it is."""

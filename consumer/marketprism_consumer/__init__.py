@@ -1,0 +1,1 @@
+"""MarketPrism storage: the data path from NATS JetStream to ClickHouse."""

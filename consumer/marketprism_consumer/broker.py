@@ -1,0 +1,76 @@
+"""What ingest asks of JetStream, as a port; `nats_broker.py` is the real one, the simulator has a model of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from marketprism_api.reasons import Reason
+
+Receive = Callable[[int, bytes, bytes, bytes, bytes], None]
+"""(pull, subject, reply, payload, headers): a message where `reply` is an acknowledgement subject, else a status."""
+
+ACK_PREFIX = b"$JS.ACK."
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """A durable pull consumer: one data type of one pipeline. `ack_wait` in seconds."""
+
+    stream: str
+    name: str
+    subject: str
+    ack_wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """`created` as the server writes it: a stream that is deleted and made again has another one."""
+
+    created: str
+    first_seq: int
+    last_seq: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class DurableState:
+    """Of the consumer: what it has delivered up to, what it has not yet delivered, what is delivered but not acked."""
+
+    delivered_seq: int
+    pending: int
+    ack_pending: int
+
+
+class BrokerRefused(Exception):
+    """JetStream can't do what was asked. `lasting`: waiting won't help, a person has to."""
+
+    def __init__(self, reason: Reason, detail: str, *, lasting: bool = False) -> None:
+        super().__init__(f"{reason}: {detail} ({reason.hint})")
+        self.reason = reason
+        self.lasting = lasting
+
+
+class Broker(Protocol):
+    def pull(
+        self, durable: Durable, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
+    ) -> int:
+        """Ask for up to `batch` messages on an inbox of this request's own; returns the request's number."""
+
+    def cancel(self, pull: int) -> None:
+        """Hear no more of this request: what still comes for it is dropped, and redelivered after ack_wait."""
+
+    def ack(self, replies: Sequence[bytes]) -> None: ...
+
+    def nak(self, replies: Sequence[bytes]) -> None: ...
+
+    async def extend(self, replies: Sequence[bytes]) -> bool:
+        """Start ack_wait anew for these messages; True only where the server has said that it did."""
+
+    async def stream(self, name: str) -> StreamState:
+        """Raises BrokerRefused."""
+
+    async def ensure(self, durable: Durable) -> DurableState:
+        """The consumer's state; created (from the first message on) where it is missing, never re-created. Raises
+        BrokerRefused, also where its settings break the guarantee."""

@@ -1,0 +1,23 @@
+"""`marketprism`: one command line for the whole data path; each command in a file of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from marketprism_consumer.commands import embedded, feed, ingest, schema
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Keeps a crypto market-data stream in ClickHouse: exactly once, bit-exact, provably complete.",
+)
+app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
+app.command(epilog=feed.EXAMPLES)(feed.feed)
+app.add_typer(schema.app, name="schema")
+app.add_typer(embedded.app, name="embedded", help="A NATS and a ClickHouse for one machine.")
+
+
+def main() -> None:
+    app()

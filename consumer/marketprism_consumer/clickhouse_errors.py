@@ -1,0 +1,101 @@
+"""What a ClickHouse error code asks of us: send the same bytes again, look for the row at fault, or wait for a person.
+
+Codes from ClickHouse's src/Common/ErrorCodes.cpp. A code that is in no list is treated like a row's fault until it is clear
+that no row of the batch is accepted; then it is the server's.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Fault(Enum):
+    PASSING = "passing"  # the same bytes may work in a moment
+    SERVER = "server"  # every insert into this table fails until a person mends something; no row is at fault
+    ROW = "row"  # some row of the batch; its neighbours are fine
+    LATE = "late"  # our own fence: the attempt came after its deadline
+    UNKNOWN = "unknown"
+
+
+LATE_INSERT = 395  # FUNCTION_THROW_IF_VALUE_IS_NON_ZERO, from the default of created_at
+
+PASSING = {
+    3: "UNEXPECTED_END_OF_FILE",
+    74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
+    159: "TIMEOUT_EXCEEDED",
+    164: "READONLY",
+    198: "DNS_ERROR",
+    201: "QUOTA_EXCEEDED",
+    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
+    203: "NO_FREE_CONNECTION",
+    209: "SOCKET_TIMEOUT",
+    210: "NETWORK_ERROR",
+    216: "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING",
+    225: "NO_ZOOKEEPER",
+    236: "ABORTED",
+    241: "MEMORY_LIMIT_EXCEEDED",
+    242: "TABLE_IS_READ_ONLY",
+    243: "NOT_ENOUGH_SPACE",
+    252: "TOO_MANY_PARTS",
+    279: "ALL_CONNECTION_TRIES_FAILED",
+    285: "TOO_FEW_LIVE_REPLICAS",
+    286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
+    307: "TOO_MANY_BYTES",
+    319: "UNKNOWN_STATUS_OF_INSERT",
+    364: "QUERY_WAS_CANCELLED",
+    394: "QUERY_WAS_CANCELLED",
+    425: "SYSTEM_ERROR",
+    439: "CANNOT_SCHEDULE_TASK",
+    473: "DEADLOCK_AVOIDED",
+    499: "S3_ERROR",
+    630: "HAVE_DEPENDENT_OBJECTS",
+    999: "KEEPER_EXCEPTION",
+    1000: "POCO_EXCEPTION",
+    1002: "UNKNOWN_EXCEPTION",
+}
+SERVER = {
+    16: "NO_SUCH_COLUMN_IN_TABLE",
+    20: "NUMBER_OF_COLUMNS_DOESNT_MATCH",
+    36: "BAD_ARGUMENTS",
+    47: "UNKNOWN_IDENTIFIER",
+    48: "NOT_IMPLEMENTED",
+    50: "UNKNOWN_TYPE",
+    53: "TYPE_MISMATCH",
+    60: "UNKNOWN_TABLE",
+    62: "SYNTAX_ERROR",
+    73: "UNKNOWN_FORMAT",
+    81: "UNKNOWN_DATABASE",
+    115: "UNKNOWN_SETTING",
+    192: "UNKNOWN_USER",
+    193: "WRONG_PASSWORD",
+    194: "REQUIRED_PASSWORD",
+    195: "IP_ADDRESS_NOT_ALLOWED",
+    452: "SETTING_CONSTRAINT_VIOLATION",
+    497: "ACCESS_DENIED",
+    516: "AUTHENTICATION_FAILED",
+}
+ROW = {
+    6: "CANNOT_PARSE_TEXT",
+    27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
+    33: "CANNOT_READ_ALL_DATA",
+    41: "CANNOT_PARSE_DATETIME",
+    69: "ARGUMENT_OUT_OF_BOUND",
+    70: "CANNOT_CONVERT_TYPE",
+    72: "CANNOT_PARSE_NUMBER",
+    117: "INCORRECT_DATA",
+    131: "TOO_LARGE_STRING_SIZE",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    407: "DECIMAL_OVERFLOW",
+    469: "VIOLATED_CONSTRAINT",
+    691: "UNKNOWN_ELEMENT_OF_ENUM",
+}
+
+
+def fault(code: int) -> Fault:
+    if code == LATE_INSERT:
+        return Fault.LATE
+    for kind, codes in ((Fault.PASSING, PASSING), (Fault.SERVER, SERVER), (Fault.ROW, ROW)):
+        if code in codes:
+            return kind
+    return Fault.UNKNOWN

@@ -1,0 +1,1 @@
+"""The commands of `marketprism`, one module each."""

@@ -1,0 +1,43 @@
+"""What commands share: the pipeline's file, exit codes, errors for people."""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum
+from typing import Annotated, NoReturn
+
+import typer
+from marketprism_api.load import load_pipeline
+from marketprism_api.problems import ResourceError
+from marketprism_api.settings import Settings, effective
+from rich.console import Console
+
+
+class Exit(IntEnum):
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    UNREACHABLE = 4
+
+
+File = Annotated[
+    str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin; without it every default holds.")
+]
+Json = Annotated[str, typer.Option("--output", "-o", help="text or json.")]
+
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+stdout = Console(soft_wrap=True, highlight=False)
+
+
+def settings_of(file: str) -> Settings:
+    """The effective settings; a wrong file or variable ends the command with what is wrong."""
+    try:
+        pipeline = load_pipeline(file) if file or os.environ.get("MARKETPRISM_FILE") else None
+        return effective(pipeline, os.environ)
+    except ResourceError as error:
+        fail(str(error), Exit.USAGE)
+
+
+def fail(message: str, code: Exit) -> NoReturn:
+    stderr.print(message, style="red", markup=False)
+    raise typer.Exit(int(code))

@@ -1,0 +1,306 @@
+"""`marketprism feed`: publishes what a collector would, and prints the account of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import nats
+import nats.errors
+import nats.js.errors
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
+from marketprism_consumer.feed.publish import Account, publish
+from marketprism_consumer.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
+
+UNREACHABLE = 4
+DEFAULT_URL = "nats://localhost:4222"
+# Event time passes this fast when nothing paces the feed: fast enough never to run ahead of the clock.
+UNPACED_RATE = 200_000.0
+
+EXAMPLES = """
+Examples:
+
+\b
+  marketprism feed                                   140 messages a second until Ctrl-C
+  marketprism feed --rate 0 --count 1000000          a million, as fast as JetStream takes them
+  marketprism feed --seconds 60 --bad 1% --manifest sent.ndjson
+  marketprism feed --types trade,orderbook --symbols 10 --book-levels 400
+  marketprism feed --streams orderbook=MARKET_DATA   where one stream holds all eight types
+"""
+
+
+class Output(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for, checked."""
+
+    urls: list[str]
+    arguments: dict[str, object]
+    streams: dict[str, str]
+    rate: float | None
+    count: int | None
+    seconds: float | None
+    manifest: Path | None
+
+
+def feed(
+    url: Annotated[
+        str, typer.Option(help="NATS, or several separated by commas. [env: MARKETPRISM_NATS_URL, NATS_URL]")
+    ] = "",
+    rate: Annotated[
+        float, typer.Option(min=0, max=MAX_RATE, help="Messages a second; 0: as fast as possible.")
+    ] = 140.0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many messages; 0: go on.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="Stop after so many seconds; 0: go on.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Same seed and start: same messages, byte for byte.")] = 7,
+    types: Annotated[str, typer.Option(help="Data types, separated by commas.")] = ",".join(DATA_TYPES),
+    symbols: Annotated[int, typer.Option(min=1, help="Symbols at each venue.")] = 2,
+    book_levels: Annotated[int, typer.Option(min=1, max=400, help="Levels on each side of a book.")] = 20,
+    bad: Annotated[str, typer.Option(help="Share of messages that can't become a row: 1% or 0.01.")] = "0%",
+    manifest: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write a line of JSON for each acknowledged message.")
+    ] = None,
+    streams: Annotated[
+        str, typer.Option(help="Which stream holds which type; missing ones are created.")
+    ] = "default=MARKET_DATA,orderbook=ORDERBOOK_SNAP",
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="The account as text, or as JSON in the last line.")
+    ] = Output.TEXT,
+) -> None:
+    """Publish a synthetic collector's messages to JetStream: all eight types, every form seen on the wire.
+
+    Prints an account of what JetStream acknowledged; its arguments generate the same messages again.
+    Exit: 0 done, 1 messages refused or their outcome unknown, 2 usage, 4 server unreachable.
+    """
+    plan = _plan(url, rate, count, seconds, seed, types, symbols, book_levels, bad, manifest, streams)
+    account = _run(plan)
+    if output is Output.JSON:
+        typer.echo(json.dumps(account.as_dict()))
+    else:
+        _print_account(account)
+    if account.refused or account.unknown:
+        raise typer.Exit(1)
+
+
+feed.__doc__ = f"{feed.__doc__}\n{EXAMPLES}"
+
+
+# --- what was asked for -----------------------------------------------------------------------------------------
+
+
+def _plan(
+    url: str,
+    rate: float,
+    count: int,
+    seconds: float,
+    seed: int,
+    types: str,
+    symbols: int,
+    book_levels: int,
+    bad: str,
+    manifest: Path | None,
+    streams: str,
+) -> Plan:
+    url = url or os.environ.get("MARKETPRISM_NATS_URL") or os.environ.get("NATS_URL") or DEFAULT_URL
+    try:
+        reported = arguments(
+            seed,
+            types=[name.strip() for name in types.split(",") if name.strip()],
+            symbols=symbols,
+            bad_ratio=_share(bad),
+            book_levels=book_levels,
+            start=datetime.now(UTC),
+            rate=rate or UNPACED_RATE,
+        )
+        check(reported)
+        stream_of = _streams(streams)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return Plan(
+        [one.strip() for one in url.split(",")],
+        reported,
+        stream_of,
+        rate or None,
+        count or None,
+        seconds or None,
+        manifest,
+    )
+
+
+def _share(text: str) -> float:
+    number = text.strip()
+    try:
+        return float(number[:-1]) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        raise ValueError(f"a share is written 1% or 0.01, not {text!r}") from None
+
+
+def _streams(text: str) -> dict[str, str]:
+    found = {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, _, stream = pair.partition("=")
+        if name not in ("default", *DATA_TYPES) or not stream:
+            raise ValueError(f"streams are written type=STREAM (or default=STREAM), not {pair!r}")
+        found[name] = stream
+    return found
+
+
+# --- the run ----------------------------------------------------------------------------------------------------
+
+
+def _run(plan: Plan) -> Account:
+    try:
+        return asyncio.run(_feed(plan))
+    except (ConnectionError, nats.errors.TimeoutError) as error:
+        _fail(
+            f"no connection to NATS at {', '.join(map(_without_password, plan.urls))}: {error}",
+            "start a server with `nats-server -js`, or name another with --url or MARKETPRISM_NATS_URL",
+            UNREACHABLE,
+        )
+    except OSError as error:
+        _fail(f"can't write the manifest {error.filename or ''}: {error.strerror}", "", 2)
+    except nats.js.errors.ServiceUnavailableError:
+        _fail("the NATS server answers, but JetStream does not", "start it with `nats-server -js`", UNREACHABLE)
+    except SubjectsTakenError as error:
+        _fail(str(error), f"name it with --streams {error.subject.removesuffix('.>')}={error.holder}", 1)
+    except nats.errors.Error as error:
+        _fail(f"NATS refused: {error}", "", 1)
+
+
+async def _feed(plan: Plan) -> Account:
+    nc = await _connect(plan.urls)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread
+            loop.add_signal_handler(number, stop.set)
+    try:
+        await ensure_streams(nc.jetstream(), subjects_by_stream(plan.streams, DATA_TYPES))
+        if plan.seconds:
+            loop.call_later(plan.seconds, stop.set)
+        with _Progress(plan) as progress:
+            return await publish(
+                nc,
+                islice(regenerate(plan.arguments), plan.count),
+                rate=plan.rate,
+                streams=plan.streams,
+                manifest=plan.manifest,
+                on_progress=progress,
+                stop=stop,
+                arguments=plan.arguments,
+            )
+    finally:
+        await nc.close()
+
+
+async def _connect(urls: list[str]) -> Any:
+    reasons: list[str] = []  # the first says most: later ones only follow from it
+
+    async def note(error: Exception) -> None:
+        reasons.append(str(error))
+        del reasons[1:]
+
+    try:
+        nc = await nats.connect(
+            urls,
+            name="marketprism feed",
+            error_cb=note,
+            connect_timeout=3,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.2,
+        )
+    except nats.errors.NoServersError:
+        raise ConnectionError("".join(reasons)) from None
+    # The first connection must succeed soon; after that, come what may, it is taken up again for ever.
+    nc.options["max_reconnect_attempts"] = -1
+    return nc
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def _fail(what: str, hint: str, code: int) -> NoReturn:
+    typer.echo(f"error: {what}" + (f"\n\nhint: {hint}" if hint else ""), err=True)
+    raise typer.Exit(code)
+
+
+# --- what people see --------------------------------------------------------------------------------------------
+
+
+class _Progress:
+    """A line that changes four times a second, on a terminal only: pipes and logs get the account alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._live: Live | None = None
+        self._recent = (time.monotonic(), 0)
+
+    def __enter__(self) -> Callable[[Account], None]:
+        if sys.stderr.isatty():
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live.start()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _show(self, account: Account) -> None:
+        if not self._live:
+            return
+        then, before = self._recent
+        now = time.monotonic()
+        current = (account.acknowledged - before) / max(now - then, 1e-9)
+        self._recent = (now, account.acknowledged)
+        of = f" of {self._plan.count:,}" if self._plan.count else ""
+        waiting = account.sent - account.acknowledged
+        self._live.update(
+            f"{account.seconds:.1f} s  {account.acknowledged:,}{of} acknowledged  {current:,.0f}/s  "
+            f"{waiting:,} on their way  {account.bad:,} bad",
+            refresh=True,
+        )
+
+
+def _print_account(account: Account) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("type")
+    for name in ("acknowledged", "bad"):
+        table.add_column(name, justify="right")
+    for name in sorted(account.types, key=DATA_TYPES.index):
+        of_type = account.types[name]
+        table.add_row(name, f"{of_type.acknowledged:,}", f"{of_type.bad:,}")
+    console = Console()
+    console.print(table)
+    for name, stream in sorted(account.streams.items()):
+        typer.echo(f"{name}: {stream.messages:,} messages, sequences {stream.first_seq}..{stream.last_seq}")
+    typer.echo(
+        f"sent {account.sent:,}, acknowledged {account.acknowledged:,}, stored {account.stored:,}, "
+        f"refused {sum(account.refused.values()):,}, unknown {len(account.unknown):,}; "
+        f"{account.seconds:.1f} s, {account.rate:,.0f}/s, {account.bytes / 1e6:,.1f} MB"
+    )
+    for reason, messages in account.refused.items():
+        typer.echo(f"refused {messages:,}: {reason}")
+    typer.echo(f"the same again: {json.dumps(account.arguments)}")

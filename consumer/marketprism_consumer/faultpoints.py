@@ -1,0 +1,29 @@
+"""Named points at which a test can make this process fail. Off unless MARKETPRISM_FAULTPOINT names one.
+
+`MARKETPRISM_FAULTPOINT=after_insert_before_ack:kill:3` kills the process (SIGKILL) the third time it comes by there;
+`:stop` freezes it (SIGSTOP) instead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS = ("after_decode", "before_insert", "after_insert_before_ack", "after_ack")
+VARIABLE = "MARKETPRISM_FAULTPOINT"
+
+_name, _, _rest = os.environ.get(VARIABLE, "").partition(":")
+_action, _, _count = _rest.partition(":")
+_left = int(_count or 1)
+_signals = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+if _name and (_name not in POINTS or _action not in _signals):
+    raise SystemExit(f"{VARIABLE}: {_name}:{_action} is not one of {', '.join(POINTS)} with :kill or :stop")
+
+
+def faultpoint(name: str) -> None:
+    global _left
+    if name == _name:
+        _left -= 1
+        if _left == 0:
+            os.kill(os.getpid(), _signals[_action])

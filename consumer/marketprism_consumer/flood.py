@@ -1,0 +1,27 @@
+"""Notices when too many of the last messages are bad. Pure: the caller says what time it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Flood:
+    """Tripped when, of at least `min_messages` within `window` seconds, more than `max_ratio` were bad."""
+
+    max_ratio: float
+    min_messages: int
+    window: float
+    _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
+
+    def record(self, now: float, total: int, bad: int) -> bool:
+        self._seen.append((now, total, bad))
+        while self._seen[0][0] < now - self.window:
+            self._seen.popleft()
+        messages = sum(seen[1] for seen in self._seen)
+        refused = sum(seen[2] for seen in self._seen)
+        return messages >= self.min_messages and refused > self.max_ratio * messages
+
+    def reset(self) -> None:
+        self._seen.clear()

@@ -1,0 +1,437 @@
+"""One data type's path: source → decode → batch → insert → ack.
+
+The rules that make it exactly once, each with its place below:
+
+1. A message is acknowledged only after its row is in the table, or its dead letter in the stream.      `_flush`
+2. One batch is one block of frozen rows under one token: a retry can't double it.                        `_insert`
+3. A message that may have been seen before is looked up in the table, by its sequence, first.            `_unseen`
+4. A row is inserted only while JetStream gives its message to nobody else, and ClickHouse itself
+   refuses the insert after that. Before a look-up, inserts of others that still run are waited for.     `_insert`, `_unseen`
+5. After anything that could have made JetStream forget, what is known is learnt again.                   `_resync`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
+
+from marketprism_consumer.account import Account
+from marketprism_consumer.backoff import Backoff
+from marketprism_consumer.batch import Batch, Batcher, Limits
+from marketprism_consumer.broker import Broker, BrokerRefused, Durable, StreamState
+from marketprism_consumer.clickhouse_errors import Fault
+from marketprism_consumer.dead_letters import DeadLetter, Graveyard
+from marketprism_consumer.decode import Row, decode
+from marketprism_consumer.encode import encode
+from marketprism_consumer.fast import DECODERS
+from marketprism_consumer.faultpoints import faultpoint
+from marketprism_consumer.flood import Flood
+from marketprism_consumer.identity import content_indexes, place, stream_identity
+from marketprism_consumer.message import Message
+from marketprism_consumer.source import MIN_PULL_BYTES, Source
+from marketprism_consumer.store import InsertRefused, Store
+from marketprism_consumer.tables import Table
+from marketprism_consumer.values import Refusal
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+TICK = 1.0  # how often holds and requests are looked after [s]
+UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
+LEAST_HOLD = 2.0  # an insert isn't begun with less time than this [s]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A row on its way into the table, under the identity that it will have there."""
+
+    message: Message
+    row: Row
+    stream: str
+
+
+class Ingest:
+    """`run` until `stop`. Everything that it can't know for certain after a fault it asks JetStream and ClickHouse."""
+
+    def __init__(
+        self,
+        durable: Durable,
+        table: Table,
+        broker: Broker,
+        store: Store,
+        graveyard: Graveyard,
+        limits: Limits,
+        flood: Flood,
+        account: Account,
+    ) -> None:
+        self.durable, self.table = durable, table
+        self.account = account
+        self.state: Reason = reasons.RUNNING
+        self._broker, self._store, self._graveyard = broker, store, graveyard
+        self._source = Source(
+            broker, durable, deliver=self._receive, ended=self._top_up, lost=self.resync
+        )  # fmt: skip
+        self._fast = DECODERS.get(table.data_type)
+        self._batcher = Batcher(limits)
+        self._limits, self._flood = limits, flood
+        self._held: dict[int, Message] = {}
+        self._held_bytes = 0
+        self._wake = asyncio.Event()
+        self._why_resync = "start"
+        self._paused_until = 0.0
+        self._stop_by: float | None = None
+        self._high_water = 0
+        self._created = ""
+        self._stream = ""
+        self._synced = False
+        self._content = content_indexes(table)
+        self.backlog = 0
+
+    # --- from outside -------------------------------------------------------------------------------------------------
+
+    def resync(self, why: str) -> None:
+        """JetStream may have forgotten what it gave us (reconnect, new leader, consumer gone): learn it anew."""
+        self._why_resync = why
+        self._source.cancel()
+        self._wake.set()
+
+    def stop(self, grace: float) -> None:
+        """Pull no more, store what is held, leave; what is not stored after `grace` seconds is left to its redelivery."""
+        self._stop_by = asyncio.get_running_loop().time() + grace
+        self.state = reasons.STOPPING
+        self._source.cancel()
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing in hand, and JetStream has said nothing of more."""
+        return not self._held and self._synced and not self._why_resync
+
+    def not_ready(self) -> str:
+        """Why this data type does not store what comes just now; empty where it does."""
+        if self.state is not reasons.RUNNING:
+            return str(self.state)
+        if self._why_resync or not self._synced:
+            return f"synchronises with the stream ({self._why_resync or 'start'})"
+        if self.account.last_insert_ok is False:
+            return "the last insert was refused"
+        return ""
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop_by is not None
+
+    async def run(self) -> None:
+        keeper = asyncio.create_task(self._keep())
+        try:
+            while not (self.stopping and not len(self._batcher)):
+                if self._why_resync and not self.stopping:
+                    await self._resync()
+                self._top_up()
+                if await self._due():
+                    await self._flush(self._batcher.take(self._now(), stopping=self.stopping))
+        finally:
+            keeper.cancel()
+            self._source.cancel()
+
+    # --- source → decode → batch --------------------------------------------------------------------------------------
+
+    def _receive(self, message: Message) -> None:
+        held = self._held.get(message.seq)
+        if held is not None:
+            # Ours already, and given to us once more: the last delivery is the one to acknowledge.
+            held.reply, held.hold_until, held.delivered = message.reply, message.hold_until, message.delivered
+            return
+        self._held[message.seq] = message
+        self._held_bytes += len(message.payload)
+        self.backlog = message.pending
+        try:
+            row = self._fast(message.payload, message.arrived) if self._fast else None
+            if row is None:
+                row = decode(self.table.data_type, message.subject, message.payload, message.arrived)
+        except Refusal as refusal:
+            changed = self._batcher.refuse(message, refusal, self._now())
+        else:
+            changed = self._batcher.add(message, row, self._now())
+        if changed:
+            self._wake.set()
+        if self._source.outstanding * 2 < self._batcher.cap:
+            self._top_up()
+
+    def _top_up(self) -> None:
+        """Keep two batches' worth on the way or in hand: one being inserted, one filling."""
+        if self.stopping or self._why_resync or self._now() < self._paused_until:
+            return
+        rows = 2 * self._batcher.cap - len(self._held) - self._source.outstanding
+        size = max(MIN_PULL_BYTES, 2 * self._limits.max_bytes) - self._held_bytes - self._source.outstanding_bytes
+        if size < MIN_PULL_BYTES and (self._held or self._source.outstanding):
+            return
+        if rows * 2 >= self._batcher.cap:
+            self._source.request(rows, max(size, MIN_PULL_BYTES))
+
+    async def _due(self) -> bool:
+        """Wait until the batch is due (True), or until something else is to be done first (False)."""
+        while not self._why_resync or self.stopping:
+            wait = self._batcher.wait(self._now())
+            if wait == 0.0 or self.stopping:
+                return len(self._batcher) > 0
+            if 0.0 < self._paused_until - self._now() < wait:
+                wait = self._paused_until - self._now()
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if wait == float("inf") else wait):
+                    await self._wake.wait()
+            if self._paused_until and self._now() >= self._paused_until:
+                return self._resume()
+        return False
+
+    # --- insert → ack -------------------------------------------------------------------------------------------------
+
+    async def _flush(self, batch: Batch) -> None:
+        self.account.received(batch, self.backlog)
+        if batch.refused and self._flood.record(self._now(), len(batch), len(batch.refused)):
+            self._pause(batch)
+        elif not batch.refused:
+            self._flood.record(self._now(), len(batch), 0)
+        await self._bury([DeadLetter.of(message, refusal, self._stream) for message, refusal in batch.refused])
+        faultpoint("after_decode")
+        entries = await self._unseen(batch)
+        if entries:
+            self._high_water = max(self._high_water, max(entry.message.seq for entry in entries))
+            await self._insert(entries, batch)
+        self._top_up()
+
+    async def _unseen(self, batch: Batch) -> list[Entry]:
+        """The batch's rows without those that the table has already; these are acknowledged."""
+        entries = [Entry(message, row, self._stream) for message, row in zip(batch.messages, batch.rows, strict=True)]
+        suspects = [e for e in entries if e.message.delivered > 1 or e.message.seq <= self._high_water]
+        if not suspects:
+            return entries
+        self.account.redelivered.inc(sum(e.message.delivered > 1 for e in suspects))
+        seqs = [e.message.seq for e in suspects]
+        await self._patiently(lambda: self._store.settle(self.table))
+        found = await self._patiently(lambda: self._store.stored(self.table, self._stream, seqs))
+        known: list[Message] = []
+        for entry in suspects:
+            there = found.get(entry.message.seq)
+            if not there:
+                continue
+            stream = place(entry.row, self._content, self._stream, there)
+            if stream is None:
+                known.append(entry.message)
+            elif stream != entry.stream:
+                entry.stream = stream
+                self._alarm(reasons.STREAM_REGRESSED, seq=entry.message.seq, stored_as=stream)
+        if not known:
+            return entries
+        self.account.skipped.inc(len(known))
+        self._ack(known)
+        gone = {message.seq for message in known}
+        return [entry for entry in entries if entry.message.seq not in gone]
+
+    async def _insert(self, entries: list[Entry], batch: Batch) -> None:
+        """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
+        backoff = Backoff()
+        while entries := self._still_ours(entries):
+            started = self._now()
+            failed = await self._attempt(entries)
+            stored = entries
+            if failed:
+                bad = {entry.message.seq for entry, _ in failed}
+                stored = [entry for entry in entries if entry.message.seq not in bad]
+            if stored:
+                faultpoint("after_insert_before_ack")
+                self.account.inserted([(e.message, e.row) for e in stored], batch, self._now() - started)
+                self._ack([entry.message for entry in stored])
+                faultpoint("after_ack")
+            if not failed:
+                return
+            entries = [entry for entry, _ in failed]
+            refused = failed[0][1]
+            faults = {error.fault for _, error in failed}
+            if faults <= {Fault.ROW} or (faults <= {Fault.ROW, Fault.UNKNOWN} and (stored or backoff.tries >= UNKNOWN_TRIES)):
+                await self._bury([DeadLetter.refused(e.message, error, self._stream) for e, error in failed])
+                return
+            wait = backoff.next()
+            self._insert_refused(refused, wait)
+            if self._stop_by is not None and self._now() + wait > self._stop_by:
+                break
+            await asyncio.sleep(wait)
+        if entries:
+            self._hand_back([entry.message for entry in entries])
+
+    async def _attempt(self, entries: Sequence[Entry]) -> list[tuple[Entry, InsertRefused]]:
+        """One try. What is refused for a row's sake is halved until the rows at fault are alone; those are returned."""
+        block = encode(
+            self.table,
+            [entry.row for entry in entries],
+            [entry.message.seq for entry in entries],
+            [entry.stream for entry in entries],
+        )
+        left = min(entry.message.hold_until for entry in entries) - self._now()
+        try:
+            faultpoint("before_insert")
+            await self._store.insert(block, left)
+        except InsertRefused as refused:
+            if refused.fault in (Fault.ROW, Fault.UNKNOWN) and len(entries) > 1:
+                middle = len(entries) // 2
+                return await self._attempt(entries[:middle]) + await self._attempt(entries[middle:])
+            return [(entry, refused) for entry in entries]
+        return []
+
+    def _still_ours(self, entries: list[Entry]) -> list[Entry]:
+        """Without those that JetStream may have given to another meanwhile: they come again, and are looked up then."""
+        until = self._now() + LEAST_HOLD
+        lost = [entry for entry in entries if entry.message.hold_until < until]
+        if not lost:
+            return entries
+        self._alarm(reasons.HOLD_LOST, messages=len(lost))
+        self._drop([entry.message for entry in lost])
+        return [entry for entry in entries if entry.message.hold_until >= until]
+
+    async def _bury(self, letters: list[DeadLetter]) -> None:
+        """Into the dead-letter stream, then acknowledged; left to its redelivery where the stream does not take it."""
+        for letter in letters:
+            try:
+                await self._graveyard.bury(letter)
+            except BrokerRefused as refused:
+                self._alarm(refused.reason, seq=letter.message.seq, error=str(refused))
+                self._drop([letter.message])
+                continue
+            self.account.dead_lettered(letter.reason)
+            self._ack([letter.message])
+
+    def _ack(self, messages: Sequence[Message]) -> None:
+        self._broker.ack([message.reply for message in messages])
+        self._drop(messages)
+
+    def _hand_back(self, messages: Sequence[Message]) -> None:
+        """JetStream delivers them again at once. Only for what is surely ours: it heeds a late nak as well, and would give
+        away what another holds by now. What may not be ours any more is dropped, and comes again after ack_wait."""
+        self._broker.nak([message.reply for message in messages])
+        self._drop(messages)
+
+    def _drop(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            if self._held.pop(message.seq, None) is not None:
+                self._held_bytes -= len(message.payload)
+
+    # --- holds, pauses, resync ----------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Looks after requests, and keeps ours what is held for long."""
+        while True:
+            await asyncio.sleep(TICK)
+            self._source.check()
+            self._top_up()
+            oldest = next(iter(self._held.values()), None)
+            if oldest is not None and oldest.hold_until - self._now() < self._source.hold * 2 / 3:
+                now = self._now()
+                messages = list(self._held.values())
+                if await self._broker.extend([message.reply for message in messages]):
+                    for message in messages:
+                        message.hold_until = max(message.hold_until, now + self._source.hold)
+
+    def _pause(self, batch: Batch) -> None:
+        """Too many bad ones: none of them is buried. They go back, and after a while a few are looked at again."""
+        self.state = reasons.DEAD_LETTER_FLOOD
+        self._paused_until = self._now() + min(30.0, self._flood.window)
+        self._alarm(reasons.DEAD_LETTER_FLOOD, refused=len(batch.refused), of=len(batch), first=str(batch.refused[0][1]))
+        self._source.cancel()
+        refused, batch.refused = batch.refused, []
+        self._hand_back([message for message, _ in refused])
+
+    def _resume(self) -> bool:
+        self._paused_until = 0.0
+        self._flood.reset()
+        self.state = reasons.RUNNING
+        self._top_up()
+        return False
+
+    async def _resync(self) -> None:
+        why, self._why_resync = self._why_resync, ""
+        log.info("resync", data_type=self.table.data_type, why=why)
+        self._source.cancel()
+        self._synced = False
+        state = await self._stream_state()
+        if self._created and state.created != self._created:
+            await self._leave_old_stream()
+        elif len(self._batcher):
+            batch = self._batcher.take(self._now())
+            self._drop([*batch.messages, *(message for message, _ in batch.refused)])
+        self._created = state.created
+        self._stream = stream_identity(self.durable.stream, state.created)
+        await self._patiently(lambda: self._store.settle(self.table))
+        stored = await self._patiently(lambda: self._store.high_water(self.table, self._stream))
+        self._high_water = max(self._high_water, stored)
+        if state.last_seq < stored:
+            self._alarm(reasons.STREAM_REGRESSED, stream_ends=state.last_seq, table_has=stored)
+        self._synced = True
+
+    async def _stream_state(self) -> StreamState:
+        """The stream and our consumer on it, waited for where waiting can help."""
+        backoff = Backoff()
+        while True:
+            try:
+                state = await self._broker.stream(self.durable.stream)
+                durable = await self._broker.ensure(self.durable)
+            except BrokerRefused as refused:
+                if refused.lasting and not self._created:
+                    raise
+                wait = backoff.next()
+                self._alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1))
+                await self._sleep(wait)
+                continue
+            self.backlog = durable.pending
+            if durable.delivered_seq + 1 < state.first_seq and self._created in ("", state.created):
+                self._alarm(reasons.MESSAGES_MISSED, first=durable.delivered_seq + 1, last=state.first_seq - 1)
+            return state
+
+    async def _leave_old_stream(self) -> None:
+        """The stream was deleted and made again: what we hold of the old one exists nowhere else, so it is stored."""
+        self._alarm(reasons.STREAM_RECREATED, was=self._stream)
+        for message in self._held.values():
+            message.hold_until = self._now() + self._source.hold
+        if len(self._batcher):
+            await self._flush(self._batcher.take(self._now(), stopping=True))
+        self._drop(list(self._held.values()))
+        self._high_water = 0
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        backoff = Backoff()
+        while True:
+            try:
+                return await ask()
+            except InsertRefused as refused:
+                wait = backoff.next()
+                self._insert_refused(refused, wait)
+                await self._sleep(wait)
+
+    async def _sleep(self, seconds: float) -> None:
+        if self._stop_by is not None and self._now() + seconds > self._stop_by:
+            raise asyncio.CancelledError("the grace period is over")
+        await asyncio.sleep(seconds)
+
+    def _insert_refused(self, refused: InsertRefused, wait: float) -> None:
+        reason = reasons.INSERT_BLOCKED if refused.fault is Fault.SERVER else reasons.INSERT_RETRIED
+        if refused.code == 0:
+            reason = reasons.CLICKHOUSE_UNREACHABLE
+        self.account.insert_failed(refused.code)
+        self._alarm(reason, code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
+
+    def _alarm(self, reason: Reason, **details: object) -> None:
+        self.account.alarm(reason)
+        log.warning(
+            reason.text, code=reason.code, reason=reason.name, hint=reason.hint, data_type=self.table.data_type, **details
+        )
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,256 @@
+"""One process's share of a pipeline: an Ingest for each of its data types, over one NATS connection and one ClickHouse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from marketprism_api import reasons
+from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.data_types import DataType
+from marketprism_api.settings import DataTypeSettings, Settings
+from prometheus_client import CollectorRegistry
+
+from marketprism_consumer import schema_server
+from marketprism_consumer.account import Account, Metrics
+from marketprism_consumer.backoff import Backoff
+from marketprism_consumer.batch import Limits
+from marketprism_consumer.broker import BrokerRefused, Durable
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.flood import Flood
+from marketprism_consumer.ingest import Ingest
+from marketprism_consumer.nats_broker import NatsBroker, NatsGraveyard
+from marketprism_consumer.nats_client import PullClient, connect
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.streams import ensure_streams
+from marketprism_consumer.tables import BY_DATA_TYPE
+
+log = structlog.get_logger()
+
+GRACE = 20.0  # from SIGTERM to the last ack; a Pod is given 30 [s]
+SUMMARY_EVERY = 60.0  # [s]
+
+
+class Worker:
+    """`run` until `stop`, or until nothing has been pending for `until_idle` seconds."""
+
+    def __init__(
+        self, settings: Settings, data_types: Sequence[DataType], environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self.settings = settings
+        self.registry = CollectorRegistry()
+        self.ingests: dict[str, Ingest] = {}
+        self._data_types = data_types
+        self._environ = environ
+        self._metrics = Metrics(self.registry)
+        self._client = PullClient()
+        self._broker = NatsBroker(self._client)
+        self._clickhouse = ClickHouse(
+            settings.clickhouse_urls, settings.hot_db, auth=lambda: clickhouse_auth(environ), cluster=settings.cluster
+        )
+        self._stopping = asyncio.Event()
+        self._waits_for = "NATS"
+
+    # --- from outside -------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """The first call drains; a second one gives up what is not stored yet: it will be delivered again."""
+        grace = 0.0 if self._stopping.is_set() else GRACE
+        self._stopping.set()
+        for ingest in self.ingests.values():
+            ingest.stop(grace)
+
+    def not_ready(self) -> dict[str, str]:
+        """What is not as it should be, by data type; empty where all is well."""
+        if not self.ingests:
+            return {"worker": f"waits for {self._waits_for}"}
+        if not self._client.is_connected:
+            return {"worker": "not connected to NATS"}
+        return {name: why for name, ingest in self.ingests.items() if (why := ingest.not_ready())}
+
+    def status(self) -> dict[str, Any]:
+        """The numbers that a view wants, by data type."""
+        return {
+            name: {
+                **ingest.account.totals,
+                "state": ingest.state.name,
+                "lag": ingest.backlog,
+                "last_insert_rows": ingest.account.last_insert_rows,
+                "last_insert_seconds": round(ingest.account.last_insert_seconds, 4),
+            }
+            for name, ingest in self.ingests.items()
+        }
+
+    async def run(self, *, until_idle: float | None = None) -> None:
+        try:
+            if not await self._unless_stopped(self._start()):
+                return
+            runs = [asyncio.create_task(ingest.run(), name=name) for name, ingest in self.ingests.items()]
+            helpers = [asyncio.create_task(self._summaries())]
+            if until_idle is not None:
+                helpers.append(asyncio.create_task(self._stop_when_idle(until_idle)))
+            try:
+                await _all_or_first_failure(runs)
+            finally:
+                for task in helpers:
+                    task.cancel()
+        finally:
+            await self._close()
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        auth = nats_auth(self._environ)
+        await connect(
+            self.settings.nats_url,
+            auth,
+            name=f"marketprism {self.settings.pipeline_name}",
+            reconnected=lambda: self._resync("reconnected"),
+            disconnected=lambda: self._resync("disconnected"),
+            client=self._client,
+        )
+        self._waits_for = "the JetStream streams"
+        await self._ensure_streams()
+        self._waits_for = "the schema"
+        await self._schema()
+        for data_type in self._data_types:
+            self.ingests[str(data_type)] = self._ingest(str(data_type), self.settings.data_types[data_type])
+
+    async def _ensure_streams(self) -> None:
+        if self.settings.ensure_streams != "IfMissing":
+            return
+        wanted: dict[str, list[str]] = {}
+        for one in self.settings.data_types.values():
+            wanted.setdefault(one.stream, []).append(one.subject)
+        backoff = Backoff()
+        while True:
+            try:
+                for name in await ensure_streams(self._client.jetstream(), wanted):
+                    log.info("stream created", stream=name, subjects=wanted[name])
+                return
+            except Exception as error:
+                # Another holds the subjects, or JetStream is not there yet: reading starts as soon as a stream is.
+                wait = backoff.next()
+                reason = reasons.STREAM_MISSING
+                log.warning(reason.text, code=reason.code, hint=reason.hint, error=str(error), next_try_in=round(wait, 1))
+                if any([await self._has_stream(name) for name in wanted]):
+                    return
+                await asyncio.sleep(wait)
+
+    async def _has_stream(self, name: str) -> bool:
+        try:
+            await self._broker.stream(name)
+        except BrokerRefused:
+            return False
+        return True
+
+    async def _schema(self) -> None:
+        """Wait until the tables fit: a schema Job may still be at it. Nothing is pulled before."""
+        if self.settings.schema_mode == "Ignore":
+            return
+        backoff = Backoff()
+        while True:
+            try:
+                plan = await schema_server.current_plan(self._clickhouse, self.settings)
+                problems = [change.why for change in plan.changes]
+                problems += [f"{d.where}: {d.what}" for d in plan.differences if d.blocking]
+                if not problems:
+                    return
+                missing = any("does not exist" in problem for problem in problems)
+                reason = reasons.SCHEMA_MISSING if missing else reasons.SCHEMA_DRIFT
+                shown = problems[:3] + ([f"and {len(problems) - 3} more"] if len(problems) > 3 else [])
+            except InsertRefused as refused:
+                reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else reasons.CLICKHOUSE_DENIED
+                shown = [str(refused)]
+            self._waits_for = f"{reason}: {'; '.join(shown)}"
+            wait = backoff.next()
+            log.warning(
+                reason.text, code=reason.code, reason=reason.name, hint=reason.hint, problems=shown, next_try_in=round(wait, 1)
+            )
+            await asyncio.sleep(wait)
+
+    def _ingest(self, name: str, one: DataTypeSettings) -> Ingest:
+        letters = self.settings.dead_letters
+        return Ingest(
+            Durable(one.stream, one.durable, one.subject, self.settings.ack_wait),
+            BY_DATA_TYPE[name],
+            self._broker,
+            self._clickhouse,
+            NatsGraveyard(self._broker, letters.stream, letters.max_age or 0),
+            Limits(one.batch.max_rows, one.batch.max_delay, one.batch.max_pending, one.batch.max_bytes),
+            Flood(letters.max_ratio, letters.min_messages, letters.window),
+            Account(self._metrics, name),
+        )
+
+    # --- while it runs ------------------------------------------------------------------------------------------------
+
+    def _resync(self, why: str) -> None:
+        for ingest in self.ingests.values():
+            ingest.resync(why)
+
+    async def _stop_when_idle(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while loop.time() - since < seconds:
+            await asyncio.sleep(min(0.2, seconds / 5))
+            if not await self._idle():
+                since = loop.time()
+        log.info("nothing is pending", seconds=seconds)
+        self.stop()
+
+    async def _idle(self) -> bool:
+        if not all(ingest.idle for ingest in self.ingests.values()):
+            return False
+        try:
+            states = [await self._broker.ensure(ingest.durable) for ingest in self.ingests.values()]
+        except BrokerRefused:
+            return False
+        return not any(state.pending or state.ack_pending for state in states)
+
+    async def _summaries(self) -> None:
+        before = self.status()
+        while True:
+            await asyncio.sleep(SUMMARY_EVERY)
+            now = self.status()
+            for name, one in now.items():
+                gained = {key: one[key] - before[name][key] for key in ("received", "inserted", "dead_letters", "inserts")}
+                log.info("last minute", data_type=name, state=one["state"], lag=one["lag"], **gained)
+            before = now
+
+    async def _unless_stopped(self, work: Any) -> bool:
+        """True when `work` is done; False, and the work ended, when `stop` came first."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        return False
+
+    async def _close(self) -> None:
+        if self._client.is_connected:
+            # The last acks are still on their way out.
+            with suppress(Exception):
+                await self._client.flush(timeout=2)
+        with suppress(Exception):
+            async with asyncio.timeout(3):
+                await self._client.close()
+        await self._clickhouse.close()
+
+
+async def _all_or_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """One data type that ends with an error ends the process: it is started again, and what it held is redelivered."""
+    try:
+        for task in asyncio.as_completed(tasks):
+            await task
+    finally:
+        for one in tasks:
+            one.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,709 @@
+"""The embedded ClickHouse, as its clients see it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime as dt
+import gzip
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.parse
+import zlib
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import lz4.frame
+import pytest
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from marketprism_consumer.embedded import clickhouse_http as protocol
+from marketprism_consumer.embedded.place import EmbeddedError
+from marketprism_consumer.embedded.process import EmbeddedServer, start
+
+UTC = dt.UTC
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+class Reply:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        try:
+            self.data = response.read()
+            self.whole = True
+        except http.client.IncompleteRead as error:
+            self.data = error.partial
+            self.whole = False
+
+    @property
+    def text(self) -> str:
+        return self.data.decode()
+
+    @property
+    def code(self) -> int | None:
+        code = self.headers["X-ClickHouse-Exception-Code"]
+        return int(code) if code else None
+
+    @property
+    def summary(self) -> dict[str, int]:
+        return {k: int(v) for k, v in json.loads(self.headers["X-ClickHouse-Summary"]).items()}
+
+
+class Http:
+    """Plain HTTP, one kept connection."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+
+    def __call__(
+        self, sql: str | None = None, body: Any = None, *, method: str = "POST", path: str = "/", **options: Any
+    ) -> Reply:
+        headers = {k.replace("_", "-"): v for k, v in options.pop("headers", {}).items()}
+        params = {**({"query": sql} if sql is not None else {}), **options}
+        self._connection.request(method, f"{path}?{urllib.parse.urlencode(params)}", body, headers)
+        reply = Reply(self._connection.getresponse())
+        if not reply.whole:
+            self._connection.close()  # the next request opens a new one
+        return reply
+
+    def ok(self, sql: str, body: Any = None, **options: Any) -> Reply:
+        reply = self(sql, body, **options)
+        assert reply.status == 200, reply.text
+        return reply
+
+    def value(self, sql: str, **options: Any) -> str:
+        return self.ok(sql, **options).text.rstrip("\n")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with start("clickhouse", tmp_path_factory.mktemp("clickhouse")) as running:
+        yield running
+
+
+@pytest.fixture
+def ask(server: EmbeddedServer) -> Http:
+    return Http(server.url)
+
+
+@pytest.fixture
+def client(server: EmbeddedServer) -> Iterator[Any]:
+    with clickhouse_connect.get_client(dsn=server.url) as client:
+        yield client
+
+
+def native(ask: Http, sql: str) -> bytes:
+    """The result of a query as ONE block in Native format: what an inserter sends."""
+    return ask.ok(f"{sql} SETTINGS max_block_size = 10000000, max_threads = 1 FORMAT Native").data
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    waiting = threading.Event()
+    for _ in range(1000):
+        if result := condition():
+            return result
+        waiting.wait(0.01)
+    raise AssertionError("it never happened")
+
+
+# --- it looks like ClickHouse -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/ping", "/", "/replicas_status"])
+def test_health_paths_say_ok(ask: Http, path: str) -> None:
+    assert ask(method="GET", path=path).text == "Ok.\n"
+
+
+def test_unknown_path_is_404(ask: Http) -> None:
+    assert ask(method="GET", path="/play").status == 404
+
+
+def test_reply_headers(ask: Http) -> None:
+    reply = ask.ok("SELECT number FROM numbers(3)", query_id="mine")
+    assert reply.text == "0\n1\n2\n"
+    assert reply.headers["X-ClickHouse-Query-Id"] == "mine"
+    assert reply.headers["X-ClickHouse-Timezone"] == "UTC"
+    assert reply.headers["X-ClickHouse-Server-Display-Name"]
+    assert reply.headers["X-ClickHouse-Format"] == "TabSeparated"
+    assert reply.headers["Content-Type"] == "text/tab-separated-values; charset=UTF-8"
+    assert reply.summary["result_rows"] == 3
+    assert reply.summary["read_rows"] == 3
+
+
+def test_times_are_utc_wherever_the_machine_is(ask: Http) -> None:
+    assert ask.value("SELECT timezone()") == "UTC"
+
+
+def test_the_format_is_the_clauses_else_the_headers_else_the_parameters(ask: Http) -> None:
+    assert ask.value("SELECT 1 AS x", default_format="JSONEachRow") == '{"x":1}'
+    assert ask.value("SELECT 1 AS x", default_format="CSV", headers={"X_ClickHouse_Format": "JSONEachRow"}) == '{"x":1}'
+    reply = ask.ok("SELECT 1 AS x FORMAT JSON", default_format="CSV")
+    assert reply.headers["X-ClickHouse-Format"] == "JSON"
+    assert json.loads(reply.data)["data"] == [{"x": 1}]
+
+
+def test_formats_with_head_or_tail_come_as_one_whole(ask: Http) -> None:
+    sql = "SELECT number AS n FROM numbers(200000) SETTINGS max_block_size = 1000"
+    assert json.loads(ask.ok(f"{sql} FORMAT JSON").data)["rows"] == 200_000
+    lines = ask.ok(f"{sql} FORMAT CSVWithNames").text.splitlines()
+    assert (lines[0], len(lines)) == ('"n"', 200_001)
+
+
+def test_totals_follow_a_streamed_result(ask: Http) -> None:
+    sql = "SELECT number % 2 AS k, count() FROM numbers(10) GROUP BY k WITH TOTALS ORDER BY k"
+    assert ask.ok(sql).text == "0\t5\n1\t5\n\n0\t10\n"
+
+
+def test_settings_come_from_the_url(ask: Http) -> None:
+    assert ask.value("SELECT getSetting('max_threads')", max_threads="3") == "3"
+
+
+def test_parameters(ask: Http) -> None:
+    assert ask.value("SELECT {s:String}, {n:UInt8} + 1", param_s="it's", param_n="4") == "it\\'s\t5"
+
+
+def test_database_from_url_or_header(ask: Http) -> None:
+    ask.ok("CREATE DATABASE IF NOT EXISTS other")
+    assert ask.value("SELECT currentDatabase()", database="other") == "other"
+    assert ask.value("SELECT currentDatabase()", headers={"X_ClickHouse_Database": "other"}) == "other"
+
+
+def test_sessions_and_users_are_accepted(ask: Http) -> None:
+    assert ask.value("SELECT 1", session_id="s", user="u", password="p", role="r", quota_key="q") == "1"
+    assert ask.value("SELECT 1", headers={"X_ClickHouse_User": "u", "X_ClickHouse_Key": "k"}) == "1"
+
+
+def test_query_in_the_body_or_in_both(ask: Http) -> None:
+    assert ask(None, b"SELECT 1").text == "1\n"
+    assert ask("SELECT 1 +", b"2").text == "3\n"
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "name", "sql"),
+    [
+        (47, 404, "UNKNOWN_IDENTIFIER", "SELECT nothing"),
+        (60, 404, "UNKNOWN_TABLE", "SELECT * FROM nothing"),
+        (62, 400, "SYNTAX_ERROR", "SELEC 1"),
+        (62, 400, "SYNTAX_ERROR", "SELECT 1; SELECT 2"),
+        (62, 400, "SYNTAX_ERROR", ""),
+        (81, 404, "UNKNOWN_DATABASE", "CREATE TABLE nowhere.t (a Int8) ENGINE = Memory"),
+        (159, 408, "TIMEOUT_EXCEEDED", "SELECT sleepEachRow(0.1) FROM numbers(30) SETTINGS max_execution_time = 0.1"),
+        (358, 500, "INTO_OUTFILE_NOT_ALLOWED", "SELECT 1 INTO OUTFILE '/tmp/never'"),
+        (78, 404, "UNKNOWN_TYPE_OF_QUERY", "INSERT INTO t FROM INFILE '/etc/passwd' FORMAT CSV"),
+        (48, 501, "NOT_IMPLEMENTED", "INSERT INTO t SELECT a FROM input('a Int8') FORMAT CSV"),
+    ],
+)
+def test_errors(ask: Http, code: int, status: int, name: str, sql: str) -> None:
+    reply = ask(sql, query_id="failing")
+    assert (reply.code, reply.status) == (code, status), reply.text
+    assert reply.text.startswith(f"Code: {code}. DB::Exception: ")
+    assert f"({name}) (version " in reply.text
+    assert reply.headers["X-ClickHouse-Query-Id"] == "failing"
+
+
+def test_unknown_setting(ask: Http) -> None:
+    assert ask("SELECT 1", no_such_setting="1").code == 115
+    assert ask("SELECT 1", **{"a'b": "1"}).code == 115
+
+
+def test_block_compression_is_refused_with_what_to_use(ask: Http) -> None:
+    reply = ask("SELECT 1", compress="1")
+    assert reply.code == 48
+    assert "enable_http_compression" in reply.text
+
+
+def test_a_failed_request_is_one_line_in_the_log_without_its_text(tmp_path: Path) -> None:
+    with start("clickhouse", tmp_path / "data", stderr=subprocess.PIPE) as server:
+        ask = Http(server.url)
+        assert ask("SELECT 'hunter2' FROM nothing", query_id="q1", password="hunter3").code == 60
+        server.stop()
+        assert server.process.stderr is not None
+        log = server.process.stderr.read()
+        server.process.stderr.close()
+    assert log.count("\n") == 1
+    assert "'q1' failed" in log
+    assert "60 UNKNOWN_TABLE" in log
+    assert "hunter" not in log
+
+
+def test_failing_queries_never_leak_rows_to_others(server: EmbeddedServer) -> None:
+    """chDB puts a failed query's rows in front of the next result of the same connection."""
+
+    def work(number: int) -> list[str]:
+        ask = Http(server.url)
+        seen = []
+        for round_ in range(5):
+            failing = ask(f"SELECT number + {number * 10**6}, throwIf(number = 150000) FROM numbers(200000)")
+            assert failing.code == 395 or not failing.whole
+            seen.append(ask.value(f"SELECT {number}, {round_}"))
+        return seen
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for number, seen in enumerate(pool.map(work, range(8))):
+            assert seen == [f"{number}\t{round_}" for round_ in range(5)]
+
+
+# --- GET, web pages, passwords ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["CREATE TABLE web2 (a Int8) ENGINE = Memory", "INSERT INTO web VALUES (1)", "DROP TABLE web", "SET readonly = 0"],
+)
+def test_get_can_not_write(ask: Http, sql: str) -> None:
+    ask.ok("CREATE OR REPLACE TABLE web (a Int8) ENGINE = Memory")
+    assert ask(sql, method="GET").code == 164
+    assert ask(sql, method="GET", readonly="0").code == 164
+
+
+def test_get_may_read_with_settings(ask: Http) -> None:
+    assert ask("SELECT getSetting('max_threads')", method="GET", max_threads="2").text == "2\n"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8123", "127.0.0.1.evil.example", "10.0.0.7:8123", ""])
+def test_foreign_host_is_refused(ask: Http, host: str) -> None:
+    assert ask("SELECT 1", headers={"Host": host}).status == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:8123", "127.0.0.1", "[::1]:8123"])
+def test_own_host_is_served(ask: Http, host: str) -> None:
+    assert ask("SELECT 1", headers={"Host": host}).text == "1\n"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}]
+    + [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}],
+)
+def test_requests_of_other_web_pages_are_refused(ask: Http, headers: dict[str, str]) -> None:
+    assert ask("SELECT 1", headers=headers).status == 403
+    assert ask("SELECT 1", method="GET", headers=headers).status == 403
+
+
+def test_password(tmp_path: Path) -> None:
+    with start("clickhouse", tmp_path / "data", environment={"MARKETPRISM_EMBEDDED_PASSWORD": "sesame"}) as server:
+        ask = Http(server.url)
+        for reply in (
+            ask("SELECT 1"),
+            ask("SELECT 1", password="wrong"),
+            ask("SELECT 1", headers={"Authorization": "x"}),
+        ):
+            assert (reply.code, reply.status) == (516, 403)
+        assert ask(method="GET", path="/ping").text == "Ok.\n"
+        assert ask("SELECT 1", headers={"X_ClickHouse_User": "me", "X_ClickHouse_Key": "sesame"}).text == "1\n"
+        assert ask("SELECT 1", user="me", password="sesame").text == "1\n"
+        with clickhouse_connect.get_client(dsn=server.url, username="me", password="sesame") as client:
+            assert client.command("SELECT 1") == 1
+
+
+# --- inserts ----------------------------------------------------------------------------------------------------------
+
+
+def test_native_insert_counts_its_rows(ask: Http) -> None:
+    ask.ok("CREATE OR REPLACE TABLE t (a UInt64, s String) ENGINE = MergeTree ORDER BY a")
+    # 2570 is 0A 0A: a blank line, for who takes data for text
+    block = native(ask, "SELECT number AS a, '\\n\\n' || number AS s FROM numbers(2560, 20)")
+    for reply in (
+        ask.ok("INSERT INTO t (a, s) FORMAT Native", block),
+        ask.ok("", b"INSERT INTO t (a, s) FORMAT Native\n" + block),
+        ask.ok("INSERT INTO t FORMAT Native", block),
+        ask.ok("insert into default.t (a, s) settings max_threads=1 format Native", block),
+    ):
+        assert reply.summary["written_rows"] == 20
+    assert ask.value("SELECT count(), sum(a), uniqExact(s) FROM t") == f"80\t{4 * sum(range(2560, 2580))}\t20"
+
+
+@pytest.mark.parametrize(
+    ("sql", "body"),
+    [
+        ("INSERT INTO v VALUES", b"(1, 'a\n\nb'), (2, 'it''s; FORMAT')"),
+        ("INSERT INTO v (a, s) VALUES (1, 'a\n\nb'), (2, 'it\\'s; FORMAT');", None),
+        ("INSERT INTO v FORMAT JSONEachRow", b'{"a":1,"s":"a\\n\\nb"}\n\n{"a":2,"s":"it\'s; FORMAT"}\n'),
+        ("INSERT INTO v FORMAT CSV", b'1,"a\n\nb"\r\n2,it\'s; FORMAT\r\n'),
+        ("INSERT INTO v SETTINGS format_csv_delimiter='|' FORMAT CSV", b'1|"a\n\nb"\n2|it\'s; FORMAT\n'),
+        ("/* FORMAT x */ INSERT INTO v -- VALUES\n (a, s) FORMAT TSV", b"1\ta\\n\\nb\n2\tit's; FORMAT\n"),
+        ("INSERT INTO v SELECT number + 1, if(number = 1, 'it\\'s; FORMAT', 'a\n\nb') FROM numbers(2)", None),
+    ],
+)
+def test_inserts_of_every_shape(ask: Http, sql: str, body: bytes | None) -> None:
+    ask.ok("CREATE OR REPLACE TABLE v (a UInt64, s String) ENGINE = MergeTree ORDER BY a")
+    assert ask.ok(sql, body).summary["written_rows"] == 2
+    assert json.loads(ask.value("SELECT groupArray((a, s)) AS x FROM v FORMAT JSONCompactColumns"))[0][0] == [
+        [1, "a\n\nb"],
+        [2, "it's; FORMAT"],
+    ]
+
+
+def test_ephemeral_columns(ask: Http) -> None:
+    ask.ok(
+        "CREATE OR REPLACE TABLE e (a UInt64, b String EPHEMERAL, c String DEFAULT upper(b)) ENGINE = MergeTree ORDER BY a"
+    )
+    ask.ok("INSERT INTO e (a, b) FORMAT Native", native(ask, "SELECT 1::UInt64 AS a, 'x' AS b"))
+    assert ask.value("SELECT * FROM e") == "1\tX"
+
+
+@pytest.mark.parametrize(
+    ("code", "table", "rows", "settings"),
+    [
+        (469, "(a UInt64, CONSTRAINT small CHECK a < 5) ENGINE = MergeTree ORDER BY a", "SELECT number AS a FROM numbers(9)", {}),
+        (395, "(a UInt64, b UInt8 DEFAULT throwIf(a = 5)) ENGINE = MergeTree ORDER BY a", "SELECT number AS a FROM numbers(9)", {}),
+        (252, "(a UInt64) ENGINE = MergeTree ORDER BY a PARTITION BY a", "SELECT number AS a FROM numbers(101)", {}),
+        (241, "(a UInt64) ENGINE = MergeTree ORDER BY a", "SELECT number AS a FROM numbers(1000000)", {"max_memory_usage": "1000000"}),
+    ],
+)  # fmt: skip
+def test_a_refused_insert_says_so_and_stores_nothing(
+    ask: Http, code: int, table: str, rows: str, settings: dict[str, str]
+) -> None:
+    ask.ok(f"CREATE OR REPLACE TABLE refused {table}")
+    assert ask("INSERT INTO refused (a) FORMAT Native", native(ask, rows), **settings).code == code
+    assert ask.value("SELECT count() FROM refused") == "0"
+
+
+def test_damaged_data_says_so_and_stores_nothing(ask: Http) -> None:
+    ask.ok("CREATE OR REPLACE TABLE d (a UInt64, t DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY a")
+    block = native(ask, "SELECT number AS a, toDateTime64(0, 3, 'UTC') AS t FROM numbers(100)")
+    assert ask("INSERT INTO d FORMAT Native", block[:-1]).code == 33
+    assert ask("INSERT INTO d FORMAT Native", b"\x01\xff\xff\xff\xff garbage").code == 128
+    assert ask("INSERT INTO d FORMAT JSONEachRow", b'{"a":1,"t":"no date"}').code in (27, 41)
+    assert ask("INSERT INTO d FORMAT JSONEachRow", b'{"a":1,"t":"2026-13-99 00:00:00"}').code in (27, 41)
+    assert ask("INSERT INTO nothing FORMAT Native", block).code == 60
+    assert ask.value("SELECT count() FROM d") == "0"
+
+
+@pytest.mark.parametrize("rows", [10_000, 100_000, 200_000])
+def test_one_block_is_one_part_per_partition_and_its_token_counts_once(ask: Http, rows: int) -> None:
+    ask.ok(
+        "CREATE OR REPLACE TABLE parts (a UInt64, p UInt8) ENGINE = MergeTree ORDER BY a PARTITION BY p "
+        "SETTINGS non_replicated_deduplication_window = 100"
+    )
+    block = native(ask, f"SELECT number AS a, toUInt8(number % 2) AS p FROM numbers({rows})")
+    for _ in range(2):
+        ask.ok("INSERT INTO parts FORMAT Native", block, insert_deduplication_token=f"token-{rows}")
+    sizes = "SELECT groupArray(rows) FROM system.parts WHERE table = 'parts' AND active"
+    assert ask.value(sizes) == f"[{rows // 2},{rows // 2}]"
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("lz4", lz4.frame.compress)],
+)
+def test_compressed_and_chunked_bodies(ask: Http, coding: str, encode: Callable[[bytes], bytes]) -> None:
+    ask.ok("CREATE OR REPLACE TABLE z (a UInt64) ENGINE = MergeTree ORDER BY a")
+    body = encode(b"INSERT INTO z FORMAT Native\n" + native(ask, "SELECT number AS a FROM numbers(1000)"))
+    pieces = [body[i : i + 100] for i in range(0, len(body), 100)]
+    for sent in (body, iter(pieces)):  # http.client sends an iterator in chunks
+        assert ask("", sent, headers={"Content-Encoding": coding}).summary["written_rows"] == 1000
+    assert ask("", body[:-20], headers={"Content-Encoding": coding}).code == 271
+    assert ask.value("SELECT count() FROM z") == "2000"
+
+
+def test_a_body_of_any_size_goes_through_a_file(ask: Http, server: EmbeddedServer) -> None:
+    ask.ok("CREATE OR REPLACE TABLE big (a UInt64) ENGINE = MergeTree ORDER BY a")
+    line = b"1\n" * (1 << 19)
+    assert ask.ok("INSERT INTO big FORMAT TSV", iter([line] * 20)).summary["written_rows"] == 20 << 19
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("coding", "decode"), [("gzip", gzip.decompress), ("deflate", zlib.decompress), ("lz4", lz4.frame.decompress)])  # fmt: skip
+@pytest.mark.parametrize("rows", [10, 400_000])
+def test_compressed_replies_only_when_asked_for(
+    ask: Http, coding: str, decode: Callable[[bytes], bytes], rows: int
+) -> None:
+    sql = f"SELECT number FROM numbers({rows})"
+    plain = ask.ok(sql, headers={"Accept_Encoding": coding})
+    assert plain.headers["Content-Encoding"] is None
+    packed = ask.ok(sql, enable_http_compression="1", headers={"Accept_Encoding": coding})
+    assert packed.headers["Content-Encoding"] == coding
+    assert decode(packed.data) == plain.data
+
+
+def test_a_large_result_is_streamed_in_bounded_memory(ask: Http, server: EmbeddedServer) -> None:
+    def peak() -> int:
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+    before = peak()
+    for wait in ("0", "1"):
+        data = ask.ok("SELECT repeat('x', 99) FROM numbers(3000000)", wait_end_of_query=wait).data
+        assert len(data) == 300_000_000
+    assert peak() - before < 200_000  # KiB; the two results are 600 MB
+
+
+def test_an_error_in_the_middle_reaches_every_client(ask: Http, server: EmbeddedServer, client: Any) -> None:
+    sql = "SELECT repeat('x', 99), throwIf(number = 1000000, 'boom') FROM numbers(3000000)"
+    params = urllib.parse.urlencode({"query": sql, "max_block_size": 10000})
+    raw = socket.create_connection(server.url.removeprefix("http://").split(":"))  # type: ignore[arg-type]
+    raw.sendall(f"POST /?{params} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    data = b"".join(iter(lambda: raw.recv(1 << 20), b""))
+    raw.close()
+    assert data.startswith(b"HTTP/1.1 200 OK")
+    assert b"\r\n__exception__\r\n" in data
+    assert b"Code: 395. DB::Exception: boom" in data
+    assert not data.endswith(b"0\r\n\r\n")  # never a whole reply
+    assert not ask(sql, max_block_size="10000").whole
+    assert ask(sql, wait_end_of_query="1").code == 395  # nothing was sent yet: a clean error
+    with pytest.raises(ClickHouseError, match="boom"), client.query_row_block_stream(sql) as stream:
+        sum(len(block) for block in stream)
+
+
+def test_an_early_error_is_a_clean_one_even_after_some_rows(ask: Http) -> None:
+    assert ask("SELECT throwIf(number = 200) FROM numbers(1000) SETTINGS max_block_size = 10").code == 395
+
+
+# --- the clients that people use --------------------------------------------------------------------------------------
+
+TYPES = {
+    "ms": ("DateTime64(3, 'UTC')", [dt.datetime(2026, 1, 2, 3, 4, 5, 678000, UTC), dt.datetime(1970, 1, 1, tzinfo=UTC)]),
+    "us": ("DateTime64(6, 'UTC')", [dt.datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), dt.datetime(2100, 1, 1, tzinfo=UTC)]),
+    "d18": ("Decimal(38, 18)", [Decimal("12345678901234567890.123456789012345678"), Decimal("-0.000000000000000001")]),
+    "d28": ("Decimal(38, 28)", [Decimal("1234567890.1234567890123456789012345678"), Decimal(0)]),
+    "n18": ("Nullable(Decimal(38, 18))", [None, Decimal("1.5")]),
+    "n28": ("Nullable(Decimal(38, 28))", [Decimal("0.0000000000000000000000000001"), None]),
+    "lc": ("LowCardinality(String)", ["binance_spot", ""]),
+    "u": ("UInt64", [2**64 - 1, 2570]),
+    "b": ("Bool", [True, False]),
+    "arr": ("Array(Decimal(38, 18))", [[Decimal("1.1"), Decimal("2.000000000000000002")], []]),
+    "s": ("String", ["NUL \0 emoji 🚀 quotes ' \" ` \\ \n\n end", ""]),
+}  # fmt: skip
+COLUMNS = list(TYPES)
+ROWS = [[values[i] for _, values in TYPES.values()] for i in range(2)]
+CREATE = ", ".join(f"{name} {kind}" for name, (kind, _) in TYPES.items())
+
+
+@pytest.mark.parametrize("compress", [True, "lz4", "zstd", "gzip", False])
+@pytest.mark.parametrize("codec", ["python", "rust"])
+def test_sync_client_round_trip(server: EmbeddedServer, compress: bool | str, codec: Any) -> None:
+    with clickhouse_connect.get_client(
+        dsn=server.url, compress=compress, native_codec=codec, tz_mode="aware"
+    ) as client:
+        client.command(f"CREATE OR REPLACE TABLE types ({CREATE}) ENGINE = MergeTree ORDER BY u")
+        assert client.insert("types", ROWS, column_names=COLUMNS).written_rows == 2
+        result = client.query("SELECT * FROM types ORDER BY u DESC")
+        assert [list(row) for row in result.result_rows] == ROWS
+
+
+async def test_async_client_round_trip(server: EmbeddedServer) -> None:
+    client = await clickhouse_connect.get_async_client(dsn=server.url, tz_mode="aware")
+    try:
+        await client.command(f"CREATE OR REPLACE TABLE types_async ({CREATE}) ENGINE = MergeTree ORDER BY u")
+        summary = await client.insert("types_async", ROWS, column_names=COLUMNS)
+        assert summary.written_rows == 2
+        result = await client.query("SELECT * FROM types_async ORDER BY u DESC")
+        assert [list(row) for row in result.result_rows] == ROWS
+    finally:
+        await client.close()
+
+
+def test_client_errors_have_their_code(client: Any) -> None:
+    with pytest.raises(ClickHouseError) as caught:
+        client.query("SELECT * FROM nothing")
+    assert caught.value.code == 60
+    assert client.command("SELECT 42") == 42
+
+
+def test_client_parameters_and_other_formats(client: Any) -> None:
+    assert client.query("SELECT {s:String}", parameters={"s": "it's\n\t\\"}).result_rows == [("it's\n\t\\",)]
+    assert client.raw_query("SELECT 1 AS x", fmt="JSONEachRow") == b'{"x":1}\n'
+    assert client.query_arrow("SELECT number FROM numbers(3)").num_rows == 3
+    assert (
+        sum(len(b) for b in client.query_row_block_stream("SELECT number FROM numbers(300000)").__enter__()) == 300000
+    )
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: NOT TESTED with it")
+def test_curl(server: EmbeddedServer, tmp_path: Path) -> None:
+    def curl(*arguments: str) -> str:
+        return subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], check=True, capture_output=True, text=True).stdout  # fmt: skip
+
+    assert curl(f"{server.url}/?query=SELECT%201") == "1\n"
+    curl(server.url, "-d", "CREATE OR REPLACE TABLE curled (a UInt64) ENGINE = MergeTree ORDER BY a")
+    (tmp_path / "rows.csv").write_text("".join(f"{n}\n" for n in range(400_000)))  # > 1 MB: Expect: 100-continue
+    curl(f"{server.url}/?query=INSERT%20INTO%20curled%20FORMAT%20CSV", "--data-binary", f"@{tmp_path / 'rows.csv'}")
+    assert curl(server.url, "-d", "SELECT count(), sum(a) FROM curled") == f"400000\t{sum(range(400_000))}\n"
+    assert "UNKNOWN_TABLE" in curl(server.url, "-d", "SELECT * FROM nothing")
+    failing = "SELECT repeat('x', 99), throwIf(number = 500000) FROM numbers(600000)"
+    assert subprocess.run(["curl", "-s", server.url, "-d", failing], capture_output=True, check=False).returncode != 0
+
+
+def test_a_query_is_found_and_killed_by_its_id(server: EmbeddedServer, ask: Http) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sql = "SELECT sleepEachRow(0.01) FROM numbers(100000) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0"  # fmt: skip
+        victim = pool.submit(Http(server.url), sql, query_id="victim")
+        found = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'victim'"
+        eventually(lambda: ask.value(found) == "1")
+        ask.ok("KILL QUERY WHERE Settings['log_comment'] = 'victim' SYNC")
+        assert victim.result(20).code == 394
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "marketprism_consumer.commands.embedded", "clickhouse", *arguments],
+        check=False, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+
+
+def test_a_taken_port_is_refused_with_what_to_do(server: EmbeddedServer, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    refused = command("--port", port, "--dir", str(tmp_path))
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert f"port {port} on 127.0.0.1 is already in use" in refused.stderr
+    assert "--port" in refused.stderr
+
+
+def test_a_taken_directory_is_refused(tmp_path: Path) -> None:
+    with start("clickhouse", tmp_path / "data") as server:
+        refused = command("--port", "0", "--dir", str(tmp_path / "data"))
+        assert refused.returncode == 2
+        assert f"in use by another embedded server (pid {server.pid})" in refused.stderr
+        with pytest.raises(EmbeddedError, match="did not come up"):
+            start("clickhouse", tmp_path / "data", stderr=subprocess.DEVNULL)
+
+
+def test_a_directory_that_would_lose_inserts_is_refused(tmp_path: Path) -> None:
+    refused = command("--port", "0", "--dir", str(tmp_path / "a{b,c}"))
+    assert refused.returncode == 2
+    assert "--dir" in refused.stderr
+
+
+def test_every_acknowledged_row_survives_kill_9(tmp_path: Path) -> None:
+    server = start("clickhouse", tmp_path)
+    ask = Http(server.url)
+    ask.ok("CREATE TABLE k (batch UInt64, a UInt64) ENGINE = MergeTree ORDER BY a PARTITION BY a % 3")
+    acknowledged: list[int] = []
+
+    def insert() -> None:
+        for batch in range(100_000):
+            body = b"".join(b"%d\t%d\n" % (batch, row) for row in range(300))
+            try:
+                reply = ask("INSERT INTO k FORMAT TSV", body)
+            except (OSError, http.client.HTTPException):
+                return
+            if reply.status == 200:
+                acknowledged.append(batch)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        inserting = pool.submit(insert)
+        eventually(lambda: len(acknowledged) >= 30)
+        assert server.kill() == -signal.SIGKILL
+        inserting.result(20)
+    with start("clickhouse", tmp_path) as server:
+        ask = Http(server.url)
+        stored = ask.value("SELECT groupArray(batch) FROM (SELECT batch FROM k GROUP BY batch HAVING count() = 300)")
+        assert set(acknowledged) <= set(json.loads(stored))
+        assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_sigterm_lets_a_running_request_finish(tmp_path: Path) -> None:
+    with start("clickhouse", tmp_path) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ask = Http(server.url)
+        running = pool.submit(Http(server.url), "SELECT sleep(1), 'done'", query_id="last")
+        eventually(
+            lambda: ask.value("SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'last'") == "1"
+        )
+        os.kill(server.pid, signal.SIGTERM)
+        assert running.result(20).text == "0\tdone\n"
+        assert server.process.wait(20) == 0
+
+
+def test_it_dies_with_its_parent(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys, time\nfrom marketprism_consumer.embedded.process import start\n"
+        "print(start('clickhouse', pathlib.Path(sys.argv[1])).pid, flush=True)\ntime.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text())
+
+
+def test_memory_limit(tmp_path: Path) -> None:
+    with start("clickhouse", tmp_path, options=("--memory-limit", "512")) as server:
+        sql = "SELECT value FROM system.server_settings WHERE name = 'max_server_memory_usage'"
+        assert Http(server.url).value(sql) == str(512 << 20)
+
+
+# --- the pure part ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "settings", "format_", "data"),
+    [
+        (b"INSERT INTO t FORMAT Native\n\n\n", b"INSERT INTO t ", b"", b"Native", b"\n\n"),
+        (b"INSERT INTO t FORMAT Native \r\nX", b"INSERT INTO t ", b"", b"Native", b"X"),
+        (b"insert into `values` (a) values (1)", b"insert into `values` (a) ", b"", b"Values", b" (1)"),
+        (b"INSERT INTO values.format VALUES(1)", b"INSERT INTO values.format ", b"", b"Values", b"(1)"),
+        (b"INSERT INTO t (`FORMAT`, b) SETTINGS x='FORMAT' FORMAT CSV\n1", b"INSERT INTO t (`FORMAT`, b) ", b"SETTINGS x='FORMAT' ", b"CSV", b"1"),
+    ],
+)  # fmt: skip
+def test_where_the_data_of_an_insert_begins(
+    text: bytes, target: bytes, settings: bytes, format_: bytes, data: bytes
+) -> None:
+    insert = protocol.split_insert(text)
+    assert insert is not None
+    assert (insert.target, insert.settings, insert.format) == (target, settings, format_)
+    assert text[insert.offset :] == data
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SELECT 1",
+        b"INSERT INTO t SELECT 'FORMAT x'",
+        b"INSERT INTO t (a) WITH 1 AS x SELECT x",
+        b"INSERT INTO t (SELECT 1)",
+    ],
+)
+def test_statements_without_data(text: bytes) -> None:
+    assert protocol.split_insert(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (b"SELECT 1 FORMAT JSON", "JSON"),
+        (b"SELECT 1 format CSV settings a=1;", "CSV"),
+        (b"SELECT 1 FORMAT CSV -- FORMAT TSV", "CSV"),
+        (b"SELECT 'FORMAT x'", None),
+        (b"SELECT format('{}', 1)", None),
+        (b"SELECT format FROM t", None),
+        (b"SELECT (SELECT 1 FORMAT x)", None),
+    ],
+)
+def test_the_format_clause(text: bytes, name: str | None) -> None:
+    assert protocol.format_clause(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "name", "message"),
+    [
+        ("Code: 60. DB::Exception: No t. (UNKNOWN_TABLE)", 60, "UNKNOWN_TABLE", "No t."),
+        ("Code: 33. DB::Exception: Code: 33. DB::Exception: Short: x. (A_B) (version 26.9.2.1). (A_B)", 33, "A_B", "Short: x. (A_B)"),
+        ("something else", 1002, "UNKNOWN_EXCEPTION", "something else"),
+    ],
+)  # fmt: skip
+def test_engine_errors_are_taken_apart(text: str, code: int, name: str, message: str) -> None:
+    error = protocol.parse_engine_error(text)
+    assert (error.code, error.name, error.message) == (code, name, message)
