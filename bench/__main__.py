@@ -1,0 +1,274 @@
+"""End to end on embedded servers: JetStream file stream → consumer process → ClickHouse, rows verified.
+
+    python -m bench [--quick] [--output json]
+
+Ratios are of one run on one machine; absolute figures are that machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import nats
+from nats.js.api import StorageType, StreamConfig
+
+from bench.baseline import DDL
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.embedded import process
+
+TICKS = os.sysconf("SC_CLK_TCK")
+STREAM = "BENCH"
+
+
+@dataclass
+class Result:
+    name: str
+    messages: int
+    seconds: float
+    consumer_us: float
+    clickhouse_us: float
+    nats_us: float
+    peak_mb: float
+    inserts: int
+
+    @property
+    def rate(self) -> float:
+        return self.messages / self.seconds
+
+
+def trade(index: int, random: Random) -> tuple[str, bytes]:
+    stamp = f"2025-09-24 07:{index // 60000 % 60:02d}:{index // 1000 % 60:02d}.{index % 1000:03d}"
+    body = {
+        "symbol": "BTC-USDT", "price": f"{112000 + random.random() * 1000:.8f}", "quantity": f"{random.random():.8f}",
+        "timestamp": stamp, "trade_time": stamp, "collected_at": stamp, "side": random.choice(("buy", "sell")),
+        "trade_id": str(5_000_000_000 + index), "exchange": "binance_spot", "market_type": "spot",
+        "data_source": "marketprism", "normalized_symbol": "BTC-USDT", "data_type": "trade",
+        "publisher": "unified-collector",
+    }  # fmt: skip
+    return "trade.binance_spot.spot.BTC-USDT", json.dumps(body).encode()
+
+
+def orderbook(index: int, random: Random) -> tuple[str, bytes]:
+    stamp = f"2025-09-24 07:{index // 60000 % 60:02d}:{index // 1000 % 60:02d}.{index % 1000:03d}"
+
+    def side(sign: int) -> list[dict[str, str]]:
+        return [
+            {"price": f"{112345 + sign * (level + 1) * 0.1:.2f}", "quantity": f"{random.random() * 5:.8f}"}
+            for level in range(200)
+        ]
+
+    body = {
+        "exchange": "binance_derivatives", "market_type": "perpetual", "symbol": "BTC-USDT",
+        "last_update_id": 8_812_345_678_901 + index, "bids": side(-1), "asks": side(1), "timestamp": stamp,
+        "update_type": "snapshot", "depth_levels": 400, "data_source": "marketprism", "collected_at": stamp,
+        "data_type": "orderbook", "publisher": "unified-collector",
+    }  # fmt: skip
+    return "orderbook.binance_derivatives.perpetual.BTC-USDT", json.dumps(body).encode()
+
+
+MAKE = {"trade": trade, "orderbook": orderbook}
+TABLE = {"trade": "trades", "orderbook": "orderbooks"}
+
+
+async def fill(url: str, data_type: str, count: int) -> None:
+    """A stream with `count` messages, with Nats-Msg-Id as collectors send it. The duplicate window is kept short: it is
+    the publisher's affair, and its memory would be counted as ours."""
+    connection = await nats.connect(url)
+    js = connection.jetstream()
+    try:
+        await js.delete_stream(STREAM)
+    except nats.js.errors.NotFoundError:
+        pass
+    await js.add_stream(
+        StreamConfig(STREAM, subjects=[f"{data_type}.>"], storage=StorageType.FILE, duplicate_window=0.1)
+    )
+    random = Random(7)
+    variants = [MAKE[data_type](i, random) for i in range(count if data_type == "trade" else min(count, 500))]
+    for index in range(count):
+        subject, payload = variants[index % len(variants)]
+        await connection.publish(subject, payload, headers={"Nats-Msg-Id": f"{data_type}:bench:{index}"})
+        if index % 1000 == 999:
+            await connection.flush()
+    await connection.flush()
+    while (await js.stream_info(STREAM)).state.messages < count:
+        await asyncio.sleep(0.05)
+    await connection.close()
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def peak_mb(pid: int) -> float:
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+async def measure(name: str, command: list[str], env: dict[str, str], table: str, durable: str, count: int, servers: Any) -> Result:
+    """From the first message delivered to the last row visible."""
+    clickhouse = ClickHouse([servers.clickhouse.url], "default")
+    connection = await nats.connect(servers.nats.url)
+    js = connection.jetstream()
+    before = {server.pid: cpu(server.pid) for server in (servers.clickhouse, servers.nats)}
+    log = tempfile.TemporaryFile()  # noqa: SIM115
+    child = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log)
+    start = None
+    used, memory = 0.0, 0.0
+    deadline = time.monotonic() + 300
+    try:
+        while True:
+            if child.poll() not in (None, 0) or time.monotonic() > deadline:
+                log.seek(0)
+                raise SystemExit(f"{name}: ended with {child.returncode}:\n{log.read().decode()[-2000:]}")
+            if start is None:
+                try:
+                    if (await js.consumer_info(STREAM, durable)).delivered.stream_seq:
+                        start = time.monotonic()
+                        idle = cpu(child.pid)
+                except nats.js.errors.NotFoundError:
+                    pass
+                await asyncio.sleep(0.01)
+                continue
+            if child.poll() is None:
+                used, memory = cpu(child.pid) - idle, peak_mb(child.pid)
+            stored = (await clickhouse.query(f"SELECT count() FROM {table}"))[0][0]
+            if stored >= count:
+                break
+            await asyncio.sleep(0.1)
+        seconds = time.monotonic() - start
+        if child.poll() is None:
+            used = cpu(child.pid) - idle
+        spent = {pid: cpu(pid) - cpu_before for pid, cpu_before in before.items()}
+        parts = await clickhouse.query(
+            "SELECT count() FROM system.parts WHERE concat(database, '.', table) = {table:String} AND level = 0",
+            {"table": table},
+        )
+        if durable != "baseline":
+            check = await clickhouse.query(f"SELECT count(), uniqExact(_seq), min(_seq), max(_seq) FROM {table}")
+            assert check[0] == (count, count, 1, count), f"{name}: {check[0]} is not {count} rows, each once"
+        return Result(
+            name, count, seconds, used / count * 1e6, spent[servers.clickhouse.pid] / count * 1e6,
+            spent[servers.nats.pid] / count * 1e6, memory, parts[0][0],
+        )  # fmt: skip
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait(30)
+        await connection.close()
+        await clickhouse.close()
+
+
+PIPELINE = """
+apiVersion: storage.marketprism.io/v1alpha1
+kind: StoragePipeline
+metadata: {{name: bench}}
+spec:
+  nats: {{streams: {{default: {stream}}}}}
+  clickhouse: {{hotDatabase: bench_hot, coldDatabase: bench_cold}}
+  dataTypes:
+    {data_type}: {batch}
+"""
+
+
+@dataclass
+class Servers:
+    nats: Any
+    clickhouse: Any
+
+
+async def ours(servers: Servers, directory: Path, data_type: str, rows: int, count: int) -> Result:
+    clickhouse = ClickHouse([servers.clickhouse.url], "default")
+    for database in ("bench_hot", "bench_cold"):
+        await clickhouse.command(f"DROP DATABASE IF EXISTS {database} SYNC")
+    await clickhouse.close()
+    batch = "{}" if rows == 100 else f"{{batch: {{maxRows: {rows}}}}}"
+    file = directory / "pipeline.yaml"
+    file.write_text(PIPELINE.format(stream=STREAM, data_type=data_type, batch=batch))
+    env = {"NATS_URL": servers.nats.url, "CLICKHOUSE_HTTP_URL": servers.clickhouse.url}
+    marketprism = str(Path(sys.executable).parent / "marketprism")
+    subprocess.run([marketprism, "schema", "apply", "-f", str(file)], env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
+    await fill(servers.nats.url, data_type, count)
+    command = [marketprism, "ingest", "-f", str(file), "--port", "0", "--log-level", "warning"]
+    return await measure(
+        f"marketprism, maxRows {rows}", command, env, f"bench_hot.{TABLE[data_type]}", f"marketprism-bench-{data_type}", count, servers
+    )
+
+
+async def usual(servers: Servers, data_type: str, count: int) -> Result:
+    clickhouse = ClickHouse([servers.clickhouse.url], "default")
+    await clickhouse.command("CREATE DATABASE IF NOT EXISTS baseline")
+    await clickhouse.command(f"DROP TABLE IF EXISTS baseline.{data_type} SYNC")
+    await clickhouse.command(DDL[data_type])
+    await clickhouse.close()
+    await fill(servers.nats.url, data_type, count)
+    command = [sys.executable, "-m", "bench.baseline", servers.nats.url, servers.clickhouse.url, STREAM, data_type, str(count)]
+    return await measure("baseline: push, json.loads, 100 rows", command, {}, f"baseline.{data_type}", "baseline", count, servers)
+
+
+COUNTS = {"trade": (20_000, 200_000), "orderbook": (2_000, 10_000)}
+
+
+async def run(quick: bool, only: str, backlog: int) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    with tempfile.TemporaryDirectory(prefix="marketprism-bench-") as name:
+        directory = Path(name)
+        with process.start("nats", directory / "nats") as nats_server, process.start("clickhouse", directory / "ch") as clickhouse:
+            servers = Servers(nats_server, clickhouse)
+            for data_type, (few, many) in COUNTS.items():
+                if only and only != data_type:
+                    continue
+                if quick:
+                    few, many = few // 4, many // 4
+                results = found[data_type] = [await usual(servers, data_type, few)]
+                for rows in (100, 10_000):
+                    results.append(await ours(servers, directory, data_type, rows, many))
+                    show(data_type, results)
+            if backlog:
+                found["backlog"] = [await ours(servers, directory, "trade", 10_000, backlog)]
+                show("backlog", found["backlog"])
+    return found
+
+
+def show(data_type: str, results: list[Result]) -> None:
+    base = results[0]
+    if len(results) == 2:
+        line(data_type, base, base)
+    line(data_type, results[-1], base)
+
+
+def line(data_type: str, r: Result, base: Result) -> None:
+    print(
+        f"{data_type:10} {r.name:38} {r.messages:9,} in {r.seconds:6.2f} s = {r.rate:9,.0f}/s  {r.rate / base.rate:5.1f}x"
+        f"  µs/message: consumer {r.consumer_us:6.1f}  clickhouse {r.clickhouse_us:6.1f}  nats {r.nats_us:5.1f}"
+        f"  peak {r.peak_mb:4.0f} MB  {r.inserts} parts written and not yet merged",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the messages")
+    parser.add_argument("--only", choices=COUNTS, default="", help="one data type")
+    parser.add_argument("--backlog", type=int, default=0, help="also a backlog of so many trades, for the peak memory")
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    arguments = parser.parse_args()
+    found = asyncio.run(run(arguments.quick, arguments.only, arguments.backlog))
+    if arguments.output == "json":
+        print(json.dumps({name: [{**asdict(r), "rate": r.rate} for r in results] for name, results in found.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The baseline: a service as it is usually written. Push subscription, json.loads, an insert every 100 rows, an ack each.
+
+It has no dead letters, no token, no look-up: it loses and doubles rows in a crash. Books are kept as JSON text, which is
+cheaper for it than our typed levels are for us.
+
+    python -m bench.baseline NATS_URL CLICKHOUSE_URL STREAM DATA_TYPE COUNT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+import nats
+
+DDL = {
+    "trade": """CREATE TABLE IF NOT EXISTS baseline.trade (timestamp DateTime64(3, 'UTC'), exchange LowCardinality(String),
+        market_type LowCardinality(String), symbol LowCardinality(String), trade_id String, price Decimal(38, 18),
+        quantity Decimal(38, 18), side LowCardinality(String), trade_time DateTime64(3, 'UTC'),
+        collected_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY (exchange, symbol, timestamp)""",
+    "orderbook": """CREATE TABLE IF NOT EXISTS baseline.orderbook (timestamp DateTime64(3, 'UTC'),
+        exchange LowCardinality(String), market_type LowCardinality(String), symbol LowCardinality(String),
+        last_update_id UInt64, bids String, asks String, best_bid Decimal(38, 18), best_ask Decimal(38, 18))
+        ENGINE = MergeTree ORDER BY (exchange, symbol, timestamp)""",
+}
+
+
+def trade(m: dict[str, Any]) -> list[Any]:
+    return [
+        datetime.fromisoformat(m["timestamp"]), m["exchange"], m["market_type"], m["symbol"], m["trade_id"],
+        Decimal(m["price"]), Decimal(m["quantity"]), m["side"], datetime.fromisoformat(m["trade_time"]),
+        datetime.fromisoformat(m["collected_at"]),
+    ]  # fmt: skip
+
+
+def orderbook(m: dict[str, Any]) -> list[Any]:
+    return [
+        datetime.fromisoformat(m["timestamp"]), m["exchange"], m["market_type"], m["symbol"], m["last_update_id"],
+        json.dumps(m["bids"]), json.dumps(m["asks"]), Decimal(m["bids"][0]["price"]), Decimal(m["asks"][0]["price"]),
+    ]  # fmt: skip
+
+
+async def main(nats_url: str, clickhouse_url: str, stream: str, data_type: str, count: int) -> None:
+    parts = urlsplit(clickhouse_url)
+    clickhouse = await clickhouse_connect.get_async_client(host=parts.hostname, port=parts.port)
+    connection = await nats.connect(nats_url)
+    parse = {"trade": trade, "orderbook": orderbook}[data_type]
+    rows: list[list[Any]] = []
+    done = asyncio.Event()
+    stored = 0
+
+    async def on_message(message: Any) -> None:
+        nonlocal rows, stored
+        rows.append(parse(json.loads(message.data)))
+        await message.ack()
+        if len(rows) >= 100:
+            batch, rows = rows, []
+            await clickhouse.insert(f"baseline.{data_type}", batch)
+            stored += len(batch)
+            if stored >= count:
+                done.set()
+
+    await connection.jetstream().subscribe(
+        f"{data_type}.>", stream=stream, durable="baseline", cb=on_message, manual_ack=True,
+        pending_msgs_limit=10_000_000, pending_bytes_limit=1 << 30,
+    )  # fmt: skip
+    await done.wait()
+    await connection.drain()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:5], int(sys.argv[5])))
