@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from marketprism_api.reasons import Reason
@@ -69,16 +68,18 @@ class Account:
         self._metrics.batches.labels(self._data_type, batch.why).inc()
         self._lag_messages.set(lag)
 
-    def inserted(self, stored: Sequence[tuple[Message, Row]], batch: Batch, seconds: float) -> None:
-        count, now = len(stored), time.time()
+    def inserted(
+        self, count: int, first: tuple[Message, Row, str], last: tuple[Message, Row, str], seconds: float
+    ) -> None:
+        """`first` and `last` of a batch stand for it in the times: a call a row would cost more than its decoding."""
+        now = time.time()
         self._inserted.inc(count)
         self.totals["inserted"] += count
         self.totals["inserts"] += 1
         self._batch_rows.observe(count)
         self._insert_seconds.observe(seconds)
-        self._lag_seconds.set(max(0.0, now - stored[0][0].arrived / 1e6))
-        # The first and the last of a batch stand for it: a call a row would cost more than its decoding.
-        for _, row in (stored[0], stored[-1]):
+        self._lag_seconds.set(max(0.0, now - first[0].arrived / 1e6))
+        for _, row, _ in (first, last):
             self._freshness.observe(max(0.0, now - row[0] / 1e6))
         self.last_insert_rows, self.last_insert_seconds, self.last_insert_ok = count, seconds, True
 

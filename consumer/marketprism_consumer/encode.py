@@ -35,8 +35,7 @@ class Block:
 
 def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str]) -> Block:
     """`rows` as one block, each with the identity (stream, sequence) of its message."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    columns += [list(streams), list(seqs)]
+    columns = [*zip(*rows, strict=True), streams, seqs]
     names = (*(c.name for c in table.inserted), "_stream", "_seq")
     types = [table.column(name).type for name in names]
     data: bytes = encode_native_block(list(names), types, columns, len(rows), None)

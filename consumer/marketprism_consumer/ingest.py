@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import repeat
 from typing import TypeVar
 
 import structlog
@@ -48,13 +48,8 @@ UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified
 LEAST_HOLD = 2.0  # an insert isn't begun with less time than this [s]
 
 
-@dataclass(slots=True)
-class Entry:
-    """A row on its way into the table, under the identity that it will have there."""
-
-    message: Message
-    row: Row
-    stream: str
+Entry = tuple[Message, Row, str]
+"""A row on its way into the table, between its message and the stream identity that it will have there."""
 
 
 class Ingest:
@@ -72,6 +67,7 @@ class Ingest:
         account: Account,
     ) -> None:
         self.durable, self.table = durable, table
+        self._now = asyncio.get_running_loop().time
         self.account = account
         self.state: Reason = reasons.RUNNING
         self._broker, self._store, self._graveyard = broker, store, graveyard
@@ -104,7 +100,7 @@ class Ingest:
 
     def stop(self, grace: float) -> None:
         """Pull no more, store what is held, leave; what is not stored after `grace` seconds is left to its redelivery."""
-        self._stop_by = asyncio.get_running_loop().time() + grace
+        self._stop_by = self._now() + grace
         self.state = reasons.STOPPING
         self._source.cancel()
         self._wake.set()
@@ -204,39 +200,35 @@ class Ingest:
         faultpoint("after_decode")
         entries = await self._unseen(batch)
         if entries:
-            self._high_water = max(self._high_water, max(entry.message.seq for entry in entries))
-            await self._insert(entries, batch)
+            self._high_water = max(self._high_water, max(message.seq for message, _, _ in entries))
+            await self._insert(entries)
         self._top_up()
 
     async def _unseen(self, batch: Batch) -> list[Entry]:
         """The batch's rows without those that the table has already; these are acknowledged."""
-        entries = [Entry(message, row, self._stream) for message, row in zip(batch.messages, batch.rows, strict=True)]
-        suspects = [e for e in entries if e.message.delivered > 1 or e.message.seq <= self._high_water]
+        high_water = self._high_water
+        suspects = [m.seq for m in batch.messages if m.delivered > 1 or m.seq <= high_water]
         if not suspects:
-            return entries
-        self.account.redelivered.inc(sum(e.message.delivered > 1 for e in suspects))
-        seqs = [e.message.seq for e in suspects]
+            return list(zip(batch.messages, batch.rows, repeat(self._stream)))
+        self.account.redelivered.inc(sum(message.delivered > 1 for message in batch.messages))
         await self._patiently(lambda: self._store.settle(self.table))
-        found = await self._patiently(lambda: self._store.stored(self.table, self._stream, seqs))
+        found = await self._patiently(lambda: self._store.stored(self.table, self._stream, suspects))
+        unseen: list[Entry] = []
         known: list[Message] = []
-        for entry in suspects:
-            there = found.get(entry.message.seq)
-            if not there:
-                continue
-            stream = place(entry.row, self._content, self._stream, there)
+        for message, row in zip(batch.messages, batch.rows, strict=True):
+            stream = place(row, self._content, self._stream, found.get(message.seq, ()))
             if stream is None:
-                known.append(entry.message)
-            elif stream != entry.stream:
-                entry.stream = stream
-                self._alarm(reasons.STREAM_REGRESSED, seq=entry.message.seq, stored_as=stream)
-        if not known:
-            return entries
-        self.account.skipped.inc(len(known))
-        self._ack(known)
-        gone = {message.seq for message in known}
-        return [entry for entry in entries if entry.message.seq not in gone]
+                known.append(message)
+                continue
+            if stream != self._stream:
+                self._alarm(reasons.STREAM_REGRESSED, seq=message.seq, stored_as=stream)
+            unseen.append((message, row, stream))
+        if known:
+            self.account.skipped.inc(len(known))
+            self._ack(known)
+        return unseen
 
-    async def _insert(self, entries: list[Entry], batch: Batch) -> None:
+    async def _insert(self, entries: list[Entry]) -> None:
         """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
         backoff = Backoff()
         while entries := self._still_ours(entries):
@@ -244,12 +236,12 @@ class Ingest:
             failed = await self._attempt(entries)
             stored = entries
             if failed:
-                bad = {entry.message.seq for entry, _ in failed}
-                stored = [entry for entry in entries if entry.message.seq not in bad]
+                bad = {entry[0].seq for entry, _ in failed}
+                stored = [entry for entry in entries if entry[0].seq not in bad]
             if stored:
                 faultpoint("after_insert_before_ack")
-                self.account.inserted([(e.message, e.row) for e in stored], batch, self._now() - started)
-                self._ack([entry.message for entry in stored])
+                self.account.inserted(len(stored), stored[0], stored[-1], self._now() - started)
+                self._ack([message for message, _, _ in stored])
                 faultpoint("after_ack")
             if not failed:
                 return
@@ -257,7 +249,7 @@ class Ingest:
             refused = failed[0][1]
             faults = {error.fault for _, error in failed}
             if faults <= {Fault.ROW} or (faults <= {Fault.ROW, Fault.UNKNOWN} and (stored or backoff.tries >= UNKNOWN_TRIES)):
-                await self._bury([DeadLetter.refused(e.message, error, self._stream) for e, error in failed])
+                await self._bury([DeadLetter.refused(entry[0], error, self._stream) for entry, error in failed])
                 return
             wait = backoff.next()
             self._insert_refused(refused, wait)
@@ -265,17 +257,13 @@ class Ingest:
                 break
             await asyncio.sleep(wait)
         if entries:
-            self._hand_back([entry.message for entry in entries])
+            self._hand_back([message for message, _, _ in entries])
 
     async def _attempt(self, entries: Sequence[Entry]) -> list[tuple[Entry, InsertRefused]]:
         """One try. What is refused for a row's sake is halved until the rows at fault are alone; those are returned."""
-        block = encode(
-            self.table,
-            [entry.row for entry in entries],
-            [entry.message.seq for entry in entries],
-            [entry.stream for entry in entries],
-        )
-        left = min(entry.message.hold_until for entry in entries) - self._now()
+        messages, rows, streams = zip(*entries, strict=True)
+        block = encode(self.table, rows, [message.seq for message in messages], streams)
+        left = min(message.hold_until for message in messages) - self._now()
         try:
             faultpoint("before_insert")
             await self._store.insert(block, left)
@@ -289,12 +277,12 @@ class Ingest:
     def _still_ours(self, entries: list[Entry]) -> list[Entry]:
         """Without those that JetStream may have given to another meanwhile: they come again, and are looked up then."""
         until = self._now() + LEAST_HOLD
-        lost = [entry for entry in entries if entry.message.hold_until < until]
+        lost = [message for message, _, _ in entries if message.hold_until < until]
         if not lost:
             return entries
         self._alarm(reasons.HOLD_LOST, messages=len(lost))
-        self._drop([entry.message for entry in lost])
-        return [entry for entry in entries if entry.message.hold_until >= until]
+        self._drop(lost)
+        return [entry for entry in entries if entry[0].hold_until >= until]
 
     async def _bury(self, letters: list[DeadLetter]) -> None:
         """Into the dead-letter stream, then acknowledged; left to its redelivery where the stream does not take it."""
@@ -431,7 +419,3 @@ class Ingest:
         log.warning(
             reason.text, code=reason.code, reason=reason.name, hint=reason.hint, data_type=self.table.data_type, **details
         )
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()

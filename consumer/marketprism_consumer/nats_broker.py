@@ -42,7 +42,7 @@ class NatsBroker:
                 "idle_heartbeat": int(heartbeat * SECOND),
             }
         ).encode()
-        return self.client.open_pull(f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}", request, guarded(receive))
+        return self.client.open_pull(f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}", request, receive)
 
     def cancel(self, pull: int) -> None:
         self.client.close_pull(pull)
@@ -144,18 +144,6 @@ def _drift(durable: Durable, config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("deliver_subject"):
         drift["deliver_subject"] = config["deliver_subject"]
     return drift
-
-
-def guarded(receive: Receive) -> Receive:
-    """nats-py's read loop ends, silently, when a receiver raises."""
-
-    def call(pull: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
-        try:
-            receive(pull, subject, reply, payload, headers)
-        except Exception:
-            log.exception("a message could not be taken; it will be delivered again", subject=subject, reply=reply)
-
-    return call
 
 
 class NatsGraveyard:

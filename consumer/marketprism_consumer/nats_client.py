@@ -68,17 +68,21 @@ class _PullParser(Parser):
             if end + 2 > len(data):
                 self._missing = end + 2 - len(data)
                 break
-            if size is not None:
-                receive(int(sid), subject, reply or b"", data[start:end], b"")
-            else:
-                body = start + int(h_head)
-                receive(int(h_sid), h_subject, h_reply or b"", data[body:end], data[start:body])
+            try:
+                if size is not None:
+                    receive(int(sid), subject, reply or b"", data[start:end], b"")
+                else:
+                    body = start + int(h_head)
+                    receive(int(h_sid), h_subject, h_reply or b"", data[body:end], data[start:body])
+            except Exception:
+                # Raised into nats-py, it would end the read loop without a word.
+                log.exception("a message could not be taken; it will be delivered again", reply=reply or h_reply)
             at = end + 2
         return at
 
 
 class PullClient(Client):
-    """`pulls`: what receives the messages of a subscription, by its sid. A receiver must not raise."""
+    """`pulls`: what receives the messages of a subscription, by its sid."""
 
     def __init__(self) -> None:
         super().__init__()

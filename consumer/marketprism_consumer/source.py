@@ -43,6 +43,7 @@ class Source:
         lost: Callable[[str], None],
     ) -> None:
         self._broker = broker
+        self._now = asyncio.get_running_loop().time
         self.durable = durable
         self._deliver = deliver
         self._ended = ended
@@ -59,7 +60,7 @@ class Source:
         return sum(pull.bytes_left for pull in self._pulls.values())
 
     def request(self, rows: int, max_bytes: int) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         pull = self._broker.pull(self.durable, rows, max_bytes, self.expires, self.heartbeat, self._receive)
         self._pulls[pull] = _Pull(rows, max_bytes, now + self.hold, now)
         self.outstanding += rows
@@ -70,7 +71,7 @@ class Source:
 
     def check(self) -> None:
         """Called about once a second: a request without a sign of life for two heartbeats is dead."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if any(now - pull.active > 2 * self.heartbeat + 1 for pull in self._pulls.values()):
             self.cancel()
             self._lost("no heartbeat")
@@ -85,7 +86,7 @@ class Source:
         pull = self._pulls.get(number)
         if pull is None:
             return
-        pull.active = asyncio.get_running_loop().time()
+        pull.active = self._now()
         if not reply.startswith(ACK_PREFIX):
             self._status(number, headers)
             return

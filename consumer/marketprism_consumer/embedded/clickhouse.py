@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
-from marketprism_consumer.embedded import codecs, place
+from marketprism_consumer.embedded import codecs, native_blocks, place
 from marketprism_consumer.embedded.clickhouse_engine import Engine, Statement
 from marketprism_consumer.embedded.clickhouse_http import (
     ClickHouseError,
@@ -217,8 +217,6 @@ class Exchange:
         version = self._request.params.get("client_protocol_version", "0")
         if format_name != "Native" or not version.isdecimal() or int(version) < CUSTOM_SERIALIZATION:
             return results
-        from marketprism_consumer.embedded import native_blocks  # clickhouse-connect's decoder: for those who need it
-
         return map(native_blocks.with_revision, results)
 
     @contextlib.contextmanager
