@@ -86,18 +86,18 @@ class Batcher:
         if due is None:
             return math.inf
         why, at = due
-        return 0.0 if why == "full" else max(0.0, at - now, self._last_taken + PACE - now)
+        return 0.0 if why in ("full", "bytes") else max(0.0, at - now, self._last_taken + PACE - now)
 
     def _due(self) -> tuple[Why, float] | None:
         batch, limits = self._batch, self.limits
         if not len(batch):
             return None
-        if len(batch) >= self.cap or batch.bytes >= 2 * limits.max_bytes:
+        if len(batch) >= self.cap:
             return "full", batch.opened
-        if len(batch) >= limits.max_rows:
-            return "rows", batch.opened
         if batch.bytes >= limits.max_bytes:
             return "bytes", batch.opened
+        if len(batch) >= limits.max_rows:
+            return "rows", batch.opened
         return "time", batch.opened + limits.max_delay
 
     def take(self, now: float, *, stopping: bool = False) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from marketprism_consumer.commands import embedded, feed, ingest, schema
+from marketprism_consumer.commands import demo, embedded, feed, ingest, run, schema
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -13,6 +13,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Keeps a crypto market-data stream in ClickHouse: exactly once, bit-exact, provably complete.",
 )
+app.command(epilog=demo.EXAMPLES)(demo.demo)
+app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
 app.command(epilog=feed.EXAMPLES)(feed.feed)
 app.add_typer(schema.app, name="schema")
@@ -21,3 +23,7 @@ app.add_typer(embedded.app, name="embedded", help="A NATS and a ClickHouse for o
 
 def main() -> None:
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -43,9 +43,9 @@ from marketprism_consumer.values import Refusal
 log = structlog.get_logger()
 T = TypeVar("T")
 
-TICK = 1.0  # how often holds and requests are looked after [s]
+TICK = 0.5  # how often holds and requests are looked after [s]
 UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
-LEAST_HOLD = 2.0  # an insert isn't begun with less time than this [s]
+LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
 
 
 Entry = tuple[Message, Row, str]

@@ -68,6 +68,10 @@ class NatsBroker:
         state = found["state"]
         return StreamState(found["created"], state["first_seq"], state["last_seq"], state["messages"])
 
+    async def streams_of(self, subject: str) -> list[str]:
+        """The names of the streams that hold any of the subject. Raises BrokerRefused."""
+        return (await self.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
+
     async def ensure(self, durable: Durable) -> DurableState:
         try:
             found = await self.api(f"CONSUMER.INFO.{durable.stream}.{durable.name}", None)

@@ -13,6 +13,7 @@ from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import DataTypeSettings, Settings
+from nats.errors import Error as NatsError
 from prometheus_client import CollectorRegistry
 
 from marketprism_consumer import schema_server
@@ -26,7 +27,7 @@ from marketprism_consumer.ingest import Ingest
 from marketprism_consumer.nats_broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.nats_client import PullClient, connect
 from marketprism_consumer.store import InsertRefused
-from marketprism_consumer.streams import ensure_streams
+from marketprism_consumer.streams import SubjectsTakenError, ensure_streams
 from marketprism_consumer.tables import BY_DATA_TYPE
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ class Worker:
         self.settings = settings
         self.registry = CollectorRegistry()
         self.ingests: dict[str, Ingest] = {}
-        self._data_types = data_types
+        self.data_types = data_types
         self._environ = environ
         self._metrics = Metrics(self.registry)
         self._client = PullClient()
@@ -114,39 +115,45 @@ class Worker:
             client=self._client,
         )
         self._waits_for = "the JetStream streams"
-        await self._ensure_streams()
+        streams = await self._find_streams()
         self._waits_for = "the schema"
         await self._schema()
-        for data_type in self._data_types:
-            self.ingests[str(data_type)] = self._ingest(str(data_type), self.settings.data_types[data_type])
+        for data_type in self.data_types:
+            one = self.settings.data_types[data_type]
+            self.ingests[str(data_type)] = self._ingest(str(data_type), one, streams[str(data_type)])
 
-    async def _ensure_streams(self) -> None:
-        if self.settings.ensure_streams != "IfMissing":
-            return
-        wanted: dict[str, list[str]] = {}
-        for one in self.settings.data_types.values():
-            wanted.setdefault(one.stream, []).append(one.subject)
+    async def _find_streams(self) -> dict[str, str]:
+        """The stream of each data type, waited for. Created where none holds the subject and the pipeline says so."""
         backoff = Backoff()
         while True:
             try:
-                for name in await ensure_streams(self._client.jetstream(), wanted):
-                    log.info("stream created", stream=name, subjects=wanted[name])
-                return
-            except Exception as error:
-                # Another holds the subjects, or JetStream is not there yet: reading starts as soon as a stream is.
-                wait = backoff.next()
-                reason = reasons.STREAM_MISSING
-                log.warning(reason.text, code=reason.code, hint=reason.hint, error=str(error), next_try_in=round(wait, 1))
-                if any([await self._has_stream(name) for name in wanted]):
-                    return
-                await asyncio.sleep(wait)
+                subjects = {str(t): self.settings.data_types[t].subject for t in self.data_types}
+                found = {name: await self._broker.streams_of(subject) for name, subject in subjects.items()}
+                missing = missing_streams(self.settings, found)
+                if not missing:
+                    return {name: self._choose(name, streams) for name, streams in found.items()}
+                if self.settings.ensure_streams == "IfMissing" and (
+                    created := await ensure_streams(self._client.jetstream(), missing)
+                ):
+                    log.info("streams created", streams=created)
+                    continue
+                detail = "no stream holds " + ", ".join(f"{s} ({name})" for name, all_ in missing.items() for s in all_)
+            except (BrokerRefused, SubjectsTakenError, NatsError) as error:
+                detail = str(error)
+            wait, reason = backoff.next(), reasons.STREAM_MISSING
+            self._waits_for = f"{reason}: {detail}"
+            log.warning(
+                reason.text, code=reason.code, reason=reason.name, hint=reason.hint, detail=detail, next_try_in=round(wait, 1)
+            )
+            await asyncio.sleep(wait)
 
-    async def _has_stream(self, name: str) -> bool:
-        try:
-            await self._broker.stream(name)
-        except BrokerRefused:
-            return False
-        return True
+    def _choose(self, name: str, streams: Sequence[str]) -> str:
+        """Where the collector's side put a type elsewhere than the pipeline says, it is read from where it is."""
+        named = self.settings.data_types[DataType(name)].stream
+        if named in streams:
+            return named
+        log.warning("the subject is held by another stream than the pipeline names", data_type=name, named=named, used=streams[0])
+        return streams[0]
 
     async def _schema(self) -> None:
         """Wait until the tables fit: a schema Job may still be at it. Nothing is pulled before."""
@@ -173,10 +180,10 @@ class Worker:
             )
             await asyncio.sleep(wait)
 
-    def _ingest(self, name: str, one: DataTypeSettings) -> Ingest:
+    def _ingest(self, name: str, one: DataTypeSettings, stream: str) -> Ingest:
         letters = self.settings.dead_letters
         return Ingest(
-            Durable(one.stream, one.durable, one.subject, self.settings.ack_wait),
+            Durable(stream, one.durable, one.subject, self.settings.ack_wait),
             BY_DATA_TYPE[name],
             self._broker,
             self._clickhouse,
@@ -243,6 +250,16 @@ class Worker:
             async with asyncio.timeout(3):
                 await self._client.close()
         await self._clickhouse.close()
+
+
+def missing_streams(settings: Settings, found: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Streams to create, with the subjects that no stream holds yet."""
+    wanted: dict[str, list[str]] = {}
+    for name, streams in found.items():
+        if not streams:
+            one = settings.data_types[DataType(name)]
+            wanted.setdefault(one.stream, []).append(one.subject)
+    return wanted
 
 
 async def _all_or_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:

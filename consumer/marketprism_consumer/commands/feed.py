@@ -42,7 +42,7 @@ Examples:
   marketprism feed --rate 0 --count 1000000          a million, as fast as JetStream takes them
   marketprism feed --seconds 60 --bad 1% --manifest sent.ndjson
   marketprism feed --types trade,orderbook --symbols 10 --book-levels 400
-  marketprism feed --streams orderbook=MARKET_DATA   where one stream holds all eight types
+  marketprism feed --streams orderbook=ORDERBOOK_SNAP   where books have a stream of their own
 """
 
 
@@ -83,7 +83,7 @@ def feed(
     ] = None,
     streams: Annotated[
         str, typer.Option(help="Which stream holds which type; missing ones are created.")
-    ] = "default=MARKET_DATA,orderbook=ORDERBOOK_SNAP",
+    ] = "default=MARKET_DATA",
     output: Annotated[
         Output, typer.Option("--output", "-o", help="The account as text, or as JSON in the last line.")
     ] = Output.TEXT,
@@ -157,7 +157,7 @@ def _share(text: str) -> float:
 
 
 def _streams(text: str) -> dict[str, str]:
-    found = {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}
+    found = {"default": "MARKET_DATA"}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         name, _, stream = pair.partition("=")
         if name not in ("default", *DATA_TYPES) or not stream:

@@ -1,0 +1,83 @@
+# `make help` lists the targets. The only things needed are git, make and Python >= 3.11.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with everything, pinned by requirements.lock
+
+$(INSTALLED): requirements.lock api/pyproject.toml consumer/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable api --editable consumer
+	$(BIN)/python -m compileall -q $(BIN)/../lib || true
+	@touch $@
+
+.PHONY: demo
+demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middle, prove that nothing is lost or double
+	$(BIN)/marketprism demo $(ARGS)
+
+.PHONY: test
+test: lint unit sim storage faults ## Everything that must pass, about 10 minutes
+
+.PHONY: lint
+lint: $(INSTALLED) ## Style, types, generated files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m marketprism_api.crds --check crds
+	$(BIN)/python -m marketprism_api.reasons_page --check docs/reference/reasons.md
+
+.PHONY: unit
+unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
+	$(BIN)/pytest tests/unit tests/api $(ARGS)
+
+.PHONY: sim
+sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed
+	$(BIN)/pytest tests/sim $(ARGS)
+
+.PHONY: storage
+storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
+	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/commands $(ARGS)
+
+.PHONY: faults
+faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
+	$(BIN)/pytest tests/faults $(ARGS)
+
+.PHONY: engines
+engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (downloads each engine once)
+	$(BIN)/pytest tests/engines $(ARGS)
+
+.PHONY: bench
+bench: $(INSTALLED) ## End to end against a hand-written service, in one run
+	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: crds
+crds: $(INSTALLED) ## Write crds/ and the generated pages from the code
+	$(BIN)/python -m marketprism_api.crds crds
+	$(BIN)/python -m marketprism_api.reasons_page docs/reference/reasons.md
+
+.PHONY: lock
+lock: ## Resolve the dependencies anew into requirements.lock
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --no-emit-package marketprism-api --all-extras --group dev --upgrade \
+		api/pyproject.toml consumer/pyproject.toml pyproject.toml --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove what the targets made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo

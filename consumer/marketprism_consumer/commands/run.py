@@ -1,0 +1,112 @@
+"""`marketprism run`: a whole pipeline on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+from marketprism_api.settings import Settings
+
+from marketprism_consumer import health, logs, schema_server
+from marketprism_consumer.broker import BrokerRefused
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.commands.common import Exit, File, fail, settings_of, stderr
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.worker import Worker
+
+log = structlog.get_logger()
+
+EXAMPLES = """
+Examples:
+
+\b
+  marketprism run                        every default, with a NATS and a ClickHouse of its own
+  marketprism run -f pipeline.yaml       the same pipeline as on a cluster; a URL in it, or in
+                                         NATS_URL or CLICKHOUSE_HTTP_URL, is used instead
+  marketprism feed                       in another terminal: something to store
+"""
+
+
+def run(
+    file: File = "",
+    directory: Annotated[Path, typer.Option("--dir", help="Where the embedded servers keep their data.")] = Path(
+        "marketprism-data"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of /healthz, /readyz and /metrics.")] = 9464,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run all consumers of a pipeline in one process, the schema applied first. Ctrl-C stores what is held and ends."""
+    logs.configure(log_level)
+    settings = settings_of(file)
+    with embedded_where_needed(settings, directory) as environ:
+        os.environ.update(environ)
+        settings = settings_of(file)
+        raise typer.Exit(uvloop.run(_run(settings, port)))
+
+
+@contextlib.contextmanager
+def embedded_where_needed(settings: Settings, directory: Path) -> Iterator[dict[str, str]]:
+    """Starts what has no URL; yields the variables that lead to it. The servers end with this block, their data stays."""
+    from marketprism_consumer.embedded import process  # an extra: not in the image
+
+    environ: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        if not settings.nats_url_given:
+            server = stack.enter_context(process.start("nats", directory / "nats", port=4222))
+            environ["MARKETPRISM_NATS_URL"] = server.url
+            stderr.print(f"embedded NATS        {server.url}")
+        if not settings.clickhouse_url_given:
+            server = stack.enter_context(process.start("clickhouse", directory / "clickhouse", port=8123))
+            environ["CLICKHOUSE_HTTP_URL"] = server.url
+            stderr.print(f"embedded ClickHouse  {server.url}")
+        yield environ
+
+
+async def apply_schema(settings: Settings) -> None:
+    if settings.schema_mode != "Apply":
+        return
+    clickhouse = ClickHouse(settings.clickhouse_urls, "default", cluster=settings.cluster)
+    try:
+        await schema_server.apply(clickhouse, settings, lambda change: log.info("schema", done=change.why))
+    finally:
+        await clickhouse.close()
+
+
+async def _run(settings: Settings, port: int) -> int:
+    try:
+        await apply_schema(settings)
+    except InsertRefused as refused:
+        fail(str(refused), Exit.UNREACHABLE)
+    data_types = [data_type for types in settings.consumers.values() for data_type in types]
+    worker = Worker(settings, data_types)
+    return await serve(worker, port)
+
+
+async def serve(worker: Worker, port: int, host: str = "127.0.0.1", until_idle: float | None = None) -> int:
+    """Run a worker with its health port until SIGTERM, Ctrl-C or idleness; returns the exit code."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    try:
+        server, bound = await health.serve(worker, host, port)
+    except health.PortTakenError as error:
+        log.error(str(error))
+        return int(Exit.USAGE)
+    log.info("starting", data_types=[str(t) for t in worker.data_types], ready=f"http://{host}:{bound}/readyz")
+    try:
+        await worker.run(until_idle=until_idle)
+    except BrokerRefused as refused:
+        log.error(str(refused), code=refused.reason.code)
+        return int(Exit.FINDINGS)
+    finally:
+        await server.cleanup()
+    log.info("stopped", **{name: one["inserted"] for name, one in worker.status().items()})
+    return int(Exit.OK)
