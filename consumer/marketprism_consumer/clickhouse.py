@@ -61,7 +61,7 @@ class Endpoint:
         self._auth = auth
         self._client: Any = None
         self._clock_offset = 0.0
-        self._clock_read_at = -math.inf
+        self.clock_read_at = -math.inf
 
     async def client(self) -> Any:
         if self._client is None:
@@ -84,20 +84,18 @@ class Endpoint:
             )
         return self._client
 
-    async def server_time(self, now: float) -> float:
-        """The server's clock [s since 1970], at most CLOCK_EVERY old and never ahead of the truth by a round trip."""
-        if now - self._clock_read_at > CLOCK_EVERY:
-            client = await self.client()
-            before = time.time()
-            result = await client.query("SELECT toUnixTimestamp64Milli(now64(3))")
-            self._clock_offset = result.result_rows[0][0] / 1000 - time.time()
-            if time.time() - before < 1:
-                self._clock_read_at = now
-        return time.time() + self._clock_offset
+    async def server_time(self, at: float) -> float:
+        """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock
+        took, the answer is too early, never too late."""
+        if time.monotonic() - self.clock_read_at > CLOCK_EVERY:
+            result = await (await self.client()).query("SELECT toUnixTimestamp64Milli(now64(3))")
+            self.clock_read_at = time.monotonic()
+            self._clock_offset = result.result_rows[0][0] / 1000 - self.clock_read_at
+        return at + self._clock_offset
 
     async def close(self) -> None:
         client, self._client = self._client, None
-        self._clock_read_at = -math.inf
+        self.clock_read_at = -math.inf
         if client is not None:
             await client.close()
 
@@ -118,11 +116,10 @@ class ClickHouse:
 
     # --- the port -----------------------------------------------------------------------------------------------------
 
-    async def insert(self, block: Block, expires_in: float) -> None:
+    async def insert(self, block: Block, deadline: float) -> None:
         async with self._endpoint() as endpoint:
-            now = asyncio.get_running_loop().time()
             client = await endpoint.client()
-            expires = math.floor(await endpoint.server_time(now) + expires_in)
+            expires = math.floor(await endpoint.server_time(deadline))
             query_id = f"marketprism-{block.table.name}-{uuid.uuid4().hex}"
             settings = {
                 **INSERT_SETTINGS,
@@ -203,6 +200,8 @@ class ClickHouse:
             if refused.code == 0 or refused.code in DENIED:
                 # A new client reads rotated credentials and makes new connections.
                 await endpoint.close()
+            if refused.fault is Fault.LATE:
+                endpoint.clock_read_at = -math.inf  # perhaps the server's clock was set
             if refused.fault in (Fault.PASSING, Fault.SERVER):
                 endpoint.breaker.failed(loop.time())
                 self._current = (self._current + 1) % len(self.endpoints)

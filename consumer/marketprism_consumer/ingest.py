@@ -13,6 +13,7 @@ The rules that make it exactly once, each with its place below:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import repeat
@@ -36,7 +37,7 @@ from marketprism_consumer.flood import Flood
 from marketprism_consumer.identity import content_indexes, place, stream_identity
 from marketprism_consumer.message import Message
 from marketprism_consumer.source import MIN_PULL_BYTES, Source
-from marketprism_consumer.store import InsertRefused, Store
+from marketprism_consumer.store import InsertRefused, Store, Stored
 from marketprism_consumer.tables import Table
 from marketprism_consumer.values import Refusal
 
@@ -50,6 +51,10 @@ LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
 
 Entry = tuple[Message, Row, str]
 """A row on its way into the table, between its message and the stream identity that it will have there."""
+
+
+class _GraceOver(Exception):
+    """The process must end now; what is held is left to its redelivery."""
 
 
 class Ingest:
@@ -133,6 +138,8 @@ class Ingest:
                 self._top_up()
                 if await self._due():
                     await self._flush(self._batcher.take(self._now(), stopping=self.stopping))
+        except _GraceOver:
+            log.warning("stopped with messages in hand; they are delivered again", data_type=self.table.data_type)
         finally:
             keeper.cancel()
             self._source.cancel()
@@ -211,12 +218,11 @@ class Ingest:
         if not suspects:
             return list(zip(batch.messages, batch.rows, repeat(self._stream)))
         self.account.redelivered.inc(sum(message.delivered > 1 for message in batch.messages))
-        await self._patiently(lambda: self._store.settle(self.table))
-        found = await self._patiently(lambda: self._store.stored(self.table, self._stream, suspects))
+        found = await self._found(suspects)
         unseen: list[Entry] = []
         known: list[Message] = []
         for message, row in zip(batch.messages, batch.rows, strict=True):
-            stream = place(row, self._content, self._stream, found.get(message.seq, ()))
+            stream = self._placed((message, row, self._stream), found)
             if stream is None:
                 known.append(message)
                 continue
@@ -228,11 +234,23 @@ class Ingest:
             self._ack(known)
         return unseen
 
+    async def _found(self, seqs: Sequence[int]) -> dict[int, list[Stored]]:
+        """What the table has of these sequences, after every insert that may still bring one of them."""
+        await self._patiently(lambda: self._store.settle(self.table))
+        return await self._patiently(lambda: self._store.stored(self.table, self._stream, seqs))
+
+    def _placed(self, entry: Entry, found: dict[int, list[Stored]]) -> str | None:
+        message, row, _ = entry
+        return place(row, self._content, self._stream, found.get(message.seq, ()))
+
     async def _insert(self, entries: list[Entry]) -> None:
         """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
-        backoff = Backoff()
+        backoff, attempted = Backoff(), 0
         while entries := self._still_ours(entries):
-            started = self._now()
+            if len(entries) < attempted:
+                # Another set has another token: what the last try may have stored must not be sent under it.
+                entries = await self._without_stored(entries)
+            attempted, started = len(entries), self._now()
             failed = await self._attempt(entries)
             stored = entries
             if failed:
@@ -256,27 +274,37 @@ class Ingest:
             if self._stop_by is not None and self._now() + wait > self._stop_by:
                 break
             await asyncio.sleep(wait)
-        if entries:
-            self._hand_back([message for message, _, _ in entries])
+        self._hand_back([message for message, _, _ in entries])
 
     async def _attempt(self, entries: Sequence[Entry]) -> list[tuple[Entry, InsertRefused]]:
         """One try. What is refused for a row's sake is halved until the rows at fault are alone; those are returned."""
         messages, rows, streams = zip(*entries, strict=True)
         block = encode(self.table, rows, [message.seq for message in messages], streams)
-        left = min(message.hold_until for message in messages) - self._now()
         try:
             faultpoint("before_insert")
-            await self._store.insert(block, left)
+            await self._store.insert(block, min(message.hold_until for message in messages))
         except InsertRefused as refused:
-            if refused.fault in (Fault.ROW, Fault.UNKNOWN) and len(entries) > 1:
-                middle = len(entries) // 2
-                return await self._attempt(entries[:middle]) + await self._attempt(entries[middle:])
-            return [(entry, refused) for entry in entries]
+            if refused.fault not in (Fault.ROW, Fault.UNKNOWN) or len(entries) == 1:
+                return [(entry, refused) for entry in entries]
+            # It may have been stored in part: only what is not there goes on under the halves' own tokens.
+            entries = await self._without_stored(entries)
+            middle = len(entries) // 2
+            halves = [half for half in (entries[:middle], entries[middle:]) if half]
+            return [failed for half in halves for failed in await self._attempt(half)]
         return []
+
+    async def _without_stored(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those whose rows are not in the table; the others are acknowledged."""
+        found = await self._found([message.seq for message, _, _ in entries])
+        there = [entry for entry in entries if self._placed(entry, found) is None]
+        if there:
+            self.account.inserted(len(there), there[0], there[-1], 0.0)
+            self._ack([message for message, _, _ in there])
+        return [entry for entry in entries if entry[0].seq in self._held]
 
     def _still_ours(self, entries: list[Entry]) -> list[Entry]:
         """Without those that JetStream may have given to another meanwhile: they come again, and are looked up then."""
-        until = self._now() + LEAST_HOLD
+        until = math.inf if self._why_resync else self._now() + LEAST_HOLD
         lost = [message for message, _, _ in entries if message.hold_until < until]
         if not lost:
             return entries
@@ -403,8 +431,8 @@ class Ingest:
                 await self._sleep(wait)
 
     async def _sleep(self, seconds: float) -> None:
-        if self._stop_by is not None and self._now() + seconds > self._stop_by:
-            raise asyncio.CancelledError("the grace period is over")
+        if self._stop_by is not None and (not self._synced or self._now() + seconds > self._stop_by):
+            raise _GraceOver
         await asyncio.sleep(seconds)
 
     def _insert_refused(self, refused: InsertRefused, wait: float) -> None:

@@ -27,8 +27,9 @@ class InsertRefused(Exception):
 
 
 class Store(Protocol):
-    async def insert(self, block: Block, expires_in: float) -> None:
-        """Store the block, or raise InsertRefused. ClickHouse itself refuses it `expires_in` seconds from now."""
+    async def insert(self, block: Block, deadline: float) -> None:
+        """Store the block, or raise InsertRefused. ClickHouse itself refuses it after `deadline` [loop time, s]: a moment,
+        not a span, so that a process that is frozen on its way here comes late and not later."""
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         """Which of `seqs` of this stream (in any generation) are in the table. Raises InsertRefused."""

@@ -1,0 +1,161 @@
+"""Reads a stream, or some subjects of it, once from front to end: with an ephemeral consumer that acknowledges nothing and
+so changes nothing for anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from marketprism_api import reasons
+
+from marketprism_consumer.broker import ACK_PREFIX, BrokerRefused
+from marketprism_consumer.message import Message, from_delivery
+from marketprism_consumer.nats_broker import SECOND, NatsBroker
+
+EXPIRES = 5.0  # of one request [s]
+MAX_BYTES = 16 << 20  # of one batch: books are large
+INACTIVE = 60.0  # after so long without a request the server forgets the consumer [s]
+
+
+class Read(Message, gc=False):
+    """A message with its headers, as they came."""
+
+    headers: bytes
+
+
+@dataclass(slots=True)
+class _Pull:
+    number: int = 0
+    messages: list[Read] = field(default_factory=list)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class StreamReader:
+    """`async with` it, then take `batches`. `name`: only one reader of that name at a time."""
+
+    def __init__(
+        self,
+        broker: NatsBroker,
+        stream: str,
+        subjects: Sequence[str],
+        *,
+        first: int = 1,
+        headers_only: bool = False,
+        name: str = "",
+    ) -> None:
+        self._broker, self._stream = broker, stream
+        self._name = name
+        self._pulls: deque[_Pull] = deque()
+        self._left = 0
+        self._config: dict[str, Any] = {
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": max(1, first),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "headers_only": headers_only,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(INACTIVE * SECOND),
+        }
+        if len(subjects) == 1:
+            self._config["filter_subject"] = subjects[0]
+        else:
+            self._config["filter_subjects"] = list(subjects)
+
+    async def __aenter__(self) -> StreamReader:
+        """Raises BrokerRefused."""
+        request: dict[str, Any] = {"stream_name": self._stream, "config": self._config}
+        where = f"CONSUMER.CREATE.{self._stream}"
+        if self._name:
+            # Creating the same once more would succeed; something that differs makes it one at a time.
+            self._config |= {"name": self._name, "metadata": {"reader": uuid.uuid4().hex}}
+            request["action"] = "create"
+            where += f".{self._name}"
+        made = await self._broker.api(where, request)
+        self._name, self._left = made["name"], made["num_pending"]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cancel()
+        try:
+            await self._broker.api(f"CONSUMER.DELETE.{self._stream}.{self._name}", None)
+        except BrokerRefused:
+            return  # the server forgets it by itself
+
+    async def batches(self, size: int, *, ahead: int = 1) -> AsyncIterator[list[Read]]:
+        """Up to `size` messages each, in order, to the end that the stream has when it is reached. `ahead` more batches
+        are on their way meanwhile. Raises BrokerRefused."""
+        while self._left or self._pulls:
+            while len(self._pulls) <= ahead and self._left:
+                self._ask(size)
+            pull = self._pulls.popleft()
+            try:
+                async with asyncio.timeout(2 * EXPIRES):
+                    await pull.done.wait()
+            except TimeoutError:
+                raise BrokerRefused(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
+            if pull.messages:
+                yield pull.messages
+            else:
+                # Messages may have expired under our hands: then there is no more to come.
+                state = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._name}", None)
+                self._left = state["num_pending"]
+            if not self._left:
+                self._pulls = deque(pull for pull in self._pulls if pull.messages)
+                for last in self._pulls:
+                    last.done.set()
+
+    def _ask(self, size: int) -> None:
+        pull = _Pull()
+
+        def receive(_: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
+            if not reply.startswith(ACK_PREFIX):
+                if not headers.startswith(b"NATS/1.0 100"):
+                    self._end(pull)
+                return
+            message = from_delivery(subject, reply, payload, 0.0)
+            pull.messages.append(
+                Read(
+                    message.seq, message.delivered, message.arrived, message.pending, reply, message.subject, payload, 0.0,
+                    headers,
+                )  # fmt: skip
+            )
+            self._left = message.pending
+            if len(pull.messages) == size or not message.pending:
+                self._end(pull)
+
+        request = {
+            "batch": size,
+            "expires": int(EXPIRES * SECOND),
+            "max_bytes": max(MAX_BYTES, 2 * self._broker.client.max_payload),
+        }
+        pull.number = self._broker.client.open_pull(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", json.dumps(request).encode(), receive
+        )
+        self._pulls.append(pull)
+
+    def _end(self, pull: _Pull) -> None:
+        self._broker.client.close_pull(pull.number)
+        pull.done.set()
+
+    def _cancel(self) -> None:
+        for pull in self._pulls:
+            self._broker.client.close_pull(pull.number)
+
+
+def parse_headers(raw: bytes) -> dict[str, str]:
+    """`NATS/1.0` and its lines as name → value; the last of equal names wins."""
+    found: dict[str, str] = {}
+    for line in raw.decode(errors="backslashreplace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            found[name.strip()] = value.strip()
+    return found
