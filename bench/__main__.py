@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -16,17 +17,16 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import nats
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.embedded import process
 from nats.js.api import StorageType, StreamConfig
 
 from bench.baseline import DDL
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded import process
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STREAM = "BENCH"
@@ -87,10 +87,8 @@ async def fill(url: str, data_type: str, count: int) -> None:
     the publisher's affair, and its memory would be counted as ours."""
     connection = await nats.connect(url)
     js = connection.jetstream()
-    try:
+    with contextlib.suppress(nats.js.errors.NotFoundError):
         await js.delete_stream(STREAM)
-    except nats.js.errors.NotFoundError:
-        pass
     await js.add_stream(
         StreamConfig(STREAM, subjects=[f"{data_type}.>"], storage=StorageType.FILE, duplicate_window=0.1)
     )
@@ -117,7 +115,9 @@ def peak_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-async def measure(name: str, command: list[str], env: dict[str, str], table: str, durable: str, count: int, servers: Any) -> Result:
+async def measure(
+    name: str, command: list[str], env: dict[str, str], table: str, durable: str, count: int, servers: Any
+) -> Result:
     """From the first message delivered to the last row visible."""
     clickhouse = ClickHouse([servers.clickhouse.url], "default")
     connection = await nats.connect(servers.nats.url)
@@ -199,11 +199,22 @@ async def ours(servers: Servers, directory: Path, data_type: str, rows: int, cou
     file.write_text(PIPELINE.format(stream=STREAM, data_type=data_type, batch=batch))
     env = {"NATS_URL": servers.nats.url, "CLICKHOUSE_HTTP_URL": servers.clickhouse.url}
     marketprism = str(Path(sys.executable).parent / "marketprism")
-    subprocess.run([marketprism, "schema", "apply", "-f", str(file)], env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [marketprism, "schema", "apply", "-f", str(file)],
+        env={**os.environ, **env},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     await fill(servers.nats.url, data_type, count)
     command = [marketprism, "ingest", "-f", str(file), "--port", "0", "--log-level", "warning"]
     return await measure(
-        f"marketprism, maxRows {rows}", command, env, f"bench_hot.{TABLE[data_type]}", f"marketprism-bench-{data_type}", count, servers
+        f"marketprism, maxRows {rows}",
+        command,
+        env,
+        f"bench_hot.{TABLE[data_type]}",
+        f"marketprism-bench-{data_type}",
+        count,
+        servers,
     )
 
 
@@ -214,8 +225,19 @@ async def usual(servers: Servers, data_type: str, count: int) -> Result:
     await clickhouse.command(DDL[data_type])
     await clickhouse.close()
     await fill(servers.nats.url, data_type, count)
-    command = [sys.executable, "-m", "bench.baseline", servers.nats.url, servers.clickhouse.url, STREAM, data_type, str(count)]
-    return await measure("baseline: push, json.loads, 100 rows", command, {}, f"baseline.{data_type}", "baseline", count, servers)
+    command = [
+        sys.executable,
+        "-m",
+        "bench.baseline",
+        servers.nats.url,
+        servers.clickhouse.url,
+        STREAM,
+        data_type,
+        str(count),
+    ]
+    return await measure(
+        "baseline: push, json.loads, 100 rows", command, {}, f"baseline.{data_type}", "baseline", count, servers
+    )
 
 
 COUNTS = {"trade": (20_000, 200_000), "orderbook": (2_000, 10_000)}
@@ -225,7 +247,10 @@ async def run(quick: bool, only: str, backlog: int) -> dict[str, list[Result]]:
     found: dict[str, list[Result]] = {}
     with tempfile.TemporaryDirectory(prefix="marketprism-bench-") as name:
         directory = Path(name)
-        with process.start("nats", directory / "nats") as nats_server, process.start("clickhouse", directory / "ch") as clickhouse:
+        with (
+            process.start("nats", directory / "nats") as nats_server,
+            process.start("clickhouse", directory / "ch") as clickhouse,
+        ):
             servers = Servers(nats_server, clickhouse)
             for data_type, (few, many) in COUNTS.items():
                 if only and only != data_type:
@@ -259,7 +284,9 @@ def line(data_type: str, r: Result, base: Result) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a quarter of the messages")
     parser.add_argument("--only", choices=COUNTS, default="", help="one data type")
     parser.add_argument("--backlog", type=int, default=0, help="also a backlog of so many trades, for the peak memory")

@@ -41,8 +41,12 @@ UNKNOWN_CONSUMER = Reason(
 PORT_TAKEN = Reason("MP1004", "PortTaken", "another process listens on the port", "choose another --port, or stop it")
 
 # MP2xxx: a message that can't be a row. Each is a dead letter with the message kept whole.
-BAD_JSON = Reason("MP2101", "BadJSON", "the payload is not one JSON object", "look at the publisher: `marketprism dlq show`")
-NOT_AN_OBJECT = Reason("MP2102", "NotAnObject", "the payload is JSON, but not an object", "publish one object a message")
+BAD_JSON = Reason(
+    "MP2101", "BadJSON", "the payload is not one JSON object", "look at the publisher: `marketprism dlq show`"
+)
+NOT_AN_OBJECT = Reason(
+    "MP2102", "NotAnObject", "the payload is JSON, but not an object", "publish one object a message"
+)
 EMPTY_PAYLOAD = Reason("MP2103", "EmptyPayload", "the message has no payload", "look at the publisher")
 SUBJECT_MISMATCH = Reason(
     "MP2104", "SubjectMismatch", "subject and data_type disagree", "publish each type on its own subject"
@@ -55,20 +59,39 @@ BAD_DECIMAL = Reason(
     "MP2203", "BadDecimal", "a decimal is not written as a finite decimal number", "no NaN, separators, blanks or units"
 )
 DECIMAL_OUT_OF_RANGE = Reason(
-    "MP2204", "DecimalOutOfRange", "a decimal does not fit its column exactly", "it is not rounded: widen the column first"
+    "MP2204",
+    "DecimalOutOfRange",
+    "a decimal does not fit its column exactly",
+    "it is not rounded: widen the column first",
 )
-NEGATIVE_OR_ZERO = Reason("MP2205", "NotPositive", "a price or quantity is negative, or a price zero", "look at the publisher")
+NEGATIVE_OR_ZERO = Reason(
+    "MP2205", "NotPositive", "a price or quantity is negative, or a price zero", "look at the publisher"
+)
 BAD_TIME = Reason("MP2206", "BadTime", "a time is not in a known form", "UTC, an offset, or an epoch number")
 TIME_OUT_OF_RANGE = Reason(
-    "MP2207", "TimeOutOfRange", "a time is before 2009 or more than a day after the message's arrival", "look at the clock"
+    "MP2207",
+    "TimeOutOfRange",
+    "a time is before 2009 or more than a day after the message's arrival",
+    "look at the clock",
 )
 BAD_SIDE = Reason("MP2208", "BadSide", "the side is not buy, sell or unknown", "look at the publisher")
-BAD_TEXT = Reason("MP2209", "BadText", "a text is empty or too long", "exchange, market type and symbol have 1 to 128 characters")
-BAD_LEVELS = Reason("MP2210", "BadLevels", "an order-book side is not a list of [price, quantity] levels", "look at the publisher")
-TOO_MANY_LEVELS = Reason("MP2211", "TooManyLevels", "an order-book side has more than 10,000 levels", "publish fewer levels")
-BAD_INTEGER = Reason("MP2212", "BadInteger", "an id or count is not a whole number in its range", "look at the publisher")
+BAD_TEXT = Reason(
+    "MP2209", "BadText", "a text is empty or too long", "exchange, market type and symbol have 1 to 128 characters"
+)
+BAD_LEVELS = Reason(
+    "MP2210", "BadLevels", "an order-book side is not a list of [price, quantity] levels", "look at the publisher"
+)
+TOO_MANY_LEVELS = Reason(
+    "MP2211", "TooManyLevels", "an order-book side has more than 10,000 levels", "publish fewer levels"
+)
+BAD_INTEGER = Reason(
+    "MP2212", "BadInteger", "an id or count is not a whole number in its range", "look at the publisher"
+)
 ROW_REFUSED = Reason(
-    "MP2301", "RowRefused", "ClickHouse refused this row and took its neighbours", "the header Clickhouse-Code has its code"
+    "MP2301",
+    "RowRefused",
+    "ClickHouse refused this row and took its neighbours",
+    "the header Clickhouse-Code has its code",
 )
 
 # MP3xxx: NATS.
@@ -76,27 +99,47 @@ NATS_UNREACHABLE = Reason(
     "MP3001", "NATSUnreachable", "no NATS server answers", "check MARKETPRISM_NATS_URL, NATS_URL or spec.nats.url"
 )
 NATS_DENIED = Reason(
-    "MP3002", "NATSDenied", "NATS refuses the credentials or a permission", "check spec.nats.authSecretRef and the account's rights"
+    "MP3002",
+    "NATSDenied",
+    "NATS refuses the credentials or a permission",
+    "check spec.nats.authSecretRef and the account's rights",
 )
 STREAM_MISSING = Reason(
-    "MP3003", "StreamMissing", "the JetStream stream does not exist", "create it, or set spec.nats.ensureStreams: IfMissing"
+    "MP3003",
+    "StreamMissing",
+    "the JetStream stream does not exist",
+    "create it, or set spec.nats.ensureStreams: IfMissing",
 )
 NO_JETSTREAM = Reason("MP3004", "NoJetStream", "the NATS server has JetStream switched off", "start it with -js")
 CONSUMER_DRIFT = Reason(
-    "MP3005", "ConsumerDrift", "the durable consumer has settings that break the guarantee", "delete it: it is created anew, nothing is lost"
+    "MP3005",
+    "ConsumerDrift",
+    "the durable consumer has settings that break the guarantee",
+    "delete it: it is created anew, nothing is lost",
 )
 STREAM_RECREATED = Reason(
-    "MP3006", "StreamRecreated", "the stream was deleted and created again", "what the old one still held unread is gone"
+    "MP3006",
+    "StreamRecreated",
+    "the stream was deleted and created again",
+    "what the old one still held unread is gone",
 )
 STREAM_REGRESSED = Reason(
-    "MP3007", "StreamRegressed", "a sequence came again with other content: the stream went backwards",
+    "MP3007",
+    "StreamRegressed",
+    "a sequence came again with other content: the stream went backwards",
     "NATS lost acknowledged messages (power cut?); set sync_interval: always; the new content is kept beside the old",
 )
 MESSAGES_MISSED = Reason(
-    "MP3008", "MessagesMissed", "the stream discarded messages before they were read", "raise its limits, or read faster; the range is lost"
+    "MP3008",
+    "MessagesMissed",
+    "the stream discarded messages before they were read",
+    "raise its limits, or read faster; the range is lost",
 )
 DEAD_LETTERS_UNAVAILABLE = Reason(
-    "MP3009", "DeadLettersUnavailable", "the dead-letter stream does not take messages", "bad messages stay unacknowledged until it does"
+    "MP3009",
+    "DeadLettersUnavailable",
+    "the dead-letter stream does not take messages",
+    "bad messages stay unacknowledged until it does",
 )
 
 # MP4xxx: ClickHouse.
@@ -104,27 +147,45 @@ CLICKHOUSE_UNREACHABLE = Reason(
     "MP4001", "ClickHouseUnreachable", "ClickHouse does not answer", "check CLICKHOUSE_HTTP_URL or spec.clickhouse.url"
 )
 CLICKHOUSE_DENIED = Reason(
-    "MP4002", "ClickHouseDenied", "ClickHouse refuses the credentials or a right", "check spec.clickhouse.authSecretRef and the user's grants"
+    "MP4002",
+    "ClickHouseDenied",
+    "ClickHouse refuses the credentials or a right",
+    "check spec.clickhouse.authSecretRef and the user's grants",
 )
-INSERT_RETRIED = Reason("MP4003", "InsertRetried", "ClickHouse refused an insert for now", "it is sent again, the same bytes")
+INSERT_RETRIED = Reason(
+    "MP4003", "InsertRetried", "ClickHouse refused an insert for now", "it is sent again, the same bytes"
+)
 INSERT_BLOCKED = Reason(
-    "MP4004", "InsertBlocked", "ClickHouse refuses every insert into the table", "mend the table or server: nothing is lost, ingest waits"
+    "MP4004",
+    "InsertBlocked",
+    "ClickHouse refuses every insert into the table",
+    "mend the table or server: nothing is lost, ingest waits",
 )
 HOLD_LOST = Reason(
-    "MP4005", "HoldLost", "messages could not be inserted within ack_wait and are left to their redelivery", "nothing is lost; look at the insert latency"
+    "MP4005",
+    "HoldLost",
+    "messages could not be inserted within ack_wait and are left to their redelivery",
+    "nothing is lost; look at the insert latency",
 )
 
 # MP5xxx: schema.
 SCHEMA_MISSING = Reason("MP5001", "SchemaMissing", "a table does not exist", "run `marketprism schema apply`")
-SCHEMA_DRIFT = Reason("MP5002", "SchemaDrift", "a table differs from what the pipeline needs", "run `marketprism schema plan`")
+SCHEMA_DRIFT = Reason(
+    "MP5002", "SchemaDrift", "a table differs from what the pipeline needs", "run `marketprism schema plan`"
+)
 NO_DEDUP_WINDOW = Reason(
-    "MP5003", "NoDedupWindow", "a table forgets insert tokens at once, so a retry could double rows", "run `marketprism schema apply`"
+    "MP5003",
+    "NoDedupWindow",
+    "a table forgets insert tokens at once, so a retry could double rows",
+    "run `marketprism schema apply`",
 )
 
 # MP6xxx: the state of a data type.
 RUNNING = Reason("MP6001", "Running", "messages are stored as they come", "")
 DEAD_LETTER_FLOOD = Reason(
-    "MP6002", "DeadLetterFlood", "too many of the last messages are bad: the data type is paused",
+    "MP6002",
+    "DeadLetterFlood",
+    "too many of the last messages are bad: the data type is paused",
     "look at `marketprism dlq list`, mend the publisher, or raise spec.deadLetters.maxRatio",
 )
 STOPPING = Reason("MP6003", "Stopping", "what is held is stored, then the process ends", "")

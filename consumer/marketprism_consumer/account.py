@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -14,6 +15,9 @@ from marketprism_consumer.message import Message
 
 _ROWS = (1, 10, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+STATES = (reasons.RUNNING, reasons.DEAD_LETTER_FLOOD, reasons.STOPPING)
 
 
 class Metrics:
@@ -56,13 +60,18 @@ class Account:
         self._freshness = metrics.freshness.labels(data_type)
         self._lag_messages = metrics.lag_messages.labels(data_type)
         self._lag_seconds = metrics.lag_seconds.labels(data_type)
-        self.in_flight = metrics.in_flight.labels(data_type)
+        self._in_flight = metrics.in_flight.labels(data_type)
         self.totals = {"received": 0, "inserted": 0, "dead_letters": 0, "inserts": 0}
         self.last_insert_rows = 0
         self.last_insert_seconds = 0.0
         self.last_insert_ok: bool | None = None
 
-    def received(self, batch: Batch, lag: int) -> None:
+    def state(self, state: Reason) -> None:
+        for one in STATES:
+            self._metrics.state.labels(self._data_type, one.name).set(one is state)
+
+    def received(self, batch: Batch, lag: int, held_bytes: int) -> None:
+        self._in_flight.set(held_bytes)
         self._received.inc(len(batch))
         self.totals["received"] += len(batch)
         self._metrics.batches.labels(self._data_type, batch.why).inc()

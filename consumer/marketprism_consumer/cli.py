@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from marketprism_consumer.commands import demo, embedded, feed, ingest, run, schema
+from marketprism_consumer.commands import audit, demo, dlq, embedded, feed, ingest, run, schema
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,8 @@ app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
 app.command(epilog=feed.EXAMPLES)(feed.feed)
+app.command(epilog=audit.EXAMPLES)(audit.audit)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(embedded.app, name="embedded", help="A NATS and a ClickHouse for one machine.")
 

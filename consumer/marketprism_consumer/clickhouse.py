@@ -104,7 +104,12 @@ class ClickHouse:
     """`database` holds the tables. All calls raise InsertRefused, whatever went wrong."""
 
     def __init__(
-        self, urls: Sequence[str], database: str, *, auth: Callable[[], ClickHouseAuth] = ClickHouseAuth, cluster: str = ""
+        self,
+        urls: Sequence[str],
+        database: str,
+        *,
+        auth: Callable[[], ClickHouseAuth] = ClickHouseAuth,
+        cluster: str = "",
     ) -> None:
         self.database = database
         self.cluster = cluster
@@ -248,4 +253,3 @@ def _comparable(table: Table, name: str) -> str:
     """A content column as an integer or a text: what a decoded row holds."""
     type_ = table.column(name).type
     return f"toUnixTimestamp64Micro({name})" if type_ in (TIME, nullable(TIME)) else name
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -21,7 +20,9 @@ from marketprism_consumer.values import Refusal, decimal, epoch, micros, not_neg
 Row = tuple[Any, ...]
 """Values in the order of `Table.inserted`: times as int microseconds, decimals as plain text, levels as lists of text."""
 
-ARRIVAL_SLACK = 86_400_000_000  # an event may be dated a day after its arrival at most: clocks are wrong, not by years [µs]
+ARRIVAL_SLACK = (
+    86_400_000_000  # an event may be dated a day after its arrival at most: clocks are wrong, not by years [µs]
+)
 MAX_LEVELS = 10_000
 
 Fields = Mapping[str, msgspec.Raw]

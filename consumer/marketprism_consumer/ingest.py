@@ -74,7 +74,7 @@ class Ingest:
         self.durable, self.table = durable, table
         self._now = asyncio.get_running_loop().time
         self.account = account
-        self.state: Reason = reasons.RUNNING
+        self._set_state(reasons.RUNNING)
         self._broker, self._store, self._graveyard = broker, store, graveyard
         self._source = Source(
             broker, durable, deliver=self._receive, ended=self._top_up, lost=self.resync
@@ -106,7 +106,7 @@ class Ingest:
     def stop(self, grace: float) -> None:
         """Pull no more, store what is held, leave; what is not stored after `grace` seconds is left to its redelivery."""
         self._stop_by = self._now() + grace
-        self.state = reasons.STOPPING
+        self._set_state(reasons.STOPPING)
         self._source.cancel()
         self._wake.set()
 
@@ -198,7 +198,7 @@ class Ingest:
     # --- insert → ack -------------------------------------------------------------------------------------------------
 
     async def _flush(self, batch: Batch) -> None:
-        self.account.received(batch, self.backlog)
+        self.account.received(batch, self.backlog, self._held_bytes)
         if batch.refused and self._flood.record(self._now(), len(batch), len(batch.refused)):
             self._pause(batch)
         elif not batch.refused:
@@ -208,7 +208,7 @@ class Ingest:
         entries = await self._unseen(batch)
         if entries:
             self._high_water = max(self._high_water, max(message.seq for message, _, _ in entries))
-            await self._insert(entries)
+            await self._insert(entries, batch.why)
         self._top_up()
 
     async def _unseen(self, batch: Batch) -> list[Entry]:
@@ -243,7 +243,7 @@ class Ingest:
         message, row, _ = entry
         return place(row, self._content, self._stream, found.get(message.seq, ()))
 
-    async def _insert(self, entries: list[Entry]) -> None:
+    async def _insert(self, entries: list[Entry], why: str) -> None:
         """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
         backoff, attempted = Backoff(), 0
         while entries := self._still_ours(entries):
@@ -258,7 +258,16 @@ class Ingest:
                 stored = [entry for entry in entries if entry[0].seq not in bad]
             if stored:
                 faultpoint("after_insert_before_ack")
-                self.account.inserted(len(stored), stored[0], stored[-1], self._now() - started)
+                seconds = self._now() - started
+                self.account.inserted(len(stored), stored[0], stored[-1], seconds)
+                log.debug(
+                    "inserted",
+                    table=self.table.name,
+                    rows=len(stored),
+                    seconds=round(seconds, 4),
+                    why=why,
+                    lag=self.backlog,
+                )
                 self._ack([message for message, _, _ in stored])
                 faultpoint("after_ack")
             if not failed:
@@ -266,7 +275,9 @@ class Ingest:
             entries = [entry for entry, _ in failed]
             refused = failed[0][1]
             faults = {error.fault for _, error in failed}
-            if faults <= {Fault.ROW} or (faults <= {Fault.ROW, Fault.UNKNOWN} and (stored or backoff.tries >= UNKNOWN_TRIES)):
+            if faults <= {Fault.ROW} or (
+                faults <= {Fault.ROW, Fault.UNKNOWN} and (stored or backoff.tries >= UNKNOWN_TRIES)
+            ):
                 await self._bury([DeadLetter.refused(entry[0], error, self._stream) for entry, error in failed])
                 return
             wait = backoff.next()
@@ -357,9 +368,11 @@ class Ingest:
 
     def _pause(self, batch: Batch) -> None:
         """Too many bad ones: none of them is buried. They go back, and after a while a few are looked at again."""
-        self.state = reasons.DEAD_LETTER_FLOOD
+        self._set_state(reasons.DEAD_LETTER_FLOOD)
         self._paused_until = self._now() + min(30.0, self._flood.window)
-        self._alarm(reasons.DEAD_LETTER_FLOOD, refused=len(batch.refused), of=len(batch), first=str(batch.refused[0][1]))
+        self._alarm(
+            reasons.DEAD_LETTER_FLOOD, refused=len(batch.refused), of=len(batch), first=str(batch.refused[0][1])
+        )
         self._source.cancel()
         refused, batch.refused = batch.refused, []
         self._hand_back([message for message, _ in refused])
@@ -367,7 +380,7 @@ class Ingest:
     def _resume(self) -> bool:
         self._paused_until = 0.0
         self._flood.reset()
-        self.state = reasons.RUNNING
+        self._set_state(reasons.RUNNING)
         self._top_up()
         return False
 
@@ -442,8 +455,17 @@ class Ingest:
         self.account.insert_failed(refused.code)
         self._alarm(reason, code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
 
+    def _set_state(self, state: Reason) -> None:
+        self.state = state
+        self.account.state(state)
+
     def _alarm(self, reason: Reason, **details: object) -> None:
         self.account.alarm(reason)
         log.warning(
-            reason.text, code=reason.code, reason=reason.name, hint=reason.hint, data_type=self.table.data_type, **details
+            reason.text,
+            code=reason.code,
+            reason=reason.name,
+            hint=reason.hint,
+            data_type=self.table.data_type,
+            **details,
         )

@@ -204,4 +204,3 @@ async def connect(
 def masked(url: str) -> str:
     """The URL without what stands before an @."""
     return re.sub(r"//[^/@]*@", "//***@", url)
-

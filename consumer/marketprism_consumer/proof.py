@@ -163,5 +163,3 @@ def _published(table: Table, name: str, value: object) -> object:
 
 def shown_time(micros: int) -> str:
     return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%H:%M:%S.%f")[:-3]
-
-

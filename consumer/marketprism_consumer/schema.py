@@ -191,15 +191,21 @@ def _compare(target: Target, tier: Tier, table: Table, found: ExistingTable) -> 
             previous = column.name
     for name_there, have in found.columns.items():
         if all(column.name != name_there for column in table.columns) and not have["default_kind"]:
-            differs("a column of the user's own; ingest leaves it to its type's default", blocking=False, column=name_there)
+            differs(
+                "a column of the user's own; ingest leaves it to its type's default", blocking=False, column=name_there
+            )
     if "_seq_range" not in found.create:
         changes.append(Change(f"{alter} ADD INDEX IF NOT EXISTS {SEQ_INDEX}", f"{where} lacks the index for look-ups"))
     if not _has_window(found):
-        changes.append(Change(f"{alter} MODIFY SETTING {settings_of(target)}", f"{where} forgets insert tokens at once"))
+        changes.append(
+            Change(f"{alter} MODIFY SETTING {settings_of(target)}", f"{where} forgets insert tokens at once")
+        )
     if tier == "hot":
         changes += _ttl_change(target, alter, where, found)
     if _plain(found.sorting_key) != _plain(", ".join(ORDER_BY)):
-        differs(f"ORDER BY is ({found.sorting_key}), not ({', '.join(ORDER_BY)}): slower for one symbol", blocking=False)
+        differs(
+            f"ORDER BY is ({found.sorting_key}), not ({', '.join(ORDER_BY)}): slower for one symbol", blocking=False
+        )
     if _plain(found.partition_key) != _plain(PARTITION[tier]):
         differs(f"PARTITION BY is {found.partition_key or 'absent'}, not {PARTITION[tier]}", blocking=False)
     return changes, differences

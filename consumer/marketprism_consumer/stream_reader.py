@@ -52,7 +52,7 @@ class StreamReader:
         self._broker, self._stream = broker, stream
         self._name = name
         self._pulls: deque[_Pull] = deque()
-        self._left = 0
+        self._over = False
         self._config: dict[str, Any] = {
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": max(1, first),
@@ -78,13 +78,13 @@ class StreamReader:
             request["action"] = "create"
             where += f".{self._name}"
         made = await self._broker.api(where, request)
-        self._name, self._left = made["name"], made["num_pending"]
+        self._name, self._over = made["name"], not made["num_pending"]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cancel()
+        self._finish()
         try:
             await self._broker.api(f"CONSUMER.DELETE.{self._stream}.{self._name}", None)
         except BrokerRefused:
@@ -93,9 +93,11 @@ class StreamReader:
     async def batches(self, size: int, *, ahead: int = 1) -> AsyncIterator[list[Read]]:
         """Up to `size` messages each, in order, to the end that the stream has when it is reached. `ahead` more batches
         are on their way meanwhile. Raises BrokerRefused."""
-        while self._left or self._pulls:
-            while len(self._pulls) <= ahead and self._left:
+        while True:
+            while len(self._pulls) <= ahead and not self._over:
                 self._ask(size)
+            if not self._pulls:
+                return
             pull = self._pulls.popleft()
             try:
                 async with asyncio.timeout(2 * EXPIRES):
@@ -104,14 +106,11 @@ class StreamReader:
                 raise BrokerRefused(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
             if pull.messages:
                 yield pull.messages
-            else:
-                # Messages may have expired under our hands: then there is no more to come.
+            elif not self._over:
+                # The last messages may have expired under our hands: then there is no more to come.
                 state = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._name}", None)
-                self._left = state["num_pending"]
-            if not self._left:
-                self._pulls = deque(pull for pull in self._pulls if pull.messages)
-                for last in self._pulls:
-                    last.done.set()
+                if not state["num_pending"]:
+                    self._finish()
 
     def _ask(self, size: int) -> None:
         pull = _Pull()
@@ -121,15 +120,14 @@ class StreamReader:
                 if not headers.startswith(b"NATS/1.0 100"):
                     self._end(pull)
                 return
-            message = from_delivery(subject, reply, payload, 0.0)
+            m = from_delivery(subject, reply, payload, 0.0)
             pull.messages.append(
-                Read(
-                    message.seq, message.delivered, message.arrived, message.pending, reply, message.subject, payload, 0.0,
-                    headers,
-                )  # fmt: skip
+                Read(m.seq, m.delivered, m.arrived, m.pending, reply, m.subject, payload, 0.0, headers)
             )
-            self._left = message.pending
-            if len(pull.messages) == size or not message.pending:
+            if not m.pending:
+                self._end(pull)
+                self._finish()
+            elif len(pull.messages) == size:
                 self._end(pull)
 
         request = {
@@ -146,9 +144,11 @@ class StreamReader:
         self._broker.client.close_pull(pull.number)
         pull.done.set()
 
-    def _cancel(self) -> None:
+    def _finish(self) -> None:
+        """No more to come: what is still asked for will stay empty."""
+        self._over = True
         for pull in self._pulls:
-            self._broker.client.close_pull(pull.number)
+            self._end(pull)
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:

@@ -81,7 +81,8 @@ EARLIEST = 1_230_768_000_000_000  # 2009-01-01, before the first crypto trade [Â
 LATEST = 4_102_444_800_000_000  # 2100-01-01 [Âµs]
 
 _TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))? ?(?:([+-]\d\d):?(\d\d))?(Z?)", re.ASCII | re.IGNORECASE
+    r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))? ?(?:([+-]\d\d):?(\d\d))?(Z?)",
+    re.ASCII | re.IGNORECASE,
 ).fullmatch
 _NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,12})?", re.ASCII).fullmatch
 
@@ -149,7 +150,9 @@ def in_range(value: int, field: str, text: object) -> int:
 
 def iso(value_micros: int) -> str:
     """Microseconds since 1970 as `2025-09-24T07:55:51.123456Z`."""
-    return datetime.fromtimestamp(0, UTC).__add__(timedelta(microseconds=value_micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (
+        datetime.fromtimestamp(0, UTC).__add__(timedelta(microseconds=value_micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    )
 
 
 # --- text -----------------------------------------------------------------------------------------------------------

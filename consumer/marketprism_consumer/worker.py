@@ -143,7 +143,12 @@ class Worker:
             wait, reason = backoff.next(), reasons.STREAM_MISSING
             self._waits_for = f"{reason}: {detail}"
             log.warning(
-                reason.text, code=reason.code, reason=reason.name, hint=reason.hint, detail=detail, next_try_in=round(wait, 1)
+                reason.text,
+                code=reason.code,
+                reason=reason.name,
+                hint=reason.hint,
+                detail=detail,
+                next_try_in=round(wait, 1),
             )
             await asyncio.sleep(wait)
 
@@ -152,7 +157,12 @@ class Worker:
         named = self.settings.data_types[DataType(name)].stream
         if named in streams:
             return named
-        log.warning("the subject is held by another stream than the pipeline names", data_type=name, named=named, used=streams[0])
+        log.warning(
+            "the subject is held by another stream than the pipeline names",
+            data_type=name,
+            named=named,
+            used=streams[0],
+        )
         return streams[0]
 
     async def _schema(self) -> None:
@@ -176,7 +186,12 @@ class Worker:
             self._waits_for = f"{reason}: {'; '.join(shown)}"
             wait = backoff.next()
             log.warning(
-                reason.text, code=reason.code, reason=reason.name, hint=reason.hint, problems=shown, next_try_in=round(wait, 1)
+                reason.text,
+                code=reason.code,
+                reason=reason.name,
+                hint=reason.hint,
+                problems=shown,
+                next_try_in=round(wait, 1),
             )
             await asyncio.sleep(wait)
 
@@ -224,7 +239,9 @@ class Worker:
             await asyncio.sleep(SUMMARY_EVERY)
             now = self.status()
             for name, one in now.items():
-                gained = {key: one[key] - before[name][key] for key in ("received", "inserted", "dead_letters", "inserts")}
+                gained = {
+                    key: one[key] - before[name][key] for key in ("received", "inserted", "dead_letters", "inserts")
+                }
                 log.info("last minute", data_type=name, state=one["state"], lag=one["lag"], **gained)
             before = now
 

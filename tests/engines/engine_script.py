@@ -2,7 +2,7 @@
 
     python engine_script.py DIRECTORY STEPS.json FIRST
 
-STEPS is a list of {"sql": ..., "settings": {...}}. For each step from number FIRST on, one line of JSON is printed: its rows
+STEPS is a list of statements. For each step from number FIRST on, one line of JSON is printed: its rows
 or its error. An engine that an error leaves unusable ends the process there; the caller goes on after that step.
 """
 
@@ -45,15 +45,13 @@ def main() -> None:
         result = engine.query(sql, FORMAT, path=directory)
         said.seek(before)
         printed = said.read().decode(errors="replace")
-        if "DB::Exception" in printed:
-            raise RuntimeError(printed)
+        if problem := result.error_message() if hasattr(result, "error_message") else printed:
+            raise RuntimeError(problem)
         return result.get_memview().tobytes().decode() if result.size() else ""
 
     for number in range(first, len(steps)):
-        # An engine that reads its state anew for each query forgets a SET: the settings go with the statement.
-        settings = "".join(f"SET {name} = {value}; " for name, value in steps[number]["settings"].items())
         try:
-            lines = run(settings + steps[number]["sql"]).splitlines()
+            lines = run(steps[number]).splitlines()
         except Exception as error:
             code = re.search(r"Code: (\d+)", str(error))
             print(json.dumps({"step": number, "code": int(code[1]) if code else 0, "error": str(error)[:2000]}), flush=True)

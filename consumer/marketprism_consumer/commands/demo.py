@@ -38,7 +38,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed, other messages.")] = 7,
     chaos: Annotated[bool, typer.Option(help="Kill the consumer in the middle.")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up at the end, until Ctrl-C.")] = False,
-    directory: Annotated[Path | None, typer.Option("--dir", help="Keep the data here. Default: nothing is left.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Keep the data here. Default: nothing is left.")
+    ] = None,
     output: Json = "text",
 ) -> None:
     """See it work: NATS, ClickHouse, a feed of all eight data types and the ingest, on this machine."""
@@ -57,7 +59,10 @@ async def _demo(place: Path, wanted: Wanted, keep: bool, output: str) -> int:
     from marketprism_consumer.embedded.place import EmbeddedError
 
     try:
-        with process.start("nats", place / "nats") as nats, process.start("clickhouse", place / "clickhouse") as clickhouse:
+        with (
+            process.start("nats", place / "nats") as nats,
+            process.start("clickhouse", place / "clickhouse") as clickhouse,
+        ):
             stderr.print(f"NATS {nats.url}   ClickHouse {clickhouse.url}   data in {place}", style="dim")
             file = place / "pipeline.yaml"
             file.write_text(PIPELINE)

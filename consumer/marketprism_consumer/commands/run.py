@@ -13,6 +13,7 @@ from typing import Annotated
 import structlog
 import typer
 import uvloop
+from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.settings import Settings
 
 from marketprism_consumer import health, logs, schema_server
@@ -31,6 +32,7 @@ Examples:
   marketprism run                        every default, with a NATS and a ClickHouse of its own
   marketprism run -f pipeline.yaml       the same pipeline as on a cluster; a URL in it, or in
                                          NATS_URL or CLICKHOUSE_HTTP_URL, is used instead
+  marketprism run --nats-port 0 --clickhouse-port 0
   marketprism feed                       in another terminal: something to store
 """
 
@@ -40,40 +42,49 @@ def run(
     directory: Annotated[Path, typer.Option("--dir", help="Where the embedded servers keep their data.")] = Path(
         "marketprism-data"
     ),
+    nats_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the embedded NATS; 0: a free one.")] = 4222,
+    clickhouse_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the embedded ClickHouse; 0: a free one.")
+    ] = 8123,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of /healthz, /readyz and /metrics.")] = 9464,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run all consumers of a pipeline in one process, the schema applied first. Ctrl-C stores what is held and ends."""
     logs.configure(log_level)
     settings = settings_of(file)
-    with embedded_where_needed(settings, directory) as environ:
-        os.environ.update(environ)
-        settings = settings_of(file)
-        raise typer.Exit(uvloop.run(_run(settings, port)))
+    with embedded_where_needed(settings, directory, nats_port, clickhouse_port):
+        raise typer.Exit(uvloop.run(_run(settings_of(file), port)))
 
 
 @contextlib.contextmanager
-def embedded_where_needed(settings: Settings, directory: Path) -> Iterator[dict[str, str]]:
-    """Starts what has no URL; yields the variables that lead to it. The servers end with this block, their data stays."""
+def embedded_where_needed(settings: Settings, directory: Path, nats_port: int, clickhouse_port: int) -> Iterator[None]:
+    """Starts what has no URL and sets the variables that lead to it. The servers end with this block, their data stays."""
     from marketprism_consumer.embedded import process  # an extra: not in the image
+    from marketprism_consumer.embedded.place import EmbeddedError
 
-    environ: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
-        if not settings.nats_url_given:
-            server = stack.enter_context(process.start("nats", directory / "nats", port=4222))
-            environ["MARKETPRISM_NATS_URL"] = server.url
-            stderr.print(f"embedded NATS        {server.url}")
-        if not settings.clickhouse_url_given:
-            server = stack.enter_context(process.start("clickhouse", directory / "clickhouse", port=8123))
-            environ["CLICKHOUSE_HTTP_URL"] = server.url
-            stderr.print(f"embedded ClickHouse  {server.url}")
-        yield environ
+        try:
+            if not settings.nats_url_given:
+                server = stack.enter_context(process.start("nats", directory / "nats", port=nats_port))
+                os.environ["MARKETPRISM_NATS_URL"] = server.url
+                stderr.print(f"embedded NATS        {server.url}")
+            if not settings.clickhouse_url_given:
+                server = stack.enter_context(
+                    process.start("clickhouse", directory / "clickhouse", port=clickhouse_port)
+                )
+                os.environ["CLICKHOUSE_HTTP_URL"] = server.url
+                stderr.print(f"embedded ClickHouse  {server.url}")
+        except EmbeddedError as error:
+            fail(str(error), Exit.USAGE)
+        yield
 
 
 async def apply_schema(settings: Settings) -> None:
     if settings.schema_mode != "Apply":
         return
-    clickhouse = ClickHouse(settings.clickhouse_urls, "default", cluster=settings.cluster)
+    clickhouse = ClickHouse(
+        settings.clickhouse_urls, "default", auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
+    )
     try:
         await schema_server.apply(clickhouse, settings, lambda change: log.info("schema", done=change.why))
     finally:

@@ -33,7 +33,8 @@ def apply(file: File = "", output: Json = "text") -> None:
     """Create and extend what is missing, in both databases. May be run again, and twice at once."""
     done: list[str] = []
     left = _with_server(
-        settings_of(file), lambda ch, settings: schema_server.apply(ch, settings, lambda change: done.append(change.why))
+        settings_of(file),
+        lambda ch, settings: schema_server.apply(ch, settings, lambda change: done.append(change.why)),
     )
     if output == "json":
         _show(left, output, statements=False)

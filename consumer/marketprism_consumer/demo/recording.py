@@ -133,7 +133,9 @@ class Recording:
             await asyncio.sleep(self.wanted.seconds / 2)
             await self._kill_consumer()
         self.progress.account = await feeding
-        self._tell(f"{self.progress.account.acknowledged:,} messages acknowledged by JetStream; the consumer catches up")
+        self._tell(
+            f"{self.progress.account.acknowledged:,} messages acknowledged by JetStream; the consumer catches up"
+        )
         await self._caught_up()
         self._consumer.stop()
 
@@ -158,7 +160,7 @@ class Recording:
         counts = " UNION ALL ".join(
             f"SELECT '{table.data_type}', count() FROM {self.clickhouse.table(table)}" for table in TABLES
         )
-        self.progress.stored = Counter({name: count for name, count in await self.clickhouse.query(counts)})
+        self.progress.stored = Counter(dict(row[:2] for row in await self.clickhouse.query(counts)))
         self.progress.dead = Counter()
         for (_, data_type, _), count in (await dead_letters(self._broker, self._dlq)).items():
             self.progress.dead[data_type] += count
@@ -189,7 +191,9 @@ class Recording:
         self._consumer = self._start_consumer()
         while not (await self._consumer.status(self._http)).get("ready"):
             await asyncio.sleep(0.05)
-        self._tell(f"started again, ready after {time.monotonic() - at:.1f} s; what it held comes again, and is looked up first")
+        self._tell(
+            f"started again, ready after {time.monotonic() - at:.1f} s; what it held comes again, and is looked up first"
+        )
 
     async def _caught_up(self) -> None:
         """Until JetStream has nothing undelivered or unacknowledged for any data type. Raises TimeoutError."""

@@ -63,7 +63,9 @@ def _tell_events(recording: Recording, console: Console, told: int) -> int:
 
 def _picture(recording: Recording) -> Group:
     progress, seconds = recording.progress, recording.wanted.seconds
-    grid = Grid(title=f"MarketPrism demo   {min(recording.elapsed, seconds):.0f} s of {seconds:.0f}", title_justify="left")
+    grid = Grid(
+        title=f"MarketPrism demo   {min(recording.elapsed, seconds):.0f} s of {seconds:.0f}", title_justify="left"
+    )
     grid.add_column("type", style="bold")
     for name in ("published", "stored", "dead letters", "lag", "last batch", "insert"):
         grid.add_column(name, justify="right")
@@ -94,7 +96,7 @@ def show_result(proof: Proof, tables: list[TableSummary], url: str, console: Con
         console.print(f"        {example}", markup=False)
     console.print("\nTry, with --keep, while the servers are up:", style="dim")
     for question, query in QUESTIONS.items():
-        console.print(f"\n# {question}\ncurl -s {url} --data-binary \"{query}\"", markup=False)
+        console.print(f'\n# {question}\ncurl -s {url} --data-binary "{query}"', markup=False)
 
 
 QUESTIONS = {

@@ -1,0 +1,333 @@
+"""`marketprism dlq list|show|replay|purge`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+import durationpy
+import typer
+from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.data_types import DataType
+from marketprism_api.settings import Settings
+from rich.table import Table
+from rich.text import Text
+
+from marketprism_consumer.broker import BrokerRefused
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
+from marketprism_consumer.dlq import (
+    DeadLetterStream,
+    Letter,
+    Outcome,
+    Replay,
+    ReplayRunsError,
+    Wanted,
+    as_dict,
+    code_of,
+    printable,
+    printable_payload,
+    when,
+)
+from marketprism_consumer.nats_broker import NatsBroker
+from marketprism_consumer.nats_client import connect
+from marketprism_consumer.store import InsertRefused
+
+T = TypeVar("T")
+
+CONNECT_WAIT = 5.0  # [s]
+STAYS_SHOWN = 20
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The messages that could not become rows: look at them, replay them once the cause is mended, drop them.",
+)
+
+
+class Output(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    NDJSON = "ndjson"
+
+
+class Order(StrEnum):
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+Type = Annotated[DataType | None, typer.Option("--type", help="Only of this data type.")]
+Why = Annotated[str, typer.Option("--reason", help="Only with this reason: MP2203 or BadDecimal.")]
+
+LIST = """
+Examples:
+
+\b
+  marketprism dlq list                                 the newest 50, and how many of each reason
+  marketprism dlq list --type trade --reason BadDecimal --since 1h
+  marketprism dlq list --limit 0 --output ndjson       all of them, one JSON object a line
+"""
+SHOW = """
+Examples:
+
+\b
+  marketprism dlq show 17
+  marketprism dlq show 17 --raw > payload.json
+"""
+REPLAY = """
+Examples:
+
+\b
+  marketprism dlq replay --dry-run                     what would become rows now
+  marketprism dlq replay --reason DecimalOutOfRange    after the column was widened
+  marketprism dlq replay --seq 17 --seq 18
+
+\b
+Exit: 0 all replayed, 1 some stay, 4 NATS or ClickHouse unreachable.
+"""
+PURGE = """
+Examples:
+
+\b
+  marketprism dlq purge --older-than 24h
+  marketprism dlq purge --type trade --reason BadJSON --yes
+"""
+
+
+@app.command("list", epilog=LIST)
+def list_(
+    file: File = "",
+    data_type: Type = None,
+    reason: Why = "",
+    since: Annotated[str, typer.Option(help="Only of the last so long, such as 1h.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all. The counts are of all.")] = 50,
+    order: Annotated[Order, typer.Option(help="Which come first.")] = Order.NEWEST,
+    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TEXT,
+) -> None:
+    """List dead letters, and count them by reason."""
+    wanted = _wanted(data_type, reason, since=since)
+    letters, counts = _with_stream(settings_of(file), lambda stream, _: _collect(stream, wanted, limit, order))
+    if output is Output.NDJSON:
+        for letter in letters:
+            typer.echo(json.dumps(as_dict(letter)))
+    elif output is Output.JSON:
+        reasons_ = [{"data_type": t, "reason": r, "count": n} for (t, r), n in counts.most_common()]
+        typer.echo(
+            json.dumps({"dead_letters": [as_dict(one) for one in letters], "total": counts.total(), "counts": reasons_})
+        )
+    else:
+        _print_list(letters, counts)
+
+
+@app.command(epilog=SHOW)
+def show(
+    seq: Annotated[int, typer.Argument(min=1, help="The number in the first column of `dlq list`.")],
+    file: File = "",
+    raw: Annotated[bool, typer.Option("--raw", help="Write the payload's bytes to stdout, and nothing else.")] = False,
+    output: Json = "text",
+) -> None:
+    """Show one dead letter: why it is one, what to do, and the message itself."""
+    letter = _with_stream(settings_of(file), lambda stream, _: stream.get(seq))
+    if letter is None:
+        fail(f"there is no dead letter {seq}", Exit.FINDINGS)
+    if raw:
+        sys.stdout.buffer.write(letter.payload)
+        sys.stdout.buffer.flush()
+        return
+    if output == "json":
+        typer.echo(json.dumps(as_dict(letter) | {"payload": letter.payload.decode(errors="backslashreplace")}))
+        return
+    for name, value in letter.headers.items():
+        typer.echo(f"{printable(name)}: {printable(value)}")
+    if letter.reason:
+        typer.echo(f"\nwhy:  {letter.reason.text}\nhint: {letter.reason.hint}\ndocs: {letter.reason.docs}")
+    typer.echo(f"\n{printable_payload(letter.payload)}")
+
+
+@app.command(epilog=REPLAY)
+def replay(
+    file: File = "",
+    data_type: Type = None,
+    reason: Why = "",
+    seq: Annotated[list[int] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decode only: store and delete nothing.")] = False,
+    output: Json = "text",
+) -> None:
+    """Decode dead letters again and store those that are rows now, each exactly once, as the message it was.
+
+    May be interrupted and run again: what is in the table already is not stored twice.
+    """
+    wanted = _wanted(data_type, reason, seqs=seq or ())
+    settings = settings_of(file)
+    counts, stays = _with_stream(settings, lambda stream, broker: _replay(settings, stream, broker, wanted, dry_run))
+    done = counts["replayed"] + counts["stored before"]
+    if output == "json":
+        still = [as_dict(one.letter) | {"why": one.why} for one in stays]
+        typer.echo(
+            json.dumps({"dry_run": dry_run, **{k.replace(" ", "_"): n for k, n in counts.items()}, "still": still})
+        )
+    else:
+        for one in stays[:STAYS_SHOWN]:
+            typer.echo(f"stays: {one.letter.seq} {printable(one.letter.data_type)}: {printable(one.why)}")
+        if len(stays) > STAYS_SHOWN:
+            typer.echo(f"stays: and {len(stays) - STAYS_SHOWN:,} more")
+        verb = "would be replayed" if dry_run else "replayed"
+        before = f" ({counts['stored before']:,} of them were stored before)" if counts["stored before"] else ""
+        typer.echo(f"{verb} {done:,}{before}, stay {counts['stays']:,}")
+    raise typer.Exit(int(Exit.FINDINGS if stays else Exit.OK))
+
+
+@app.command(epilog=PURGE)
+def purge(
+    file: File = "",
+    data_type: Type = None,
+    reason: Why = "",
+    older_than: Annotated[str, typer.Option(help="Only buried longer ago than this, such as 24h.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Delete dead letters for good. Their messages are then nowhere but in their stream, while that holds them."""
+    wanted = _wanted(data_type, reason, older_than=older_than)
+    settings = settings_of(file)
+    letters, counts = _with_stream(settings, lambda stream, _: _collect(stream, wanted, 0, Order.OLDEST))
+    if not letters:
+        typer.echo("no dead letters")
+        return
+    if not yes:
+        _print_counts(counts)
+        typer.confirm(f"delete {len(letters):,} dead letters for good?", abort=True)
+    deleted = _with_stream(settings, lambda stream, _: stream.delete(letters))
+    typer.echo(f"deleted {deleted:,}")
+
+
+# --- what was asked for -----------------------------------------------------------------------------------------------
+
+
+def _wanted(
+    data_type: DataType | None, reason: str, *, since: str = "", older_than: str = "", seqs: Iterable[int] = ()
+) -> Wanted:
+    try:
+        return Wanted(
+            data_type=str(data_type or ""),
+            reason=code_of(reason) if reason else "",
+            seqs=frozenset(seqs),
+            since=_ago(since) if since else None,
+            before=_ago(older_than) if older_than else None,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _ago(text: str) -> int:
+    try:
+        seconds = durationpy.from_str(text).total_seconds()
+    except durationpy.DurationError:
+        raise ValueError(f"{text!r} is not a duration such as 90m or 24h") from None
+    return int((time.time() - seconds) * 1e6)
+
+
+# --- with the servers -------------------------------------------------------------------------------------------------
+
+
+def _with_stream(settings: Settings, ask: Callable[[DeadLetterStream, NatsBroker], Awaitable[T]]) -> T:
+    async def run() -> T:
+        client = await connect(settings.nats_url, nats_auth(os.environ), name="marketprism dlq", wait=CONNECT_WAIT)
+        try:
+            broker = NatsBroker(client)
+            return await ask(DeadLetterStream(broker, settings.dead_letters.stream), broker)
+        finally:
+            await client.close()
+
+    try:
+        return asyncio.run(run())
+    except (BrokerRefused, TimeoutError) as refused:
+        fail(str(refused), Exit.UNREACHABLE)
+    except InsertRefused as refused:
+        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+    except ReplayRunsError as error:
+        fail(str(error), Exit.FINDINGS)
+
+
+async def _collect(
+    stream: DeadLetterStream, wanted: Wanted, limit: int, order: Order
+) -> tuple[list[Letter], Counter[tuple[str, str]]]:
+    """At most `limit` of them are kept in memory (0: all); every one is counted."""
+    counts: Counter[tuple[str, str]] = Counter()
+    newest: deque[Letter] = deque(maxlen=limit or None)
+    oldest: list[Letter] = []
+    async for letters in stream.batches(wanted, headers_only=True):
+        counts.update((letter.data_type, str(letter.reason or letter.code)) for letter in letters)
+        if order is Order.NEWEST:
+            newest.extend(letters)
+        else:
+            oldest += itertools.islice(letters, limit - len(oldest) if limit else None)
+    return (list(reversed(newest)) if order is Order.NEWEST else oldest), counts
+
+
+@asynccontextmanager
+async def _tiers(settings: Settings) -> AsyncIterator[list[ClickHouse]]:
+    tiers = [
+        ClickHouse(
+            settings.clickhouse_urls, database, auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
+        )
+        for database in (settings.hot_db, settings.cold_db)
+    ]
+    try:
+        yield tiers
+    finally:
+        for tier in tiers:
+            await tier.close()
+
+
+async def _replay(
+    settings: Settings, stream: DeadLetterStream, broker: NatsBroker, wanted: Wanted, dry_run: bool
+) -> tuple[Counter[str], list[Outcome]]:
+    counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
+    stays: list[Outcome] = []
+    async with _tiers(settings) as tiers:
+        replay = Replay(broker, stream, tiers)
+        async for letters in stream.batches(wanted, alone=not dry_run):
+            if dry_run:
+                entries, outcomes = await replay.decode(letters)
+                counts["replayed"] += len(entries)
+            else:
+                outcomes = await replay.run(letters)
+            counts.update(outcome.state for outcome in outcomes)
+            stays += [outcome for outcome in outcomes if outcome.state == "stays"]
+    return counts, stays
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def _print_list(letters: list[Letter], counts: Counter[tuple[str, str]]) -> None:
+    if not counts:
+        typer.echo("no dead letters")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("seq", "buried (UTC)", "type", "reason", "field", "subject", "stream seq"):
+        table.add_column(name, justify="right" if "seq" in name else "left", overflow="fold")
+    for letter in letters:
+        one = as_dict(letter)
+        cells = (
+            str(letter.seq), when(letter.buried), letter.data_type, one["reason"], one["field"], one["subject"],
+            one["stream_seq"],
+        )  # fmt: skip
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    stdout.print(table)
+    if len(letters) < counts.total():
+        typer.echo(f"{len(letters):,} of {counts.total():,} shown")
+    typer.echo("")
+    _print_counts(counts)
+
+
+def _print_counts(counts: Counter[tuple[str, str]]) -> None:
+    for (data_type, reason), count in counts.most_common():
+        typer.echo(f"{count:>9,}  {printable(data_type)}  {printable(reason)}")

@@ -1,0 +1,91 @@
+"""The short way through nats-py: every frame of a pull is handed over whole, however the bytes are cut; the rest is
+nats-py's."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marketprism_consumer.nats_client import PullClient, masked
+from nats.aio.client import Client
+
+PULL, OTHER = 7, 8
+Frame = tuple[int, bytes, bytes, bytes, bytes]
+
+
+def wire(frame: Frame) -> bytes:
+    sid, subject, reply, payload, headers = frame
+    head = subject + b" " + str(sid).encode() + b" " + (reply + b" " if reply else b"")
+    if headers:
+        return b"HMSG %b%d %d\r\n%b%b\r\n" % (head, len(headers), len(headers) + len(payload), headers, payload)
+    return b"MSG %b%d\r\n%b\r\n" % (head, len(payload), payload)
+
+
+frames = st.tuples(
+    st.sampled_from((PULL, OTHER)),
+    st.sampled_from((b"trade.okx.spot.BTC-USDT", b"a", b"MSG")),
+    st.sampled_from((b"$JS.ACK.S.C.1.5.5.1758700551123000000.0", b"")),
+    st.binary(max_size=300) | st.just(b"MSG a 7 3\r\nabc\r\n") | st.just(b"x" * 5000),
+    st.sampled_from((b"", b"NATS/1.0\r\nNats-Msg-Id: x\r\n\r\n", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n")),
+)
+
+
+class Recorder(PullClient):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pulled: list[Frame] = []
+        self.others: list[Frame] = []
+        self.pulls[PULL] = lambda *frame: self.pulled.append(frame)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        if sid in self.pulls:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            self.others.append((sid, bytes(subject), bytes(reply), bytes(data), bytes(headers or b"")))
+
+
+@given(st.lists(frames, max_size=12), st.lists(st.integers(1, 700), min_size=1, max_size=40))
+def test_every_frame_arrives_whole_and_in_order_however_the_bytes_are_cut(sent: list[Frame], cuts: list[int]) -> None:
+    client = Recorder()
+    data = b"".join(map(wire, sent))
+
+    async def feed() -> None:
+        at = 0
+        while at < len(data):
+            size = cuts[at % len(cuts)]
+            await client._ps.parse(data[at : at + size])
+            at += size
+
+    asyncio.run(feed())
+    assert client.pulled == [frame for frame in sent if frame[0] == PULL]
+    assert client.others == [frame for frame in sent if frame[0] == OTHER]
+
+
+async def test_a_receiver_that_raises_does_not_end_the_connection() -> None:
+    client = Recorder()
+    seen = []
+
+    def receive(*frame: Any) -> None:
+        seen.append(frame)
+        raise ValueError("of the receiver")
+
+    client.pulls[PULL] = receive
+    await client._ps.parse(wire((PULL, b"a", b"", b"1", b"")) + wire((PULL, b"a", b"", b"2", b"")))
+    assert [frame[3] for frame in seen] == [b"1", b"2"]
+
+
+def test_the_inner_names_of_nats_py_that_this_leans_on_are_there() -> None:
+    client = Client()
+    assert client._ps.parse
+    assert client._pending == []
+    assert hasattr(client, "_flush_queue")
+    assert hasattr(client, "_pending_data_size")
+    assert client._sid == 0
+    assert list(inspect.signature(client._process_msg).parameters) == ["sid", "subject", "reply", "data", "headers"]
+
+
+def test_a_url_is_shown_without_its_credentials() -> None:
+    assert masked("nats://me:word@h:4222,nats://token@i") == "nats://***@h:4222,nats://***@i"
