@@ -194,7 +194,7 @@ async def ours(servers: Servers, directory: Path, data_type: str, rows: int, cou
     for database in ("bench_hot", "bench_cold"):
         await clickhouse.command(f"DROP DATABASE IF EXISTS {database} SYNC")
     await clickhouse.close()
-    batch = "{}" if rows == 100 else f"{{batch: {{maxRows: {rows}}}}}"
+    batch = "{}" if rows == 100 else f"{{batch: {{maxRows: {rows}, maxDelay: 1s}}}}"  # or the tail waits 10 s
     file = directory / "pipeline.yaml"
     file.write_text(PIPELINE.format(stream=STREAM, data_type=data_type, batch=batch))
     env = {"NATS_URL": servers.nats.url, "CLICKHOUSE_HTTP_URL": servers.clickhouse.url}

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Flood:
-    """Tripped when, of at least `min_messages` within `window` seconds, more than `max_ratio` were bad."""
+    """Trips when, of at least `min_messages` within `window` seconds, more than `max_ratio` were bad. Once it has, a tenth
+    of the messages is enough to trip it again, until a window is good."""
 
     max_ratio: float
     min_messages: int
     window: float
+    _wary: bool = False
     _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def record(self, now: float, total: int, bad: int) -> bool:
@@ -21,7 +23,10 @@ class Flood:
             self._seen.popleft()
         messages = sum(seen[1] for seen in self._seen)
         refused = sum(seen[2] for seen in self._seen)
-        return messages >= self.min_messages and refused > self.max_ratio * messages
+        if messages < (self.min_messages // 10 if self._wary else self.min_messages):
+            return False
+        self._wary = refused > self.max_ratio * messages
+        return self._wary
 
     def reset(self) -> None:
         self._seen.clear()

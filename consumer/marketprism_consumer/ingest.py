@@ -76,9 +76,7 @@ class Ingest:
         self.account = account
         self._set_state(reasons.RUNNING)
         self._broker, self._store, self._graveyard = broker, store, graveyard
-        self._source = Source(
-            broker, durable, deliver=self._receive, ended=self._top_up, lost=self.resync
-        )  # fmt: skip
+        self._source = Source(broker, durable, deliver=self._receive, ended=self._top_up, lost=self.resync)
         self._fast = DECODERS.get(table.data_type)
         self._batcher = Batcher(limits)
         self._limits, self._flood = limits, flood
@@ -356,15 +354,23 @@ class Ingest:
         """Looks after requests, and keeps ours what is held for long."""
         while True:
             await asyncio.sleep(TICK)
-            self._source.check()
-            self._top_up()
-            oldest = next(iter(self._held.values()), None)
-            if oldest is not None and oldest.hold_until - self._now() < self._source.hold * 2 / 3:
-                now = self._now()
-                messages = list(self._held.values())
-                if await self._broker.extend([message.reply for message in messages]):
-                    for message in messages:
-                        message.hold_until = max(message.hold_until, now + self._source.hold)
+            try:
+                self._source.check()
+                self._top_up()
+                await self._extend_holds()
+            except Exception:
+                log.exception("looking after requests and holds failed", data_type=self.table.data_type)
+
+    async def _extend_holds(self) -> None:
+        now = self._now()
+        oldest = next(iter(self._held.values()), None)
+        # After a reconnect it is not known whose these are: no more is claimed of them.
+        if oldest is None or self._why_resync or oldest.hold_until - now > self._source.hold * 2 / 3:
+            return
+        messages = list(self._held.values())
+        if await self._broker.extend([message.reply for message in messages]):
+            for message in messages:
+                message.hold_until = max(message.hold_until, now + self._source.hold)
 
     def _pause(self, batch: Batch) -> None:
         """Too many bad ones: none of them is buried. They go back, and after a while a few are looked at again."""
@@ -419,7 +425,7 @@ class Ingest:
                 await self._sleep(wait)
                 continue
             self.backlog = durable.pending
-            if durable.delivered_seq + 1 < state.first_seq and self._created in ("", state.created):
+            if durable.pending and 0 < durable.delivered_seq < state.first_seq - 1 and self._created in ("", state.created):
                 self._alarm(reasons.MESSAGES_MISSED, first=durable.delivered_seq + 1, last=state.first_seq - 1)
             return state
 
