@@ -240,7 +240,7 @@ async def usual(servers: Servers, data_type: str, count: int) -> Result:
     )
 
 
-COUNTS = {"trade": (20_000, 200_000), "orderbook": (2_000, 10_000)}
+COUNTS = {"trade": (20_000, 400_000), "orderbook": (2_000, 10_000)}
 
 
 async def run(quick: bool, only: str, backlog: int) -> dict[str, list[Result]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,11 +22,13 @@ import nats
 DDL = {
     "trade": """CREATE TABLE IF NOT EXISTS baseline.trade (timestamp DateTime64(3, 'UTC'), exchange LowCardinality(String),
         market_type LowCardinality(String), symbol LowCardinality(String), trade_id String, price Decimal(38, 18),
-        quantity Decimal(38, 18), side LowCardinality(String), trade_time DateTime64(3, 'UTC'),
-        collected_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY (exchange, symbol, timestamp)""",
+        quantity Decimal(38, 18), side LowCardinality(String), is_maker Nullable(Bool), trade_time DateTime64(3, 'UTC'),
+        data_source LowCardinality(String), collected_at DateTime64(3, 'UTC'), created_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY (exchange, symbol, timestamp)""",
     "orderbook": """CREATE TABLE IF NOT EXISTS baseline.orderbook (timestamp DateTime64(3, 'UTC'),
         exchange LowCardinality(String), market_type LowCardinality(String), symbol LowCardinality(String),
-        last_update_id UInt64, bids String, asks String, best_bid Decimal(38, 18), best_ask Decimal(38, 18))
+        last_update_id UInt64, update_type String, depth_levels UInt32, bids String, asks String,
+        best_bid Decimal(38, 18), best_ask Decimal(38, 18), data_source LowCardinality(String),
+        collected_at DateTime64(3, 'UTC'), created_at DateTime64(3, 'UTC'))
         ENGINE = MergeTree ORDER BY (exchange, symbol, timestamp)""",
 }
 
@@ -34,15 +36,17 @@ DDL = {
 def trade(m: dict[str, Any]) -> list[Any]:
     return [
         datetime.fromisoformat(m["timestamp"]), m["exchange"], m["market_type"], m["symbol"], m["trade_id"],
-        Decimal(m["price"]), Decimal(m["quantity"]), m["side"], datetime.fromisoformat(m["trade_time"]),
-        datetime.fromisoformat(m["collected_at"]),
+        Decimal(m["price"]), Decimal(m["quantity"]), m["side"], m.get("is_maker"), datetime.fromisoformat(m["trade_time"]),
+        m["data_source"], datetime.fromisoformat(m["collected_at"]), datetime.now(UTC),
     ]  # fmt: skip
 
 
 def orderbook(m: dict[str, Any]) -> list[Any]:
     return [
         datetime.fromisoformat(m["timestamp"]), m["exchange"], m["market_type"], m["symbol"], m["last_update_id"],
-        json.dumps(m["bids"]), json.dumps(m["asks"]), Decimal(m["bids"][0]["price"]), Decimal(m["asks"][0]["price"]),
+        m["update_type"], m["depth_levels"], json.dumps(m["bids"]), json.dumps(m["asks"]),
+        Decimal(m["bids"][0]["price"]), Decimal(m["asks"][0]["price"]), m["data_source"],
+        datetime.fromisoformat(m["collected_at"]), datetime.now(UTC),
     ]  # fmt: skip
 
 

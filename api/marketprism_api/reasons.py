@@ -132,7 +132,7 @@ STREAM_REGRESSED = Reason(
 MESSAGES_MISSED = Reason(
     "MP3008",
     "MessagesMissed",
-    "the stream discarded messages before they were read",
+    "the stream has discarded messages since the last that was read, perhaps unread ones",
     "raise its limits, or read faster; the range is lost",
 )
 DEAD_LETTERS_UNAVAILABLE = Reason(

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+import nats.aio.client
 import structlog
 from marketprism_api import reasons
 from marketprism_api.credentials import NatsAuth
@@ -23,7 +24,11 @@ from marketprism_consumer.broker import Receive
 
 log = structlog.get_logger()
 
-_FRAME = re.compile(rb"MSG (\S+) (\d+) (?:(\S+) )?(\d+)\r\n|HMSG (\S+) (\d+) (?:(\S+) )?(\d+) (\d+)\r\n").match
+# nats-py reads 32 KiB at a time and lets twice that wait: at full rate the socket is paused and resumed all the time.
+nats.aio.client.DEFAULT_BUFFER_SIZE = 1 << 18
+
+_MSG = re.compile(rb"MSG (\S+) (\d+) (?:(\S+) )?(\d+)\r\n").match
+_HMSG = re.compile(rb"HMSG (\S+) (\d+) (?:(\S+) )?(\d+) (\d+)\r\n").match
 
 
 class _PullParser(Parser):
@@ -57,28 +62,31 @@ class _PullParser(Parser):
 
     def _take_pulled(self, data: bytes) -> int:
         """Hand over the pulls' frames at the front of `data`; returns where they end."""
-        pulls, at = self.nc.pulls, 0
-        while match := _FRAME(data, at):
-            subject, sid, reply, size, h_subject, h_sid, h_reply, h_head, h_size = match.groups()
-            receive = pulls.get(int(sid or h_sid))
+        pulls, at, size = self.nc.pulls, 0, len(data)
+        while True:
+            if match := _HMSG(data, at):
+                subject, sid, reply, headers_size, total = match.groups()
+                start = match.end()
+                body = start + int(headers_size)
+            elif match := _MSG(data, at):
+                subject, sid, reply, total = match.groups()
+                start = body = match.end()
+            else:
+                return at
+            number = int(sid)
+            receive = pulls.get(number)
             if receive is None:
-                break
-            start = match.end()
-            end = start + int(size or h_size)
-            if end + 2 > len(data):
-                self._missing = end + 2 - len(data)
-                break
+                return at
+            end = start + int(total)
+            if end + 2 > size:
+                self._missing = end + 2 - size
+                return at
             try:
-                if size is not None:
-                    receive(int(sid), subject, reply or b"", data[start:end], b"")
-                else:
-                    body = start + int(h_head)
-                    receive(int(h_sid), h_subject, h_reply or b"", data[body:end], data[start:body])
+                receive(number, subject, reply or b"", data[body:end], data[start:body])
             except Exception:
                 # Raised into nats-py, it would end the read loop without a word.
-                log.exception("a message could not be taken; it will be delivered again", reply=reply or h_reply)
+                log.exception("a message could not be taken; it will be delivered again", reply=reply)
             at = end + 2
-        return at
 
 
 class PullClient(Client):

@@ -86,16 +86,17 @@ _TIME = re.compile(
 ).fullmatch
 _NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,12})?", re.ASCII).fullmatch
 
-# Pieces of the plain form `YYYY-MM-DD HH:MM:` + `SS.mmm`, each looked up whole: a piece is here only after the full grammar
-# took it and its time was in range (whose ends are whole minutes), so a look-up is both the check and the value.
+# Pieces of the plain form `YYYY-MM-DD HH:MM:` + `SS.` + `mmm`, each looked up whole: a look-up is both the check and the
+# value. A minute is here only after the full grammar took it and it was in range, whose ends are whole minutes.
 _minutes: dict[str, int] = {}
-_seconds: dict[str, int] = {}
+_seconds = {f"{second:02}.": second * 1_000_000 for second in range(60)}
+_millis = {f"{milli:03}": milli * 1_000 for milli in range(1000)}
 
 
 def micros(text: str, field: str) -> int:
     """A time's text as microseconds since 1970 UTC. No offset means UTC; finer digits than a microsecond are cut."""
     try:
-        return _minutes[text[:17]] + _seconds[text[17:]]
+        return _minutes[text[:17]] + _seconds[text[17:20]] + _millis[text[20:]]
     except KeyError:
         return _parse_time(text, field)
 
@@ -126,7 +127,6 @@ def _parse_time(text: str, field: str) -> int:
         if len(_minutes) > 10_000:
             _minutes.clear()
         _minutes[text[:17]] = minute_micros
-        _seconds[text[17:]] = second_micros
     return value
 
 
