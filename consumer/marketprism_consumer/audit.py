@@ -1,11 +1,12 @@
 """Proves what became of every message: held = rows + dead letters + pending, by sequence, for each data type.
 
-Sets, not counts: what the stream holds (its headers are read once), what the tables hold, what the dead letters name. All are
-bits of a window of sequences (`sequences.py`), so that memory does not grow with stream or table. `deep.py` compares values.
+Sets, not counts: what the stream holds (its headers are read once), what the tables hold, what the dead letters name. All
+are bits of a window of sequences (`sequences.py`), so that memory does not grow with stream or table. `deep.py` compares
+values.
 
 The order of reading makes it right while ingest, replay and tiering go on. First how far the durables are, so that whatever
-counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before cold: a replay
-inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
+counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before cold: a
+replay inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class TypeAudit:
     alterations: list[Alteration] = field(default_factory=list)
     compared: int = 0
     misburied: list[Misburied] = field(default_factory=list)
+    consumer_made: bool = True
     problem: str = ""
 
     @property
@@ -99,6 +101,8 @@ class TypeAudit:
     @property
     def notes(self) -> list[str]:
         found = []
+        if not self.consumer_made and not self.problem:
+            found.append("the durable consumer is not there yet: it will be given all that is held, so that is pending")
         if self.purged:
             found.append(f"{self.purged:,} can't be rows, and their dead letters were purged or have expired")
         if self.unwanted:
@@ -129,8 +133,8 @@ class TypeAudit:
 
 @dataclass(slots=True)
 class StreamAudit:
-    """One stream, by all of the pipeline's types on it. `lost`: gone from the stream before it was read; None where other
-    subjects share the stream, so that a gap may be theirs."""
+    """One stream, by all of the pipeline's types on it. `lost`: gone from the stream before it was read; None where
+    other subjects share the stream, so that a gap may be theirs."""
 
     stream: str
     identity: str
@@ -271,6 +275,7 @@ class _StreamAuditor:
         for data_type in chosen:
             census = self._census[data_type]
             one = TypeAudit(str(data_type), self._stream, self._identity, first, last)
+            one.consumer_made = durables[data_type] is not None
             one.by_hand = census.rows("")
             one.beyond = max((census.last[i] for i in self._own(census) if census.last[i] > last), default=0)
             self.types[str(data_type)] = one
@@ -330,7 +335,7 @@ class _StreamAuditor:
         held = {str(data_type): Sequences() for data_type in chosen}
         subjects = [self._settings.data_types[data_type].subject for data_type in chosen]
         async with StreamReader(self._broker, self._stream, subjects, first=first, headers_only=True) as reader:
-            async for messages in reader.batches(HEADERS_AT_ONCE, ahead=2):
+            async for messages in reader.batches(HEADERS_AT_ONCE):
                 for message in messages:
                     if message.seq <= last:
                         held[message.subject.partition(".")[0]].add(message.seq)
@@ -370,10 +375,10 @@ class _StreamAuditor:
     async def _scan(
         self, tier: Tier, table: Table, streams: Sequence[str], window: int, last: int
     ) -> dict[str, tuple[int, int]]:
-        """Identity → the sequences that have a row in this window, as bits, and how many rows there are beyond those."""
+        """Identity → the sequences with a row in this window, as bits, and how many rows there are beyond those."""
         base = window * WINDOW
         words = await self._clickhouse.query(
-            "SELECT _stream, intDiv(_seq, 64) AS word, groupBitOr(bitShiftLeft(toUInt64(1), _seq % 64)) AS bits, count()"
+            "SELECT _stream, intDiv(_seq, 64) AS word, groupBitOr(bitShiftLeft(toUInt64(1), _seq % 64)), count()"
             f" FROM {self._table(tier, table)}"
             f" WHERE _seq >= {base} AND _seq <= {min(last, base + WINDOW - 1)} AND _stream IN {{streams:Array(String)}}"
             " GROUP BY _stream, word",
@@ -469,7 +474,7 @@ class _StreamAuditor:
         if durable is None:
             return Position(0, 0, 0)
         config = durable["config"]
-        begin = 0
+        begin: int = 0
         if config["deliver_policy"] == "by_start_sequence":
             begin = config["opt_start_seq"]
         elif config["deliver_policy"] != "all":
@@ -480,11 +485,11 @@ class _StreamAuditor:
     async def _horizon(self, durables: Mapping[DataType, Mapping[str, Any] | None], first: int) -> int:
         """From where on all that is gone from the stream must have been read: the first row that no retention can have
         taken the neighbours of, else whatever no durable has reached."""
-        delivered = [durable["delivered"]["stream_seq"] for durable in durables.values() if durable]
+        delivered: list[int] = [durable["delivered"]["stream_seq"] for durable in durables.values() if durable]
         reached = max(delivered, default=first - 1) + 1
         limits = [s for s in (self._settings.hot_retention, self._settings.dead_letters.max_age) if s]
         cutoff = int(time.time() - min(limits) + DISORDER) if limits else 0
-        oldest = []
+        oldest: list[int] = []
         for data_type, census in self._census.items():
             if not (own := self._own(census)):
                 continue
@@ -526,8 +531,8 @@ class _StreamAuditor:
             one.doubles += [(stream, tier, seq, count) for stream, seq, count in rows]
 
     async def _look_into_missing(self, one: TypeAudit) -> None:
-        """A dead letter that was purged or has expired leaves its message with neither: told apart from a loss by decoding
-        the message, and by the dead-letter stream having let go of as many."""
+        """A dead letter that was purged or has expired leaves its message with neither: told apart from a loss by
+        decoding the message, and by the dead-letter stream having let go of as many."""
         if not 0 < one.missing.count <= LOOKED_INTO or one.missing_among:
             return
         try:

@@ -1,4 +1,4 @@
-"""Compares every message that the stream holds with its row, value by value: decimals as numbers, times in microseconds."""
+"""Compares every message that a stream holds with its row, value by value: decimals as numbers, times in microseconds."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def compare(
     dead: Sequences,
     refused: Sequences,
 ) -> None:
-    """Reads the stream once, a chunk at a time. `refused`: those dead letters that decode, but ClickHouse would not have.
+    """Reads the stream once, a chunk at a time. `refused`: dead letters that decode, but ClickHouse would not have.
 
     A message is compared with its rows in each tier; of several generations one must be its own."""
     columns = ", ".join(expression(column) for column in table.inserted)

@@ -1,11 +1,12 @@
 """The dead letters: read, and given a second chance under the identity that their message has always had.
 
-A replay is exactly once, whatever is killed: looked up first, inserted under a token, and only then deleted. What is left in
-between is found by the next look-up.
+A replay is exactly once, whatever is killed: looked up first, inserted under a token, and only then deleted. What is left
+in between is found by the next look-up.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ NO_SUCH_TABLE = (60, 81)
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter. `seq` and `buried` [µs UTC] are its place in the dead-letter stream; `payload` is empty where only the
-    headers were asked for."""
+    """A dead letter. `seq` and `buried` [µs UTC] are its place in the dead-letter stream; `payload` is empty where only
+    the headers were asked for."""
 
     seq: int
     buried: int
@@ -142,8 +143,7 @@ class DeadLetterStream:
         )
         try:
             async with reader:
-                # Only one batch ahead would keep the claim fresh while nothing is asked for: none is.
-                async for messages in reader.batches(READ_AT_ONCE, ahead=0 if alone else 1):
+                async for messages in reader.batches(READ_AT_ONCE):
                     letters = [Letter.of(m.seq, m.arrived, m.subject, m.headers, m.payload) for m in messages]
                     if chosen := [letter for letter in letters if wanted(letter)]:
                         yield chosen
@@ -216,8 +216,9 @@ class Replay:
 
     async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
         """Raises BrokerRefused, and InsertRefused where ClickHouse can't be asked."""
+        deadline = asyncio.get_running_loop().time() + INSERT_WITHIN
         entries, stay = await self.decode(letters)
-        outcomes = await self.store(entries)
+        outcomes = await self.store(entries, deadline)
         await self._stream.delete(outcome.letter for outcome in outcomes if outcome.state != "stays")
         return [*outcomes, *stay]
 
@@ -232,25 +233,42 @@ class Replay:
                 stay.append(Outcome(letter, "stays", str(refusal)))
         return entries, stay
 
-    async def store(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """Returns when each is in the table or refused. Nothing is deleted from the stream."""
-        outcomes: list[Outcome] = []
+    async def store(self, entries: Sequence[Entry], deadline: float) -> list[Outcome]:
+        """Returns when each is in the table or refused. Nothing is deleted from the stream. ClickHouse takes nothing after
+        `deadline` [loop time]."""
         groups: dict[tuple[str, str], list[Entry]] = {}
         for letter, row in entries:
             groups.setdefault((letter.data_type, letter.origin[0]), []).append((letter, row))
+        outcomes: list[Outcome] = []
         for (data_type, stream), group in groups.items():
-            table = BY_DATA_TYPE[data_type]
-            indexes = content_indexes(table)
-            there = await self._stored(table, stream, [letter.origin[1] for letter, _ in group])
-            new: list[tuple[Letter, Row, str]] = []
-            for letter, row in group:
-                identity = place(row, indexes, stream, there.get(letter.origin[1], ()))
-                if identity is None:
-                    outcomes.append(Outcome(letter, "stored before"))
-                else:
-                    new.append((letter, row, identity))
-            outcomes += await self._insert(table, new)
+            outcomes += await self._store(BY_DATA_TYPE[data_type], stream, group, deadline)
         return outcomes
+
+    async def _store(self, table: Table, stream: str, entries: Sequence[Entry], deadline: float) -> list[Outcome]:
+        """Looks up, then inserts. What ClickHouse refuses for a row's sake is halved, each half looked up anew, until that
+        row is alone; it stays."""
+        there = await self._stored(table, stream, [letter.origin[1] for letter, _ in entries])
+        indexes = content_indexes(table)
+        placed = [
+            (letter, row, place(row, indexes, stream, there.get(letter.origin[1], ()))) for letter, row in entries
+        ]
+        known = [Outcome(letter, "stored before") for letter, _, identity in placed if identity is None]
+        new = [(letter, row, identity) for letter, row, identity in placed if identity is not None]
+        if not new:
+            return known
+        letters, rows, streams = zip(*new, strict=True)
+        block = encode(table, rows, [letter.origin[1] for letter in letters], streams)
+        try:
+            await self._tiers[0].insert(block, deadline)
+        except InsertRefused as refused:
+            if refused.fault not in (Fault.ROW, Fault.UNKNOWN):
+                raise
+            if len(new) == 1:
+                return [*known, Outcome(letters[0], "stays", f"{reasons.ROW_REFUSED}: {refused}")]
+            left = [(letter, row) for letter, row, _ in new]
+            halves = (left[: len(left) // 2], left[len(left) // 2 :])
+            return known + [one for half in halves for one in await self._store(table, stream, half, deadline)]
+        return known + [Outcome(letter, "replayed") for letter in letters]
 
     async def _row(self, letter: Letter) -> Row:
         if letter.data_type not in BY_DATA_TYPE:
@@ -287,23 +305,6 @@ class Replay:
                 if tier is self._tiers[0] or refused.code not in NO_SUCH_TABLE:
                     raise
         return found
-
-    async def _insert(self, table: Table, entries: Sequence[tuple[Letter, Row, str]]) -> list[Outcome]:
-        """What ClickHouse refuses for a row's sake is halved until that row is alone; it stays."""
-        if not entries:
-            return []
-        letters, rows, streams = zip(*entries, strict=True)
-        block = encode(table, rows, [letter.origin[1] for letter in letters], streams)
-        try:
-            await self._tiers[0].insert(block, INSERT_WITHIN)
-        except InsertRefused as refused:
-            if refused.fault not in (Fault.ROW, Fault.UNKNOWN):
-                raise
-            if len(entries) == 1:
-                return [Outcome(letters[0], "stays", f"{reasons.ROW_REFUSED}: {refused}")]
-            middle = len(entries) // 2
-            return await self._insert(table, entries[:middle]) + await self._insert(table, entries[middle:])
-        return [Outcome(letter, "replayed") for letter in letters]
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

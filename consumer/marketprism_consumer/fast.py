@@ -73,6 +73,8 @@ _decode_pairs = msgspec.json.Decoder(_BookOfPairs).decode
 
 
 def trade(payload: bytes, arrived: int) -> Row | None:
+    if not payload.isascii():  # `decode` looks at every name for bytes that are not UTF-8
+        return None
     try:
         m = _decode_trade(payload)
         if (
@@ -98,6 +100,8 @@ def trade(payload: bytes, arrived: int) -> Row | None:
 
 
 def orderbook(payload: bytes, arrived: int) -> Row | None:
+    if not payload.isascii():
+        return None
     try:
         try:
             m: _BookOfObjects | _BookOfPairs = _decode_objects(payload)
@@ -162,11 +166,11 @@ def _columns(levels: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 def _levels(bp: list[str], bq: list[str], ap: list[str], aq: list[str]) -> tuple[object, ...] | None:
     """The book's values where every level is of plain digits, prices above zero, best first; None where any is not."""
-    text = "".join(chain(bp, bq, ap, aq))
-    if not text.isascii() or text.encode().translate(None, b"0123456789."):
+    text = ",".join(("", *bp, *bq, *ap, *aq, ""))
+    if not text.isascii() or text.encode().translate(None, b"0123456789.,") or ",." in text or ".," in text:
         return None
-    # Only digits and dots are left, so `float` takes exactly the plain decimals, and 19 characters fit the column. It tells
-    # prices of up to 15 characters apart, so that the order it sees is the true one.
+    # Only digits, and dots between them, are left, so `float` takes exactly the plain decimals, and 19 characters fit the
+    # column. It tells prices of up to 15 characters apart, so that the order it sees is the true one.
     try:
         longest_price, longest_size = max(map(len, chain(bp, ap)), default=0), max(map(len, chain(bq, aq)), default=0)
         bids, asks = list(map(float, bp)), list(map(float, ap))

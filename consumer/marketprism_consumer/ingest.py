@@ -425,7 +425,11 @@ class Ingest:
                 await self._sleep(wait)
                 continue
             self.backlog = durable.pending
-            if durable.pending and 0 < durable.delivered_seq < state.first_seq - 1 and self._created in ("", state.created):
+            if (
+                durable.pending
+                and 0 < durable.delivered_seq < state.first_seq - 1
+                and self._created in ("", state.created)
+            ):
                 self._alarm(reasons.MESSAGES_MISSED, first=durable.delivered_seq + 1, last=state.first_seq - 1)
             return state
 

@@ -181,11 +181,12 @@ async def connect(
         reconnected()
 
     async def on_disconnect() -> None:
-        log.warning("disconnected from NATS")
+        if not connection.is_closed:
+            log.warning("disconnected from NATS")
         disconnected()
 
     async def on_close() -> None:
-        log.info("connection to NATS closed")
+        log.debug("connection to NATS closed")
 
     connection = client or PullClient()
     try:

@@ -178,7 +178,7 @@ def _compare(target: Target, tier: Tier, table: Table, found: ExistingTable) -> 
         differs(f"its engine is {found.engine}, which has no insert tokens; a MergeTree is needed", blocking=True)
         return changes, differences
     previous = ""
-    for column in table.columns:
+    for column in sorted(table.columns, key=lambda column: column.kind != "EPHEMERAL"):  # others' defaults refer to it
         have = found.columns.get(column.name)
         if have is None:
             after = f" AFTER `{previous}`" if previous else " FIRST"
@@ -200,8 +200,12 @@ def _compare(target: Target, tier: Tier, table: Table, found: ExistingTable) -> 
         changes.append(
             Change(f"{alter} MODIFY SETTING {settings_of(target)}", f"{where} forgets insert tokens at once")
         )
-    if tier == "hot":
-        changes += _ttl_change(target, alter, where, found)
+    retention, ttl = ttl_of(target) if tier == "hot" and target.retention else "", _ttl(found)
+    if _plain(retention) != _plain(ttl):
+        if retention:
+            changes.append(Change(f"{alter} MODIFY TTL {retention}", f"{where} has another retention"))
+        else:
+            differs(f"its TTL deletes rows, though no retention is set for it: TTL {ttl}", blocking=False)
     if _plain(found.sorting_key) != _plain(", ".join(ORDER_BY)):
         differs(
             f"ORDER BY is ({found.sorting_key}), not ({', '.join(ORDER_BY)}): slower for one symbol", blocking=False
@@ -224,14 +228,13 @@ def _column_differences(column: Column, have: Mapping[str, Any]) -> Iterable[tup
 
 def _has_window(found: ExistingTable) -> bool:
     if found.engine.startswith("Replicated"):
-        return not re.search(r"replicated_deduplication_window = 0\b", found.engine_full)
-    return bool(re.search(r"non_replicated_deduplication_window = [1-9]", found.engine_full))
+        return not re.search(r"\breplicated_deduplication_window = 0\b", found.engine_full)
+    return bool(re.search(r"\bnon_replicated_deduplication_window = [1-9]", found.engine_full))
 
 
-def _ttl_change(target: Target, alter: str, where: str, found: ExistingTable) -> list[Change]:
-    if not target.retention or _plain(ttl_of(target)) in _plain(found.engine_full):
-        return []
-    return [Change(f"{alter} MODIFY TTL {ttl_of(target)}", f"{where} has another retention")]
+def _ttl(found: ExistingTable) -> str:
+    match = re.search(r"\bTTL (.+?)(?: SETTINGS |$)", found.engine_full)
+    return match[1] if match else ""
 
 
 def _plain(text: str) -> str:

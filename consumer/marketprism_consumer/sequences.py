@@ -1,7 +1,7 @@
 """Sets of stream sequences as bits, a window at a time: exact, and 5,000,000 of them take 625 KB. Pure.
 
-Bit `i` of a window that begins at `base` is the sequence `base + i`. Python's integers are the sets: `&`, `|`, `& ~` and
-`bit_count` run at the speed of memory.
+Bit `i` of a window that begins at `base` is the sequence `base + i`. Python's integers are the sets: `&`, `|`, `& ~`
+and `bit_count` run at the speed of memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAMED = 1000  # ranges kept to be named; the count is always whole
 
 
 class Sequences:
-    """A set that is filled one by one or by words, and read by windows. Sparse: only chunks that hold any take memory."""
+    """A set that is filled one by one or by words, and read by windows. Sparse: only chunks with any take memory."""
 
     def __init__(self, sequences: Iterable[int] = ()) -> None:
         self._chunks: dict[int, bytearray] = {}
@@ -103,13 +103,13 @@ class Ranges:
         return shown if named == self.count else f"{shown} and {self.count - named:,} more"
 
 
-# --- the account of one window ------------------------------------------------------------------------------------------
+# --- the account of one window ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the durable is. Up to `floor` all is acknowledged; above `delivered` nothing is delivered. From `begin` on it
-    was asked to read: what the stream held before that was not wanted."""
+    """Where the durable is. Up to `floor` all is acknowledged; above `delivered` nothing is delivered. From `begin` on
+    it was asked to read: what the stream held before that was not wanted."""
 
     begin: int
     floor: int
@@ -118,7 +118,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of one window's messages, as bits. `unacked` and `undelivered` are neither row nor dead letter (yet)."""
+    """What became of one window's messages, as bits. `unacked` and `undelivered` are neither row nor dead letter."""
 
     rows: int
     dead_letters: int

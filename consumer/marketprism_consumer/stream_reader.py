@@ -1,12 +1,11 @@
-"""Reads a stream, or some subjects of it, once from front to end: with an ephemeral consumer that acknowledges nothing and
-so changes nothing for anybody else."""
+"""Reads a stream, or some subjects of it, once from front to end: with an ephemeral consumer that acknowledges nothing
+and so changes nothing for anybody else."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -51,7 +50,7 @@ class StreamReader:
     ) -> None:
         self._broker, self._stream = broker, stream
         self._name = name
-        self._pulls: deque[_Pull] = deque()
+        self._pull = _Pull()
         self._over = False
         self._config: dict[str, Any] = {
             "deliver_policy": "by_start_sequence",
@@ -84,36 +83,34 @@ class StreamReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish()
+        self._end(self._pull)
         try:
             await self._broker.api(f"CONSUMER.DELETE.{self._stream}.{self._name}", None)
         except BrokerRefused:
             return  # the server forgets it by itself
 
-    async def batches(self, size: int, *, ahead: int = 1) -> AsyncIterator[list[Read]]:
-        """Up to `size` messages each, in order, to the end that the stream has when it is reached. `ahead` more batches
-        are on their way meanwhile. Raises BrokerRefused."""
-        while True:
-            while len(self._pulls) <= ahead and not self._over:
-                self._ask(size)
-            if not self._pulls:
-                return
-            pull = self._pulls.popleft()
+    async def batches(self, size: int) -> AsyncIterator[list[Read]]:
+        """Up to `size` messages each, in order, to the end that the stream has when it is reached. The next are on their
+        way meanwhile. Raises BrokerRefused."""
+        # One request at a time: JetStream serves several in turns, a message each.
+        pull = None if self._over else self._ask(size)
+        while pull:
             try:
                 async with asyncio.timeout(2 * EXPIRES):
                     await pull.done.wait()
             except TimeoutError:
                 raise BrokerRefused(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
-            if pull.messages:
-                yield pull.messages
-            elif not self._over:
+            if not pull.messages and not self._over:
                 # The last messages may have expired under our hands: then there is no more to come.
                 state = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._name}", None)
-                if not state["num_pending"]:
-                    self._finish()
+                self._over = not state["num_pending"]
+            following = None if self._over else self._ask(size)
+            if pull.messages:
+                yield pull.messages
+            pull = following
 
-    def _ask(self, size: int) -> None:
-        pull = _Pull()
+    def _ask(self, size: int) -> _Pull:
+        pull = self._pull = _Pull()
 
         def receive(_: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
             if not reply.startswith(ACK_PREFIX):
@@ -124,10 +121,8 @@ class StreamReader:
             pull.messages.append(
                 Read(m.seq, m.delivered, m.arrived, m.pending, reply, m.subject, payload, 0.0, headers)
             )
-            if not m.pending:
-                self._end(pull)
-                self._finish()
-            elif len(pull.messages) == size:
+            self._over = not m.pending
+            if self._over or len(pull.messages) == size:
                 self._end(pull)
 
         request = {
@@ -138,17 +133,11 @@ class StreamReader:
         pull.number = self._broker.client.open_pull(
             f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", json.dumps(request).encode(), receive
         )
-        self._pulls.append(pull)
+        return pull
 
     def _end(self, pull: _Pull) -> None:
         self._broker.client.close_pull(pull.number)
         pull.done.set()
-
-    def _finish(self) -> None:
-        """No more to come: what is still asked for will stay empty."""
-        self._over = True
-        for pull in self._pulls:
-            self._end(pull)
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:

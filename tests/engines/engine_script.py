@@ -33,7 +33,7 @@ def extension() -> Any:
 def main() -> None:
     directory, steps, first = sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), int(sys.argv[3])
     os.environ["TZ"] = "UTC"
-    said = tempfile.TemporaryFile()
+    said = tempfile.TemporaryFile()  # noqa: SIM115
     os.dup2(said.fileno(), 2)  # the oldest engine prints an error and returns nothing
     engine = extension()
     connection = engine.connect(directory) if hasattr(engine, "connect") else None
@@ -54,7 +54,10 @@ def main() -> None:
             lines = run(steps[number]).splitlines()
         except Exception as error:
             code = re.search(r"Code: (\d+)", str(error))
-            print(json.dumps({"step": number, "code": int(code[1]) if code else 0, "error": str(error)[:2000]}), flush=True)
+            print(
+                json.dumps({"step": number, "code": int(code[1]) if code else 0, "error": str(error)[:2000]}),
+                flush=True,
+            )
             if connection is None:
                 os._exit(1)
         else:

@@ -188,7 +188,7 @@ def _extreme(column: Column, index: int) -> Any:
         return 2**32 - 1
     if "Bool" in column.type:
         return True
-    return "it's \x00 \U0001f600 \\ \"quoted\""
+    return 'it\'s \x00 \U0001f600 \\ "quoted"'
 
 
 class Catalogue:
@@ -254,11 +254,16 @@ async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         " (SELECT toString(count()) FROM mp_hot.trades WHERE exchange = 'binance_spot' AND symbol = 'BTC-USDT')"
         " FROM mp_cold.trades",
     )
-    script.add("look-up", f"SELECT toString(_seq) FROM mp_hot.trades WHERE _seq IN (1, 2, 999999) AND _stream = '{STREAM}'")
+    script.add(
+        "look-up", f"SELECT toString(_seq) FROM mp_hot.trades WHERE _seq IN (1, 2, 999999) AND _stream = '{STREAM}'"
+    )
     script.add("high water", f"SELECT toString(max(_seq)) FROM mp_hot.trades WHERE _stream = '{STREAM}'")
 
     # The ways in which `plan` mends a table, on one that has none of what it adds.
-    script.add("bare table", "CREATE TABLE mp_cold.bare (timestamp DateTime, price Decimal(38, 18)) ENGINE = MergeTree ORDER BY timestamp")
+    script.add(
+        "bare table",
+        "CREATE TABLE mp_cold.bare (timestamp DateTime, price Decimal(38, 18)) ENGINE = MergeTree ORDER BY timestamp",
+    )
     for name, sql in {
         "add column": "ADD COLUMN IF NOT EXISTS `quantity` Decimal(38, 18) CODEC(ZSTD(3)) AFTER `price`",
         "add column first": "ADD COLUMN IF NOT EXISTS `zero` UInt8 CODEC(ZSTD(3)) FIRST",
@@ -308,7 +313,9 @@ def test_every_value_comes_back_exactly(engine: Outcome, table: Table) -> None:
 
 
 @by_table
-def test_an_insert_after_its_deadline_is_refused_by_the_server_and_stores_nothing(engine: Outcome, table: Table) -> None:
+def test_an_insert_after_its_deadline_is_refused_by_the_server_and_stores_nothing(
+    engine: Outcome, table: Table
+) -> None:
     assert engine.code(f"late {table.data_type}") == 395
     assert engine.result(f"after late {table.data_type}") == [["0"]]
 

@@ -12,6 +12,7 @@ from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 
+from marketprism_consumer import logs
 from marketprism_consumer.audit import AuditReport
 from marketprism_consumer.audit import audit as run_audit
 from marketprism_consumer.broker import BrokerRefused
@@ -38,7 +39,7 @@ CONNECT_WAIT = 5.0  # [s]
 def audit(
     file: File = "",
     types: Annotated[
-        list[DataType] | None, typer.Option("--type", help="Only this data type; may be given again.")
+        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be given again.")
     ] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Compare every value that the stream still holds.")] = False,
     both_tiers: Annotated[
@@ -50,6 +51,7 @@ def audit(
 
     Reads only. May be run while ingest, replay and migration go on.
     """
+    logs.configure("error")
     settings = settings_of(file)
     chosen = types or list(settings.data_types)
     if unknown := [str(name) for name in chosen if name not in settings.data_types]:

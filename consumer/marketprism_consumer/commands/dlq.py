@@ -22,6 +22,7 @@ from marketprism_api.settings import Settings
 from rich.table import Table
 from rich.text import Text
 
+from marketprism_consumer import logs
 from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.clickhouse import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
@@ -64,7 +65,7 @@ class Order(StrEnum):
     OLDEST = "oldest"
 
 
-Type = Annotated[DataType | None, typer.Option("--type", help="Only of this data type.")]
+Type = Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only of this data type.")]
 Why = Annotated[str, typer.Option("--reason", help="Only with this reason: MP2203 or BadDecimal.")]
 
 LIST = """
@@ -237,6 +238,8 @@ def _ago(text: str) -> int:
 
 
 def _with_stream(settings: Settings, ask: Callable[[DeadLetterStream, NatsBroker], Awaitable[T]]) -> T:
+    logs.configure("error")
+
     async def run() -> T:
         client = await connect(settings.nats_url, nats_auth(os.environ), name="marketprism dlq", wait=CONNECT_WAIT)
         try:

@@ -1,0 +1,211 @@
+"""The dead letters against a real NATS and ClickHouse: listed, shown, replayed exactly once, purged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+import pytest
+from marketprism_consumer.audit import audit
+from marketprism_consumer.cli import app
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.dlq import DeadLetterStream, Letter, Replay, ReplayRunsError, Wanted, code_of, printable
+from pipelines import DataType, Pipeline, trade
+from typer.testing import CliRunner
+
+NASTY = "O'Brien \U0001f980 \x1b[31m\u202e\x00\n`\"\\"
+
+
+async def cli(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["dlq", *arguments, "-f", str(pipeline.file)])
+    return result.exit_code, result.output
+
+
+async def bury(pipeline: Pipeline, *payloads: bytes, subject: str = "trade.okx.spot.BTC-USDT") -> list[int]:
+    """Messages that become dead letters; their sequences in the origin stream."""
+    sent = [await pipeline.send(subject, payload) for payload in payloads]
+    await pipeline.ingest()
+    return sent
+
+
+def encoded(**fields: Any) -> bytes:
+    return msgspec.json.encode(trade(**fields))
+
+
+def stream(pipeline: Pipeline) -> DeadLetterStream:
+    return DeadLetterStream(pipeline.broker, pipeline.settings.dead_letters.stream)
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 30
+
+
+async def letters(pipeline: Pipeline, wanted: Wanted | None = None) -> list[Letter]:
+    return [letter async for batch in stream(pipeline).batches(wanted or Wanted()) for letter in batch]
+
+
+async def mended(pipeline: Pipeline, payload: bytes, seq: int = 1) -> None:
+    """As if a newer decoder took the message: the dead letter `seq` again, with a payload that is a row."""
+    found = await stream(pipeline).get(seq)
+    assert found is not None
+    await stream(pipeline).delete([found])
+    raw = f"marketprism.dlq.trade.MARKET_DATA.mended.{found.origin[1]}"
+    await pipeline.client.jetstream().publish(raw, payload, headers=found.headers)
+
+
+def tiers(pipeline: Pipeline) -> list[ClickHouse]:
+    return [ClickHouse(pipeline.settings.clickhouse_urls, database) for database in (pipeline.hot, pipeline.cold)]
+
+
+@pytest.fixture
+async def replay(pipeline: Pipeline) -> Any:
+    both = tiers(pipeline)
+    yield Replay(pipeline.broker, stream(pipeline), both)
+    for tier in both:
+        await tier.close()
+
+
+async def test_no_stream_is_no_dead_letters(pipeline: Pipeline) -> None:
+    assert await cli(pipeline, "list") == (0, "no dead letters\n")
+    assert await cli(pipeline, "replay") == (0, "replayed 0, stay 0\n")
+    assert await cli(pipeline, "purge", "--yes") == (0, "no dead letters\n")
+    assert await cli(pipeline, "show", "1") == (1, "there is no dead letter 1\n")
+
+
+async def test_list_and_show(pipeline: Pipeline) -> None:
+    await bury(
+        pipeline, b"\x1b[2Jnot JSON", encoded(price="NaN"), encoded(price="1e400"), encoded(price=None, symbol=NASTY)
+    )
+
+    code, output = await cli(pipeline, "list")
+    assert code == 0
+    assert "\x1b" not in output
+    assert output.index("MP2201") < output.index("MP2101")  # the newest first
+    assert "        1  trade  MP2203 BadDecimal" in output
+
+    code, output = await cli(pipeline, "list", "--limit", "1", "--order", "oldest", "-o", "json")
+    told = json.loads(output)
+    assert (told["total"], len(told["dead_letters"]), len(told["counts"])) == (4, 1, 4)
+    assert (
+        told["dead_letters"][0] | {"reason": "MP2101 BadJSON", "stream_seq": "1", "seq": 1} == told["dead_letters"][0]
+    )
+    code, output = await cli(
+        pipeline, "list", "--reason", "baddecimal", "--type", "trade", "--since", "1h", "-o", "ndjson"
+    )
+    assert [json.loads(line)["field"] for line in output.splitlines()] == ["price"]
+    assert (await cli(pipeline, "list", "--type", "orderbook"))[1] == "no dead letters\n"
+    code, output = await cli(pipeline, "list", "--reason", "nonsense")
+    assert (code, "MP2203 BadDecimal" in output) == (2, True)
+    assert (await cli(pipeline, "list", "--since", "soon"))[0] == 2
+
+    code, output = await cli(pipeline, "show", "1")
+    assert "hint: look at the publisher" in output
+    assert "docs: docs/reference/reasons.md#mp2101" in output
+    assert output.endswith("\n\\x1b[2Jnot JSON\n")
+    shown = subprocess.run(
+        [sys.executable, "-m", "marketprism_consumer.cli", "dlq", "show", "1", "--raw", "-f", str(pipeline.file)],
+        capture_output=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert shown.stdout == b"\x1b[2Jnot JSON"
+
+
+async def test_what_is_a_row_now_is_replayed_once_and_the_rest_stays(pipeline: Pipeline, replay: Replay) -> None:
+    good, bad = await bury(pipeline, b"was not JSON", b"is not JSON")
+    await mended(pipeline, encoded(symbol=NASTY, price="0.000000000000000001"))
+    assert await cli(pipeline, "replay", "--dry-run") == (
+        1, f"stays: 2 trade: {(await replay.decode(await letters(pipeline)))[1][0].why}\nwould be replayed 1, stay 1\n",
+    )  # fmt: skip
+    assert await pipeline.count("trades") == 0
+
+    code, output = await cli(pipeline, "replay", "-o", "json")
+    told = json.loads(output)
+    assert (code, told["replayed"], told["stays"]) == (1, 1, 1)
+    assert told["still"][0]["stream_seq"] == str(bad)
+    rows = await pipeline.clickhouse.query(f"SELECT _seq, symbol, toString(price) FROM {pipeline.hot}.trades")
+    assert rows == [(good, NASTY, "0.000000000000000001")]
+    assert [letter.origin[1] for letter in await letters(pipeline)] == [bad]
+
+    # Again: nothing is left to replay but what can't be.
+    assert (await cli(pipeline, "replay", "--seq", "3"))[1] == "replayed 0, stay 0\n"
+    assert await pipeline.count("trades") == 1
+    report = await audit(pipeline.settings, pipeline.clickhouse, pipeline.client, data_types=[DataType.TRADE])
+    assert report.holds, report["trade"].findings
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["still in hot", "moved to cold since"])
+async def test_killed_between_insert_and_delete_it_is_still_once(
+    pipeline: Pipeline, replay: Replay, moved: bool
+) -> None:
+    await bury(pipeline, b"was not JSON")
+    await mended(pipeline, encoded())
+    entries, stay = await replay.decode(await letters(pipeline))
+    assert [outcome.state for outcome in await replay.store(entries, soon())] == ["replayed"]
+    assert not stay
+    if moved:
+        await pipeline.change("INSERT INTO {cold}.trades SELECT * FROM {hot}.trades")
+        await pipeline.change("TRUNCATE TABLE {hot}.trades")
+
+    assert (await cli(pipeline, "replay")) == (0, "replayed 1 (1 of them were stored before), stay 0\n")
+    assert await pipeline.count("trades") + await pipeline.count("trades", "cold") == 1
+    assert await letters(pipeline) == []
+
+
+async def test_the_same_batch_inserted_twice_at_once_is_once(pipeline: Pipeline, replay: Replay) -> None:
+    await bury(pipeline, b"was not JSON")
+    await mended(pipeline, encoded())
+    entries, _ = await replay.decode(await letters(pipeline))
+    await asyncio.gather(replay.store(entries, soon()), replay.store(entries, soon()))
+    assert await pipeline.count("trades") == 1
+
+
+async def test_only_one_replay_at_a_time(pipeline: Pipeline) -> None:
+    await bury(pipeline, b"not JSON")
+    first = stream(pipeline).batches(Wanted(), alone=True)
+    assert len(await anext(first)) == 1
+    with pytest.raises(ReplayRunsError):
+        await anext(stream(pipeline).batches(Wanted(), alone=True))
+    assert (await cli(pipeline, "replay"))[0] == 1
+    await first.aclose()
+    assert (await cli(pipeline, "replay"))[1].endswith("replayed 0, stay 1\n")
+
+
+async def test_a_cut_payload_is_taken_whole_from_its_stream(pipeline: Pipeline, replay: Replay) -> None:
+    limit = pipeline.client.max_payload
+    payload = encoded(price="NaN", note="x" * (limit - 400))
+    assert limit - 300 < len(payload) <= limit
+    (seq,) = await bury(pipeline, payload)
+    (letter,) = await letters(pipeline)
+    assert letter.is_cut
+    assert len(letter.payload) < len(payload)
+    _, (stays,) = await replay.decode([letter])
+    assert "price" in stays.why  # it is decoded whole: not "bad JSON"
+    await pipeline.client.jetstream().delete_msg("MARKET_DATA", seq)
+    _, (stays,) = await replay.decode([letter])
+    assert "no longer holds the whole message" in stays.why
+
+
+async def test_purge_asks_and_says_how_many(pipeline: Pipeline) -> None:
+    await bury(pipeline, b"not JSON", b"[]", encoded(price="-1"))
+    result = await asyncio.to_thread(
+        CliRunner().invoke, app, ["dlq", "purge", "-f", str(pipeline.file)], input="n\n"
+    )  # fmt: skip
+    assert (result.exit_code, "delete 3 dead letters for good?" in result.output) == (1, True)
+    assert len(await letters(pipeline)) == 3
+    assert await cli(pipeline, "purge", "--older-than", "1h", "--yes") == (0, "no dead letters\n")
+    assert await cli(pipeline, "purge", "--reason", "NotAnObject", "--yes") == (0, "deleted 1\n")
+    assert await cli(pipeline, "purge", "--yes") == (0, "deleted 2\n")
+    assert await letters(pipeline) == []
+
+
+def test_reasons_by_code_or_name() -> None:
+    assert code_of("mp2203") == code_of("BadDecimal") == "MP2203"
+    with pytest.raises(ValueError, match="MP2203 BadDecimal"):
+        code_of("x")
+
+
+def test_nothing_printed_steers_a_terminal() -> None:
+    assert printable("a\x1b[2J\u202e\r\n\x00é\U0001f980'") == "a\\x1b[2J\\u202e\\r\\n\\x00é\U0001f980'"

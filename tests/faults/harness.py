@@ -1,0 +1,493 @@
+"""Real processes to be hurt: nats-server, ClickHouse, ingest, and a feed that goes on meanwhile.
+
+A test reads as a specification: start ingest and a feed, cause the fault, `world.prove()`. Everything is waited for by its
+condition, with a generous deadline; the promises about times are asserted where they are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from marketprism_api.load import load_pipeline
+from marketprism_api.settings import effective
+from marketprism_consumer import proof, schema_server
+from marketprism_consumer.audit import audit
+from marketprism_consumer.broker import BrokerRefused
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.feed import arguments, regenerate
+from marketprism_consumer.feed.publish import Account, publish
+from marketprism_consumer.nats_broker import NatsBroker
+from marketprism_consumer.nats_client import PullClient, connect
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.streams import ensure_streams
+from prometheus_client.parser import text_string_to_metric_families
+
+T = TypeVar("T")
+
+MARKETPRISM = (sys.executable, "-m", "marketprism_consumer.cli")
+TYPES = ("trade", "orderbook", "funding_rate", "lsr_top_position")
+STREAMS = {"MARKET_DATA": ["trade.>", "funding_rate.>", "lsr_top_position.>"], "ORDERBOOK_SNAP": ["orderbook.>"]}
+DEAD_LETTERS = "MARKETPRISM_DLQ"
+ACK_WAIT = 5.0  # the shortest that a pipeline may have [s]
+PATIENCE = 60.0  # [s]
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """The condition's value as soon as it is true. What can't be asked just now is asked again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found: Any = None
+        with suppress(OSError, BrokerRefused, InsertRefused):
+            found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+class Child:
+    """A process of ours: its signals, and what it wrote. It dies with the test run, whatever ends that."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], place: Path) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self.out, self.err = place.with_suffix(".out"), place.with_suffix(".err")
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(("MARKETPRISM_", "NATS_", "CLICKHOUSE_"))}
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**ours, **environ},
+                preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+            )
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    @property
+    def frozen(self) -> bool:
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def ended(self, seconds: float = PATIENCE) -> int:
+        """Its exit code, waited for."""
+        wait_for(lambda: not self.running, f"the end of {self.process.args}", seconds)
+        return self.process.returncode
+
+    def wrote(self) -> str:
+        return self.err.read_text(errors="replace")
+
+
+class Server:
+    """An embedded server that can be killed and started again on its port and directory. `prefix`: a command to run it under."""
+
+    def __init__(
+        self, kind: str, directory: Path, *, port: int = 0, environ: Mapping[str, str] | None = None, prefix: str = ""
+    ) -> None:
+        self.kind, self.directory, self.port = kind, directory, port or free_port()
+        self._environ, self._prefix = environ or {}, prefix
+        self._starts = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"{'nats' if self.kind == 'nats' else 'http'}://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self._starts += 1
+        command = [*MARKETPRISM, "embedded", self.kind, "--output", "json", "--dir", str(self.directory)]
+        command += ["--port", str(self.port)]
+        if self._prefix:
+            command = ["sh", "-c", f'{self._prefix} && exec "$@"', "sh", *command]
+            command = ["unshare", "-m", *command]
+        place = self.directory.parent / f"{self.directory.name}-{self._starts}"
+        self.child = Child(command, self._environ, place)
+        wait_for(lambda: self.child.out.read_text() or not self.child.running, f"{self.kind} to answer")
+        assert self.child.running, self.child.wrote()
+
+    def kill(self) -> None:
+        self.child.kill()
+
+    def stop(self) -> None:
+        self.child.signal(signal.SIGTERM)
+        self.child.ended()
+
+
+class Ingest(Child):
+    """`marketprism ingest`, seen through its port and its log."""
+
+    def __init__(self, file: Path, environ: Mapping[str, str], place: Path, options: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self.file = file
+        self.may_log: tuple[str, ...] = ()
+        self.began = time.monotonic()
+        super().__init__(
+            [*MARKETPRISM, "ingest", "-f", str(file), "--port", str(self.port), *options], environ, place
+        )
+
+    def get(self, path: str) -> tuple[int, str]:
+        """(status, body); (0, "") while nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    @property
+    def ready(self) -> bool:
+        return self.get("/readyz")[0] == 200
+
+    @property
+    def alive(self) -> bool:
+        return self.get("/healthz")[0] == 200
+
+    def until_ready(self, seconds: float = PATIENCE) -> float:
+        """Seconds since its start."""
+        wait_for(lambda: self.ready or not self.running, f"ready; it says {self.get('/readyz')}", seconds)
+        assert self.running, f"ingest ended with {self.process.returncode}:\n{self.wrote()}"
+        return time.monotonic() - self.began
+
+    def status(self, data_type: str) -> dict[str, Any]:
+        return dict(json.loads(self.get("/status.json")[1] or "{}").get("dataTypes", {}).get(data_type, {}))
+
+    def inserted(self, *data_types: str) -> int:
+        return sum(self.status(name).get("inserted", 0) for name in data_types or TYPES)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum over all samples that have these labels."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.get("/metrics")[1])
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def alarms(self, reason: str) -> float:
+        return self.metric("marketprism_alarms_total", reason=reason)
+
+    def log(self, **fields: Any) -> list[dict[str, Any]]:
+        """The log's lines that have these fields."""
+        return [line for line in _lines(self.wrote()) if fields.items() <= line.items()]
+
+    def until_alarm(self, reason: str, seconds: float = PATIENCE) -> dict[str, Any]:
+        """The alarm as metric and as log line, with its code and what to do."""
+        wait_for(lambda: self.alarms(reason), f"the alarm {reason}; the log:\n{self.wrote()[-2000:]}", seconds)
+        return self.until_logged(reason)
+
+    def until_logged(self, reason: str, seconds: float = PATIENCE) -> dict[str, Any]:
+        """The log line with this reason: it has a code and says what to do."""
+        line = wait_for(lambda: self.log(reason=reason), f"a log line {reason}; it is:\n{self.wrote()[-2000:]}", seconds)[-1]
+        assert line["code"]
+        assert line["hint"]
+        return line
+
+    def until_more(self, rows: int = 1, *data_types: str, seconds: float = PATIENCE) -> float:
+        """Seconds until so many more rows are stored."""
+        began, before = time.monotonic(), self.inserted(*data_types)
+        wait_for(lambda: self.inserted(*data_types) >= before + rows, f"{rows} more rows stored", seconds)
+        return time.monotonic() - began
+
+    def unexpected(self) -> list[str]:
+        """Lines that no fault excuses: tracebacks, errors, what is not a log line at all."""
+        found = []
+        for text in self.wrote().splitlines():
+            line = next(_lines(text), None)
+            bad = line is None or line.get("level") in ("error", "critical") or "exception" in line
+            if bad and not any(allowed in text for allowed in self.may_log):
+                found.append(text)
+        return found
+
+
+def _lines(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        with suppress(ValueError):
+            if isinstance(found := json.loads(line), dict):
+                yield found
+
+
+# --- the feed ---------------------------------------------------------------------------------------------------------
+
+
+class Loop:
+    """An event loop in a thread: the feed and the proxy go on while a test waits."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def call(self, work: Coroutine[Any, Any, T], seconds: float = 120.0) -> T:
+        return self.start(work).result(seconds)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+
+
+class Feed:
+    """Publishes until `stop`, and keeps account of what JetStream acknowledged."""
+
+    def __init__(
+        self, loop: Loop, url: str, manifest: Path, rate: float, bad: float, types: Sequence[str], seed: int
+    ) -> None:
+        self.manifest = manifest
+        self.arguments = arguments(seed, types=types, bad_ratio=bad, start=datetime.now(UTC), rate=rate, book_levels=5)
+        self.acknowledged = 0
+        self.account: Account | None = None
+        self._loop, self._url, self._rate = loop, url, rate
+        self._stop = asyncio.Event()
+        self._running = loop.start(self._run())
+
+    async def _run(self) -> Account:
+        client = await connect(self._url, wait=20)
+        try:
+            return await publish(
+                client,
+                regenerate(self.arguments),
+                rate=self._rate,
+                manifest=self.manifest,
+                stop=self._stop,
+                arguments=self.arguments,
+                on_progress=self._progress,
+            )
+        finally:
+            await client.close()
+
+    def _progress(self, account: Account) -> None:
+        self.acknowledged = account.acknowledged
+
+    def until(self, acknowledged: int) -> Feed:
+        wait_for(lambda: self.acknowledged >= acknowledged, f"{acknowledged} messages published")
+        return self
+
+    def stop(self) -> Account:
+        if self.account is None:
+            self._loop.loop.call_soon_threadsafe(self._stop.set)
+            self.account = self._running.result(PATIENCE)
+        assert self.account is not None
+        return self.account
+
+
+# --- everything together ----------------------------------------------------------------------------------------------
+
+
+class World:
+    """A pipeline of its own on these servers. `spec` is laid over the pipeline's; the streams are made, the schema applied."""
+
+    def __init__(
+        self,
+        nats: Server,
+        clickhouse: Server,
+        directory: Path,
+        loop: Loop,
+        *,
+        clickhouse_url: str = "",
+        spec: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.nats, self.clickhouse, self.directory, self.loop = nats, clickhouse, directory, loop
+        self.ingests: list[Ingest] = []
+        self.feeds: list[Feed] = []
+        self._proxies: list[Any] = []
+        self._feed_seed = 0
+        name = uuid.uuid4().hex[:8]
+        self.spec: dict[str, Any] = {
+            "nats": {"url": nats.url, "streams": {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}, "ackWait": "5s"},
+            "clickhouse": {
+                "url": clickhouse_url or clickhouse.url,
+                "hotDatabase": f"hot_{name}",
+                "coldDatabase": f"cold_{name}",
+            },
+            "dataTypes": {one: {"batch": {"maxRows": 300, "maxDelay": "200ms"}} for one in TYPES},
+        }  # fmt: skip
+        for section, values in (spec or {}).items():
+            self.spec[section] = {**self.spec.get(section, {}), **values}
+        self.file = self.write_file("pipeline")
+        self.settings = effective(load_pipeline(self.file), {"CLICKHOUSE_HTTP_URL": clickhouse.url})
+        self.hot = self.settings.hot_db
+        self.store = ClickHouse(self.settings.clickhouse_urls, self.hot)
+        self.client: PullClient = self.call(connect(nats.url, wait=20))
+        self.broker = NatsBroker(self.client)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.call(work)
+
+    def write_file(self, name: str, **changed: Any) -> Path:
+        """A pipeline file like the world's own, with whole sections changed."""
+        file = self.directory / f"{name}.yaml"
+        kind = {"apiVersion": "storage.marketprism.io/v1alpha1", "kind": "StoragePipeline"}
+        file.write_text(yaml.safe_dump(kind | {"metadata": {"name": "test"}, "spec": {**self.spec, **changed}}))
+        return file
+
+    # --- what there is to begin with ---
+
+    def clean(self) -> None:
+        """No streams, as on a new server."""
+        for name in self.call(self.broker.streams_of(">")):
+            self.api(f"STREAM.DELETE.{name}")
+
+    def make_streams(self, **limits: Any) -> None:
+        self.call(ensure_streams(self.client.jetstream(), STREAMS))
+        if limits:
+            config = self.api("STREAM.INFO.MARKET_DATA")["config"]
+            self.api("STREAM.UPDATE.MARKET_DATA", {**config, **limits})
+
+    def make_tables(self) -> None:
+        self.call(schema_server.apply(self.store, self.settings))
+
+    # --- actors ---
+
+    def ingest(
+        self, fault: str = "", *, file: Path | None = None, environ: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    ) -> Ingest:
+        """`fault`: where MARKETPRISM_FAULTPOINT kills or stops it."""
+        place = self.directory / f"ingest-{len(self.ingests) + 1}"
+        variables = {**({"MARKETPRISM_FAULTPOINT": fault} if fault else {}), **(environ or {})}
+        one = Ingest(file or self.file, variables, place, options)
+        self.ingests.append(one)
+        return one
+
+    def feed(self, rate: float = 400, bad: float = 0.02, types: Sequence[str] = TYPES) -> Feed:
+        self._feed_seed += 1
+        place = self.directory / f"sent-{self._feed_seed}.ndjson"
+        one = Feed(self.loop, self.nats.url, place, rate, bad, types, self._feed_seed)
+        self.feeds.append(one)
+        return one
+
+    # --- questions ---
+
+    def api(self, subject: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self.call(self.broker.api(subject, request))
+
+    def stream(self, name: str) -> dict[str, Any]:
+        return dict(self.api(f"STREAM.INFO.{name}")["state"])
+
+    def durable(self, data_type: str) -> tuple[str, str]:
+        one = next(s for t, s in self.settings.data_types.items() if str(t) == data_type)
+        return one.stream, one.durable
+
+    def consumer(self, data_type: str) -> dict[str, Any]:
+        return self.api("CONSUMER.INFO.{}.{}".format(*self.durable(data_type)))
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """`{hot}` in it is the hot database."""
+        return self.call(self.store.query(sql.replace("{hot}", self.hot)))
+
+    def change(self, sql: str) -> None:
+        self.call(self.store.command(sql.replace("{hot}", self.hot)))
+
+    def rows(self, table: str) -> int:
+        return int(self.query(f"SELECT count() FROM {{hot}}.{table}")[0][0])
+
+    def doubles(self) -> int:
+        """Rows beyond the first of a message, over all tables and streams."""
+        tables = [one.table for one in self.settings.data_types.values()]
+        counted = [self.query(f"SELECT count() - uniqExact(_stream, _seq) FROM {{hot}}.{table}")[0][0] for table in tables]
+        return sum(counted)
+
+    def dead_letters(self) -> int:
+        return int(self.stream(DEAD_LETTERS)["messages"])
+
+    def all_acknowledged(self) -> bool:
+        infos = [self.consumer(str(data_type)) for data_type in self.settings.data_types]
+        return not any(info["num_pending"] or info["num_ack_pending"] for info in infos)
+
+    # --- the end of every test ---
+
+    def prove(self, *, feeds: bool = True) -> None:
+        """Everything that the streams hold is one row or one dead letter, with every value as it was published.
+
+        `feeds` False: where the fault made the streams forget what a feed was told is stored.
+        """
+        accounts = [feed.stop() for feed in self.feeds]
+        wait_for(self.all_acknowledged, "all messages acknowledged")
+        report = self.call(
+            audit(self.settings, self.store, self.client, data_types=self.settings.data_types, deep=True)
+        )
+        assert report.holds or not feeds, [one.findings for one in report.types]
+        for one in report.types:
+            assert not one.findings, one.findings
+            assert one.pending == 0
+            assert one.held == one.rows + one.dead_letters
+        assert self.doubles() == 0
+        if feeds:
+            for feed, account in zip(self.feeds, accounts, strict=True):
+                proven = self.call(self._truth(feed))
+                assert proven.holds, proven
+                assert proven.examples == []
+                assert proven.acknowledged == account.stored > 0
+
+    async def _truth(self, feed: Feed) -> proof.Proof:
+        places = proof.places(feed.manifest)
+        assert feed.account is not None
+        count = feed.account.sent
+        messages = (message for message, _ in zip(regenerate(feed.arguments), range(count), strict=False))
+        return await proof.prove(messages, places, self.store, self.broker, DEAD_LETTERS)
+
+    def close(self) -> list[str]:
+        """Ends what the test started. Returns what the logs have that no fault excuses."""
+        for one in self.ingests:
+            if one.running:
+                one.kill()
+        for feed in self.feeds:
+            with suppress(Exception):
+                feed.stop()
+        for database in (self.hot, self.settings.cold_db):
+            with suppress(InsertRefused):
+                self.change(f"DROP DATABASE IF EXISTS {database}")
+        with suppress(Exception):
+            self.call(self.store.close())
+            self.call(self.client.close())
+        return [f"{one.err.name}: {line[:1500]}" for one in self.ingests for line in one.unexpected()]

@@ -1,0 +1,105 @@
+"""Ingest killed, frozen and stopped under load."""
+
+from __future__ import annotations
+
+import signal
+import time
+from random import Random
+
+import pytest
+from harness import ACK_WAIT, Ingest, World, wait_for
+from marketprism_consumer.faultpoints import POINTS
+
+pytestmark = pytest.mark.faults
+
+READY_AGAIN = 5.0  # the promise [s]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_each_point_of_its_way(world: World, point: str) -> None:
+    world.feed()
+    doomed = world.ingest(fault=f"{point}:kill:3")
+    assert doomed.ended() == -signal.SIGKILL
+    again = world.ingest()
+    assert again.until_ready() < READY_AGAIN
+    again.until_more(300)
+    world.prove()
+
+
+def test_killed_ten_times_at_random_moments(world: World) -> None:
+    moments = Random(20250924)
+    world.feed(rate=800)
+    slowest = 0.0
+    for _ in range(10):
+        one = world.ingest()
+        slowest = max(slowest, one.until_ready())
+        lives_until = time.monotonic() + moments.uniform(0.0, 1.5)
+        wait_for(lambda moment=lives_until: time.monotonic() >= moment, "its moment")
+        one.kill()
+    last = world.ingest()
+    slowest = max(slowest, last.until_ready())
+    last.until_more(300)
+    world.prove()
+    print(f"ready again after {slowest:.2f} s at most")
+    assert slowest < READY_AGAIN
+
+
+def _zombie(world: World, frozen: Ingest, other: Ingest) -> None:
+    """Frozen past ack_wait while the other stores what it held, then continued."""
+    wait_for(lambda: other.metric("marketprism_messages_redelivered_total"), "the other has what the frozen one held")
+    other.until_more(300)
+    frozen.thaw()
+    wait_for(lambda: frozen.ready, "the frozen one is back")
+    frozen.until_more(100)
+    world.prove()
+
+
+def test_a_replica_frozen_past_ack_wait_doubles_nothing(world: World) -> None:
+    world.feed(rate=800)
+    frozen, other = world.ingest(), world.ingest()
+    frozen.until_more(100)
+    other.until_more(100)
+    frozen.freeze()
+    _zombie(world, frozen, other)
+
+
+def test_a_replica_frozen_just_before_its_insert_doubles_nothing(world: World) -> None:
+    """The nastiest place: everything is decided, the request is not yet sent."""
+    world.feed(rate=800)
+    other = world.ingest()
+    other.until_more(100)
+    frozen = world.ingest(fault="before_insert:stop:3")
+    wait_for(lambda: frozen.frozen, "its fault point")
+    _zombie(world, frozen, other)
+
+
+def test_sigterm_drains_and_leaves_nothing_to_redeliver(world: World) -> None:
+    feed = world.feed(rate=1500)
+    one = world.ingest()
+    one.until_more(2000)
+    began = time.monotonic()
+    one.signal(signal.SIGTERM)
+    assert one.ended() == 0
+    assert time.monotonic() - began < 25
+    feed.stop()
+    # All that it ever took is stored or buried and acknowledged: nothing waits for its ack_wait.
+    wait_for(lambda: not any(world.consumer(name)["num_ack_pending"] for name in ("trade", "orderbook")), "drained", ACK_WAIT / 2)
+    world.ingest()
+    world.prove()
+
+
+def test_a_second_sigterm_does_not_wait_for_a_dead_clickhouse(world: World) -> None:
+    world.feed()
+    one = world.ingest()
+    one.until_more(100)
+    world.clickhouse.kill()
+    one.until_alarm("ClickHouseUnreachable")
+    one.signal(signal.SIGTERM)
+    wait_for(lambda: one.status("trade").get("state") == "Stopping", "it drains")
+    one.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert one.ended() == 0
+    assert time.monotonic() - began < 8
+    world.clickhouse.start()
+    world.ingest()
+    world.prove()

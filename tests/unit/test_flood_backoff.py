@@ -1,0 +1,162 @@
+"""When too many messages are bad, how long to wait after a failure, and what an error code of ClickHouse asks of us."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from marketprism_consumer.backoff import Backoff, Breaker
+from marketprism_consumer.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault, fault
+from marketprism_consumer.flood import Flood
+
+# --- flood --------------------------------------------------------------------------------------------------------------
+
+
+def flood() -> Flood:
+    return Flood(max_ratio=0.1, min_messages=100, window=60.0)
+
+
+FLOODS = [
+    ("one bad message alone", [(0, 1, 1)], False),
+    ("all bad, but few", [(0, 99, 99)], False),
+    ("enough and all bad", [(0, 100, 100)], True),
+    ("exactly the ratio", [(0, 100, 10)], False),
+    ("just above the ratio", [(0, 100, 11)], True),
+    ("added up", [(0, 50, 10), (1, 50, 5)], True),
+    ("good ones dilute", [(0, 100, 11), (1, 100, 0)], False),
+    ("the good ones are forgotten first", [(0, 1000, 0), (61, 100, 50)], True),
+    ("the bad ones are forgotten", [(0, 100, 100), (61, 100, 0)], False),
+    ("at the window's edge they still count", [(0, 50, 50), (60, 50, 0)], True),
+]
+
+
+@pytest.mark.parametrize(("records", "tripped"), [case[1:] for case in FLOODS], ids=[case[0] for case in FLOODS])
+def test_a_flood_is_a_share_of_enough_messages_within_the_window(
+    records: list[tuple[float, int, int]], tripped: bool
+) -> None:
+    watch = flood()
+    assert [watch.record(*record) for record in records][-1] is tripped
+
+
+def test_after_a_flood_a_tenth_of_the_messages_is_enough_until_a_window_is_good() -> None:
+    watch = flood()
+    assert watch.record(0, 1000, 1000)
+    watch.reset()
+    assert not watch.record(1, 9, 9)
+    assert watch.record(2, 1, 1)
+    watch.reset()
+    assert not watch.record(3, 10, 0)
+    assert not watch.record(4, 80, 80), "99 messages are too few again"
+
+
+steps = st.lists(st.tuples(st.floats(0, 30), st.integers(0, 200), st.floats(0, 1)), max_size=30)
+
+
+@given(steps)
+def test_it_is_the_plain_sum_over_the_window(steps: list[tuple[float, int, float]]) -> None:
+    watch, seen, now, enough = flood(), [], 0.0, 100
+    for wait, total, share in steps:
+        now += wait
+        bad = int(total * share)
+        seen.append((now, total, bad))
+        inside = [(t, b) for at, t, b in seen if at >= now - 60.0]
+        messages, refused = sum(t for t, _ in inside), sum(b for _, b in inside)
+        trips = messages >= enough and refused > 0.1 * messages
+        assert watch.record(now, total, bad) is trips
+        if messages >= enough:
+            enough = 10 if trips else 100
+
+
+# --- backoff ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(), st.integers(1, 60))
+def test_waits_grow_to_the_cap_are_jittered_and_never_zero(seed: int, tries: int) -> None:
+    backoff = Backoff(first=0.2, cap=5.0, random=Random(seed))
+    for number in range(tries):
+        ceiling = min(5.0, 0.2 * 2**number)
+        assert ceiling / 2 <= backoff.next() <= ceiling
+    backoff.reset()
+    assert backoff.next() <= 0.2
+
+
+def test_two_that_fail_together_do_not_come_back_together() -> None:
+    one, other = Backoff(random=Random(1)), Backoff(random=Random(2))
+    assert all(one.next() != other.next() for _ in range(20))
+
+
+def test_a_very_long_outage_is_no_overflow() -> None:
+    backoff = Backoff(tries=1000)
+    assert backoff.next() <= backoff.cap
+
+
+# --- breaker ------------------------------------------------------------------------------------------------------------
+
+
+def test_it_opens_after_five_failures_in_a_row_and_one_success_closes_it() -> None:
+    breaker = Breaker(threshold=5, pause=2.0)
+    for _ in range(4):
+        breaker.failed(10.0)
+        assert not breaker.open
+        assert breaker.wait(10.0) == 0.0
+    breaker.succeeded()
+    for _ in range(4):
+        breaker.failed(10.0)
+    assert not breaker.open
+    breaker.failed(10.0)
+    assert breaker.open
+    breaker.succeeded()
+    assert breaker.wait(10.0) == 0.0
+
+
+def test_while_open_one_try_goes_through_at_a_time() -> None:
+    breaker = Breaker(threshold=1, pause=2.0)
+    breaker.failed(10.0)
+    assert breaker.wait(10.5) == 1.5
+    assert breaker.wait(12.0) == 0.0, "the probe"
+    assert breaker.wait(12.0) == 2.0, "nobody else meanwhile"
+    breaker.failed(12.5)
+    assert breaker.wait(13.5) == 1.0
+    assert breaker.wait(14.5) == 0.0
+
+
+# --- error codes --------------------------------------------------------------------------------------------------------
+
+CODES = [
+    (60, Fault.SERVER),  # no table
+    (16, Fault.SERVER),  # no column
+    (115, Fault.SERVER),  # unknown setting
+    (516, Fault.SERVER),  # authentication
+    (497, Fault.SERVER),  # access
+    (252, Fault.PASSING),  # too many parts
+    (241, Fault.PASSING),  # memory
+    (243, Fault.PASSING),  # disk full
+    (242, Fault.PASSING),  # read only
+    (159, Fault.PASSING),  # timeout
+    (201, Fault.PASSING),  # quota
+    (69, Fault.ROW),
+    (407, Fault.ROW),
+    (469, Fault.ROW),  # a constraint of the user's
+    (395, Fault.LATE),
+    (123456, Fault.UNKNOWN),
+    (1, Fault.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("code", "expected"), CODES)
+def test_what_a_code_asks_of_us(code: int, expected: Fault) -> None:
+    assert fault(code) is expected
+
+
+def test_no_code_is_in_two_lists() -> None:
+    assert not PASSING.keys() & SERVER.keys()
+    assert not PASSING.keys() & ROW.keys()
+    assert not SERVER.keys() & ROW.keys()
+    assert LATE_INSERT not in PASSING | SERVER | ROW
+
+
+def test_no_name_is_given_twice() -> None:
+    names = [*PASSING.values(), *SERVER.values(), *ROW.values()]
+    assert len(names) == len(set(names))
