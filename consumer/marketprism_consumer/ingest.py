@@ -168,7 +168,7 @@ class Ingest:
 
     def _top_up(self) -> None:
         """Keep two batches' worth on the way or in hand: one being inserted, one filling."""
-        if self.stopping or self._why_resync or self._now() < self._paused_until:
+        if self.stopping or self._why_resync or not self._synced or self._now() < self._paused_until:
             return
         rows = 2 * self._batcher.cap - len(self._held) - self._source.outstanding
         size = max(MIN_PULL_BYTES, 2 * self._limits.max_bytes) - self._held_bytes - self._source.outstanding_bytes
@@ -276,7 +276,10 @@ class Ingest:
             if faults <= {Fault.ROW} or (
                 faults <= {Fault.ROW, Fault.UNKNOWN} and (stored or backoff.tries >= UNKNOWN_TRIES)
             ):
-                await self._bury([DeadLetter.refused(entry[0], error, self._stream) for entry, error in failed])
+                # An earlier try may have stored what this one refuses: its answer was lost, say.
+                missing = {message.seq for message, _, _ in await self._without_stored(entries)}
+                letters = [(message, error) for (message, _, _), error in failed if message.seq in missing]
+                await self._bury([DeadLetter.refused(message, error, self._stream) for message, error in letters])
                 return
             wait = backoff.next()
             self._insert_refused(refused, wait)
@@ -362,14 +365,15 @@ class Ingest:
                 log.exception("looking after requests and holds failed", data_type=self.table.data_type)
 
     async def _extend_holds(self) -> None:
+        """Only of what is surely ours: JetStream heeds it as well for what another holds by now, and a process that was
+        frozen would take that for its own again."""
         now = self._now()
-        oldest = next(iter(self._held.values()), None)
         # After a reconnect it is not known whose these are: no more is claimed of them.
-        if oldest is None or self._why_resync or oldest.hold_until - now > self._source.hold * 2 / 3:
+        ours = [] if self._why_resync else [message for message in self._held.values() if message.hold_until > now]
+        if not ours or min(message.hold_until for message in ours) - now > self._source.hold * 2 / 3:
             return
-        messages = list(self._held.values())
-        if await self._broker.extend([message.reply for message in messages]):
-            for message in messages:
+        if await self._broker.extend([message.reply for message in ours]):
+            for message in ours:
                 message.hold_until = max(message.hold_until, now + self._source.hold)
 
     def _pause(self, batch: Batch) -> None:
@@ -463,7 +467,7 @@ class Ingest:
         if refused.code == 0:
             reason = reasons.CLICKHOUSE_UNREACHABLE
         self.account.insert_failed(refused.code)
-        self._alarm(reason, code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
+        self._alarm(reason, clickhouse_code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
 
     def _set_state(self, state: Reason) -> None:
         self.state = state

@@ -6,6 +6,7 @@ and `schema apply` send; a small script runs it there.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal, localcontext
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -25,9 +26,9 @@ from marketprism_consumer.clickhouse import INSERT_SETTINGS
 from marketprism_consumer.decode import Row, decode
 from marketprism_consumer.encode import Block, encode
 from marketprism_consumer.feed import messages
-from marketprism_consumer.schema import SEQ_INDEX, Plan, Target, plan, render
+from marketprism_consumer.schema import SEQ_INDEX, Plan, Target, column_ddl, plan, render
 from marketprism_consumer.schema_server import DDL_SETTINGS, existing
-from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, Column, Table
+from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
 from marketprism_consumer.values import Refusal
 from stored_rows import comparable, expected, select
 
@@ -206,12 +207,12 @@ class Catalogue:
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda requirement: requirement or "installed")
-async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     python = interpreter(request.param)
     script = Script(tmp_path_factory.mktemp("engine"))
     rows = decoded()
     asked = Catalogue()
-    await existing(asked, TARGET)  # type: ignore[arg-type]
+    asyncio.run(existing(asked, TARGET))  # type: ignore[arg-type]
     now = time.time()
 
     script.add("version", "SELECT version()")
@@ -264,17 +265,20 @@ async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         "bare table",
         "CREATE TABLE mp_cold.bare (timestamp DateTime, price Decimal(38, 18)) ENGINE = MergeTree ORDER BY timestamp",
     )
+    script.add("old row", "INSERT INTO mp_cold.bare VALUES (now(), 2)")
     for name, sql in {
         "add column": "ADD COLUMN IF NOT EXISTS `quantity` Decimal(38, 18) CODEC(ZSTD(3)) AFTER `price`",
         "add column first": "ADD COLUMN IF NOT EXISTS `zero` UInt8 CODEC(ZSTD(3)) FIRST",
         "add alias": "ADD COLUMN IF NOT EXISTS `notional` Decimal(76, 18) ALIAS multiplyDecimal(price, quantity, 18)",
         "add seq": "ADD COLUMN IF NOT EXISTS `_seq` UInt64 DEFAULT 0 CODEC(Delta, ZSTD(3)) AFTER `quantity`",
         "add ephemeral": "ADD COLUMN IF NOT EXISTS `_expires` DateTime EPHEMERAL toDateTime('2106-01-01 00:00:00')",
+        "add created_at": f"ADD COLUMN IF NOT EXISTS {column_ddl(TRADES.column('created_at'), 'cold')} AFTER `quantity`",
         "add index": f"ADD INDEX IF NOT EXISTS {SEQ_INDEX}",
         "window": "MODIFY SETTING non_replicated_deduplication_window = 10000",
         "retention": "MODIFY TTL timestamp + toIntervalSecond(259200)",
     }.items():  # fmt: skip
         script.add(name, f"ALTER TABLE mp_cold.bare {sql}")
+    script.add("old row read", "SELECT toString(notional), toString(_seq), created_at > now() - 600 FROM mp_cold.bare")
     script.add("mended", "SELECT name, default_kind FROM system.columns WHERE table = 'bare' ORDER BY position")
 
     return Outcome(script.run(python), rows, asked.asked)
@@ -297,9 +301,9 @@ def test_the_whole_schema_is_created_and_creating_it_again_is_nothing(engine: Ou
         engine.result(f"ddl again {number}")
 
 
-async def test_what_the_server_tells_of_a_created_table_needs_no_change(engine: Outcome) -> None:
+def test_what_the_server_tells_of_a_created_table_needs_no_change(engine: Outcome) -> None:
     answers = [engine.result(f"catalogue {number}") for number in range(len(engine.catalogue))]
-    found, databases = await existing(Catalogue(answers), TARGET)  # type: ignore[arg-type]
+    found, databases = asyncio.run(existing(Catalogue(answers), TARGET))  # type: ignore[arg-type]
     assert plan(TARGET, found, databases) == Plan((), ())
 
 
@@ -337,8 +341,6 @@ def test_created_at_is_the_time_of_the_insert(engine: Outcome, table: Table) -> 
 
 
 def test_notional_is_price_times_quantity_cut_after_18_digits(engine: Outcome) -> None:
-    from decimal import ROUND_DOWN, localcontext
-
     with localcontext(prec=120):
         for price, quantity, notional in engine.result("notional"):
             product = Decimal(price) * Decimal(quantity)
@@ -364,7 +366,10 @@ def test_rows_are_found_by_their_sequence(engine: Outcome) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["add column", "add column first", "add alias", "add seq", "add ephemeral", "add index", "window", "retention"],
+    [
+        *("add column", "add column first", "add alias", "add seq", "add ephemeral", "add created_at", "add index"),
+        *("window", "retention"),
+    ],
 )
 def test_a_table_is_mended_in_place(engine: Outcome, change: str) -> None:
     engine.result(change)
@@ -376,7 +381,12 @@ def test_what_was_added_stands_at_its_place(engine: Outcome) -> None:
         ["timestamp", ""],
         ["price", ""],
         ["quantity", ""],
+        ["created_at", "DEFAULT"],
         ["_seq", "DEFAULT"],
         ["notional", "ALIAS"],
         ["_expires", "EPHEMERAL"],
     ]
+
+
+def test_a_row_from_before_has_values_for_what_was_added(engine: Outcome) -> None:
+    assert [[str(value) for value in row] for row in engine.result("old row read")] == [["0", "0", "1"]]

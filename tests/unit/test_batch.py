@@ -46,7 +46,9 @@ DUE = [  # rows, bytes each, seconds since the first row → seconds to wait, wh
 
 
 @pytest.mark.parametrize(("rows", "size", "passed", "wait", "why"), [c[1:] for c in DUE], ids=[c[0] for c in DUE])
-def test_a_batch_is_due_by_rows_bytes_or_time(rows: int, size: int, passed: float, wait: float, why: str | None) -> None:
+def test_a_batch_is_due_by_rows_bytes_or_time(
+    rows: int, size: int, passed: float, wait: float, why: str | None
+) -> None:
     batcher = Batcher(LIMITS)
     if rows:
         fill(batcher, rows, 50.0, size)

@@ -55,11 +55,9 @@ def assert_agree(data_type: str, payload: bytes, arrived: int = ARRIVED) -> bool
         (3, {"bad_ratio": 0.1, "book_levels": 2, "rate": 0.5}),
     ],
 )
-def test_they_agree_on_what_a_collector_publishes_and_most_of_it_is_quick(
-    seed: int, options: dict[str, Any]
-) -> None:
+def test_they_agree_on_what_a_collector_publishes_and_most_of_it_is_quick(seed: int, options: dict[str, Any]) -> None:
     good = quick = 0
-    for message in islice(messages(seed, types=["trade", "orderbook"], **options), 15_000):
+    for message in islice(messages(seed, types=["trade", "orderbook"], **options), 10_000):
         fast = assert_agree(message.data_type, message.payload, 1 << 60)
         good += message.truth is not None
         quick += fast
@@ -81,10 +79,32 @@ NUMBERS = [
     *("9007199254740993.1", "9007199254740992.9", "123456789012345.6", "1.0000000000000001", "0." + "0" * 30 + "1"),
     *(1, 1.5, 0, -1, 6.11e-05, True, None, [], ["1"], {}, {"price": "1"}),
 ]
-TEXTS = ["", "A", "A" * 128, "A" * 129, "A" * 256, "A" * 257, "\x00", "é", "\U0001f600", "\u2028", '"', "\\", 5, None, True, []]
+TEXTS = [
+    "",
+    "A",
+    "A" * 128,
+    "A" * 129,
+    "A" * 256,
+    "A" * 257,
+    "\x00",
+    "é",
+    "\U0001f600",
+    "\u2028",
+    '"',
+    "\\",
+    5,
+    None,
+    True,
+    [],
+]
 TIMES = [
     *("2025-09-24 07:55:51.123", "2025-09-24T07:55:51.123456+00:00", "2025-09-24T07:55:51.123456+00:00Z"),
-    *("2025-09-24T15:55:51.123456+08:00", "2025-09-24 07:55:51.12Z", "2025-09-24 07:55:51,123", "2025-09-24 07:55:60.123"),
+    *(
+        "2025-09-24T15:55:51.123456+08:00",
+        "2025-09-24 07:55:51.12Z",
+        "2025-09-24 07:55:51,123",
+        "2025-09-24 07:55:60.123",
+    ),
     *("2025-02-30 07:55:51.123", "2025-09-24 24:00:00.000", "1969-12-31 23:59:59.000", "2299-01-01 00:00:00.000"),
     *("2025-09-24 07:55:51.1２3", "2025-09-24", "", "now", "1758700551", "1758700551123", "1758700551123456789", "0"),
     *(1758700551, 1758700551123, 1758700551123456, 1758700551123456789, 1230767999999, 1230768000000, 4102444799999),
@@ -183,7 +203,7 @@ def test_they_agree_on_what_is_dated_after_its_arrival() -> None:
 
 # --- changed at random --------------------------------------------------------------------------------------------------
 
-SOURCE = [m for m in islice(messages(5, types=["trade", "orderbook"], bad_ratio=0.05, book_levels=3), 400)]
+SOURCE = list(islice(messages(5, types=["trade", "orderbook"], bad_ratio=0.05, book_levels=3), 400))
 
 
 @given(st.sampled_from(SOURCE), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=4), st.data())

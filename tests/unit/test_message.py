@@ -47,4 +47,9 @@ def test_anything_else_is_no_delivery(reply: bytes) -> None:
 def test_numbers_are_whole_and_exact(seq: int, delivered: int, nanos: int, pending: int) -> None:
     reply = f"$JS.ACK.S.c.{delivered}.{seq}.1.{nanos}.{pending}".encode()
     message = from_delivery(b"s", reply, b"", 0.0)
-    assert (message.seq, message.delivered, message.arrived, message.pending) == (seq, delivered, nanos // 1000, pending)
+    assert (message.seq, message.delivered, message.arrived, message.pending) == (
+        seq,
+        delivered,
+        nanos // 1000,
+        pending,
+    )

@@ -29,7 +29,9 @@ def test_a_reason_reads_well(reason: Reason) -> None:
 
 
 def test_every_reason_is_used() -> None:
-    sources = [p for part in ("api", "consumer", "operator") for p in (ROOT / part).rglob("*.py") if p.name != "reasons.py"]
+    sources = [
+        p for part in ("api", "consumer", "operator") for p in (ROOT / part).rglob("*.py") if p.name != "reasons.py"
+    ]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     unused = {name for name in NAMED if not re.search(rf"\b{name}\b", code)}
     assert unused <= RESERVED

@@ -163,11 +163,6 @@ def test_on_a_complete_server_nothing_is(target: Target) -> None:
     assert plan(target, everything(target), DATABASES).fits
 
 
-def test_one_database_for_both_tiers_is_made_once() -> None:
-    both = Target("market", "market")
-    assert [change.sql for change in plan(both, {}, ()).changes].count("CREATE DATABASE IF NOT EXISTS `market`") == 1
-
-
 def test_a_missing_table_is_made_and_the_others_are_left_alone() -> None:
     existing = everything(KEPT)
     del existing["marketprism_cold", "liquidations"]
@@ -218,8 +213,13 @@ def test_on_a_cluster_a_table_is_mended_on_all_of_it() -> None:
 
 
 def test_without_an_insert_window_it_is_set() -> None:
-    (change,) = planned(engine_full="MergeTree ORDER BY x TTL toDateTime(created_at) + toIntervalSecond(259200)").changes
-    assert change.sql == "ALTER TABLE `marketprism_hot`.`trades` MODIFY SETTING non_replicated_deduplication_window = 10000"
+    (change,) = planned(
+        engine_full="MergeTree ORDER BY x TTL toDateTime(created_at) + toIntervalSecond(259200)"
+    ).changes
+    assert (
+        change.sql
+        == "ALTER TABLE `marketprism_hot`.`trades` MODIFY SETTING non_replicated_deduplication_window = 10000"
+    )
     assert change.why == "marketprism_hot.trades forgets insert tokens at once"
 
 
@@ -293,7 +293,13 @@ def test_a_ttl_in_the_cold_tier_is_told_whatever_the_hot_one_keeps() -> None:
 
 def with_column(name: str, **changes: str) -> Callable[[dict[str, Any]], None]:
     def change(columns: dict[str, Any]) -> None:
-        columns[name] = {"type": "String", "default_kind": "", "default_expression": "", **columns.get(name, {}), **changes}
+        columns[name] = {
+            "type": "String",
+            "default_kind": "",
+            "default_expression": "",
+            **columns.get(name, {}),
+            **changes,
+        }
 
     return change
 
@@ -339,7 +345,11 @@ SAME = [
     ("type", "price", "Decimal(38,18)"),
     ("type", "timestamp", "DateTime64(6,'UTC')"),
     ("default_expression", "notional", "multiplyDecimal(price,quantity,18)"),
-    ("default_expression", "created_at", "now64(3, 'UTC') + throwIf((now() > _expires), 'insert came after its _expires')"),
+    (
+        "default_expression",
+        "created_at",
+        "now64(3, 'UTC') + throwIf((now() > _expires), 'insert came after its _expires')",
+    ),
 ]
 
 

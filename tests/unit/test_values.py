@@ -61,7 +61,23 @@ def test_a_decimal_is_taken_exactly(text: str, scale: int, value: str) -> None:
 
 NO_DECIMALS = [
     *("", " ", " 1.5", "1.5 ", "1.5\n", "1 000", "1_000", "1,234.5", "1'000", "１２", "١٢", "²", "½", "1．5", "−1"),
-    *("NaN", "nan", "Infinity", "-Infinity", "inf", "sNaN", "null", "true", "0x10", "1.2.3", ".", "-", "-.", "+1", "--1"),
+    *(
+        "NaN",
+        "nan",
+        "Infinity",
+        "-Infinity",
+        "inf",
+        "sNaN",
+        "null",
+        "true",
+        "0x10",
+        "1.2.3",
+        ".",
+        "-",
+        "-.",
+        "+1",
+        "--1",
+    ),
     *("e5", "1e", "1e+", "1e1.5", "1e99999", "$1", "1.5 USDT", "1\x00", "\ufeff1"),
 ]
 
