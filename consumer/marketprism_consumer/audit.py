@@ -22,7 +22,7 @@ from marketprism_api.settings import Settings
 
 from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.dead_letters import CODE, subject_of
+from marketprism_consumer.dead_letters import CODE, place_of, prefix_of
 from marketprism_consumer.decode import decode
 from marketprism_consumer.deep import Alteration, Misburied, compare
 from marketprism_consumer.identity import stream_identity
@@ -315,18 +315,18 @@ class _StreamAuditor:
         prefixes = {}
         for data_type in map(str, self._on_it):
             self._dead[data_type], self._refused[data_type] = Sequences(), Sequences()
-            prefixes[subject_of(data_type, self._identity, 0).rpartition(".")[0]] = data_type
+            prefixes[prefix_of(data_type, self._identity)] = data_type
         try:
             async with StreamReader(
-                self._broker, stream, [f"{prefix}.*" for prefix in prefixes], headers_only=True
+                self._broker, stream, [f"{prefix}.>" for prefix in prefixes], headers_only=True
             ) as reader:
                 async for messages in reader.batches(HEADERS_AT_ONCE):
                     for message in messages:
-                        prefix, _, seq = message.subject.rpartition(".")
-                        data_type = prefixes[prefix]
-                        self._dead[data_type].add(int(seq))
+                        data_type = prefixes[message.subject.rsplit(".", 2)[0]]
+                        seq, _ = place_of(message.subject)
+                        self._dead[data_type].add(seq)
                         if CODE in parse_headers(message.headers):
-                            self._refused[data_type].add(int(seq))
+                            self._refused[data_type].add(seq)
         except BrokerRefused as refused:
             if refused.reason is not reasons.STREAM_MISSING:  # no stream: there was never a dead letter
                 raise

@@ -36,11 +36,14 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class DurableState:
-    """Of the consumer: what it has delivered up to, what it has not yet delivered, what is delivered but not acked."""
+    """Of the consumer: what it has delivered up to, what it has not yet delivered, what is delivered but not acked; when it
+    was created [s since 1970] and how long ago, by the server's clock [s]."""
 
     delivered_seq: int
     pending: int
     ack_pending: int
+    created: float
+    age: float
 
 
 class BrokerRefused(Exception):

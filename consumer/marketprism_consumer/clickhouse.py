@@ -60,29 +60,34 @@ class Endpoint:
         self.breaker = Breaker()
         self._auth = auth
         self._client: Any = None
+        self._making = asyncio.Lock()
         self._clock_offset = 0.0
         self.clock_read_at = -math.inf
 
     async def client(self) -> Any:
-        if self._client is None:
-            parts, auth = urlsplit(self.url), self._auth()
-            secure = parts.scheme == "https"
-            self._client = await create_async_client(
-                host=parts.hostname or "localhost",
-                port=parts.port or (8443 if secure else 8123),
-                username=auth.user or None,
-                password=auth.password,
-                ca_cert=str(auth.tls.ca) if auth.tls.ca else None,
-                client_cert=str(auth.tls.cert) if auth.tls.cert else None,
-                client_cert_key=str(auth.tls.key) if auth.tls.key else None,
-                secure=secure,
-                compress=False,
-                autogenerate_session_id=False,
-                query_retries=0,  # retries are ours: they keep the token and the deadline
-                connect_timeout=CONNECT_TIMEOUT,
-                send_receive_timeout=INSERT_TIMEOUT + 2,
-            )
-        return self._client
+        async with self._making:  # one for all data types, though they ask at once
+            if self._client is None:
+                self._client = await self._make_client()
+            return self._client
+
+    async def _make_client(self) -> Any:
+        parts, auth = urlsplit(self.url), self._auth()
+        secure = parts.scheme == "https"
+        return await create_async_client(
+            host=parts.hostname or "localhost",
+            port=parts.port or (8443 if secure else 8123),
+            username=auth.user or None,
+            password=auth.password,
+            ca_cert=str(auth.tls.ca) if auth.tls.ca else None,
+            client_cert=str(auth.tls.cert) if auth.tls.cert else None,
+            client_cert_key=str(auth.tls.key) if auth.tls.key else None,
+            secure=secure,
+            compress=False,
+            autogenerate_session_id=False,
+            query_retries=0,  # retries are ours: they keep the token and the deadline
+            connect_timeout=CONNECT_TIMEOUT,
+            send_receive_timeout=INSERT_TIMEOUT + 2,
+        )
 
     async def server_time(self, at: float) -> float:
         """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock
@@ -152,11 +157,13 @@ class ClickHouse:
                 found.setdefault(seq, []).append(Stored(found_stream, tuple(content)))
         return found
 
-    async def high_water(self, table: Table, stream: str) -> int:
+    async def high_water(self, table: Table, stream: str) -> tuple[int, float]:
         rows = await self.query(
-            f"SELECT max(_seq) FROM {self.table(table)} WHERE _stream = {{stream:String}}", {"stream": stream}
+            f"SELECT max(_seq), toUnixTimestamp64Milli(min(created_at)) FROM {self.table(table)}"
+            " WHERE _stream = {stream:String}",
+            {"stream": stream},
         )
-        return int(rows[0][0])
+        return int(rows[0][0]), rows[0][1] / 1000
 
     async def settle(self, table: Table) -> None:
         """Waits for the inserts that were running when it was called, by their ids; none outlives INSERT_TIMEOUT."""
@@ -210,6 +217,8 @@ class ClickHouse:
             if refused.fault in (Fault.PASSING, Fault.SERVER):
                 endpoint.breaker.failed(loop.time())
                 self._current = (self._current + 1) % len(self.endpoints)
+            elif refused.fault is not Fault.UNKNOWN:
+                endpoint.breaker.succeeded()  # it is the request that was late or wrong
             raise refused from error
         endpoint.breaker.succeeded()
 

@@ -64,13 +64,21 @@ class DeadLetter:
         return {name: value for name, value in found.items() if value}
 
     def subject(self) -> str:
-        return subject_of(self.message.subject.partition(".")[0], self.stream, self.message.seq)
+        data_type = self.message.subject.partition(".")[0]
+        return f"{prefix_of(data_type, self.stream)}.{self.message.seq}.{self.message.arrived}"
 
 
-def subject_of(data_type: str, stream: str, seq: int) -> str:
-    """`marketprism.dlq.<data type>.<stream>.<hash of its identity>.<seq>`: one message, one subject."""
+def prefix_of(data_type: str, stream: str) -> str:
+    """Of the subjects `marketprism.dlq.<data type>.<stream>.<hash of its identity>.<seq>.<arrived, µs>`: one message, one
+    subject. The time is there for a stream that went backwards and gives a sequence to another message."""
     name = stream.partition("@")[0]
-    return f"{SUBJECT_PREFIX}.{data_type}.{name}.{blake2b(stream.encode(), digest_size=6).hexdigest()}.{seq}"
+    return f"{SUBJECT_PREFIX}.{data_type}.{name}.{blake2b(stream.encode(), digest_size=6).hexdigest()}"
+
+
+def place_of(subject: str) -> tuple[int, int]:
+    """The (sequence, arrival [µs]) in a dead letter's subject."""
+    _, seq, arrived = subject.rsplit(".", 2)
+    return int(seq), int(arrived)
 
 
 def header_safe(text: str) -> str:
@@ -86,3 +94,6 @@ def origin(headers: Mapping[str, str]) -> tuple[str, int]:
 class Graveyard(Protocol):
     async def bury(self, letter: DeadLetter) -> None:
         """Returns when the dead letter is surely in its stream. Raises BrokerRefused where it can't be."""
+
+    async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
+        """(sequence, arrival [µs]) of the messages of this origin that are dead letters. Raises BrokerRefused."""

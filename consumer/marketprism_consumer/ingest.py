@@ -26,7 +26,7 @@ from marketprism_api.reasons import Reason
 from marketprism_consumer.account import Account
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.batch import Batch, Batcher, Limits
-from marketprism_consumer.broker import Broker, BrokerRefused, Durable, StreamState
+from marketprism_consumer.broker import Broker, BrokerRefused, Durable, DurableState, StreamState
 from marketprism_consumer.clickhouse_errors import Fault
 from marketprism_consumer.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.decode import Row, decode
@@ -84,20 +84,24 @@ class Ingest:
         self._held_bytes = 0
         self._wake = asyncio.Event()
         self._why_resync = "start"
+        self._surely_ours = True
         self._paused_until = 0.0
         self._stop_by: float | None = None
         self._high_water = 0
         self._created = ""
         self._stream = ""
         self._synced = False
+        self._doubt = False
+        self._made: tuple[str, float] = ("", 0.0)  # when stream and consumer were created, as last seen
         self._content = content_indexes(table)
         self.backlog = 0
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
-    def resync(self, why: str) -> None:
+    def resync(self, why: str, still_ours: bool = False) -> None:
         """JetStream may have forgotten what it gave us (reconnect, new leader, consumer gone): learn it anew."""
         self._why_resync = why
+        self._surely_ours = still_ours and self._surely_ours
         self._source.cancel()
         self._wake.set()
 
@@ -133,6 +137,8 @@ class Ingest:
             while not (self.stopping and not len(self._batcher)):
                 if self._why_resync and not self.stopping:
                     await self._resync()
+                elif self._doubt and not self.stopping:
+                    await self._verify()
                 self._top_up()
                 if await self._due():
                     await self._flush(self._batcher.take(self._now(), stopping=self.stopping))
@@ -174,12 +180,17 @@ class Ingest:
         size = max(MIN_PULL_BYTES, 2 * self._limits.max_bytes) - self._held_bytes - self._source.outstanding_bytes
         if size < MIN_PULL_BYTES and (self._held or self._source.outstanding):
             return
-        if rows * 2 >= self._batcher.cap:
+        if rows * 2 < self._batcher.cap:
+            return
+        if self._source.deaf:
+            self._doubt = True
+            self._wake.set()
+        else:
             self._source.request(rows, max(size, MIN_PULL_BYTES))
 
     async def _due(self) -> bool:
         """Wait until the batch is due (True), or until something else is to be done first (False)."""
-        while not self._why_resync or self.stopping:
+        while self.stopping or not (self._why_resync or self._doubt):
             wait = self._batcher.wait(self._now())
             if wait == 0.0 or self.stopping:
                 return len(self._batcher) > 0
@@ -217,11 +228,12 @@ class Ingest:
             return list(zip(batch.messages, batch.rows, repeat(self._stream)))
         self.account.redelivered.inc(sum(message.delivered > 1 for message in batch.messages))
         found = await self._found(suspects)
+        buried = await self._buried()
         unseen: list[Entry] = []
         known: list[Message] = []
         for message, row in zip(batch.messages, batch.rows, strict=True):
             stream = self._placed((message, row, self._stream), found)
-            if stream is None:
+            if stream is None or (message.seq, message.arrived) in buried:
                 known.append(message)
                 continue
             if stream != self._stream:
@@ -237,23 +249,39 @@ class Ingest:
         await self._patiently(lambda: self._store.settle(self.table))
         return await self._patiently(lambda: self._store.stored(self.table, self._stream, seqs))
 
+    async def _buried(self) -> set[tuple[int, int]]:
+        """What ClickHouse refused before, and was buried: it is not stored as well when it comes again."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._graveyard.buried(self.table.data_type, self._stream)
+            except BrokerRefused as refused:
+                wait = backoff.next()
+                self._alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1))
+                await self._sleep(wait)
+
     def _placed(self, entry: Entry, found: dict[int, list[Stored]]) -> str | None:
         message, row, _ = entry
         return place(row, self._content, self._stream, found.get(message.seq, ()))
 
     async def _insert(self, entries: list[Entry], why: str) -> None:
         """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
-        backoff, attempted = Backoff(), 0
+        backoff, sent, isolated = Backoff(), 0, False
         while entries := self._still_ours(entries):
-            if len(entries) < attempted:
+            if isolated or len(entries) < sent:
                 # Another set has another token: what the last try may have stored must not be sent under it.
                 entries = await self._without_stored(entries)
-            attempted, started = len(entries), self._now()
-            failed = await self._attempt(entries)
+                if not entries:
+                    return
+            sent, started, isolated = len(entries), self._now(), False
+            refusal = await self._send(entries)
+            failed = [(entry, refusal) for entry in entries] if refusal else []
+            if refusal and refusal.fault in (Fault.ROW, Fault.UNKNOWN) and len(entries) > 1:
+                failed, isolated = await self._isolate(entries), True
             stored = entries
             if failed:
                 bad = {entry[0].seq for entry, _ in failed}
-                stored = [entry for entry in entries if entry[0].seq not in bad]
+                stored = [entry for entry in entries if entry[0].seq not in bad and self._held.get(entry[0].seq) is entry[0]]
             if stored:
                 faultpoint("after_insert_before_ack")
                 seconds = self._now() - started
@@ -288,22 +316,30 @@ class Ingest:
             await asyncio.sleep(wait)
         self._hand_back([message for message, _, _ in entries])
 
-    async def _attempt(self, entries: Sequence[Entry]) -> list[tuple[Entry, InsertRefused]]:
-        """One try. What is refused for a row's sake is halved until the rows at fault are alone; those are returned."""
+    async def _send(self, entries: Sequence[Entry]) -> InsertRefused | None:
+        """One try at one block."""
         messages, rows, streams = zip(*entries, strict=True)
         block = encode(self.table, rows, [message.seq for message in messages], streams)
         try:
             faultpoint("before_insert")
             await self._store.insert(block, min(message.hold_until for message in messages))
         except InsertRefused as refused:
-            if refused.fault not in (Fault.ROW, Fault.UNKNOWN) or len(entries) == 1:
-                return [(entry, refused) for entry in entries]
-            # It may have been stored in part: only what is not there goes on under the halves' own tokens.
-            entries = await self._without_stored(entries)
-            middle = len(entries) // 2
-            halves = [half for half in (entries[:middle], entries[middle:]) if half]
-            return [failed for half in halves for failed in await self._attempt(half)]
-        return []
+            return refused
+        return None
+
+    async def _isolate(self, entries: Sequence[Entry]) -> list[tuple[Entry, InsertRefused]]:
+        """Halve what is refused for a row's sake until the rows at fault are alone; those are returned."""
+        # It may have been stored in part: only what is not there goes on under the halves' own tokens.
+        entries = await self._without_stored(entries)
+        middle = len(entries) // 2
+        failed: list[tuple[Entry, InsertRefused]] = []
+        for half in (entries[:middle], entries[middle:]):
+            refused = await self._send(half) if half else None
+            if refused and refused.fault in (Fault.ROW, Fault.UNKNOWN) and len(half) > 1:
+                failed += await self._isolate(half)
+            elif refused:
+                failed += [(entry, refused) for entry in half]
+        return failed
 
     async def _without_stored(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those whose rows are not in the table; the others are acknowledged."""
@@ -312,7 +348,7 @@ class Ingest:
         if there:
             self.account.inserted(len(there), there[0], there[-1], 0.0)
             self._ack([message for message, _, _ in there])
-        return [entry for entry in entries if entry[0].seq in self._held]
+        return [entry for entry in entries if self._held.get(entry[0].seq) is entry[0]]
 
     def _still_ours(self, entries: list[Entry]) -> list[Entry]:
         """Without those that JetStream may have given to another meanwhile: they come again, and are looked up then."""
@@ -337,7 +373,10 @@ class Ingest:
             self._ack([letter.message])
 
     def _ack(self, messages: Sequence[Message]) -> None:
-        self._broker.ack([message.reply for message in messages])
+        """Not after JetStream may have gone backwards: the sequence could be another message's by now. What is stored comes
+        again then, is found in the table, and acknowledged under its new delivery."""
+        if not self._why_resync:
+            self._broker.ack([message.reply for message in messages])
         self._drop(messages)
 
     def _hand_back(self, messages: Sequence[Message]) -> None:
@@ -348,7 +387,8 @@ class Ingest:
 
     def _drop(self, messages: Iterable[Message]) -> None:
         for message in messages:
-            if self._held.pop(message.seq, None) is not None:
+            if self._held.get(message.seq) is message:  # and not a later delivery of it
+                del self._held[message.seq]
                 self._held_bytes -= len(message.payload)
 
     # --- holds, pauses, resync ----------------------------------------------------------------------------------------
@@ -396,10 +436,11 @@ class Ingest:
 
     async def _resync(self) -> None:
         why, self._why_resync = self._why_resync, ""
+        self._source.last_delivery = 0
         log.info("resync", data_type=self.table.data_type, why=why)
         self._source.cancel()
         self._synced = False
-        state = await self._stream_state()
+        state, durable = await self._stream_state()
         if self._created and state.created != self._created:
             await self._leave_old_stream()
         elif len(self._batcher):
@@ -408,13 +449,29 @@ class Ingest:
         self._created = state.created
         self._stream = stream_identity(self.durable.stream, state.created)
         await self._patiently(lambda: self._store.settle(self.table))
-        stored = await self._patiently(lambda: self._store.high_water(self.table, self._stream))
+        stored, first_stored = await self._patiently(lambda: self._store.high_water(self.table, self._stream))
+        if first_stored < durable.created and durable.age < self.durable.ack_wait and stored:
+            # The durable was deleted and made anew: another may still hold, and store, what its predecessor gave it.
+            await self._sleep(self.durable.ack_wait - durable.age)
+            await self._patiently(lambda: self._store.settle(self.table))
+            stored, _ = await self._patiently(lambda: self._store.high_water(self.table, self._stream))
         self._high_water = max(self._high_water, stored)
         if state.last_seq < stored:
             self._alarm(reasons.STREAM_REGRESSED, stream_ends=state.last_seq, table_has=stored)
-        self._synced = True
+        self._surely_ours = True
+        self._made = (state.created, durable.created)
+        await self._verify()
+        self._synced = not self._why_resync
 
-    async def _stream_state(self) -> StreamState:
+    async def _verify(self) -> None:
+        """Are stream and consumer still the same? While no request of ours was out there, nobody could tell us."""
+        state, durable = await self._stream_state()
+        if (state.created, durable.created) != self._made:
+            self._why_resync = self._why_resync or "stream or consumer were made anew"
+        self._source.heard = self._now()
+        self._doubt = False
+
+    async def _stream_state(self) -> tuple[StreamState, DurableState]:
         """The stream and our consumer on it, waited for where waiting can help."""
         backoff = Backoff()
         while True:
@@ -435,15 +492,15 @@ class Ingest:
                 and self._created in ("", state.created)
             ):
                 self._alarm(reasons.MESSAGES_MISSED, first=durable.delivered_seq + 1, last=state.first_seq - 1)
-            return state
+            return state, durable
 
     async def _leave_old_stream(self) -> None:
-        """The stream was deleted and made again: what we hold of the old one exists nowhere else, so it is stored."""
+        """The stream was deleted and made again: what we hold of the old one exists nowhere else, so it is stored, unless
+        another may have been given it before."""
         self._alarm(reasons.STREAM_RECREATED, was=self._stream)
-        for message in self._held.values():
-            message.hold_until = self._now() + self._source.hold
-        if len(self._batcher):
-            await self._flush(self._batcher.take(self._now(), stopping=True))
+        batch = self._batcher.take(self._now(), stopping=True)
+        if self._surely_ours and len(batch):
+            await self._flush(batch)
         self._drop(list(self._held.values()))
         self._high_water = 0
 

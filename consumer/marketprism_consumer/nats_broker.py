@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from marketprism_consumer.broker import BrokerRefused, Durable, DurableState, Receive, StreamState
-from marketprism_consumer.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter
+from marketprism_consumer.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
 from marketprism_consumer.nats_client import PullClient
+from marketprism_consumer.values import micros
 
 log = structlog.get_logger()
 
@@ -72,6 +74,21 @@ class NatsBroker:
         """The names of the streams that hold any of the subject. Raises BrokerRefused."""
         return (await self.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
 
+    async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
+        """How many messages the stream holds for each subject that fits; none where there is no such stream."""
+        found: dict[str, int] = {}
+        while True:
+            try:
+                info = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": len(found)})
+            except _ApiError as error:
+                if error.code == STREAM_NOT_FOUND:
+                    return found
+                raise
+            page: dict[str, int] = info["state"].get("subjects") or {}
+            found |= page
+            if not page or len(found) >= info.get("total", 0):
+                return found
+
     async def ensure(self, durable: Durable) -> DurableState:
         try:
             found = await self.api(f"CONSUMER.INFO.{durable.stream}.{durable.name}", None)
@@ -86,7 +103,10 @@ class NatsBroker:
                 raise BrokerRefused(reasons.CONSUMER_DRIFT, detail, lasting=True)
             log.warning("consumer settings corrected", consumer=durable.name, was=drift)
             found = await self._create(durable, config)
-        return DurableState(found["delivered"]["stream_seq"], found["num_pending"], found["num_ack_pending"])
+        created, now = epoch_seconds(found["created"]), epoch_seconds(found["ts"]) if "ts" in found else time.time()
+        return DurableState(
+            found["delivered"]["stream_seq"], found["num_pending"], found["num_ack_pending"], created, now - created
+        )
 
     async def _create(self, durable: Durable, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
         wanted = {**(config or {}), **_wanted(durable)}
@@ -109,6 +129,11 @@ class NatsBroker:
         if "error" in answer:
             raise _ApiError(subject, answer["error"])
         return answer
+
+
+def epoch_seconds(text: str) -> float:
+    """An RFC 3339 time with up to nine digits, as Go writes it."""
+    return micros(text, "time") / 1e6
 
 
 class _ApiError(BrokerRefused):
@@ -165,6 +190,10 @@ class NatsGraveyard:
         except BrokerRefused as refused:
             self._ready = False
             raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, str(refused)) from refused
+
+    async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
+        subjects = await self._broker.subjects(self._stream, f"{prefix_of(data_type, stream)}.>")
+        return {place_of(subject) for subject in subjects}
 
     async def _publish(self, letter: DeadLetter) -> None:
         client, payload = self._broker.client, letter.message.payload

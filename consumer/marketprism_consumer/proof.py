@@ -88,20 +88,11 @@ async def prove(
 
 async def dead_letters(broker: NatsBroker, stream: str) -> Counter[tuple[str, str, int]]:
     """(origin stream, data type, sequence) of every dead letter, from their subjects."""
-    names = await broker.streams_of(f"{SUBJECT_PREFIX}.>")
-    if stream not in names:
-        return Counter()
     found: Counter[tuple[str, str, int]] = Counter()
-    offset = 0
-    while True:
-        info = await broker.api(f"STREAM.INFO.{stream}", {"subjects_filter": f"{SUBJECT_PREFIX}.>", "offset": offset})
-        subjects: dict[str, int] = info["state"].get("subjects") or {}
-        for subject, count in subjects.items():
-            *_, data_type, name, _, seq = subject.split(".")
-            found[name, data_type, int(seq)] += count
-        offset += len(subjects)
-        if not subjects or offset >= info.get("total", 0):
-            return found
+    for subject, count in (await broker.subjects(stream, f"{SUBJECT_PREFIX}.>")).items():
+        *_, data_type, name, _, seq, _ = subject.split(".")
+        found[name, data_type, int(seq)] += count
+    return found
 
 
 async def _check(

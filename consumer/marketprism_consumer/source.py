@@ -31,7 +31,7 @@ class _Pull:
 
 class Source:
     """`deliver` gets each message; `ended` is told when a request is over; `lost` when what we know of the consumer may no
-    longer hold."""
+    longer hold, and whether what we held until then is surely still ours."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Source:
         *,
         deliver: Callable[[Message], None],
         ended: Callable[[], None],
-        lost: Callable[[str], None],
+        lost: Callable[[str, bool], None],
     ) -> None:
         self._broker = broker
         self._now = asyncio.get_running_loop().time
@@ -54,6 +54,13 @@ class Source:
         # Two clocks with a resolution of a second stand between us and the fence in ClickHouse.
         self.hold = durable.ack_wait - max(2.5, durable.ack_wait / 10)
         self.outstanding = 0
+        self.heard = self._now()
+        self.last_delivery = 0
+
+    @property
+    def deaf(self) -> bool:
+        """No request has been out there for so long that news of the consumer could have been missed."""
+        return not self._pulls and self._now() - self.heard > 2 * self.heartbeat
 
     @property
     def outstanding_bytes(self) -> int:
@@ -72,9 +79,12 @@ class Source:
     def check(self) -> None:
         """Called about once a second: a request without a sign of life for two heartbeats is dead."""
         now = self._now()
-        if any(now - pull.active > 2 * self.heartbeat + 1 for pull in self._pulls.values()):
+        if any(self._silent(pull, now) for pull in self._pulls.values()):
             self.cancel()
-            self._lost("no heartbeat")
+            self._lost("no heartbeat", False)
+
+    def _silent(self, pull: _Pull, now: float) -> bool:
+        return now - pull.active > 2 * self.heartbeat + 1
 
     def _end(self, number: int) -> None:
         pull = self._pulls.pop(number, None)
@@ -86,7 +96,13 @@ class Source:
         pull = self._pulls.get(number)
         if pull is None:
             return
-        pull.active = self._now()
+        now = self._now()
+        if self._silent(pull, now):
+            # This process was frozen, or cut off: what waits in its socket is old news, and newer may be missing.
+            self.cancel()
+            self._lost("no heartbeat", False)
+            return
+        self.heard = pull.active = now
         if not reply.startswith(ACK_PREFIX):
             self._status(number, headers)
             return
@@ -95,7 +111,14 @@ class Source:
         self.outstanding -= 1
         if pull.left == 0:
             self._end(number)
-        self._deliver(from_delivery(subject, reply, payload, pull.hold_until))
+        message = from_delivery(subject, reply, payload, pull.hold_until)
+        if message.consumer_seq <= self.last_delivery:
+            # It counts every delivery once: this is another consumer of the same name, perhaps of another stream.
+            self.cancel()
+            self._lost("the consumer was made anew", False)
+            return
+        self.last_delivery = message.consumer_seq
+        self._deliver(message)
 
     def _status(self, number: int, headers: bytes) -> None:
         """A line such as `NATS/1.0 409 Consumer Deleted`."""
@@ -107,4 +130,4 @@ class Source:
         if code in (b"404", b"408") or text.startswith((b"Message Size Exceeds MaxBytes", b"Batch Completed")):
             self._ended()
         else:
-            self._lost(f"{code.decode()} {text.decode(errors='replace')}")
+            self._lost(f"{code.decode()} {text.decode(errors='replace')}", text.startswith(b"Consumer Deleted"))

@@ -34,8 +34,9 @@ class Store(Protocol):
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         """Which of `seqs` of this stream (in any generation) are in the table. Raises InsertRefused."""
 
-    async def high_water(self, table: Table, stream: str) -> int:
-        """The highest sequence of the stream in the table; 0 where there is none. Raises InsertRefused."""
+    async def high_water(self, table: Table, stream: str) -> tuple[int, float]:
+        """The highest sequence of the stream in the table, 0 where there is none, and when the first of its rows was stored
+        [s since 1970]. Raises InsertRefused."""
 
     async def settle(self, table: Table) -> None:
         """Return when no insert into the table that began before this call is still running. Raises InsertRefused."""

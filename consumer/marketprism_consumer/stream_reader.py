@@ -119,7 +119,7 @@ class StreamReader:
                 return
             m = from_delivery(subject, reply, payload, 0.0)
             pull.messages.append(
-                Read(m.seq, m.delivered, m.arrived, m.pending, reply, m.subject, payload, 0.0, headers)
+                Read(m.seq, m.delivered, m.arrived, m.pending, m.consumer_seq, reply, m.subject, payload, 0.0, headers)
             )
             self._over = not m.pending
             if self._over or len(pull.messages) == size:

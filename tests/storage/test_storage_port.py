@@ -154,18 +154,18 @@ def test_a_look_up_of_very_many_messages(make_place: MakePlace) -> None:
 def test_a_streams_name_is_data(stream: str, make_place: MakePlace) -> None:
     place = make_place(TRADES)
     place.insert(block([trade(1)], first=3, stream=stream))
-    assert place.loop.run(place.store.high_water(TRADES, stream)) == 3
+    assert place.loop.run(place.store.high_water(TRADES, stream))[0] == 3
     assert list(place.loop.run(place.store.stored(TRADES, stream, [3]))) == [3]
     assert place.loop.run(place.store.stored(TRADES, "S", [3])) == {}
 
 
 def test_the_high_water_mark_is_that_of_the_stream_alone(make_place: MakePlace) -> None:
     place = make_place(TRADES)
-    assert place.loop.run(place.store.high_water(TRADES, STREAM)) == 0
+    assert place.loop.run(place.store.high_water(TRADES, STREAM)) == (0, 0.0)
     place.insert(block([trade(1), trade(2)], first=41))
     place.insert(block([trade(1)], first=2**64 - 1, stream="OTHER@1"))
-    assert place.loop.run(place.store.high_water(TRADES, STREAM)) == 42
-    assert place.loop.run(place.store.high_water(TRADES, "OTHER@1")) == 2**64 - 1
+    assert place.loop.run(place.store.high_water(TRADES, STREAM))[0] == 42
+    assert place.loop.run(place.store.high_water(TRADES, "OTHER@1"))[0] == 2**64 - 1
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_a_users_insert_works_as_written_and_its_rows_are_ordinary(
     assert {r[-1] for r in stored} == {Decimal("56172.835")}
     tail = "SELECT DISTINCT data_source, collected_at, _stream, _seq, created_at > now() - 600 FROM marketprism_cold.trades"
     assert place.query(tail) == [("marketprism", None, "", 0, 1)]
-    assert loop.run(cold.store.high_water(TRADES, "")) == 0
+    assert loop.run(cold.store.high_water(TRADES, ""))[0] == 0
     for store in (hot.store, cold.store):
         loop.run(store.close())
     for database in (target.hot, target.cold):
