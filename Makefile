@@ -44,7 +44,7 @@ unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
 
 .PHONY: sim
 sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed
-	$(BIN)/pytest tests/sim $(ARGS)
+	$(BIN)/pytest tests/simulation $(ARGS)
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine

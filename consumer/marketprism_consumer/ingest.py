@@ -278,10 +278,11 @@ class Ingest:
             failed = [(entry, refusal) for entry in entries] if refusal else []
             if refusal and refusal.fault in (Fault.ROW, Fault.UNKNOWN) and len(entries) > 1:
                 failed, isolated = await self._isolate(entries), True
-            stored = entries
-            if failed:
+            stored = [] if failed else entries
+            if isolated:
                 bad = {entry[0].seq for entry, _ in failed}
-                stored = [entry for entry in entries if entry[0].seq not in bad and self._held.get(entry[0].seq) is entry[0]]
+                # What was given up on the way is not held any more, and what was found stored neither.
+                stored = [entry for entry in self._in_hand(entries) if entry[0].seq not in bad]
             if stored:
                 faultpoint("after_insert_before_ack")
                 seconds = self._now() - started
@@ -334,6 +335,7 @@ class Ingest:
         middle = len(entries) // 2
         failed: list[tuple[Entry, InsertRefused]] = []
         for half in (entries[:middle], entries[middle:]):
+            half = self._still_ours(half)
             refused = await self._send(half) if half else None
             if refused and refused.fault in (Fault.ROW, Fault.UNKNOWN) and len(half) > 1:
                 failed += await self._isolate(half)
@@ -342,12 +344,15 @@ class Ingest:
         return failed
 
     async def _without_stored(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those whose rows are not in the table; the others are acknowledged."""
+        """Those whose rows are not in the table, and that are ours after the look-up; what is there is acknowledged."""
         found = await self._found([message.seq for message, _, _ in entries])
         there = [entry for entry in entries if self._placed(entry, found) is None]
         if there:
             self.account.inserted(len(there), there[0], there[-1], 0.0)
             self._ack([message for message, _, _ in there])
+        return self._still_ours(self._in_hand(entries))
+
+    def _in_hand(self, entries: Sequence[Entry]) -> list[Entry]:
         return [entry for entry in entries if self._held.get(entry[0].seq) is entry[0]]
 
     def _still_ours(self, entries: list[Entry]) -> list[Entry]:

@@ -212,7 +212,7 @@ class JetStream:
             state.pending = {seq: one for seq, one in state.pending.items() if seq <= keep}
             state.delivered = {seq: one for seq, one in state.delivered.items() if seq <= keep}
             self.snapshot = state.copy()
-        self.world.after(self.random.uniform(0.5, 3), self.restart)
+        self.world.after(self.world.down(), self.restart)
 
     def discard(self, count: int) -> None:
         for seq in sorted(self.messages)[:count]:
