@@ -82,7 +82,9 @@ class ClickHouse:
         elif any(row[KEY] in self.poison for row in one.block.rows):
             self._end(one, InsertRefused(469, "a constraint is violated"))
         else:
-            self.world.after(self.random.choice((0.001, 0.05, 1.0)), self._store_next, one)
+            # In time, and then slow: only waiting for it tells whoever looks its rows up meanwhile.
+            seconds = 12.0 if self.random.random() < 0.03 else self.random.choice((0.001, 0.05, 1.0))
+            self.world.after(seconds, self._store_next, one)
 
     def _store_next(self, one: Running) -> None:
         if one not in self.running:

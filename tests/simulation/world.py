@@ -74,10 +74,11 @@ class World:
 
     def _advance(self, until: float) -> None:
         while True:
-            for process in self.processes:
+            running = [process for process in self.processes if process.runs]
+            for process in running:
                 while process.runs and process.loop.due():
                     process.loop.step()
-            timers = [process.loop.next_timer() for process in self.processes if process.runs]
+            timers = [process.loop.next_timer() for process in running if process.runs]
             times = [time for time in timers if time is not None] + [event[0] for event in self._events[:1]]
             at = min(times, default=until)
             if at > until:
