@@ -23,7 +23,8 @@ DDL = {
     "trade": """CREATE TABLE IF NOT EXISTS baseline.trade (timestamp DateTime64(3, 'UTC'), exchange LowCardinality(String),
         market_type LowCardinality(String), symbol LowCardinality(String), trade_id String, price Decimal(38, 18),
         quantity Decimal(38, 18), side LowCardinality(String), is_maker Nullable(Bool), trade_time DateTime64(3, 'UTC'),
-        data_source LowCardinality(String), collected_at DateTime64(3, 'UTC'), created_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY (exchange, symbol, timestamp)""",
+        data_source LowCardinality(String), collected_at DateTime64(3, 'UTC'), created_at DateTime64(3, 'UTC'))
+        ENGINE = MergeTree ORDER BY (exchange, symbol, timestamp)""",
     "orderbook": """CREATE TABLE IF NOT EXISTS baseline.orderbook (timestamp DateTime64(3, 'UTC'),
         exchange LowCardinality(String), market_type LowCardinality(String), symbol LowCardinality(String),
         last_update_id UInt64, update_type String, depth_levels UInt32, bids String, asks String,

@@ -149,7 +149,9 @@ class StorePort:
         one = Running(block, deadline, self.process, answer, partitions)
         # The client gives up after a while; the server goes on.
         self.world.after(self.world.random.choice((0.001, 0.01, 0.2, 3.0)), server.begin, one)
-        self.world.after(30, self.process.send, lambda: answer.done() or answer.set_exception(InsertRefused(0, "timeout")))
+        self.world.after(
+            30, self.process.send, lambda: answer.done() or answer.set_exception(InsertRefused(0, "timeout"))
+        )
         await answer
 
     async def _ask(self) -> None:

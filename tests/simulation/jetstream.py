@@ -50,9 +50,7 @@ class ConsumerState:
     deliveries: int = 0
 
     def copy(self) -> ConsumerState:
-        return ConsumerState(
-            self.next_seq, dict(self.pending), dict(self.delivered), list(self.again), self.deliveries
-        )
+        return ConsumerState(self.next_seq, dict(self.pending), dict(self.delivered), list(self.again), self.deliveries)
 
 
 class JetStream:

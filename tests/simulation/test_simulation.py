@@ -51,7 +51,9 @@ async def no_waiting(self: Any, table: Any) -> None:
     await self._ask()
 
 
-async def no_fence(self: clickhouse.StorePort, block: Any, deadline: float, real: Any = clickhouse.StorePort.insert) -> None:
+async def no_fence(
+    self: clickhouse.StorePort, block: Any, deadline: float, real: Any = clickhouse.StorePort.insert
+) -> None:
     await real(self, block, 1e9)
 
 

@@ -47,7 +47,9 @@ class World:
         self.lost_answers = self.random.choice((0.0, 0.05, 0.3))
         self.replicas = self.random.choice((1, 1, 2, 2, 3))
         self.ack_wait = self.random.choice((8.0, 15.0, 30.0))
-        self.limits = Limits(self.random.choice((1, 5, 20)), self.random.choice((0.5, 2.0)), self.random.choice((5, 20, 60)), 1 << 24)
+        self.limits = Limits(
+            self.random.choice((1, 5, 20)), self.random.choice((0.5, 2.0)), self.random.choice((5, 20, 60)), 1 << 24
+        )
         self.jetstream = JetStream(self, self.ack_wait)
         self.clickhouse = ClickHouse(self)
         self.processes: list[Process] = []
@@ -251,7 +253,9 @@ class World:
         keys = Counter(row[KEY] for _, _, row in rows)
         buried = Counter(self.jetstream.buried.values())
         self._demand(not [one for one, n in ids.items() if n > 1], "a (_stream, _seq) is there twice")
-        self._demand(not [key for key, n in keys.items() if n > 1], f"stored twice: {[k for k, n in keys.items() if n > 1]}")
+        self._demand(
+            not [key for key, n in keys.items() if n > 1], f"stored twice: {[k for k, n in keys.items() if n > 1]}"
+        )
         self._demand(not [key for key, n in buried.items() if n > 1], "a message is buried twice")
         must = {message.key for message in self.jetstream.messages.values()} | set(self.jetstream.acked.values())
         missing = [key for key in must if not keys[key] and not buried[key]]

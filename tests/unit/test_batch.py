@@ -20,7 +20,7 @@ BAD = Refusal(reasons.BAD_JSON)
 
 
 def message(seq: int = 1, size: int = 1) -> Message:
-    return Message(seq, 1, 0, 0, b"", "trade.x", bytes(size), 0.0)
+    return Message(seq, 1, 0, 0, seq, b"", "trade.x", bytes(size), 0.0)
 
 
 def fill(batcher: Batcher, rows: int, now: float, size: int = 1) -> bool:

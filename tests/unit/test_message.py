@@ -20,6 +20,7 @@ def test_all_forms_say_the_same(reply: bytes) -> None:
         delivered=3,
         arrived=1_758_700_551_123_456,
         pending=42,
+        consumer_seq=77,
         reply=reply,
         subject="trade.okx.spot.BTC-USDT",
         payload=b"{}",

@@ -11,6 +11,7 @@ Three things about chDB 4.4 decide how it is used:
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import itertools
 import os
@@ -20,7 +21,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from marketprism_consumer.embedded.clickhouse_http import ClickHouseError, Stats, parse_engine_error
 from marketprism_consumer.embedded.place import EmbeddedError
@@ -109,10 +110,24 @@ class Engine:
         try:
             with path.open("wb", buffering=0) as file:
                 for chunk in chunks:
-                    file.write(chunk)
+                    _write(file, chunk)
             yield str(path)
         finally:
             path.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """All of it: an unbuffered file takes what fits and says nothing of the rest."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ClickHouseError(
+                243, "NOT_ENOUGH_SPACE", f"Can't keep the data of an INSERT: {error.strerror}."
+            ) from None
+        raise
 
 
 def _check(connection: Any, sql: bytes) -> None:
