@@ -88,6 +88,7 @@ class Ingest:
         self._paused_until = 0.0
         self._stop_by: float | None = None
         self._high_water = 0
+        self._total = 0
         self._created = ""
         self._stream = ""
         self._synced = False
@@ -156,6 +157,7 @@ class Ingest:
             # Ours already, and given to us once more: the last delivery is the one to acknowledge.
             held.reply, held.hold_until, held.delivered = message.reply, message.hold_until, message.delivered
             return
+        self._notice_missing(message)
         self._held[message.seq] = message
         self._held_bytes += len(message.payload)
         self.backlog = message.pending
@@ -171,6 +173,14 @@ class Ingest:
             self._wake.set()
         if self._source.outstanding * 2 < self._batcher.cap:
             self._top_up()
+
+    def _notice_missing(self, message: Message) -> None:
+        """What the consumer has delivered and what it has yet to: that sum only grows, unless the stream has purged or
+        discarded what nobody had read."""
+        total = message.consumer_seq + message.pending
+        if total < self._total:
+            self._alarm(reasons.MESSAGES_MISSED, messages=self._total - total, before=message.seq)
+        self._total = total
 
     def _top_up(self) -> None:
         """Keep two batches' worth on the way or in hand: one being inserted, one filling."""
@@ -378,16 +388,18 @@ class Ingest:
             self._ack([letter.message])
 
     def _ack(self, messages: Sequence[Message]) -> None:
-        """Not after JetStream may have gone backwards: the sequence could be another message's by now. What is stored comes
-        again then, is found in the table, and acknowledged under its new delivery."""
-        if not self._why_resync:
+        """Not after JetStream may have gone backwards, nor what is of a stream that was made anew since: the sequence could be
+        another message's by now. What is stored comes again then, is found in the table, and acknowledged under its new
+        delivery."""
+        if self._synced and not self._why_resync:
             self._broker.ack([message.reply for message in messages])
         self._drop(messages)
 
     def _hand_back(self, messages: Sequence[Message]) -> None:
         """JetStream delivers them again at once. Only for what is surely ours: it heeds a late nak as well, and would give
         away what another holds by now. What may not be ours any more is dropped, and comes again after ack_wait."""
-        self._broker.nak([message.reply for message in messages])
+        if self._synced and not self._why_resync:
+            self._broker.nak([message.reply for message in messages])
         self._drop(messages)
 
     def _drop(self, messages: Iterable[Message]) -> None:
@@ -441,7 +453,7 @@ class Ingest:
 
     async def _resync(self) -> None:
         why, self._why_resync = self._why_resync, ""
-        self._source.last_delivery = 0
+        self._source.last_delivery = self._total = 0
         log.info("resync", data_type=self.table.data_type, why=why)
         self._source.cancel()
         self._synced = False

@@ -34,7 +34,9 @@ def make_world(servers: tuple[Server, Server], tmp_path: Path, loop: Loop) -> It
     """`make_world(spec=…)`: with streams and tables; `bare=True` without both."""
     made: list[World] = []
 
-    def make(nats: Server = servers[0], clickhouse: Server = servers[1], *, bare: bool = False, **options: Any) -> World:
+    def make(
+        nats: Server = servers[0], clickhouse: Server = servers[1], *, bare: bool = False, **options: Any
+    ) -> World:
         for one in (nats, clickhouse):
             if not one.child.running:
                 one.start()

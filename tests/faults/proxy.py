@@ -108,8 +108,8 @@ def answers(status: int, text: str, *headers: str) -> Fault:
     return fault
 
 
-def html_page(status: int = 200) -> Fault:
-    return answers(status, "<html><body><h1>Please log in</h1></body></html>", "Content-Type: text/html")
+def html_page() -> Fault:
+    return answers(200, "<html><body><h1>Please log in</h1></body></html>", "Content-Type: text/html")
 
 
 def clickhouse_error(code: int, name: str) -> Fault:

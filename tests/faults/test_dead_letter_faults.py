@@ -1,0 +1,68 @@
+"""The dead-letter stream full, taken or gone; and a publisher gone mad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from harness import DEAD_LETTERS, World, wait_for
+
+pytestmark = pytest.mark.faults
+
+
+def test_a_full_dead_letter_stream_keeps_bad_messages_unacknowledged_until_it_has_room(world: World) -> None:
+    full = {"name": DEAD_LETTERS, "subjects": ["marketprism.dlq.>"], "max_msgs": 3, "discard": "new", "storage": "file"}
+    world.api(f"STREAM.CREATE.{DEAD_LETTERS}", full)
+    world.feed(bad=0.05)
+    ingest = world.ingest()
+    ingest.until_alarm("DeadLettersUnavailable")
+    ingest.until_more(500)  # the good ones go on
+    assert world.dead_letters() == 3
+    assert world.consumer("trade")["num_ack_pending"] > 0
+    world.api(f"STREAM.UPDATE.{DEAD_LETTERS}", full | {"max_msgs": 1_000_000})
+    world.prove()
+    assert world.dead_letters() > 3
+
+
+def test_dead_letter_subjects_held_by_another_stream(world: World) -> None:
+    """Ours can't be made, and a letter in a stream that nobody looks at would be no better than lost."""
+    world.api("STREAM.CREATE.SQUATTER", {"name": "SQUATTER", "subjects": ["marketprism.>"], "storage": "memory"})
+    world.feed(bad=0.05)
+    ingest = world.ingest()
+    ingest.until_alarm("DeadLettersUnavailable")
+    ingest.until_more(300)
+    assert world.stream("SQUATTER")["messages"] == 0
+    world.api("STREAM.DELETE.SQUATTER")
+    world.prove()
+
+
+def test_dead_letter_stream_deleted_under_load_is_made_again(world: World) -> None:
+    world.feed(bad=0.05)
+    ingest = world.ingest()
+    wait_for(lambda: world.dead_letters() > 5, "dead letters")
+    world.api(f"STREAM.DELETE.{DEAD_LETTERS}")
+    wait_for(lambda: world.dead_letters() > 5, "dead letters in a new stream")
+    ingest.until_more(300)
+    world.feeds.pop().stop()  # what was buried in the old stream is gone with it
+    wait_for(world.all_acknowledged, "all messages acknowledged")
+    assert world.doubles() == 0
+    assert ingest.running
+
+
+def test_a_flood_of_bad_messages_pauses_its_type_alone(make_world: Callable[..., World]) -> None:
+    world = make_world(spec={"deadLetters": {"maxRatio": "0.3", "minMessages": 50, "window": "2s"}})
+    world.feed(types=["orderbook"])
+    ingest = world.ingest()
+    ingest.until_more(100)
+    bad = world.feed(rate=200, bad=1.0, types=["trade"])
+    line = ingest.until_alarm("DeadLetterFlood")
+    assert line["data_type"] == "trade"
+    wait_for(lambda: ingest.status("trade")["state"] == "DeadLetterFlood", "paused")
+    assert "DeadLetterFlood" in wait_for(lambda: (found := ingest.get("/readyz"))[0] == 503 and found[1], "unready")
+    ingest.until_more(100, "orderbook")
+    published = bad.stop().acknowledged
+    assert ingest.status("trade")["dead_letters"] < published / 2  # most of them are still where they were
+    world.feed(rate=1000, bad=0.0, types=["trade"])
+    ingest.until_more(300, "trade")
+    wait_for(lambda: ingest.ready, "ready")
+    world.prove()

@@ -1,0 +1,145 @@
+"""nats-server stopped and killed; streams and durables deleted, purged and overrun; all under load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from harness import Feed, Ingest, World, wait_for
+
+pytestmark = pytest.mark.faults
+
+BACK_WITHIN = 10.0  # the promise: from the server's answer to stored rows [s]
+
+
+def _goes_on(ingest: Ingest, rows: int = 300) -> None:
+    took = ingest.until_more(rows)
+    print(f"stores again after {took:.2f} s")
+    assert took < BACK_WITHIN
+    wait_for(lambda: ingest.ready, "ready")
+
+
+def test_nats_restarted(world: World) -> None:
+    world.feed()
+    ingest = world.ingest()
+    ingest.until_more(300)
+    world.nats.stop()
+    wait_for(lambda: not ingest.ready, "unready")
+    world.nats.start()
+    _goes_on(ingest)
+    assert ingest.running
+    world.prove()
+
+
+def test_nats_killed_and_away_for_a_while(world: World) -> None:
+    world.feed()
+    ingest = world.ingest()
+    ingest.until_more(300)
+    world.nats.kill()
+    away = time.monotonic()
+    wait_for(lambda: not ingest.ready, "unready")
+    wait_for(lambda: time.monotonic() - away > 6, "a while")
+    assert ingest.alive
+    world.nats.start()
+    _goes_on(ingest)
+    world.prove()
+
+
+def test_acknowledged_messages_that_a_killed_nats_delivers_again_are_not_doubled(world: World) -> None:
+    """An ack is not on disk at once: after a kill -9 JetStream gives out again what it had taken as done."""
+    feed = world.feed(rate=2000)
+    ingest = world.ingest()
+    skipped = 0.0
+    for _ in range(5):
+        ingest.until_more(2000)
+        world.nats.kill()
+        world.nats.start()
+        wait_for(lambda: ingest.ready, "ready")
+        ingest.until_more(1000)
+        skipped = ingest.metric("marketprism_messages_skipped_total")
+        if skipped:
+            break
+    feed.stop()
+    assert skipped > 0
+    world.prove()
+
+
+def test_stream_deleted_and_made_again(world: World) -> None:
+    feed = world.feed()
+    ingest = world.ingest()
+    ingest.until_more(300)
+    world.api("STREAM.DELETE.MARKET_DATA")
+    ingest.until_alarm("StreamMissing")
+    world.make_streams()
+    before = feed.acknowledged
+    ingest.until_alarm("StreamRecreated")
+    ingest.until_more(300, "trade")
+    feed.until(before + 500)
+    feed.stop()
+    world.prove(feeds=False)
+    streams = world.query("SELECT uniqExact(_stream) FROM {hot}.trades")
+    assert streams == [(2,)]
+
+
+def test_durable_deleted(world: World) -> None:
+    world.feed()
+    ingest = world.ingest()
+    ingest.until_more(300)
+    world.api("CONSUMER.DELETE.{}.{}".format(*world.durable("trade")))
+    ingest.until_more(500, "trade")
+    assert ingest.metric("marketprism_messages_skipped_total", data_type="trade") > 0
+    world.prove()
+
+
+def _overrun(world: World, feed: Feed, discard: Callable[[], None]) -> Ingest:
+    """Ingest is frozen, so that there is something unread to be discarded while it runs."""
+    ingest = world.ingest()
+    ingest.until_more(300)
+    ingest.freeze()
+    feed.until(feed.acknowledged + 2000)
+    discard()
+    ingest.thaw()
+    return ingest
+
+
+def _purge(world: World) -> None:
+    world.api("STREAM.PURGE.MARKET_DATA")
+
+
+def _shrink(world: World) -> None:
+    world.make_streams(max_msgs=50)
+
+
+@pytest.mark.parametrize("discard", [_purge, _shrink])
+def test_what_a_running_ingest_could_not_read_is_told_by_the_audit(
+    world: World, discard: Callable[[World], None]
+) -> None:
+    ingest = _overrun(world, world.feed(rate=800), lambda: discard(world))
+    ingest.until_more(100, "trade")
+    world.make_streams(max_msgs=1_000_000)
+    report = world.prove(feeds=False)
+    assert not report.holds
+    assert any(stream.lost and stream.lost.count > 0 for stream in report.streams)
+
+
+def test_what_a_running_ingest_could_not_read_raises_an_alarm(world: World) -> None:
+    ingest = _overrun(world, world.feed(rate=800), lambda: _purge(world))
+    ingest.until_alarm("MessagesMissed", seconds=8)
+
+
+def test_messages_discarded_before_they_were_read_raise_an_alarm(world: World) -> None:
+    world.feed(rate=800).until(500)
+    first = world.ingest()
+    first.until_more(300)
+    first.kill()
+    held = world.stream("MARKET_DATA")["last_seq"]
+    world.make_streams(max_msgs=200)
+    wait_for(lambda: world.stream("MARKET_DATA")["first_seq"] > held + 500, "the stream runs over")
+    world.make_streams(max_msgs=1_000_000)
+    second = world.ingest()
+    line = second.until_alarm("MessagesMissed")
+    assert line["first"] <= held + 500
+    assert line["last"] >= held
+    second.until_more(300)
+    world.prove(feeds=False)
