@@ -44,6 +44,7 @@ from marketprism_consumer.values import Refusal
 log = structlog.get_logger()
 T = TypeVar("T")
 
+WATCH = 5.0  # how often it is asked whether the stream has lost unread messages [s]
 TICK = 0.5  # how often holds and requests are looked after [s]
 UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
 LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
@@ -88,7 +89,7 @@ class Ingest:
         self._paused_until = 0.0
         self._stop_by: float | None = None
         self._high_water = 0
-        self._total = 0
+        self._read = 0  # the sequence up to which all was read when the stream was last asked
         self._created = ""
         self._stream = ""
         self._synced = False
@@ -133,7 +134,7 @@ class Ingest:
         return self._stop_by is not None
 
     async def run(self) -> None:
-        keeper = asyncio.create_task(self._keep())
+        keeper, watch = asyncio.create_task(self._keep()), asyncio.create_task(self._watch())
         try:
             while not (self.stopping and not len(self._batcher)):
                 if self._why_resync and not self.stopping:
@@ -147,6 +148,7 @@ class Ingest:
             log.warning("stopped with messages in hand; they are delivered again", data_type=self.table.data_type)
         finally:
             keeper.cancel()
+            watch.cancel()
             self._source.cancel()
 
     # --- source → decode → batch --------------------------------------------------------------------------------------
@@ -157,7 +159,7 @@ class Ingest:
             # Ours already, and given to us once more: the last delivery is the one to acknowledge.
             held.reply, held.hold_until, held.delivered = message.reply, message.hold_until, message.delivered
             return
-        self._notice_missing(message)
+        self._read = max(self._read, message.seq)
         self._held[message.seq] = message
         self._held_bytes += len(message.payload)
         self.backlog = message.pending
@@ -173,14 +175,6 @@ class Ingest:
             self._wake.set()
         if self._source.outstanding * 2 < self._batcher.cap:
             self._top_up()
-
-    def _notice_missing(self, message: Message) -> None:
-        """What the consumer has delivered and what it has yet to: that sum only grows, unless the stream has purged or
-        discarded what nobody had read."""
-        total = message.consumer_seq + message.pending
-        if total < self._total:
-            self._alarm(reasons.MESSAGES_MISSED, messages=self._total - total, before=message.seq)
-        self._total = total
 
     def _top_up(self) -> None:
         """Keep two batches' worth on the way or in hand: one being inserted, one filling."""
@@ -421,6 +415,23 @@ class Ingest:
             except Exception:
                 log.exception("looking after requests and holds failed", data_type=self.table.data_type)
 
+    async def _watch(self) -> None:
+        """Asks now and then whether the stream has lost something unread."""
+        while True:
+            await asyncio.sleep(WATCH)
+            if self._synced and not self._why_resync:
+                with suppress(BrokerRefused):
+                    state = await self._broker.stream(self.durable.stream)
+                    self._notice_missing(state, await self._broker.ensure(self.durable))
+
+    def _notice_missing(self, state: StreamState, durable: DurableState) -> None:
+        """Has the stream purged or discarded what was not read? It has where it now begins after what had been read when it
+        was last asked: up to the last delivery, or up to its end where nothing was pending."""
+        read = max(self._read, durable.delivered_seq if durable.pending else 0)
+        if read and state.first_seq - 1 > read and self._created in ("", state.created):
+            self._alarm(reasons.MESSAGES_MISSED, first=read + 1, last=state.first_seq - 1)
+        self._read = durable.delivered_seq if durable.pending else state.last_seq
+
     async def _extend_holds(self) -> None:
         """Only of what is surely ours: JetStream heeds it as well for what another holds by now, and a process that was
         frozen would take that for its own again."""
@@ -453,7 +464,7 @@ class Ingest:
 
     async def _resync(self) -> None:
         why, self._why_resync = self._why_resync, ""
-        self._source.last_delivery = self._total = 0
+        self._source.last_delivery = 0
         log.info("resync", data_type=self.table.data_type, why=why)
         self._source.cancel()
         self._synced = False
@@ -503,12 +514,7 @@ class Ingest:
                 await self._sleep(wait)
                 continue
             self.backlog = durable.pending
-            if (
-                durable.pending
-                and 0 < durable.delivered_seq < state.first_seq - 1
-                and self._created in ("", state.created)
-            ):
-                self._alarm(reasons.MESSAGES_MISSED, first=durable.delivered_seq + 1, last=state.first_seq - 1)
+            self._notice_missing(state, durable)
             return state, durable
 
     async def _leave_old_stream(self) -> None:
@@ -519,7 +525,7 @@ class Ingest:
         if self._surely_ours and len(batch):
             await self._flush(batch)
         self._drop(list(self._held.values()))
-        self._high_water = 0
+        self._high_water = self._read = 0
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff()

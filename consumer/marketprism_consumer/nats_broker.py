@@ -105,7 +105,11 @@ class NatsBroker:
             found = await self._create(durable, config)
         created, now = epoch_seconds(found["created"]), epoch_seconds(found["ts"]) if "ts" in found else time.time()
         return DurableState(
-            found["delivered"]["stream_seq"], found["num_pending"], found["num_ack_pending"], created, now - created
+            found["delivered"]["stream_seq"],
+            found["num_pending"],
+            found["num_ack_pending"],
+            created,
+            now - created,
         )
 
     async def _create(self, durable: Durable, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
