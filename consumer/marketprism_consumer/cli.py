@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from marketprism_consumer.commands import audit, demo, dlq, embedded, feed, ingest, run, schema
+from marketprism_consumer.commands import audit, demo, dlq, embedded, feed, ingest, migrate, run, schema, tiers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,8 @@ app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
 app.command(epilog=feed.EXAMPLES)(feed.feed)
 app.command(epilog=audit.EXAMPLES)(audit.audit)
+app.command(epilog=migrate.EXAMPLES)(migrate.migrate)
+app.command(epilog=tiers.EXAMPLES)(tiers.tiers)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(embedded.app, name="embedded", help="A NATS and a ClickHouse for one machine.")

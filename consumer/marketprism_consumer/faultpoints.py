@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import signal
 
-POINTS = ("after_decode", "before_insert", "after_insert_before_ack", "after_ack")
+POINTS = (
+    *("after_decode", "before_insert", "after_insert_before_ack", "after_ack"),
+    *("migrate_after_name", "migrate_after_copy", "migrate_after_verify", "migrate_mid_delete", "migrate_after_delete"),
+)
 VARIABLE = "MARKETPRISM_FAULTPOINT"
 
 _name, _, _rest = os.environ.get(VARIABLE, "").partition(":")

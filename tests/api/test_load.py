@@ -158,7 +158,9 @@ BAD = [
         "longer than olderThan",
     ),
     (
-        pipeline("{schema: {hotRetention: 72h}}") + "---\n" + policy("{pipelineRef: {name: main}, every: 30s, olderThan: 73h}"),
+        pipeline("{schema: {hotRetention: 72h}}")
+        + "---\n"
+        + policy("{pipelineRef: {name: main}, every: 30s, olderThan: 73h}"),
         "spec.olderThan",
         "hotRetention",
     ),

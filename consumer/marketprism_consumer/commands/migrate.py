@@ -1,0 +1,318 @@
+"""`marketprism migrate`: rows older than the policy's age go from hot to cold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import structlog
+import typer
+from marketprism_api.credentials import clickhouse_auth
+from marketprism_api.problems import Refused, ResourceError
+from marketprism_api.settings import clickhouse_endpoints
+from marketprism_api.types import Duration
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from marketprism_consumer import health, logs
+from marketprism_consumer.commands.common import Exit, Json, fail, stderr
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
+from marketprism_consumer.tiering.ledger import Entry, Ledger
+from marketprism_consumer.tiering.run import LEASE, Migration, Result
+from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.slices import Filter
+from marketprism_consumer.worker import Worker
+
+log = structlog.get_logger()
+
+EXAMPLES = """
+Examples:
+
+\b
+  marketprism migrate                                  every default: what is older than 8 hours
+  marketprism migrate -f policy.yaml --mode dry-run    what a policy would move; nothing is written
+  marketprism migrate --older-than 3m --every 30s --port 9464
+  marketprism migrate --table trades --symbol BTC-USDT --from 2025-09-24T00:00 --to 2025-09-25T00:00
+  marketprism migrate --history                        what earlier runs moved
+
+\b
+Environment: CLICKHOUSE_HTTP_URL, CLICKHOUSE_HOT_DB, CLICKHOUSE_COLD_DB, CLICKHOUSE_COLD_HTTP_URL, MIGRATION_WINDOW_HOURS
+(8; fractions such as 0.05), MIGRATION_BATCH_LIMIT (5000000). Options go before it, it goes before the file.
+Exit: 0 done, 1 a table failed or was refused, 2 usage, 4 unreachable. The last line on stdout is the result as JSON.
+"""
+TERMINATION_LOG = Path("/dev/termination-log")
+TERMINATION_LIMIT = 4096
+
+
+PolicyFile = Annotated[
+    str, typer.Option("--file", "-f", help="StoragePipeline, TieringPolicy or both; without it, the environment.")
+]
+ColdUrl = Annotated[str, typer.Option("--cold-url", help="Cold on another ClickHouse server.")]
+Tables = Annotated[list[str] | None, typer.Option("--table", help="Only this table; may be given again.")]
+OlderThan = Annotated[str, typer.Option("--older-than", help="Move rows older than this, such as 8h or 0.05h.")]
+
+
+def migrate(
+    file: PolicyFile = "",
+    older_than: OlderThan = "",
+    batch_limit: Annotated[int, typer.Option(min=0, help="Rows a table and run; 0: as configured.")] = 0,
+    tables: Tables = None,
+    exchange: Annotated[str, typer.Option(help="Only rows of this exchange.")] = "",
+    market_type: Annotated[str, typer.Option(help="Only rows of this market type.")] = "",
+    symbol: Annotated[str, typer.Option(help="Only rows of this symbol.")] = "",
+    start: Annotated[str, typer.Option("--from", help="Only rows from this time on (ISO 8601, UTC).")] = "",
+    end: Annotated[str, typer.Option("--to", help="Only rows before this time.")] = "",
+    mode: Annotated[Mode | None, typer.Option(help="copy leaves the rows in hot; dry-run only counts.")] = None,
+    cold_url: ColdUrl = "",
+    every: Annotated[str, typer.Option(help="Go on for ever, a run each 30s or 5m; 1s at least.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --every: of /healthz, /readyz, /metrics.")] = 0,
+    host: Annotated[str, typer.Option(help="Where that port listens.")] = "127.0.0.1",
+    lease: Annotated[
+        str, typer.Option(help="A run that is silent for so long is dead, and the next one begins.")
+    ] = f"{LEASE:.0f}s",
+    history: Annotated[bool, typer.Option("--history", help="Show what earlier runs moved.")] = False,
+    output: Json = "text",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+) -> None:
+    """Move rows from hot to cold: copied, verified value by value, then deleted. May be killed and run again at any time."""
+    logs.configure(log_level)
+    job = resolve(file, cold_url, tables, older_than)
+    try:
+        job = replace(
+            job,
+            batch_limit=batch_limit or job.batch_limit,
+            filter=Filter(exchange or job.filter.exchange, market_type, symbol or job.filter.symbol),
+            start=_time(start) if start else None,
+            end=_time(end) if end else None,
+            mode=mode or job.mode,
+        )
+        interval = seconds(every, "--every", least=1.0) if every else None
+        lease_seconds = seconds(lease, "--lease", least=0.3)
+    except ValueError as error:
+        fail(str(error), Exit.USAGE)
+    if history:
+        raise typer.Exit(asyncio.run(_history(job, output)))
+    runner = _Runner(job, lease_seconds, interval, text=output != "json")
+    raise typer.Exit(int(asyncio.run(runner.serve(host, port))))
+
+
+def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str) -> Job:
+    """The job of file, environment and the options that `migrate` and `tiers` share; ends the command on a mistake."""
+    try:
+        settings, policy = read(file, os.environ)
+        job = job_of(settings, policy, os.environ)
+        clickhouse_auth(os.environ), cold_auth()  # wrong credentials are told before anything is begun
+        if cold_url:
+            job = replace(job, cold_urls=tuple(one.url for one in clickhouse_endpoints(cold_url)))
+        if unknown := sorted(set(tables or ()) - set(job.tables)):
+            fail(f"--table: no such table: {', '.join(unknown)}; there are {', '.join(job.tables)}", Exit.USAGE)
+        if tables:
+            job = replace(job, tables=tuple(table for table in job.tables if table in tables))
+        return replace(job, older_than=seconds(older_than, "--older-than", least=0.001)) if older_than else job
+    except (ResourceError, ValueError, Refused) as error:
+        fail(str(error), Exit.USAGE)
+
+
+def seconds(text: str, option: str, least: float) -> float:
+    try:
+        found = Duration(text).seconds
+    except Refused as refused:
+        raise ValueError(f"{option}: {refused}") from None
+    if found < least:
+        raise ValueError(f"{option}: {text} is less than {least:g}s")
+    return found
+
+
+def _time(text: str) -> int:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time such as 2025-09-24T07:00:00") from None
+    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found
+    return round(found.timestamp() * 1_000_000)
+
+
+class _Runner:
+    """One run, or one after the other; and what a probe sees of it."""
+
+    def __init__(self, job: Job, lease: float, every: float | None, *, text: bool) -> None:
+        self._job, self._lease, self._every, self._text = job, lease, every, text
+        self._stop = asyncio.Event()
+        self._migration: Migration | None = None
+        self._last: Result | None = None
+        self.registry = CollectorRegistry()
+        self._rows = Counter("marketprism_migrated_rows", "Rows moved.", ["table"], registry=self.registry)
+        self._bytes = Counter("marketprism_migrated_bytes", "Their bytes in cold.", ["table"], registry=self.registry)
+        self._runs = Counter("marketprism_migrations", "Runs that ended.", ["result"], registry=self.registry)
+        self._backlog = Gauge("marketprism_migration_backlog_rows", "Rows due.", ["table"], registry=self.registry)
+        self._behind = Gauge(
+            "marketprism_migration_backlog_seconds", "How long the oldest is due.", ["table"], registry=self.registry
+        )
+        self._success = Gauge("marketprism_migration_last_success_time", "Unix time.", registry=self.registry)
+
+    def not_ready(self) -> dict[str, str]:
+        if self._last is None:
+            return {"migrate": "no run has ended yet"}
+        return {failure.table or "migrate": f"{failure.cause}: {failure.message}" for failure in self._last.failures}
+
+    def status(self) -> dict[str, Any]:
+        return self._last.as_dict() if self._last else {}
+
+    def _stopped(self) -> None:
+        self._stop.set()
+        if self._migration:
+            self._migration.stop()
+
+    async def serve(self, host: str, port: int) -> Exit:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopped)
+        server = None
+        if self._every and port:
+            try:
+                server, _ = await health.serve(
+                    cast(Worker, self), host, port
+                )  # it asks for no more than this class has
+            except health.PortTakenError as error:
+                fail(str(error), Exit.USAGE)
+        try:
+            while True:
+                code = await self._once()
+                if not self._every or self._stop.is_set():
+                    # Asked to end, a loop has done its work; its last run's failure is in the output.
+                    return Exit.OK if self._every else code
+                try:
+                    await asyncio.wait_for(self._stop.wait(), self._every)
+                except TimeoutError:
+                    continue
+                return Exit.OK
+        finally:
+            if server:
+                await server.cleanup()
+
+    async def _once(self) -> Exit:
+        with _shown(sys.stderr.isatty() and self._text) as progress:
+            self._migration = Migration(
+                self._job, lambda: clickhouse_auth(os.environ), cold_auth, lease=self._lease, progress=progress
+            )
+            self._last = result = await self._migration.run()
+        self._count(result)
+        if self._text:
+            for line in lines(result):
+                typer.echo(line)
+        report(result)
+        if result.ok:
+            return Exit.OK
+        return Exit.UNREACHABLE if result.unreachable else Exit.FINDINGS
+
+    def _count(self, result: Result) -> None:
+        for name, one in result.tables.items():
+            self._rows.labels(name).inc(one.rows if result.mode != Mode.DRY_RUN else 0)
+            self._bytes.labels(name).inc(one.bytes)
+            self._backlog.labels(name).set(one.backlog_rows)
+            self._behind.labels(name).set(one.backlog_seconds)
+        self._runs.labels(result.result).inc()
+        if result.ok:
+            self._success.set_to_current_time()
+
+
+def report(result: Result) -> None:
+    """The last line, and the Pod's termination message."""
+    line = json.dumps(result.as_dict())
+    typer.echo(line)
+    if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
+        short = {**result.as_dict(), "failures": result.as_dict()["failures"][:1]}
+        text = line if len(line.encode()) <= TERMINATION_LIMIT else json.dumps(short)
+        TERMINATION_LOG.write_text(text[:TERMINATION_LIMIT])
+
+
+def lines(result: Result) -> list[str]:
+    """For people, a line a table."""
+    verb = {"move": "moved", "copy": "copied", "dry-run": "would move"}[result.mode]
+    found = []
+    for name, one in result.tables.items():
+        rate = (
+            f", {one.rows / one.seconds:,.0f} rows/s" if one.rows and one.seconds and result.mode != "dry-run" else ""
+        )
+        left = f"; {one.backlog_rows:,} rows still due" if one.backlog_rows and result.mode == "move" else ""
+        found.append(
+            f"{name:20} {verb} {one.rows:,} rows, {one.bytes / 1e6:,.1f} MB in {one.seconds:.1f} s{rate}{left}"
+        )
+        found += [f"  note: {note}" for note in one.notes]
+    found += [f"FAILED {f.table}: {f.cause} ({f.code}): {f.message}" for f in result.failures]
+    return found
+
+
+class _shown:
+    """Progress on a terminal; the callback for a Migration."""
+
+    def __init__(self, terminal: bool) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description:20}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows  {task.fields[rate]:,.0f} rows/s"),
+            TextColumn("{task.fields[mb]:,.1f} MB"),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+            disable=not terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._began: dict[str, float] = {}
+
+    def __enter__(self) -> Callable[[str, int, int, int], None]:
+        self._bar.start()
+        return self._progress
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _progress(self, table: str, rows: int, planned: int, bytes_: int) -> None:
+        if table not in self._tasks:
+            self._tasks[table] = self._bar.add_task(table, total=planned, rate=0.0, mb=0.0)
+            self._began[table] = time.monotonic()
+        rate = rows / max(time.monotonic() - self._began[table], 0.001)
+        self._bar.update(self._tasks[table], completed=rows, total=planned, rate=rate, mb=bytes_ / 1e6)
+
+
+async def _history(job: Job, output: str) -> int:
+    server = Server(
+        job.cold_urls or job.hot_urls,
+        cold_auth if job.cold_urls else lambda: clickhouse_auth(os.environ),
+        "marketprism migrate --history",
+    )
+    try:
+        entries = await Ledger(server, job.cold_db, "", "").history(200)
+    except InsertRefused as refused:
+        if refused.code == 60:
+            typer.echo("[]" if output == "json" else "nothing was migrated yet")
+            return int(Exit.OK)
+        stderr.print(str(refused), style="red", markup=False)
+        return int(Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+    finally:
+        await server.close()
+    if output == "json":
+        typer.echo(json.dumps([entry._asdict() for entry in entries], default=str))
+        return int(Exit.OK)
+    for one in entries:
+        typer.echo(history_line(one))
+    return int(Exit.OK)
+
+
+def history_line(one: Entry) -> str:
+    end = f" {one.error}" if one.error else ""
+    took = f"{(one.finished - one.started).total_seconds():.1f} s" if one.finished else "-"
+    return (
+        f"{one.started:%Y-%m-%d %H:%M:%S}  {one.run}  {one.table:18} {one.slice_from:%Y-%m-%d %H:%M}  {one.rows:>12,} rows"
+        f" {one.bytes / 1e6:9,.1f} MB  {took:>8}  {one.mode} {one.status}{end}"
+    )

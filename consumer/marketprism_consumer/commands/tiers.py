@@ -1,0 +1,91 @@
+"""`marketprism tiers`: what is in hot, what is in cold, what is in both, what is there twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+import typer
+from marketprism_api.credentials import clickhouse_auth
+from rich.table import Table
+
+from marketprism_consumer.commands.common import Exit, Json, fail, stdout
+from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.tiering.algorithm import TieringRefused
+from marketprism_consumer.tiering.job import Job, cold_auth
+from marketprism_consumer.tiering.overview import TableOverview, overview, run_name
+from marketprism_consumer.tiering.server import Server
+
+EXAMPLES = """
+Examples:
+
+\b
+  marketprism tiers                                every table of the default databases
+  marketprism tiers -f policy.yaml --output json   against a policy's age, for a machine
+
+\b
+Exit: 0 no row is there twice, 1 some are, 2 usage, 4 unreachable.
+"""
+
+
+def tiers(
+    file: PolicyFile = "",
+    tables: Tables = None,
+    older_than: OlderThan = "",
+    cold_url: ColdUrl = "",
+    output: Json = "text",
+) -> None:
+    """Show what is where: rows, bytes, parts and times of both tiers, rows in both, doubles, and what is due to move."""
+    job = resolve(file, cold_url, tables, older_than)
+    try:
+        found = asyncio.run(_run(job))
+    except (InsertRefused, TieringRefused) as error:
+        fail(str(error), Exit.UNREACHABLE if isinstance(error, InsertRefused) and error.code == 0 else Exit.FINDINGS)
+    doubles = sum(one.doubles for one in found.values())
+    if output == "json":
+        typer.echo(json.dumps({"ok": not doubles, "tables": {name: one.as_dict() for name, one in found.items()}}))
+    else:
+        stdout.print(_table(found))
+        for name, one in found.items():
+            if one.doubles:
+                typer.echo(
+                    f"{name}: {one.hot.doubles:,} doubles by identity in hot, {one.cold.doubles:,} in cold;"
+                    f" {one.doubles_by_hand:,} rows by hand have the content of another"
+                )
+    raise typer.Exit(int(Exit.FINDINGS if doubles else Exit.OK))
+
+
+async def _run(job: Job) -> dict[str, TableOverview]:
+    hot = Server(job.hot_urls, lambda: clickhouse_auth(os.environ), "marketprism tiers")
+    cold = Server(job.cold_urls, cold_auth, hot.comment) if job.cold_urls else hot
+    try:
+        return {table: await overview(job, hot, cold, table, run_name()) for table in job.tables}
+    finally:
+        await hot.close()
+        await cold.close()
+
+
+def _table(found: dict[str, TableOverview]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("table", "tier", "first", "last"):
+        table.add_column(name)
+    for name in ("rows", "MB", "parts", "in both", "doubles", "due"):
+        table.add_column(name, justify="right")
+    for name, one in found.items():
+        for label, tier in (("hot", one.hot), ("cold", one.cold)):
+            first = label == "hot"
+            table.add_row(
+                name if first else "",
+                label,
+                tier.first or "-",
+                tier.last or "-",
+                f"{tier.rows:,}",
+                f"{tier.bytes / 1e6:,.1f}",
+                f"{tier.parts:,}",
+                f"{one.overlap:,}" if first else "",
+                f"{one.doubles:,}" if first else "",
+                f"{one.backlog_rows:,}" if first else "",
+            )
+    return table

@@ -1,0 +1,224 @@
+"""How rows go from hot to cold, so that none is lost and none doubled, whatever dies in between.
+
+Invariants:
+
+1. *Copy before delete.* A row leaves hot only after it was found in cold with every value equal. So a reader that looks
+   into hot first and into cold second sees every row at any moment.
+2. *What is deleted is what was verified*, physically. A part of a MergeTree never changes: it is there or it is gone.
+   The survey reads hot part by part; what is deleted afterwards is those parts (DROP PART, which costs nothing and can't
+   take a row that came later), or within those parts the slice's rows. If a merge has replaced a part meanwhile, nothing
+   is deleted, and the slice is done again. A late row is in another part: the next pass takes it.
+3. *A copy takes what cold lacks by identity* (`_stream`, `_seq`), so every step may be repeated from the start; there is
+   no state but the two tables. Lease and ledger are conveniences: without them this still holds.
+4. *A row without an identity gets one in hot, before it moves* (`_stream` = `manual:<run>`, a random `_seq`). From then on
+   it is a row like any other: equal rows stay two, a killed run knows which were copied.
+5. *A double in cold is seen before anything is deleted.* Two runs at once may both find that cold lacks a row. Of equal
+   copies the physically first (part's lowest block, then offset) is never deleted, the others exactly. A part that
+   comes later has a higher block, so whatever the order of two repairs, the first copy stays.
+6. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
+
+Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or less of it:
+name → survey → copy → verify, for each slice; then delete for the hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from marketprism_consumer.faultpoints import faultpoint
+from marketprism_consumer.tiering.slices import STEPS, Bucket, Filter, Slice, finer, pack
+
+PASSES = 4  # over a slice whose parts are replaced by merges, or that late rows change, while it is worked on
+_MASK = (1 << 128) - 1
+
+
+class TieringRefused(Exception):
+    """A table, or a slice of it, is left as it is. `cause` is one word, stable; the message says what to do."""
+
+    def __init__(self, cause: str, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.code = code
+
+
+class Totals(NamedTuple):
+    """Count, XOR and sum (mod 2^128) of the hashes of whole rows: equal sets have equal totals, in any order."""
+
+    rows: int = 0
+    xor: int = 0
+    sum: int = 0
+
+    def __add__(self, other: tuple[object, ...]) -> Totals:
+        assert isinstance(other, Totals)
+        return Totals(self.rows + other.rows, self.xor ^ other.xor, (self.sum + other.sum) & _MASK)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What hot holds of a slice, part by part. `unnamed` rows have no identity yet."""
+
+    parts: Mapping[str, Totals]
+    unnamed: int
+
+    @property
+    def totals(self) -> Totals:
+        found = Totals()
+        for one in self.parts.values():
+            found += one
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """These parts' rows of the slice are in cold, each once and equal."""
+
+    slice: Slice
+    parts: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Moved:
+    """What was done to an hour."""
+
+    copied: int = 0
+    verified: int = 0
+    deleted: int = 0
+    checksum: int = 0
+    proofs: list[Proof] = field(default_factory=list)
+
+
+class Tiers(Protocol):
+    """One table in both tiers. Everything raises InsertRefused or TieringRefused."""
+
+    async def buckets(self, start: int, end: int, step: int, filter_: Filter) -> list[Bucket]:
+        """Rows of hot by time, oldest first."""
+
+    async def name(self, one: Slice) -> None:
+        """Give the slice's rows without an identity one, in hot. Returns when it is done."""
+
+    async def survey(self, one: Slice) -> Survey: ...
+
+    async def copy(self, one: Slice, token: str) -> None:
+        """Insert into cold what it lacks of the slice, each identity once. Returns when no insert is under way."""
+
+    async def cold_totals(self, one: Slice) -> Totals: ...
+
+    async def lacking(self, one: Slice, parts: Sequence[str]) -> int:
+        """Rows of these parts whose identity cold does not have with the same values (`created_at` aside: a message that
+        ingest stored again after it was moved has a new one)."""
+
+    async def conflicts(self, one: Slice, parts: Sequence[str]) -> int:
+        """Rows of these parts whose identity cold has with other values."""
+
+    async def doubles(self, one: Slice) -> int:
+        """Rows of cold beyond the first of their identity."""
+
+    async def repair(self, one: Slice) -> None:
+        """Delete the doubles of cold exactly. Raises TieringRefused where the server is too old for that."""
+
+    async def part_rows(self, parts: Sequence[str]) -> Mapping[str, int]:
+        """All rows of these parts of hot, for those that are still there."""
+
+    async def drop_part(self, part: str) -> bool:
+        """False where it is not there any more."""
+
+    async def delete(self, proofs: Sequence[Proof]) -> int:
+        """Delete from hot each proof's rows of its slice in its parts. Returns how many there were."""
+
+
+async def plan(tiers: Tiers, start: int, end: int, limit: int, filter_: Filter) -> list[Slice]:
+    """Slices from `start` to `end`, oldest first, none above `limit` rows where time can tell them apart."""
+    todo = [(start, end, STEPS[0])]
+    planned: list[Slice] = []
+    while todo:
+        begin, until, step = todo.pop()
+        for one in pack(await tiers.buckets(begin, until, step, filter_), limit, until, filter_):
+            smaller = finer(one, limit)
+            if smaller is None or smaller >= step:
+                planned.append(one)
+            else:
+                todo.append((one.start, one.end, smaller))
+    return sorted(planned, key=lambda one: one.start)
+
+
+async def settle_slice(tiers: Tiers, one: Slice, run: str, moved: Moved) -> Proof:
+    """Bring cold to hold the slice; prove it."""
+    for attempt in range(PASSES):
+        survey = await tiers.survey(one)
+        if survey.unnamed:
+            await tiers.name(one)
+            faultpoint("migrate_after_name")
+            continue
+        parts, totals = list(survey.parts), survey.totals
+        cold = await tiers.cold_totals(one)
+        if cold != totals:
+            if missing := await tiers.lacking(one, parts) if cold.rows else totals.rows:
+                await tiers.copy(one, f"{run}/{one.start}/{one.end}/{attempt}/{totals.rows}/{totals.sum}")
+                moved.copied += missing
+            faultpoint("migrate_after_copy")
+            cold = await tiers.cold_totals(one)
+        # At best cold has exactly the slice, bit for bit. It may also hold more, rows of earlier runs: then every row of hot
+        # must be among them. Either way none may be there twice.
+        if await tiers.doubles(one):
+            await tiers.repair(one)
+            continue
+        if cold != totals and await tiers.lacking(one, parts):
+            continue
+        moved.verified += totals.rows
+        moved.checksum ^= totals.xor
+        faultpoint("migrate_after_verify")
+        return Proof(one, {part: found.rows for part, found in survey.parts.items()})
+    raise await _why_not(tiers, one)
+
+
+async def _why_not(tiers: Tiers, one: Slice) -> TieringRefused:
+    survey = await tiers.survey(one)
+    if await tiers.doubles(one):
+        return TieringRefused("Doubles", f"{one}: cold has rows twice; see `marketprism tiers`. Nothing was deleted")
+    if count := await tiers.conflicts(one, list(survey.parts)):
+        what = f"{one}: {count} rows have an identity (_stream, _seq) that cold holds with other values"
+        return TieringRefused("Conflict", f"{what}. Nothing was deleted: compare them, and delete one of the two")
+    return TieringRefused(
+        "Unsettled", f"{one}: it changed {PASSES} times while it was worked on. The next run tries again"
+    )
+
+
+async def delete_hour(tiers: Tiers, proofs: Iterable[Proof]) -> int:
+    """Delete from hot what was proven. Parts that hold nothing else go as a whole. Returns the rows."""
+    proofs = list(proofs)
+    proven: dict[str, int] = {}
+    for proof in proofs:
+        for part, rows in proof.parts.items():
+            proven[part] = proven.get(part, 0) + rows
+    there = await tiers.part_rows(sorted(proven))
+    whole = [part for part in sorted(proven) if there.get(part) == proven[part]]
+    deleted = 0
+    for part in whole:
+        deleted += proven[part] if await tiers.drop_part(part) else 0
+        faultpoint("migrate_mid_delete")
+    # In one statement: a mutation gives every part another name.
+    rest = [
+        Proof(proof.slice, parts)
+        for proof in proofs
+        if (parts := {part: rows for part, rows in proof.parts.items() if part not in whole and part in there})
+    ]
+    if rest:
+        deleted += await tiers.delete(rest)
+    faultpoint("migrate_after_delete")
+    return deleted
+
+
+async def move_hour(
+    tiers: Tiers, slices: Sequence[Slice], run: str, *, delete: bool, stop: Callable[[], bool] = lambda: False
+) -> Moved:
+    """All the steps for slices of one hour. `stop` is asked before each slice; what is proven by then is finished."""
+    moved = Moved()
+    for one in slices:
+        if stop():
+            break
+        moved.proofs.append(await settle_slice(tiers, one, run, moved))
+    if delete:
+        moved.deleted = await delete_hour(tiers, moved.proofs)
+    return moved

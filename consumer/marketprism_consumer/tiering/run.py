@@ -1,0 +1,393 @@
+"""One run: lease, then table by table what `algorithm.py` says, and a result that tells all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from marketprism_api.credentials import ClickHouseAuth
+
+from marketprism_consumer.backoff import Backoff
+from marketprism_consumer.clickhouse import DENIED
+from marketprism_consumer.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.tiering import retention
+from marketprism_consumer.tiering.algorithm import Moved, TieringRefused, move_hour, plan
+from marketprism_consumer.tiering.job import Job, Mode
+from marketprism_consumer.tiering.lease import Lease
+from marketprism_consumer.tiering.ledger import Ledger
+from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.slices import SECOND, Slice, by_hour, when, within
+from marketprism_consumer.tiering.two_tiers import BROUGHT, TwoTiers, condition, open_tiers, values
+
+log = structlog.get_logger()
+
+SLICE_ROWS = 1_000_000  # the identities of a slice are a set in the server's memory
+CHUNK_BYTES = 8 << 20  # of a slice that goes through this process
+SMALLEST = 1000  # rows of a slice, where the server's memory is short
+TRIES = 3
+ROUNDS = 3  # planning anew, for rows that came late or whose part a merge replaced
+MEMORY_LIMIT = 241
+LEASE = 30.0  # [s]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    table: str
+    code: int
+    cause: str
+    message: str
+
+
+@dataclass(slots=True)
+class TableResult:
+    """`rows` are those moved; in a copy those copied; in a dry run those that would move."""
+
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    limit_reached: bool = False
+    oldest_in_hot: str | None = None
+    backlog_rows: int = 0
+    backlog_seconds: float = 0.0
+    expired_rows: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Result:
+    run: str
+    mode: str
+    seconds: float = 0.0
+    stopped: bool = False
+    tables: dict[str, TableResult] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures
+
+    @property
+    def result(self) -> str:
+        if self.failures:
+            return "Failed"
+        return "LimitReached" if any(one.limit_reached for one in self.tables.values()) else "Succeeded"
+
+    @property
+    def unreachable(self) -> bool:
+        return any(failure.cause == "Unreachable" for failure in self.failures)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "result": self.result,
+            "run": self.run,
+            "mode": self.mode,
+            "rows": sum(one.rows for one in self.tables.values()),
+            "bytes": sum(one.bytes for one in self.tables.values()),
+            "seconds": round(self.seconds, 3),
+            "duration": f"{self.seconds:.0f}s",
+            "stopped": self.stopped,
+            "tables": {
+                name: {
+                    "rows": one.rows,
+                    "bytes": one.bytes,
+                    "seconds": round(one.seconds, 3),
+                    "limitReached": one.limit_reached,
+                    "oldestInHot": one.oldest_in_hot,
+                    "backlogRows": one.backlog_rows,
+                    "backlogSeconds": round(one.backlog_seconds),
+                    **({"expiredRows": one.expired_rows} if one.expired_rows else {}),
+                    **({"notes": one.notes} if one.notes else {}),
+                }
+                for name, one in self.tables.items()
+            },
+            "failures": [
+                {"table": f.table, "code": f.code, "cause": f.cause, "message": f.message[:600]} for f in self.failures
+            ],
+            "message": "; ".join(f"{f.table}: {f.cause}: {f.message}" for f in self.failures)[:1000],
+        }
+
+
+Progress = Callable[[str, int, int, int], None]
+"""table, rows done, rows planned, bytes done"""
+
+
+class Migration:
+    """`lease` None takes none: for tests of what must hold without it."""
+
+    def __init__(
+        self,
+        job: Job,
+        auth: Callable[[], ClickHouseAuth] = ClickHouseAuth,
+        cold_auth: Callable[[], ClickHouseAuth] | None = None,
+        *,
+        lease: float | None = LEASE,
+        slice_rows: int = SLICE_ROWS,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        self.job = job
+        self.stopping = False
+        self._auth, self._cold_auth = auth, cold_auth or auth
+        self._lease_seconds = lease
+        self._slice_rows = slice_rows
+        self._progress = progress
+
+    def stop(self) -> None:
+        """Ends the run after the slice that it is at."""
+        self.stopping = True
+
+    async def run(self) -> Result:
+        started = time.monotonic()
+        job = self.job
+        result = Result(uuid.uuid4().hex[:12], job.mode.value)
+        async with AsyncExitStack() as stack:
+            comment = f"marketprism migrate {job.pair}"
+            hot = Server(job.hot_urls, self._auth, f"{comment} {result.run}")
+            cold = Server(job.cold_urls, self._cold_auth, hot.comment) if job.cold_urls else hot
+            keeper = Server(cold.urls, self._cold_auth if job.cold_urls else self._auth, "marketprism migrate's lease")
+            for server in (hot, cold, keeper):
+                stack.push_async_callback(server.close)
+            try:
+                lease = await self._begin(stack, keeper, result)
+                if lease:
+                    for server in {hot, cold}:
+                        await server.settle(comment, mine=hot.comment)
+                if hot is not cold:
+                    await _drop_brought(hot, job.hot_db)
+                ledger = Ledger(keeper, job.cold_db, result.run, job.mode.value)
+                if job.mode is not Mode.DRY_RUN:
+                    await ledger.create()
+                for table in job.tables:
+                    if not self.stopping:
+                        one = _TableRun(self, table, hot, cold, ledger, result, lease)
+                        await one.run()
+            except (InsertRefused, TieringRefused) as error:
+                result.failures.append(failure("", error))
+        result.seconds = time.monotonic() - started
+        result.stopped = self.stopping
+        return result
+
+    async def _begin(self, stack: AsyncExitStack, keeper: Server, result: Result) -> Lease | None:
+        """A dry run writes nothing, so it takes no lease either."""
+        if self._lease_seconds is None or self.job.mode is Mode.DRY_RUN:
+            return None
+        who = f"{socket.gethostname()} pid {os.getpid()} run {result.run}"
+        lease = Lease(keeper, self.job.cold_db, self.job.pair, result.run, who, self._lease_seconds)
+        return await stack.enter_async_context(lease.held())
+
+
+class _TableRun:
+    def __init__(
+        self,
+        migration: Migration,
+        table: str,
+        hot: Server,
+        cold: Server,
+        ledger: Ledger,
+        result: Result,
+        lease: Lease | None,
+    ) -> None:
+        self._migration, self._job = migration, migration.job
+        self._table, self._hot, self._cold = table, hot, cold
+        self._ledger, self._result, self._lease = ledger, result, lease
+        self._per_row, self._estimated_at = 0.0, float("-inf")
+        self.done = TableResult()
+
+    async def run(self) -> None:
+        started = time.monotonic()
+        self._result.tables[self._table] = self.done
+        try:
+            tiers = await open_tiers(
+                self._hot, self._job.hot_db, self._cold, self._job.cold_db, self._table, self._result.run, self._fence
+            )  # fmt: skip
+            await self._ttl(tiers)
+            try:
+                await self._move(tiers)
+            finally:
+                await self._left(tiers)
+                await tiers.close()
+            if self._job.cold_retention:
+                expired = await retention.drop_expired(
+                    tiers.cold, self._job.cold_retention, dry_run=self._job.mode is Mode.DRY_RUN
+                )
+                self.done.expired_rows = sum(expired.values())
+        except (InsertRefused, TieringRefused) as error:
+            told = failure(self._table, error)
+            self._result.failures.append(told)
+            log.error("a table was not finished; hot keeps what is not proven", **vars_of(told))
+        self.done.seconds = time.monotonic() - started
+
+    def _fence(self) -> int:
+        return self._lease.expires if self._lease else 1 << 62
+
+    async def _ttl(self, tiers: TwoTiers) -> None:
+        ttl = await retention.ttl_of(tiers.hot)
+        if not ttl:
+            return
+        seconds = retention.ttl_seconds(ttl)
+        if seconds is not None and seconds <= self._job.older_than:
+            what = f"hot's TTL ({ttl}) deletes rows before they are older than {self._job.older_than:.0f} s and moved"
+            raise TieringRefused("Ttl", f"{what}: lower olderThan, or raise or remove the TTL (schema.hotRetention)")
+        note = f"hot has a TTL, {ttl}: it deletes rows whether cold has them or not. Set hotRetention: 0s and remove it"
+        self.done.notes.append(note)
+        log.warning("hot has a TTL", table=self._table, detail=note)
+
+    async def _move(self, tiers: TwoTiers) -> None:
+        job = self._job
+        for one in await self._ledger.unfinished(self._table) if job.mode is Mode.MOVE else ():
+            if await tiers.doubles(one):
+                await tiers.repair(one)
+        end = await self._cutoff()
+        if job.end is not None:
+            end = min(end, job.end)
+        start = job.start if job.start is not None else await self._oldest(tiers)
+        left, planned = job.batch_limit, 0
+        for _ in range(ROUNDS):
+            if start is None or start >= end:
+                break
+            size = min(await self._slice_rows(tiers), left)
+            slices = await plan(tiers, start, end, size, job.filter)
+            chosen = slices if job.mode is Mode.COPY else within(slices, left)
+            if job.mode is Mode.DRY_RUN:
+                self.done.rows = sum(one.rows for one in chosen)
+            planned += sum(one.rows for one in chosen)
+            before = self.done.rows
+            # A copy counts what was copied, which only the slice itself tells: one at a time.
+            hours = by_hour(chosen) if job.mode is Mode.MOVE else [[one] for one in chosen]
+            for hour in hours if job.mode is not Mode.DRY_RUN else ():
+                if self._migration.stopping:
+                    break
+                if left <= 0 or (self.done.rows and sum(one.rows for one in hour) > left):
+                    left = 0
+                    break
+                moved = await self._hour(tiers, hour, size)
+                rows = moved.deleted if job.mode is Mode.MOVE else moved.copied
+                left -= rows
+                self.done.rows += rows
+                self._migration._progress(self._table, self.done.rows, planned, self.done.bytes)
+            self.done.limit_reached = left <= 0 or len(chosen) < len(slices)
+            if job.mode is not Mode.MOVE or self.done.limit_reached or self.done.rows == before:
+                break
+            start = await self._oldest(tiers)
+        if job.mode is Mode.MOVE:
+            await tiers.sweep()
+
+    async def _hour(self, tiers: TwoTiers, slices: list[Slice], size: int) -> Moved:
+        """Tried again from the start of the hour: every step may be."""
+        began, backoff = time.time(), Backoff()
+        await self._ledger.note(self._table, slices, "began", began, Moved())
+        while True:
+            try:
+                moved = await move_hour(
+                    tiers,
+                    slices,
+                    self._result.run,
+                    delete=self._job.mode is Mode.MOVE,
+                    stop=lambda: self._migration.stopping,
+                )
+                bytes_ = int(moved.verified * await self._bytes_per_row(tiers))
+                self.done.bytes += bytes_ if moved.deleted or moved.copied else 0
+                await self._ledger.note(self._table, slices, "done", began, moved, bytes_)
+                return moved
+            except TieringRefused as refused:
+                await self._ledger.note(self._table, slices, "failed", began, Moved(), error=str(refused))
+                raise
+            except InsertRefused as refused:
+                if refused.code == LATE_INSERT:
+                    raise TieringRefused(
+                        "LeaseLost", "another run may hold the lease; the next run goes on"
+                    ) from refused
+                if refused.fault is not Fault.PASSING or backoff.tries >= TRIES:
+                    await self._ledger.note(self._table, slices, "failed", began, Moved(), error=str(refused))
+                    raise
+                log.warning("tried again", table=self._table, slice=str(slices[0]), error=str(refused))
+                await asyncio.sleep(backoff.next())
+                # A statement whose answer was lost may still run.
+                for server in {self._hot, self._cold}:
+                    await server.settle(server.comment)
+                if refused.code == MEMORY_LIMIT:
+                    size = max(size // 4, SMALLEST)
+                    slices = await plan(tiers, slices[0].start, slices[-1].end, size, self._job.filter)
+
+    async def _slice_rows(self, tiers: TwoTiers) -> int:
+        if not tiers.remote:
+            return self._migration._slice_rows
+        rows = await self._hot.query(
+            "SELECT sum(data_uncompressed_bytes), sum(rows) FROM system.parts"
+            " WHERE database = {database:String} AND table = {table:String} AND active",
+            {"database": tiers.hot.database, "table": tiers.hot.table},
+        )
+        size, count = int(rows[0][0]), int(rows[0][1])
+        return max(1, min(self._migration._slice_rows, CHUNK_BYTES * max(count, 1) // max(size, 1)))
+
+    async def _bytes_per_row(self, tiers: TwoTiers) -> float:
+        """In cold, compressed: an estimate, made anew once a second at most."""
+        if time.monotonic() - self._estimated_at < 1.0:
+            return self._per_row
+        rows = await self._cold.query(
+            "SELECT sum(bytes_on_disk) / greatest(sum(rows), 1) FROM system.parts"
+            " WHERE database = {database:String} AND table = {table:String} AND active",
+            {"database": tiers.cold.database, "table": tiers.cold.table},
+        )
+        self._per_row, self._estimated_at = float(rows[0][0] or 0), time.monotonic()
+        return self._per_row
+
+    async def _cutoff(self) -> int:
+        """By the server's clock."""
+        now = int(await self._hot.value("SELECT toUnixTimestamp64Micro(now64(6))"))
+        return now - int(self._job.older_than * SECOND)
+
+    async def _oldest(self, tiers: TwoTiers) -> int | None:
+        everything = Slice(0, 1 << 53, 0, self._job.filter)
+        rows = await self._hot.query(
+            f"SELECT count(), toUnixTimestamp64Micro(toDateTime64(min(timestamp), 6)) FROM {tiers.hot.name}"
+            f" WHERE {condition(everything)}",
+            values(everything),
+        )
+        return int(rows[0][1]) if rows[0][0] else None
+
+    async def _left(self, tiers: TwoTiers) -> None:
+        oldest, cutoff = await self._oldest(tiers), await self._cutoff()
+        if oldest is None:
+            return
+        self.done.oldest_in_hot = when(oldest)
+        if oldest < cutoff:
+            rest = Slice(oldest, cutoff, 0, self._job.filter)
+            self.done.backlog_rows = int(
+                await self._hot.value(f"SELECT count() FROM {tiers.hot.name} WHERE {condition(rest)}", values(rest))
+            )
+            self.done.backlog_seconds = (cutoff - oldest) / SECOND
+
+
+async def _drop_brought(hot: Server, database: str) -> None:
+    """What dead runs left in memory."""
+    rows = await hot.query(
+        "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})",
+        {"database": database, "prefix": BROUGHT},
+    )
+    for (name,) in rows:
+        await hot.command(f"DROP TABLE IF EXISTS `{database}`.`{name}`")
+
+
+def failure(table: str, error: InsertRefused | TieringRefused) -> Failure:
+    if isinstance(error, TieringRefused):
+        return Failure(table, error.code, error.cause, str(error))
+    cause = {**PASSING, **SERVER, **ROW}.get(error.code, "ClickHouse")
+    if error.code == 0:
+        cause = "Unreachable"
+    elif error.code in DENIED:
+        cause = "Denied"
+    return Failure(table, error.code, cause, str(error))
+
+
+def vars_of(told: Failure) -> dict[str, Any]:
+    return {"table": told.table, "code": told.code, "cause": told.cause, "detail": told.message}

@@ -1,0 +1,90 @@
+"""Which rows are moved together: pure planning over counts of rows by time. Times are µs since 1970, UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+# How finely rows are counted: by the minute; where a minute is too much, by the second, and so on.
+STEPS = (60 * SECOND, SECOND, 10_000, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows are meant; empty: all of them."""
+
+    exchange: str = ""
+    market_type: str = ""
+    symbol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows of a table from `start` up to, not including, `end`, within one hour. `rows` is what was counted."""
+
+    start: int
+    end: int
+    rows: int = 0
+    filter: Filter = field(default=Filter())
+
+    @property
+    def hour(self) -> int:
+        return self.start - self.start % HOUR
+
+    def __str__(self) -> str:
+        return f"{when(self.start)}..{when(self.end)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """So many rows within `step` from `start` on."""
+
+    start: int
+    step: int
+    rows: int
+
+
+def pack(buckets: Sequence[Bucket], limit: int, end: int, filter_: Filter) -> list[Slice]:
+    """Neighbours together, up to `limit` rows and never across an hour, oldest first. A bucket above the limit is a slice
+    of its own. `end` cuts the last."""
+    slices: list[Slice] = []
+    for bucket in buckets:
+        upto = min(bucket.start + bucket.step, end)
+        last = slices[-1] if slices else None
+        if last and last.hour == bucket.start - bucket.start % HOUR and last.rows + bucket.rows <= limit:
+            slices[-1] = Slice(last.start, upto, last.rows + bucket.rows, filter_)
+        else:
+            slices.append(Slice(bucket.start, upto, bucket.rows, filter_))
+    return slices
+
+
+def finer(one: Slice, limit: int) -> int | None:
+    """The step with which to count again a slice that is too large; None where it fits, or can't be cut."""
+    span = one.end - one.start
+    return next((step for step in STEPS if step < span), None) if one.rows > limit else None
+
+
+def within(slices: Sequence[Slice], limit: int) -> list[Slice]:
+    """The oldest slices that hold at most `limit` rows together; one at least, or nothing would ever move."""
+    taken: list[Slice] = []
+    rows = 0
+    for one in slices:
+        if taken and rows + one.rows > limit:
+            break
+        taken.append(one)
+        rows += one.rows
+    return taken
+
+
+def by_hour(slices: Sequence[Slice]) -> list[list[Slice]]:
+    hours: dict[int, list[Slice]] = {}
+    for one in slices:
+        hours.setdefault(one.hour, []).append(one)
+    return list(hours.values())
+
+
+def when(micros: int) -> str:
+    return datetime.fromtimestamp(micros / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,337 @@
+"""The algorithm's port on ClickHouse: one table, hot and cold, on one server or on two.
+
+Names come from the settings, which have checked them, and from system.columns; values are server-side parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.tiering.algorithm import Proof, Survey, TieringRefused, Totals
+from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.slices import Bucket, Filter, Slice
+
+NO_SUCH_PART = 232
+PART_IN_MUTATIONS = (24, 5)  # `_part` in the condition of a DELETE
+OFFSET_IN_MUTATIONS = (25, 8)  # and `_part_offset`
+BY_HAND = "manual:"  # what the `_stream` of rows begins with that came without one
+# Not what a message says, but when and as what it was stored.
+STORED_AS = ("created_at",)
+IDENTITY = "_stream, _seq"
+FILTERS = ("exchange", "market_type", "symbol")
+BROUGHT = "_migration_ids_"  # tables in hot's memory: what a cold on another server holds of the slice at hand
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table on a server. `version` is its server's."""
+
+    server: Server
+    database: str
+    table: str
+    version: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return f"`{self.database}`.`{self.table}`"
+
+
+def hashed(columns: Sequence[Column]) -> str:
+    """A hash of every value. A NULL hashes as itself: cityHash64 of a NULL is NULL, and aggregates pass NULLs over."""
+    parts = []
+    for column in columns:
+        inner = _inside("Nullable", _inside("LowCardinality", column.type) or column.type)
+        if inner:
+            quoted = inner.replace("'", "\\'")
+            parts += [f"isNull(`{column.name}`)", f"ifNull(`{column.name}`, defaultValueOfTypeName('{quoted}'))"]
+        else:
+            parts.append(f"`{column.name}`")
+    return f"cityHash64({', '.join(parts)})"
+
+
+def _inside(outer: str, type_: str) -> str:
+    return type_[len(outer) + 1 : -1] if type_.startswith(f"{outer}(") else ""
+
+
+def condition(one: Slice) -> str:
+    """Parts and granules are chosen by it: it is about the column itself."""
+    return f"timestamp >= {_time('from')} AND timestamp < {_time('to')}{filtered(one)}"
+
+
+def filtered(one: Slice) -> str:
+    return "".join(f" AND {name} = {{{name}:String}}" for name in FILTERS if getattr(one.filter, name))
+
+
+def _time(parameter: str) -> str:
+    return f"fromUnixTimestamp64Micro({{{parameter}:Int64}}, 'UTC')"
+
+
+def values(one: Slice, **more: Any) -> dict[str, Any]:
+    given = {name: getattr(one.filter, name) for name in FILTERS}
+    return {"from": one.start, "to": one.end, **{name: value for name, value in given.items() if value}, **more}
+
+
+class TwoTiers:
+    """`fence` is the moment [µs, the server's clock] after which cold's server refuses to begin a copy of ours."""
+
+    def __init__(
+        self, hot: Place, cold: Place, columns: Sequence[Column], run: str, fence: Callable[[], int] = lambda: 1 << 62
+    ) -> None:
+        self.hot, self.cold = hot, cold
+        self.columns = tuple(columns)
+        self.run = run
+        self.fence = fence
+        self.remote = hot.server is not cold.server
+        self._names = ", ".join(f"`{column.name}`" for column in columns)
+        self._row = hashed(columns)
+        self._content = hashed([column for column in columns if column.name not in STORED_AS])
+        self._brought = f"`{hot.database}`.`{brought_name(run, hot.table)}`"
+
+    # --- hot ----------------------------------------------------------------------------------------------------------
+
+    async def buckets(self, start: int, end: int, step: int, filter_: Filter) -> list[Bucket]:
+        one = Slice(start, end, 0, filter_)
+        rows = await self.hot.server.query(
+            "SELECT intDiv(toUnixTimestamp64Micro(toDateTime64(timestamp, 6)), {step:Int64}) * {step:Int64} AS bucket, count()"
+            f" FROM {self.hot.name} WHERE {condition(one)} GROUP BY bucket ORDER BY bucket",
+            values(one, step=step),
+        )
+        return [
+            Bucket(max(int(bucket), start), step - max(0, start - int(bucket)), int(count)) for bucket, count in rows
+        ]
+
+    async def name(self, one: Slice) -> None:
+        # Random, not made of the row: equal rows are two rows.
+        await self.hot.server.command(
+            f"ALTER TABLE {self.hot.name} UPDATE _stream = '{BY_HAND}{self.run}', _seq = cityHash64(generateUUIDv4())"
+            f" WHERE _seq = 0 AND {condition(one)}",
+            values(one),
+        )
+
+    async def survey(self, one: Slice) -> Survey:
+        rows = await self.hot.server.query(
+            "SELECT _part, count(), groupBitXor(row), sum(toUInt128(row)), countIf(_seq = 0)"
+            f" FROM (SELECT _part, _seq, {self._row} AS row FROM {self.hot.name} WHERE {condition(one)}) GROUP BY _part",
+            values(one),
+        )
+        parts = {str(part): Totals(int(count), int(xor), int(sum_)) for part, count, xor, sum_, _ in rows}
+        return Survey(parts, sum(int(row[4]) for row in rows))
+
+    async def part_rows(self, parts: Sequence[str]) -> Mapping[str, int]:
+        rows = await self.hot.server.query(
+            f"SELECT _part, count() FROM {self.hot.name} WHERE _part IN {{parts:Array(String)}} GROUP BY _part",
+            {"parts": list(parts)},
+        )
+        return {str(part): int(count) for part, count in rows}
+
+    async def drop_part(self, part: str) -> bool:
+        if not re.fullmatch(r"[0-9A-Za-z_-]+", part):
+            raise TieringRefused("Unsettled", f"{self.hot.name} has a part of the odd name {part!r}")
+        try:
+            await self.hot.server.command(f"ALTER TABLE {self.hot.name} DROP PART '{part}'")
+        except InsertRefused as refused:
+            if refused.code != NO_SUCH_PART:
+                raise
+            return False
+        return True
+
+    async def delete(self, proofs: Sequence[Proof]) -> int:
+        by_part = self.hot.version >= PART_IN_MUTATIONS
+        if self.remote and not by_part:
+            raise TieringRefused("ServerTooOld", "deleting a part of an hour needs ClickHouse 24.5 in hot")
+        given: dict[str, Any] = {}
+        there, doomed = [], []
+        for number, proof in enumerate(proofs):
+            time = f"timestamp >= {_time(f'from{number}')} AND timestamp < {_time(f'to{number}')}"
+            part = f"_part IN {{parts{number}:Array(String)}}"
+            given |= {
+                f"from{number}": proof.slice.start,
+                f"to{number}": proof.slice.end,
+                f"parts{number}": list(proof.parts),
+            }
+            there.append(f"({time} AND {part})")
+            # Before 24.5 a mutation can't ask for `_part`: it would fail and block the table's others. There it is by identity.
+            known = f"({IDENTITY}) IN (SELECT {IDENTITY} FROM {self.cold.name} WHERE _seq != 0 AND {time})"
+            doomed.append(f"({time} AND {part if by_part else known})")
+        filter_ = filtered(proofs[0].slice)
+        given |= values(proofs[0].slice)
+        rows = int(
+            await self.hot.server.value(
+                f"SELECT count() FROM {self.hot.name} WHERE ({' OR '.join(there)}){filter_}", given
+            )
+        )
+        if rows:
+            await self.hot.server.command(f"DELETE FROM {self.hot.name} WHERE ({' OR '.join(doomed)}){filter_}", given)
+        return rows
+
+    async def sweep(self) -> None:
+        """Drop parts all of whose rows are deleted: nothing else would ever free a part that no merge takes."""
+        masked = await self.hot.server.query(
+            "SELECT name FROM system.parts WHERE database = {database:String} AND table = {table:String} AND active"
+            " AND has_lightweight_delete",
+            {"database": self.hot.database, "table": self.hot.table},
+        )
+        parts = [str(row[0]) for row in masked]
+        alive = await self.part_rows(parts) if parts else {}
+        for part in parts:
+            if part not in alive:
+                await self.drop_part(part)
+
+    # --- cold ---------------------------------------------------------------------------------------------------------
+
+    async def cold_totals(self, one: Slice) -> Totals:
+        rows = await self.cold.server.query(
+            "SELECT count(), groupBitXor(row), sum(toUInt128(row))"
+            f" FROM (SELECT {self._row} AS row FROM {self.cold.name} WHERE _seq != 0 AND {condition(one)})",
+            values(one),
+        )
+        return Totals(*(int(value) for value in rows[0]))
+
+    async def doubles(self, one: Slice) -> int:
+        return int(
+            await self.cold.server.value(
+                f"SELECT count() - uniqExact({IDENTITY}) FROM {self.cold.name} WHERE _seq != 0 AND {condition(one)}",
+                values(one),
+            )
+        )
+
+    async def repair(self, one: Slice) -> None:
+        if self.cold.version < OFFSET_IN_MUTATIONS:
+            what = f"{one}: cold has rows twice, and ClickHouse can delete one of two equal rows from 25.8 on"
+            raise TieringRefused("Doubles", f"{what}. Nothing was deleted in hot")
+        place = "(toUInt64(splitByChar('_', _part)[2]), _part_offset, _part)"
+        surplus = (
+            f"SELECT arrayJoin(arrayPopFront(arraySort(groupArray({place})))) FROM {self.cold.name}"
+            f" WHERE _seq != 0 AND {condition(one)} GROUP BY {IDENTITY} HAVING count() > 1"
+        )
+        await self.cold.server.command(
+            f"ALTER TABLE {self.cold.name} DELETE WHERE {condition(one)} AND {place} IN ({surplus})", values(one)
+        )
+
+    # --- both ---------------------------------------------------------------------------------------------------------
+
+    async def lacking(self, one: Slice, parts: Sequence[str]) -> int:
+        known = await self._cold(one, f"{IDENTITY}, {self._content}")
+        return await self._count(one, parts, f"({IDENTITY}, {self._content}) NOT IN ({known})")
+
+    async def conflicts(self, one: Slice, parts: Sequence[str]) -> int:
+        same = await self._cold(one, f"{IDENTITY}, {self._content}")
+        there = await self._cold(one, IDENTITY)
+        return await self._count(
+            one, parts, f"({IDENTITY}, {self._content}) NOT IN ({same}) AND ({IDENTITY}) IN ({there})"
+        )
+
+    async def copy(self, one: Slice, token: str) -> None:
+        known = await self._cold(one, IDENTITY)
+        rows = (
+            f"SELECT {self._names} FROM {self.hot.name} WHERE {condition(one)} AND _seq != 0"
+            f" AND ({IDENTITY}) NOT IN ({known})"
+        )
+        if self.remote:
+            blocks = await self.hot.server.read(f"{rows} LIMIT 1 BY {IDENTITY}", values(one))
+            if blocks:
+                digest = hashlib.blake2b(blocks, digest_size=16).hexdigest()
+                names = [column.name for column in self.columns]
+                await self.cold.server.write(self.cold.name, names, blocks, f"{token}/{digest}")
+            return
+        fenced = "ignore(throwIf(toUnixTimestamp64Micro(now64(6)) > {fence:Int64}, 'the lease has ended')) = 0"
+        await self.cold.server.command(
+            f"INSERT INTO {self.cold.name} ({self._names}) {rows} AND {fenced} LIMIT 1 BY {IDENTITY}",
+            values(one, fence=self.fence()),
+            {"insert_deduplication_token": token},
+        )
+
+    async def _count(self, one: Slice, parts: Sequence[str], where: str) -> int:
+        return int(
+            await self.hot.server.value(
+                f"SELECT count() FROM {self.hot.name}"
+                f" WHERE {condition(one)} AND _part IN {{parts:Array(String)}} AND {where}",
+                values(one, parts=list(parts)),
+            )
+        )
+
+    async def _cold(self, one: Slice, what: str) -> str:
+        """A SELECT of it from cold that runs on hot's server: where cold is elsewhere, from a copy of what it takes."""
+        if not self.remote:
+            return f"SELECT {what} FROM {self.cold.name} WHERE _seq != 0 AND {condition(one)}"
+        await self.hot.server.command(
+            f"CREATE TABLE IF NOT EXISTS {self._brought} (_stream String, _seq UInt64, content UInt64) ENGINE = Memory"
+        )
+        await self.hot.server.command(f"TRUNCATE TABLE {self._brought}")
+        blocks = await self.cold.server.read(
+            f"SELECT toString(_stream) AS _stream, _seq, {self._content} AS content FROM {self.cold.name}"
+            f" WHERE _seq != 0 AND {condition(one)}",
+            values(one),
+        )
+        if blocks:
+            await self.hot.server.write(self._brought, ("_stream", "_seq", "content"), blocks)
+        return f"SELECT {what.replace(self._content, 'content')} FROM {self._brought}"
+
+    async def close(self) -> None:
+        if self.remote:
+            await self.hot.server.command(f"DROP TABLE IF EXISTS {self._brought} SYNC")
+
+
+def brought_name(run: str, table: str) -> str:
+    return f"{BROUGHT}{run}_{table}"
+
+
+async def open_tiers(
+    hot: Server, hot_database: str, cold: Server, cold_database: str, table: str, run: str, fence: Callable[[], int]
+) -> TwoTiers:
+    """Both tables, compared. Raises TieringRefused where cold could not take every value of hot."""
+    hot_columns = await _columns(hot, hot_database, table)
+    cold_columns = hot_columns_of(await _columns(cold, cold_database, table))
+    wanted = hot_columns_of(hot_columns)
+    for name, type_ in wanted.items():
+        if name not in cold_columns:
+            raise TieringRefused(
+                "SchemaDrift", f"{cold_database}.{table} lacks the column {name}: `marketprism schema apply`"
+            )
+        if cold_columns[name] != type_:
+            raise TieringRefused(
+                "SchemaDrift", f"{table}.{name} is {type_} in hot and {cold_columns[name]} in cold: make them equal"
+            )
+    for name in ("timestamp", *FILTERS, "_stream", "_seq"):
+        if name not in wanted:
+            raise TieringRefused(
+                "SchemaDrift", f"{hot_database}.{table} lacks the column {name}: `marketprism schema apply`"
+            )
+    columns = [Column(name, type_) for name, type_ in wanted.items()]
+    places = [
+        Place(server, database, table, await version_of(server))
+        for server, database in ((hot, hot_database), (cold, cold_database))
+    ]
+    return TwoTiers(places[0], places[1], columns, run, fence)
+
+
+def hot_columns_of(columns: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """Columns that are stored, by name; what is computed is computed again in cold."""
+    return {name: type_ for name, type_, kind in columns if kind in ("", "DEFAULT")}
+
+
+async def _columns(server: Server, database: str, table: str) -> list[tuple[str, str, str]]:
+    rows = await server.query(
+        "SELECT name, type, default_kind FROM system.columns"
+        " WHERE database = {database:String} AND table = {table:String} ORDER BY position",
+        {"database": database, "table": table},
+    )
+    if not rows:
+        raise TieringRefused("SchemaMissing", f"there is no table {database}.{table}: `marketprism schema apply`")
+    return [(str(name), str(type_), str(kind)) for name, type_, kind in rows]
+
+
+async def version_of(server: Server) -> tuple[int, int]:
+    major, minor, *_ = str(await server.value("SELECT version()")).split(".")
+    return int(major), int(minor)

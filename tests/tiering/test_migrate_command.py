@@ -1,0 +1,110 @@
+"""The commands as a user, a CronJob and a Deployment meet them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+import pytest
+from marketprism_consumer import logs
+from marketprism_consumer.cli import app
+from marketprism_consumer.tables import TABLES
+from tiering_place import HOUR, Place
+from typer.testing import CliRunner
+
+POLICY = """
+apiVersion: storage.marketprism.io/v1alpha1
+kind: TieringPolicy
+metadata: {name: main}
+spec:
+  pipelineRef: {name: main}
+  every: 30s
+  olderThan: 1h
+  batchLimit: 40
+  mode: %s
+  tables: [trades]
+  filter: {exchange: okx_spot}
+"""
+
+
+async def test_without_a_file_the_environment_rules(place: Place) -> None:
+    await place.create(TABLES)
+    await place.fill(100, hours_ago=0.1, span=300)
+    code, result = place.cli("migrate", MIGRATION_WINDOW_HOURS="0.05", MIGRATION_BATCH_LIMIT="10")
+    assert (code, result["result"]) == (0, "LimitReached")
+    assert 1 <= result["rows"] <= 10
+    first = result["rows"]
+    assert len(result["tables"]) == 8
+    code, result = place.cli(
+        "migrate", "--batch-limit", "1000", "--older-than", "1m", "--table", "trades", MIGRATION_BATCH_LIMIT="10"
+    )
+    assert (code, result["result"]) == (0, "Succeeded")
+    assert result["rows"] == 100 - first
+
+
+async def test_a_policy_and_what_goes_above_it(place: Place, tmp_path: Path) -> None:
+    await place.fill(100, hours_ago=2, span=300)
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY % "DryRun")
+    code, result = place.cli("migrate", "-f", str(file))
+    assert (code, result["mode"], result["result"]) == (0, "dry-run", "LimitReached")
+    due = result["rows"]
+    assert 30 <= due <= 40
+    file.write_text(POLICY % "Move")
+    code, result = place.cli("migrate", "-f", str(file))
+    assert (code, result["rows"]) == (0, due)
+    assert await place.query("SELECT DISTINCT exchange FROM {cold}.trades") == [("okx_spot",)]
+    code, result = place.cli("migrate", "-f", str(file), "--mode", "copy", "--exchange", "binance_spot")
+    assert (code, result["mode"]) == (0, "copy")
+    copied = result["rows"]
+    assert 30 <= copied <= 40
+    assert await place.counts() == (100 - due, due + copied)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--older-than", "8"], ["--every", "10ms"], ["--table", "nothing"], ["--from", "yesterday"], ["--mode", "burn"]],
+    ids=lambda wrong: wrong[0],
+)
+def test_usage(wrong: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "configure", lambda *_: None)  # it would keep the runner's stderr for the next test
+    done = CliRunner().invoke(app, ["migrate", *wrong])
+    assert done.exit_code == 2
+    assert not done.stdout
+
+
+async def test_a_loop_answers_probes_and_ends_cleanly(place: Place) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    await place.fill(30, hours_ago=12, span=HOUR)
+    loop = place.command("migrate", "--table", "trades", "--every", "1s", "--port", str(port), "--output", "json")
+
+    def answers(path: str) -> str:
+        with suppress(URLError, HTTPError, ConnectionError):
+            return str(urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).read().decode())
+        return ""
+
+    try:
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(answers, "/readyz") != "ok\n":
+                await asyncio.sleep(0.02)
+        await place.fill(20, hours_ago=12, span=HOUR, first=100)
+        async with asyncio.timeout(30):
+            while 'marketprism_migrated_rows_total{table="trades"} 50.0' not in await asyncio.to_thread(
+                answers, "/metrics"
+            ):
+                await asyncio.sleep(0.02)
+        loop.terminate()
+        out, _ = loop.communicate(timeout=20)
+    finally:
+        loop.kill()
+    assert loop.returncode == 0
+    runs = [json.loads(line) for line in out.splitlines()]
+    assert sum(run["rows"] for run in runs) == 50
+    assert await place.counts() == (0, 50)
