@@ -89,6 +89,7 @@ class Ingest:
         self._paused_until = 0.0
         self._stop_by: float | None = None
         self._high_water = 0
+        self._unburied: set[int] = set()
         self._read = 0  # the sequence up to which all was read when the stream was last asked
         self._created = ""
         self._stream = ""
@@ -212,10 +213,10 @@ class Ingest:
 
     async def _flush(self, batch: Batch) -> None:
         self.account.received(batch, self.backlog, self._held_bytes)
-        if batch.refused and self._flood.record(self._now(), len(batch), len(batch.refused)):
+        # What only comes again because it could not be buried is no news of the publisher.
+        again = sum(message.seq in self._unburied for message, _ in batch.refused)
+        if self._flood.record(self._now(), len(batch) - again, len(batch.refused) - again) and batch.refused:
             self._pause(batch)
-        elif not batch.refused:
-            self._flood.record(self._now(), len(batch), 0)
         await self._bury([DeadLetter.of(message, refusal, self._stream) for message, refusal in batch.refused])
         faultpoint("after_decode")
         entries = await self._unseen(batch)
@@ -376,8 +377,10 @@ class Ingest:
                 await self._graveyard.bury(letter)
             except BrokerRefused as refused:
                 self._alarm(refused.reason, seq=letter.message.seq, error=str(refused))
+                self._unburied.add(letter.message.seq)
                 self._drop([letter.message])
                 continue
+            self._unburied.discard(letter.message.seq)
             self.account.dead_lettered(letter.reason)
             self._ack([letter.message])
 
