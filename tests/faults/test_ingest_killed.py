@@ -92,7 +92,7 @@ def test_a_replica_frozen_with_its_hands_full_doubles_nothing(make_world: Callab
     _zombie(world, frozen, world.ingest())
 
 
-def test_sigterm_drains_and_leaves_nothing_to_redeliver(world: World) -> None:
+def test_sigterm_stores_what_is_held_and_leaves_only_what_was_on_its_way(world: World) -> None:
     feed = world.feed(rate=1500)
     one = world.ingest()
     one.until_more(2000)
@@ -101,9 +101,10 @@ def test_sigterm_drains_and_leaves_nothing_to_redeliver(world: World) -> None:
     assert one.ended() == 0
     assert time.monotonic() - began < 25
     feed.stop()
-    # All that it ever took is stored or buried and acknowledged: nothing waits for its ack_wait.
+    # All that it had in hand is stored or buried, and acknowledged. What JetStream sent while it stopped asking is not: handing
+    # that back could hand back what another holds by now, so it waits for its ack_wait.
     wait_for(
-        lambda: not any(world.consumer(name)["num_ack_pending"] for name in ("trade", "orderbook")),
+        lambda: all(world.consumer(name)["num_ack_pending"] < 100 for name in ("trade", "orderbook")),
         "drained",
         ACK_WAIT / 2,
     )
