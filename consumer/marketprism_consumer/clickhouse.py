@@ -196,10 +196,6 @@ class ClickHouse:
         for endpoint in self.endpoints:
             await endpoint.close()
 
-    @property
-    def open_breakers(self) -> int:
-        return sum(endpoint.breaker.open for endpoint in self.endpoints)
-
     @asynccontextmanager
     async def _endpoint(self) -> AsyncIterator[Endpoint]:
         """The endpoint in use, with whatever goes wrong on it told as InsertRefused, and another one next time."""

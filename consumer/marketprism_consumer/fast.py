@@ -14,9 +14,8 @@ import msgspec
 from marketprism_api import reasons
 
 from marketprism_consumer.decode import MAX_LEVELS, SIDES, Row, book_values, check_arrival
-from marketprism_consumer.values import EARLIEST, LATEST, Refusal, micros
+from marketprism_consumer.values import EARLIEST, LATEST, PLAIN_POSITIVE, Refusal, micros
 
-_price = re.compile(r"(?=[\d.]*[1-9])\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
 _quantity = re.compile(r"\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
 _MILLIS = (EARLIEST // 1000, LATEST // 1000)
 
@@ -81,7 +80,7 @@ def trade(payload: bytes, arrived: int) -> Row | None:
             m.data_type != "trade"
             or m.side not in SIDES
             or not 0 < len(m.trade_id) <= 256
-            or not _price(m.price)
+            or not PLAIN_POSITIVE(m.price)
             or not _quantity(m.quantity)
             or not _named(m)
         ):

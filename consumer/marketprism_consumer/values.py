@@ -27,7 +27,7 @@ class Refusal(Exception):
 # --- decimals -------------------------------------------------------------------------------------------------------
 
 _PLAIN = re.compile(r"-?\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
-_POSITIVE = re.compile(r"(?=[\d.]*[1-9])\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
+PLAIN_POSITIVE = re.compile(r"(?=[\d.]*[1-9])\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
 _DECIMAL = re.compile(r"(-?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,4}))?", re.ASCII).fullmatch
 _PRECISION = 38
 
@@ -57,7 +57,7 @@ def decimal(text: str, field: str, scale: int = 18) -> str:
 
 def positive(text: str, field: str) -> str:
     """A decimal above zero: prices."""
-    if _POSITIVE(text):
+    if PLAIN_POSITIVE(text):
         return text
     value = decimal(text, field)
     if Decimal(value) <= 0:
