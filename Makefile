@@ -82,6 +82,10 @@ lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --no-emit-package marketprism-api --all-extras --group dev --upgrade \
 		api/pyproject.toml consumer/pyproject.toml pyproject.toml --output-file requirements.lock
+	@# The images' own parts of it.
+	for image in consumer; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --no-emit-package marketprism-api --constraints requirements.lock \
+		api/pyproject.toml $$image/pyproject.toml --output-file $$image/requirements.lock || exit; done
 
 .PHONY: clean
 clean: ## Remove what the targets made
