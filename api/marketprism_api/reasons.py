@@ -190,5 +190,67 @@ DEAD_LETTER_FLOOD = Reason(
 )
 STOPPING = Reason("MP6003", "Stopping", "what is held is stored, then the process ends", "")
 
+# MP7xxx: what the operator finds and does.
+VALID = Reason("MP7001", "Valid", "the spec is valid", "")
+WAITING = Reason(
+    "MP7002", "Waiting", "an earlier step is not done, or nothing is known yet", "look at the other conditions"
+)
+SECRET_MISSING = Reason(
+    "MP7003", "SecretMissing", "a Secret that is referred to does not exist", "create it in the resource's namespace"
+)
+CONFIG_MAP_MISSING = Reason(
+    "MP7004",
+    "ConfigMapMissing",
+    "a ConfigMap that is referred to does not exist",
+    "create it in the resource's namespace",
+)
+PIPELINE_MISSING = Reason(
+    "MP7005", "PipelineMissing", "the policy's pipeline does not exist", "create it, or correct spec.pipelineRef"
+)
+SCHEMA_RUNNING = Reason("MP7006", "SchemaRunning", "the schema Job is at work", "")
+SCHEMA_DONE = Reason("MP7007", "SchemaDone", "the tables are as the pipeline needs them", "")
+SCHEMA_IGNORED = Reason("MP7008", "SchemaIgnored", "spec.schema.mode is Ignore: the tables are the user's own", "")
+SCHEMA_FAILED = Reason(
+    "MP7009", "SchemaFailed", "the schema Job failed", "mend what the message says; it is tried again by itself"
+)
+REACHABLE = Reason("MP7010", "Reachable", "the server answers where the Pods run", "")
+STREAMS_FOUND = Reason("MP7011", "StreamsFound", "streams and consumers are there", "")
+AVAILABLE = Reason("MP7012", "Available", "every Pod that is wanted is ready", "")
+ROLLING_OUT = Reason("MP7013", "RollingOut", "Pods are started or replaced", "")
+IMAGE_PULL_FAILED = Reason(
+    "MP7014", "ImagePullFailed", "the image can't be pulled", "check the image's name and the pull secrets"
+)
+CRASH_LOOP = Reason("MP7015", "CrashLoop", "a container ends again and again", "look at `kubectl logs --previous`")
+OUT_OF_MEMORY = Reason(
+    "MP7016", "OutOfMemory", "a container used more memory than its limit", "raise resources.limits.memory"
+)
+UNSCHEDULABLE = Reason(
+    "MP7017", "Unschedulable", "no node takes a Pod", "free or add what it asks for, or lower resources.requests"
+)
+NOT_READY = Reason("MP7018", "NotReady", "a Pod runs, and says why it is not ready", "mend what the message says")
+POD_REFUSED = Reason(
+    "MP7019", "PodRefused", "the cluster refuses to make a Pod", "check quotas, admission policies and podTemplate"
+)
+SUSPENDED = Reason("MP7020", "Suspended", "spec.suspend is true", "set it to false to go on")
+APPLY_REFUSED = Reason(
+    "MP7021", "ApplyRefused", "the API server refuses a child", "correct podTemplate, or the operator's rights"
+)
+SCHEDULED = Reason("MP7022", "Scheduled", "runs are made as the policy says", "")
+RUN_SUCCEEDED = Reason("MP7023", "RunSucceeded", "the last run moved what was due", "")
+RUN_FAILED = Reason("MP7024", "RunFailed", "the last run failed", "mend what the message says; the next run goes on")
+READY = Reason("MP7025", "Ready", "all of it works", "")
+DRIFT_CORRECTED = Reason(
+    "MP7026", "DriftCorrected", "a child was edited by somebody else and is put back", "edit the parent"
+)
+CHILD_CREATED = Reason("MP7027", "ChildCreated", "a child was created", "")
+CHILD_CHANGED = Reason("MP7028", "ChildChanged", "a child follows a change of its parent", "")
+CHILD_REMOVED = Reason("MP7029", "ChildRemoved", "a child that is no longer wanted was deleted", "")
+CONSUMERS_RETAINED = Reason(
+    "MP7030",
+    "ConsumersRetained",
+    "the durable consumers stay in JetStream",
+    "delete them with `nats consumer rm` if they are not needed",
+)
+
 ALL: dict[str, Reason] = {reason.code: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
 BY_NAME: dict[str, Reason] = {reason.name: reason for reason in ALL.values()}

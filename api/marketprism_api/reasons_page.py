@@ -23,6 +23,7 @@ CHAPTERS = {
     "4": "ClickHouse",
     "5": "Schema",
     "6": "The state of a data type",
+    "7": "What the operator finds and does",
 }
 
 
@@ -33,7 +34,7 @@ def text() -> str:
     for code, reason in sorted(ALL.items()):
         if code[2] != chapter:
             chapter = code[2]
-            parts.append(f"# MP{chapter}xxx: {CHAPTERS.get(chapter, 'Others')}\n")
+            parts.append(f"# MP{chapter}xxx: {CHAPTERS[chapter]}\n")
         hint = f"\n**What to do:** {reason.hint}.\n" if reason.hint else ""
         parts.append(f'<a id="{code.lower()}"></a>\n## {code} {reason.name}\n\n{_sentence(reason.text)}\n{hint}')
     return "\n".join(parts)

@@ -1,0 +1,1 @@
+"""Runs StoragePipelines and TieringPolicies: triggers, steps, builders of manifests."""

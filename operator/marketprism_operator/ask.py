@@ -1,0 +1,37 @@
+"""What a consumer's Pod says of itself, at its metrics port. No answer is no word, and no error."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from marketprism_operator.naming import Manifest
+from marketprism_operator.observe import Word
+
+_TIMEOUT = aiohttp.ClientTimeout(total=2)
+
+
+async def words(pods: list[Manifest]) -> dict[str, Word]:
+    """By Pod; only those that run and answer."""
+    running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")]
+    if not running:
+        return {}
+    async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
+        found = await asyncio.gather(*(_ask(session, pod) for pod in running))
+    return {pod["metadata"]["name"]: word for pod, word in zip(running, found, strict=True) if word}
+
+
+async def _ask(session: aiohttp.ClientSession, pod: Manifest) -> Word | None:
+    ports = [port for one in pod["spec"]["containers"] for port in one.get("ports") or []]
+    port = next((one["containerPort"] for one in ports if one.get("name") == "metrics"), 0)
+    address = pod["status"]["podIP"]
+    host = f"[{address}]" if ":" in address else address
+    try:
+        async with session.get(f"http://{host}:{port}/readyz") as answer:
+            text, ready = (await answer.text())[:2000], answer.status == 200
+        async with session.get(f"http://{host}:{port}/status.json") as answer:
+            data_types = (await answer.json()).get("dataTypes")
+    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):
+        return None
+    return Word(ready, "" if ready else text, data_types if isinstance(data_types, dict) else {})

@@ -1,0 +1,1 @@
+"""Pure: a resource in, manifests out; None where there should be none."""

@@ -1,0 +1,42 @@
+"""All children of a resource, in the order in which they are applied. `render` shows them; `reconcile` takes them apart."""
+
+from __future__ import annotations
+
+from marketprism_operator.builders import (
+    config_map,
+    deployment,
+    network_policy,
+    pod_disruption_budget,
+    pod_monitor,
+    schema_job,
+    service,
+    service_account,
+    tiering,
+)
+from marketprism_operator.builders.request import Request
+from marketprism_operator.naming import Manifest
+
+
+def common(request: Request) -> list[Manifest]:
+    """What workloads need to be there before them."""
+    return [service_account.build(request), config_map.build(request)]
+
+
+def schema(request: Request) -> Manifest | None:
+    return schema_job.build(request)
+
+
+def workloads(request: Request) -> list[Manifest]:
+    """The consumers, and what goes with them."""
+    found: list[Manifest | None] = [network_policy.build(request), service.build(request), pod_monitor.build(request)]
+    for key, spec in request.pipeline.spec.carriers.items():
+        name = str(key)
+        found += [deployment.build(request, name, spec), pod_disruption_budget.build(request, name, spec)]
+    return [one for one in found if one]
+
+
+def all_of(request: Request) -> list[Manifest]:
+    if request.policy:
+        return [*common(request), tiering.build(request)]
+    job = schema(request)
+    return [*common(request), *([job] if job else []), *workloads(request)]

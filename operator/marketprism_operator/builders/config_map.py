@@ -1,0 +1,42 @@
+"""The pipeline, and a policy beside it, as the commands read them: without what only the operator needs."""
+
+from __future__ import annotations
+
+import yaml
+
+from marketprism_operator import naming
+from marketprism_operator.builders.request import Request
+from marketprism_operator.naming import Manifest
+
+FILE = "pipeline.yaml"
+
+
+def name(request: Request) -> str:
+    return naming.joined(request.name, "tiering" if request.policy else "pipeline")
+
+
+def content(request: Request) -> list[Manifest]:
+    """The documents of the file."""
+    return [_bare(resource.manifest()) for resource in (request.pipeline, request.policy) if resource]
+
+
+def _bare(manifest: Manifest) -> Manifest:
+    """Without what rolls no Pod, or rolls it by the Pod template itself."""
+    spec = {
+        k: v
+        for k, v in manifest.get("spec", {}).items()
+        if k not in ("suspend", "deletionPolicy", "resources", "podTemplate")
+    }
+    if "consumers" in spec:
+        spec["consumers"] = {key: {"dataTypes": one["dataTypes"]} for key, one in spec["consumers"].items()}
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": manifest["kind"],
+        "metadata": {"name": manifest["metadata"]["name"]},
+        "spec": spec,
+    }
+
+
+def build(request: Request) -> Manifest:
+    text = yaml.safe_dump_all(content(request), sort_keys=True, allow_unicode=True)
+    return request.manifest("v1", "ConfigMap", name(request), "config", data={FILE: text})

@@ -1,0 +1,66 @@
+"""One Deployment a consumer, with the data types assigned to it."""
+
+from __future__ import annotations
+
+from marketprism_api.pipeline import ConsumerSpec
+
+from marketprism_operator import naming
+from marketprism_operator.builders import pod
+from marketprism_operator.builders.config_map import FILE
+from marketprism_operator.builders.request import Request
+from marketprism_operator.naming import Manifest
+
+COMPONENT = "consumer"
+SUBJECTS = f"{naming.GROUP}/subjects"
+
+
+def name(request: Request, consumer: str) -> str:
+    return naming.joined(request.name, consumer)
+
+
+def selector(request: Request, consumer: str) -> dict[str, str]:
+    return {**request.labels(COMPONENT), naming.CONSUMER: consumer}
+
+
+def build(request: Request, consumer: str, spec: ConsumerSpec) -> Manifest:
+    labels = selector(request, consumer)
+    port = spec.metrics_port
+    template = pod.template(
+        request,
+        COMPONENT,
+        ["ingest", "-f", f"{pod.CONFIG_DIR}/{FILE}", "--consumer", consumer, "--host", "0.0.0.0", "--port", str(port)],  # noqa: S104 - a Pod's own address
+        naming.digest(concerns(request, spec)),
+        selector=labels,
+        port=port,
+        resources=spec.resources,
+        over=spec.pod_template,
+    )
+    made = request.manifest(
+        "apps/v1",
+        "Deployment",
+        name(request, consumer),
+        COMPONENT,
+        spec={
+            # Scaled to none, each Pod is asked to end, and stores what it holds before it does.
+            "replicas": 0 if request.pipeline.spec.suspend else spec.replicas,
+            "revisionHistoryLimit": 3,
+            "selector": {"matchLabels": labels},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": template,
+        },
+    )
+    made["metadata"]["labels"] = labels
+    made["metadata"]["annotations"] = {SUBJECTS: " ".join(data_type.subject for data_type in spec.data_types)}
+    return made
+
+
+def concerns(request: Request, spec: ConsumerSpec) -> Manifest:
+    """What of the pipeline this consumer reads: a change of the rest doesn't roll its Pods."""
+    whole = request.pipeline.spec
+    return {
+        "nats": whole.nats.model_dump(mode="json", exclude={"streams"}),
+        "clickhouse": whole.clickhouse.model_dump(mode="json"),
+        "schema": whole.table_schema.mode,
+        "deadLetters": whole.dead_letters.model_dump(mode="json"),
+        "dataTypes": {t.value: [whole.stream(t), repr(whole.batch(t))] for t in spec.data_types},
+    }

@@ -1,0 +1,172 @@
+"""The Pod that all workloads share: restricted, without an API token, its root filesystem read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from marketprism_api.meta import SecretRef
+from marketprism_api.pipeline import PodTemplate, Resources
+
+from marketprism_operator import naming
+from marketprism_operator.builders import config_map, service_account
+from marketprism_operator.builders.overlay import overlaid
+from marketprism_operator.builders.request import Request
+from marketprism_operator.naming import Manifest
+
+CONFIG_DIR = "/etc/marketprism"
+AUTH_DIR = "/var/run/secrets/marketprism"
+REQUESTS = {"cpu": "100m", "memory": "256Mi"}
+LIMITS = {"memory": "512Mi"}
+
+
+def secrets(request: Request) -> dict[str, tuple[str, ...]]:
+    """Directory → the Secrets joined in it."""
+    spec = request.pipeline.spec
+    found = {
+        "clickhouse": _names(spec.clickhouse.auth_secret_ref, spec.clickhouse.tls_secret_ref),
+        "nats": _names(spec.nats.auth_secret_ref, spec.nats.tls_secret_ref) if not request.policy else (),
+        "clickhouse-cold": _names(request.policy.spec.cold.auth_secret_ref) if request.policy else (),
+    }
+    return {directory: names for directory, names in found.items() if names}
+
+
+def _names(*refs: SecretRef | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(ref.name) for ref in refs if ref))
+
+
+def template(
+    request: Request,
+    component: str,
+    args: Sequence[str],
+    config_hash: str,
+    *,
+    selector: Mapping[str, str] | None = None,
+    port: int = 0,
+    resources: Resources | None = None,
+    over: PodTemplate | None = None,
+    restart: str = "Always",
+    grace: int = 30,
+) -> Manifest:
+    """A PodTemplateSpec with one container named after its component. Exactly its own changes change it."""
+    labels = {**request.labels(component), **(selector or {})}
+    directories = secrets(request)
+    if component == "schema":
+        directories.pop("nats", None)
+    container: Manifest = {
+        "name": component,
+        "image": request.image,
+        "args": list(args),
+        "command": ["marketprism"],
+        "env": [{"name": "HOME", "value": "/tmp"}]  # noqa: S108 - a volume of the Pod's own
+        + [
+            {"name": f"MARKETPRISM_{name.upper().replace('-', '_')}_AUTH_DIR", "value": f"{AUTH_DIR}/{name}"}
+            for name in directories
+        ],
+        "resources": {
+            "requests": {**REQUESTS, **_text(resources.requests if resources else {})},
+            "limits": {**LIMITS, **_text(resources.limits if resources else {})},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            *({"name": f"{name}-auth", "mountPath": f"{AUTH_DIR}/{name}", "readOnly": True} for name in directories),
+        ],
+    }
+    if port:
+        container["ports"] = [{"name": "metrics", "containerPort": port, "protocol": "TCP"}]
+        container["livenessProbe"] = _probe("/healthz", 10, 6)
+        container["readinessProbe"] = _probe("/readyz", 5, 2)
+    spec: Manifest = {
+        "serviceAccountName": service_account.name(request),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": restart,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "config", "configMap": {"name": config_map.name(request)}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            *(
+                {
+                    "name": f"{directory}-auth",
+                    "projected": {"sources": [{"secret": {"name": name}} for name in names], "defaultMode": 0o440},
+                }
+                for directory, names in directories.items()
+            ),
+        ],
+    }
+    if restart == "Always":
+        spec["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": labels},
+            }
+            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ]
+    if request.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in request.pull_secrets]
+    laid = over or PodTemplate()
+    laid_metadata = overlaid({}, laid.metadata)
+    spec = overlaid(spec, laid.spec)
+    used = {f"Secret/{name}" for names in directories.values() for name in names} | references(laid)
+    versions = {name: request.versions.get(name, "") for name in sorted(used)}
+    annotations = {**laid_metadata.get("annotations", {}), naming.CONFIG_HASH: config_hash}
+    if versions:
+        annotations[naming.SECRETS_HASH] = naming.digest(versions)
+    # The selector's labels go last: an overlay may not make a Deployment lose its Pods.
+    metadata = {"labels": {**laid_metadata.get("labels", {}), **labels}, "annotations": annotations}
+    return {"metadata": metadata, "spec": {**spec, "terminationGracePeriodSeconds": max(_grace(spec, grace), grace)}}
+
+
+def references(over: PodTemplate) -> set[str]:
+    """Secrets and ConfigMaps that an overlay names, as `Kind/name`."""
+    found: set[str] = set()
+
+    def look(value: object, key: str = "") -> None:
+        if isinstance(value, list):
+            for one in value:
+                look(one, key)
+        elif isinstance(value, dict):
+            name = value.get("name") or value.get("secretName")
+            if key in ("secret", "secretRef", "secretKeyRef") and isinstance(name, str):
+                found.add(f"Secret/{name}")
+            if key in ("configMap", "configMapRef", "configMapKeyRef") and isinstance(name, str):
+                found.add(f"ConfigMap/{name}")
+            for child, one in value.items():
+                look(one, child)
+
+    look(over.spec)
+    return found
+
+
+def _grace(spec: Manifest, otherwise: int) -> int:
+    given = spec.get("terminationGracePeriodSeconds")
+    return given if isinstance(given, int) else otherwise
+
+
+def _text(amounts: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(amount) for name, amount in amounts.items()}
+
+
+def _probe(path: str, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "metrics"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }

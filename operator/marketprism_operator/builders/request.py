@@ -1,0 +1,47 @@
+"""What builders are given: the resource, and what the operator knows beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.tiering import TieringPolicy
+
+from marketprism_operator import naming
+from marketprism_operator.naming import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`policy` is None where the pipeline's own children are built."""
+
+    pipeline: StoragePipeline
+    image: str
+    policy: TieringPolicy | None = None
+    pull_secrets: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """`Secret/name` and `ConfigMap/name` → what changes with its content, and doesn't tell it."""
+    pod_monitors: bool = False
+    """Whether the cluster has that API."""
+
+    @property
+    def resource(self) -> StoragePipeline | TieringPolicy:
+        return self.policy or self.pipeline
+
+    @property
+    def name(self) -> str:
+        return str(self.resource.metadata.name)
+
+    def labels(self, component: str) -> dict[str, str]:
+        return naming.labels(naming.POLICY if self.policy else naming.PIPELINE, self.name, component)
+
+    def manifest(self, api_version: str, kind: str, name: str, component: str, **rest: Any) -> Manifest:
+        """An object with our labels, owned by the resource."""
+        metadata: Manifest = {"name": name, "labels": self.labels(component)}
+        if self.resource.metadata.namespace:
+            metadata["namespace"] = self.resource.metadata.namespace
+        if self.resource.metadata.uid:
+            metadata["ownerReferences"] = [naming.owner(self.resource.KIND, self.name, self.resource.metadata.uid)]
+        return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}

@@ -1,0 +1,15 @@
+"""The account that Pods run as. It has no rights and mounts no token."""
+
+from __future__ import annotations
+
+from marketprism_operator import naming
+from marketprism_operator.builders.request import Request
+from marketprism_operator.naming import Manifest
+
+
+def name(request: Request) -> str:
+    return naming.joined(request.name, "tiering" if request.policy else "storage")
+
+
+def build(request: Request) -> Manifest:
+    return request.manifest("v1", "ServiceAccount", name(request), "account", automountServiceAccountToken=False)

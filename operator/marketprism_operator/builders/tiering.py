@@ -1,0 +1,67 @@
+"""What migrates: a CronJob, or where `every` is set a Deployment that loops. Never two runs at once."""
+
+from __future__ import annotations
+
+from marketprism_operator import naming
+from marketprism_operator.builders import config_map, pod
+from marketprism_operator.builders.request import Request
+from marketprism_operator.naming import Manifest
+
+COMPONENT = "migrate"
+PORT = 9464
+
+
+def name(request: Request) -> str:
+    # A CronJob adds up to 11 characters to it for its Jobs.
+    full = naming.joined(request.name, "migrate")
+    return full if len(full) <= 52 else f"{full[:43].rstrip('-')}-{naming.digest(full)}"
+
+
+def build(request: Request) -> Manifest:
+    assert request.policy is not None
+    spec = request.policy.spec
+    every = str(spec.every) if spec.every else ""
+    args = ["migrate", "-f", f"{pod.CONFIG_DIR}/{config_map.FILE}"]
+    loop = ["--every", every, "--host", "0.0.0.0", "--port", str(PORT)] if every else []  # noqa: S104
+    labels = request.labels(COMPONENT)
+    template = pod.template(
+        request,
+        COMPONENT,
+        [*args, *loop],
+        naming.digest(config_map.content(request)),
+        port=PORT if every else 0,
+        resources=spec.resources,
+        over=spec.pod_template,
+        restart="Always" if every else "Never",
+    )
+    if every:
+        return request.manifest(
+            "apps/v1",
+            "Deployment",
+            name(request),
+            COMPONENT,
+            spec={
+                "replicas": 0 if spec.suspend else 1,
+                "revisionHistoryLimit": 3,
+                "selector": {"matchLabels": labels},
+                "strategy": {"type": "Recreate"},
+                "template": template,
+            },
+        )
+    zone = {"timeZone": str(spec.time_zone)} if spec.time_zone else {}
+    return request.manifest(
+        "batch/v1",
+        "CronJob",
+        name(request),
+        COMPONENT,
+        spec={
+            "schedule": str(spec.schedule),
+            **zone,
+            "suspend": spec.suspend,
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 300,
+            "successfulJobsHistoryLimit": 3,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {"metadata": {"labels": labels}, "spec": {"backoffLimit": 0, "template": template}},
+        },
+    )

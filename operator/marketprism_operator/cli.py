@@ -1,0 +1,74 @@
+"""`marketprism-operator run|render`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import yaml
+from marketprism_api.load import load
+from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.problems import ResourceError
+from marketprism_api.tiering import TieringPolicy
+
+from marketprism_operator.builders import children
+from marketprism_operator.builders.request import Request
+from marketprism_operator.config import Config
+from marketprism_operator.naming import Manifest
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="marketprism-operator", description="Runs StoragePipelines on Kubernetes.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the operator")
+    run.add_argument("--namespace", action="append", help="only this one, with a Role; may be given again")
+    show = commands.add_parser("render", help="print the children of a resource, offline")
+    show.add_argument("-f", "--file", required=True, help="the resources; - reads stdin")
+    show.add_argument("--pod-monitors", action="store_true", help="as where the cluster has that API")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "run":
+        from marketprism_operator import serve  # `render` needs neither kopf nor a cluster
+
+        return serve.run(Config.from_environment(namespaces=tuple(arguments.namespace or ())))
+    try:
+        sys.stdout.write(dumped(render(arguments.file, Config.from_environment(), arguments.pod_monitors)))
+    except ResourceError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def render(source: str, config: Config, pod_monitors: bool = False) -> list[Manifest]:
+    """The children of every resource in `source`. A policy takes the pipeline beside it, or that one's defaults."""
+    resources = load(source)
+    pipelines = {str(one.metadata.name): one for one in resources if isinstance(one, StoragePipeline)}
+    found: list[Manifest] = []
+    for one in resources:
+        policy = one if isinstance(one, TieringPolicy) else None
+        if policy:
+            name = str(policy.spec.pipeline_ref.name)
+            pipeline = pipelines.get(name) or StoragePipeline.model_validate({"metadata": {"name": name}})
+        else:
+            assert isinstance(one, StoragePipeline)
+            pipeline = one
+        request = Request(pipeline, config.image, policy, pull_secrets=config.pull_secrets, pod_monitors=pod_monitors)
+        found += children.all_of(request)
+    return found
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Lines as lines: a file in a ConfigMap is there to be read."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dumped(manifests: Sequence[Manifest]) -> str:
+    return yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, width=120, explicit_start=True)

@@ -1,0 +1,41 @@
+"""What the operator itself is told, by its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+IMAGE = "ghcr.io/marketprism/marketprism-consumer:0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`namespaces` empty: all of them."""
+
+    image: str = IMAGE
+    pull_secrets: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    resync: float = 300.0
+    """Seconds between two looks at everything, whatever was or wasn't heard of it."""
+    port: int = 8080
+    lease: str = ""
+    """`namespace/name` of the Lease that makes one of several operators the leader; empty: this one always is."""
+    identity: str = "marketprism-operator"
+
+    @staticmethod
+    def from_environment(environ: Mapping[str, str] = os.environ, namespaces: tuple[str, ...] = ()) -> Config:
+        """MARKETPRISM_IMAGE, _PULL_SECRETS and _NAMESPACES (separated by commas), _RESYNC_SECONDS, _PORT, _LEASE; POD_NAME."""
+
+        def listed(name: str) -> tuple[str, ...]:
+            return tuple(part.strip() for part in environ.get(name, "").split(",") if part.strip())
+
+        return Config(
+            image=environ.get("MARKETPRISM_IMAGE") or IMAGE,
+            pull_secrets=listed("MARKETPRISM_PULL_SECRETS"),
+            namespaces=namespaces or listed("MARKETPRISM_NAMESPACES"),
+            resync=float(environ.get("MARKETPRISM_RESYNC_SECONDS") or 300),
+            port=int(environ.get("MARKETPRISM_PORT") or 8080),
+            lease=environ.get("MARKETPRISM_LEASE", ""),
+            identity=environ.get("POD_NAME") or f"{os.uname().nodename}-{os.getpid()}",
+        )

@@ -1,0 +1,62 @@
+"""Events with a reason of the closed set, on the parent. They tell; nothing waits for them or fails with them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.dynamic import DynamicClient
+from marketprism_api.reasons import Reason
+
+from marketprism_operator.naming import FIELD_MANAGER, Manifest
+
+log = logging.getLogger(__name__)
+
+
+class Events:
+    """Of one parent; posted by `post`."""
+
+    def __init__(self, parent: Manifest) -> None:
+        self._parent = parent
+        self._said: list[tuple[str, str, str]] = []
+
+    def info(self, reason: Reason, message: str) -> None:
+        self._said.append(("Normal", reason.name, message))
+
+    def warn(self, reason: Reason, message: str) -> None:
+        self._said.append(("Warning", reason.name, message))
+
+    async def post(self, api: ApiClient) -> None:
+        metadata = self._parent["metadata"]
+        client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
+        for kind, reason, message in self._said:
+            log.info("%s/%s %s: %s", metadata["namespace"], metadata["name"], reason, message)
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            body = {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"generateName": f"{metadata['name'][:50]}-", "namespace": metadata["namespace"]},
+                "involvedObject": {
+                    "apiVersion": self._parent["apiVersion"],
+                    "kind": self._parent["kind"],
+                    "name": metadata["name"],
+                    "namespace": metadata["namespace"],
+                    "uid": metadata["uid"],
+                },
+                "type": kind,
+                "reason": reason,
+                "message": message[:1000],
+                "source": {"component": FIELD_MANAGER},
+                "reportingComponent": FIELD_MANAGER,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+            }
+            try:
+                await client.request("post", f"/api/v1/namespaces/{metadata['namespace']}/events", body=body)
+            except ApiException as error:
+                log.warning("an event could not be posted: %s", error.reason)
+        self._said.clear()

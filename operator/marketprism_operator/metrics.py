@@ -1,0 +1,28 @@
+"""The operator's own metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+RECONCILES = Counter("marketprism_operator_reconciles", "Reconciles.", ["kind", "result"], registry=REGISTRY)
+DURATION = Histogram(
+    "marketprism_operator_reconcile_seconds", "How long a reconcile took.", ["kind"], registry=REGISTRY
+)
+DRIFT = Counter("marketprism_operator_drift_corrections", "Children put back.", ["kind"], registry=REGISTRY)
+CONDITIONS = Gauge(
+    "marketprism_operator_resource_condition",
+    "1 for the status that a resource's condition has.",
+    ["kind", "namespace", "name", "type", "status"],
+    registry=REGISTRY,
+)
+LAST_RESYNC = Gauge("marketprism_operator_last_resync_time", "Unix time of the last full look.", registry=REGISTRY)
+LEADER = Gauge("marketprism_operator_leader", "1 while this one leads.", registry=REGISTRY)
+
+
+def conditions(kind: str, namespace: str, name: str, statuses: dict[str, str]) -> None:
+    """Replaces what was said of that resource; an empty `statuses` forgets it."""
+    for labels in [key for key in CONDITIONS._metrics if key[:3] == (kind, namespace, name)]:
+        CONDITIONS.remove(*labels)
+    for condition, status in statuses.items():
+        CONDITIONS.labels(kind, namespace, name, condition, status).set(1)

@@ -1,0 +1,131 @@
+"""From triggers to reconciles: which resource a change concerns, and the regular look at everything."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any
+
+from kubernetes.aio.client import ApiClient
+from marketprism_api import reasons
+
+from marketprism_operator import metrics, naming
+from marketprism_operator.apply import Cluster
+from marketprism_operator.config import Config
+from marketprism_operator.events import Events
+from marketprism_operator.naming import Manifest
+from marketprism_operator.queue import Key, Queue
+from marketprism_operator.reconcile import Pass, reconcile
+
+STALE = 3
+"""Resyncs missed until the operator counts as dead."""
+
+
+class Operator:
+    """Knows the parents only by what was last heard of them."""
+
+    def __init__(self, api: ApiClient, config: Config) -> None:
+        self._api = api
+        self._cluster = Cluster(api)
+        self._config = config
+        self._parents: dict[Key, Manifest] = {}
+        self._renew: set[Key] = set()
+        self._goodbyes: set[asyncio.Future[None]] = set()
+        self.queue = Queue(self._reconcile)
+        self.last_resync = time.monotonic()
+
+    # --- triggers -----------------------------------------------------------------------------------------------------
+
+    def parent_changed(self, body: Manifest, *, gone: bool) -> None:
+        key = _key(body["kind"], body)
+        if gone:
+            self._parents.pop(key, None)
+            metrics.conditions(*key, {})
+            self._said_goodbye(body)
+        else:
+            self._parents[key] = body
+            self.queue.add(key)
+        for policy, one in self._parents.items():  # a policy follows its pipeline
+            ref = (one.get("spec") or {}).get("pipelineRef") or {}
+            if policy[1] == key[1] and ref.get("name") == key[2] and key[0] == "StoragePipeline":
+                self.queue.add(policy)
+
+    def _said_goodbye(self, body: Manifest) -> None:
+        """No command deletes JetStream consumers yet: who asked for it is told that they are still there."""
+        if (body.get("spec") or {}).get("deletionPolicy") == "Delete":
+            events = Events(body)
+            message = f"marketprism-{body['metadata']['name']}-*: {reasons.CONSUMERS_RETAINED.hint}"
+            events.warn(reasons.CONSUMERS_RETAINED, message)
+            self._goodbyes.add(task := asyncio.ensure_future(events.post(self._api)))
+            task.add_done_callback(self._goodbyes.discard)
+
+    def child_changed(self, body: Manifest) -> None:
+        metadata = body["metadata"]
+        labels = metadata.get("labels") or {}
+        for label, kind in ((naming.PIPELINE, "StoragePipeline"), (naming.POLICY, "TieringPolicy")):
+            key = (kind, metadata["namespace"], labels.get(label, ""))
+            if key in self._parents:
+                self.queue.add(key)
+
+    def reference_changed(self, kind: str, body: Manifest) -> None:
+        """Any that names it, wherever: to look once too often costs little."""
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        for key, parent in self._parents.items():
+            if key[1] == namespace and name in _names(parent.get("spec")):
+                self.queue.add(key)
+        if kind == "ConfigMap":
+            self.child_changed(body)
+
+    # --- work ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.queue.run())
+            group.create_task(self._resync())
+
+    async def _resync(self) -> None:
+        """Whatever was missed is found here."""
+        while True:
+            await asyncio.sleep(self._config.resync * random.uniform(0.9, 1.1))
+            self._renew.update(self._parents)
+            for key in list(self._parents):
+                self.queue.add(key)
+            self.last_resync = time.monotonic()
+            metrics.LAST_RESYNC.set_to_current_time()
+
+    @property
+    def alive(self) -> bool:
+        return time.monotonic() - self.last_resync < STALE * self._config.resync
+
+    async def _reconcile(self, key: Key) -> float:
+        kind, namespace, name = key
+        live = await self._cluster.get(kind, namespace, name)
+        if live is None or live["metadata"].get("deletionTimestamp"):
+            return 0.0  # its children go with it
+        events = Events(live)
+        one = Pass(self._cluster, self._config, events, live, renew=key in self._renew)
+        self._renew.discard(key)
+        began, result = time.monotonic(), "error"
+        try:
+            again = await reconcile(one)
+            result = "ok"
+        finally:
+            metrics.RECONCILES.labels(kind, result).inc()
+            metrics.DURATION.labels(kind).observe(time.monotonic() - began)
+            await events.post(self._api)
+        return again
+
+
+def _key(kind: str, body: Manifest) -> Key:
+    return kind, body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def _names(value: Any) -> set[str]:
+    """Every text under a key that names something."""
+    if isinstance(value, list):
+        return {name for one in value for name in _names(one)}
+    if not isinstance(value, dict):
+        return set()
+    own = {str(value[key]) for key in ("name", "secretName") if key in value}
+    return own.union(*(_names(one) for one in value.values()))

@@ -1,0 +1,58 @@
+"""Keys to reconcile: each at most once in the queue, never two of one at a time, failures again with growing pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+Key = tuple[str, str, str]
+"""Kind, namespace, name."""
+
+log = logging.getLogger(__name__)
+
+
+class Queue:
+    def __init__(self, work: Callable[[Key], Awaitable[float]], workers: int = 4) -> None:
+        self._work = work
+        self._workers = workers
+        self._waiting: asyncio.Queue[Key] = asyncio.Queue()
+        self._queued: set[Key] = set()
+        self._busy: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._later: dict[Key, asyncio.TimerHandle] = {}
+
+    def add(self, key: Key) -> None:
+        if key not in self._queued:
+            self._queued.add(key)
+            if key not in self._busy:
+                self._waiting.put_nowait(key)
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        if old := self._later.pop(key, None):
+            old.cancel()
+        self._later[key] = asyncio.get_running_loop().call_later(seconds, self.add, key)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._workers):
+                group.create_task(self._worker())
+
+    async def _worker(self) -> None:
+        while True:
+            key = await self._waiting.get()
+            self._queued.discard(key)
+            self._busy.add(key)
+            try:
+                again = await self._work(key)
+                self._failures.pop(key, None)
+            except Exception:
+                count = self._failures[key] = self._failures.get(key, 0) + 1
+                again = min(2.0**count, 120.0)
+                log.exception("reconcile of %s failed; again in %.0f s", "/".join(key), again)
+            finally:
+                self._busy.discard(key)
+            if key in self._queued:  # it was asked for in the meantime
+                self._waiting.put_nowait(key)
+            elif again:
+                self.add_after(key, again)

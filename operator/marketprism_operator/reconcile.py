@@ -1,0 +1,344 @@
+"""One reconcile: the steps below, in this order, each time from what is there. Which trigger came makes no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import yaml
+from marketprism_api import reasons
+from marketprism_api.load import Resource, parse
+from marketprism_api.pipeline import PodTemplate, StoragePipeline
+from marketprism_api.problems import ResourceError
+from marketprism_api.reasons import Reason
+from marketprism_api.tiering import TieringPolicy, misfits
+
+from marketprism_operator import ask, metrics, naming, observe, status
+from marketprism_operator.apply import Cluster, Done, Refused, controlled_by
+from marketprism_operator.builders import children, deployment, pod, schema_job
+from marketprism_operator.builders.request import Request
+from marketprism_operator.config import Config
+from marketprism_operator.naming import Manifest
+
+RETRY = timedelta(minutes=1)
+"""A schema Job that failed is made again so long after."""
+
+
+class Speaker(Protocol):
+    """Where events go."""
+
+    def info(self, reason: Reason, message: str) -> None: ...
+    def warn(self, reason: Reason, message: str) -> None: ...
+
+
+@dataclass
+class Pass:
+    """One look at one resource."""
+
+    cluster: Cluster
+    config: Config
+    events: Speaker
+    live: Manifest
+    renew: bool
+    """Whether the numbers that always move are written, too."""
+    resource: Resource | None = None
+    pipeline: StoragePipeline | None = None
+    request: Request | None = None
+    seen: observe.Seen = field(default_factory=observe.Seen)
+    workload: Manifest | None = None
+    run: tuple[Manifest, str] | None = None
+    again: float = 0.0
+    """Come back after so many seconds; 0: when something happens."""
+
+    @property
+    def kind(self) -> str:
+        return str(self.live["kind"])
+
+    @property
+    def namespace(self) -> str:
+        return str(self.live["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        return str(self.live["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        return str(self.live["metadata"]["uid"])
+
+    @property
+    def may_apply(self) -> bool:
+        return self.request is not None and not self.seen.problems
+
+
+Step = Callable[[Pass], Awaitable[None]]
+
+
+async def reconcile(one: Pass) -> float:
+    """All steps. Returns after how many seconds to come back, 0 for not before something happens."""
+    for step in PIPELINE_STEPS if one.kind == StoragePipeline.KIND else POLICY_STEPS:
+        try:
+            await step(one)
+        except Refused as refused:
+            if str(refused) not in str(one.live.get("status")):
+                one.events.warn(reasons.APPLY_REFUSED, str(refused))
+            one.seen = replace(one.seen, refused=str(refused))
+    return one.again
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+async def read_spec(one: Pass) -> None:
+    """By the same models that the commands use."""
+    try:
+        (one.resource,) = parse(yaml.safe_dump({**one.live, "status": {}, "metadata": _bare(one.live["metadata"])}))
+    except ResourceError as error:
+        one.seen = replace(one.seen, problems=tuple(str(p).replace("\n", ";") for p in error.problems))
+        return
+    if isinstance(one.resource, StoragePipeline):
+        one.pipeline = one.resource
+
+
+def _bare(metadata: Manifest) -> Manifest:
+    return {key: metadata[key] for key in ("name", "namespace", "uid", "generation") if key in metadata}
+
+
+async def find_pipeline(one: Pass) -> None:
+    """A policy's pipeline, and whether the two go together."""
+    if not isinstance(one.resource, TieringPolicy):
+        return
+    live = await one.cluster.get("StoragePipeline", one.namespace, str(one.resource.spec.pipeline_ref.name))
+    if live is None:
+        return
+    try:
+        (found,) = parse(yaml.safe_dump({**live, "status": {}, "metadata": _bare(live["metadata"])}))
+    except ResourceError:
+        one.seen = replace(
+            one.seen, problems=(f"pipeline {live['metadata']['name']} is not valid: see its conditions",)
+        )
+        return
+    assert isinstance(found, StoragePipeline)
+    one.pipeline = found
+    problems = tuple(
+        f"{reason.path} {reason.message}: {reason.hint or reason.allowed}" for reason in misfits(one.resource, found)
+    )
+    one.seen = replace(one.seen, problems=problems)
+
+
+async def find_references(one: Pass) -> None:
+    """Which Secrets and ConfigMaps are there, and at which version."""
+    if one.resource is None or one.pipeline is None:
+        return
+    policy = one.resource if isinstance(one.resource, TieringPolicy) else None
+    request = Request(one.pipeline, one.config.image, policy, one.config.pull_secrets)
+    versions, missing = {}, []
+    for name in sorted(referenced(request)):
+        kind, _, object_name = name.partition("/")
+        version = await one.cluster.version(kind, one.namespace, object_name)
+        if version is None:
+            missing.append(name)
+        versions[name] = version or ""
+    one.seen = replace(one.seen, missing=tuple(missing))
+    one.request = replace(request, versions=versions, pod_monitors=await one.cluster.has_pod_monitors())
+
+
+def referenced(request: Request) -> set[str]:
+    """`Secret/name` and `ConfigMap/name` that any of its Pods needs."""
+    templates: list[PodTemplate] = (
+        [request.policy.spec.pod_template]
+        if request.policy
+        else [spec.pod_template for spec in request.pipeline.spec.carriers.values()]
+    )
+    found = {f"Secret/{name}" for names in pod.secrets(request).values() for name in names}
+    return found.union(*(pod.references(template) for template in templates))
+
+
+async def apply_common(one: Pass) -> None:
+    """What Pods need to be there before them."""
+    if one.may_apply:
+        assert one.request
+        for manifest in children.common(one.request):
+            await _apply(one, manifest)
+
+
+async def run_schema(one: Pass) -> None:
+    """The tables first: consumers wait for them."""
+    if not one.may_apply:
+        return
+    assert one.request
+    wanted = children.schema(one.request)
+    one.seen = replace(one.seen, schema_wanted=wanted is not None)
+    if wanted is None:
+        return
+    name = wanted["metadata"]["name"]
+    live = await one.cluster.get("Job", one.namespace, name)
+    if live and observe.job_state(live) == "Failed":
+        ended = max((c["lastTransitionTime"] for c in live["status"]["conditions"]), default="")
+        wait = datetime.fromisoformat(str(ended)) + RETRY - datetime.now(UTC)
+        if wait <= timedelta():
+            await one.cluster.delete("Job", one.namespace, name)
+            live = None
+        one.again = max(wait.total_seconds(), 1.0)
+    if not one.seen.missing and not (live and live["metadata"].get("deletionTimestamp")):
+        await _apply(one, wanted)
+    one.seen = replace(one.seen, schema_job=await one.cluster.get("Job", one.namespace, name))
+
+
+async def deploy(one: Pass) -> None:
+    """The consumers, once the tables are there. To stand still nothing has to be there."""
+    if not one.may_apply:
+        return
+    assert one.request
+    job = one.seen.schema_job
+    ready = not one.seen.missing and (not one.seen.schema_wanted or (job and observe.job_state(job) == "Complete"))
+    for manifest in children.workloads(one.request):
+        if ready or manifest["kind"] not in ("Deployment", "PodDisruptionBudget"):
+            await _apply(one, manifest)
+        elif manifest["kind"] == "Deployment":
+            await _hold(one, manifest)
+
+
+async def _hold(one: Pass, manifest: Manifest) -> None:
+    """While a step before is not done, a Deployment that is there only follows in its number of Pods."""
+    live = await one.cluster.get("Deployment", one.namespace, manifest["metadata"]["name"])
+    if live and live["spec"].get("replicas") != manifest["spec"]["replicas"]:
+        kept = {**manifest["spec"], "template": _ours(live["spec"]["template"])}
+        await _apply(one, {**manifest, "spec": kept})
+
+
+def _ours(template: Manifest) -> Manifest:
+    metadata = {key: value for key, value in template["metadata"].items() if value is not None}
+    return {**template, "metadata": metadata}
+
+
+async def migrate(one: Pass) -> None:
+    """The CronJob, or the Deployment that loops."""
+    if not one.may_apply:
+        return
+    assert one.request
+    manifest = children.all_of(one.request)[-1]
+    if not one.seen.missing:
+        await _apply(one, manifest)
+    one.workload = await one.cluster.get(manifest["kind"], one.namespace, manifest["metadata"]["name"])
+
+
+async def prune(one: Pass) -> None:
+    """What was ours and is not wanted any more."""
+    if not one.may_apply:
+        return
+    assert one.request
+    wanted = {(m["kind"], m["metadata"]["name"]) for m in children.all_of(one.request)}
+    key = naming.PIPELINE if one.kind == StoragePipeline.KIND else naming.POLICY
+    for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob"):
+        found = await one.cluster.list(kind, one.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, key: one.name})
+        for child in controlled_by(one.uid, found):
+            name = child["metadata"]["name"]
+            if (kind, name) not in wanted and not child["metadata"].get("deletionTimestamp"):
+                await one.cluster.delete(kind, one.namespace, name)
+                one.events.info(reasons.CHILD_REMOVED, f"{kind} {name}")
+
+
+async def look(one: Pass) -> None:
+    """At Deployments and Pods; and the Pods are asked themselves."""
+    key = naming.PIPELINE if one.kind == StoragePipeline.KIND else naming.POLICY
+    pods = await one.cluster.list("Pod", one.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, key: one.name})
+    by_component: dict[str, list[Manifest]] = {}
+    for found in pods:
+        by_component.setdefault(found["metadata"]["labels"].get(naming.COMPONENT, ""), []).append(found)
+    if one.kind == TieringPolicy.KIND:
+        migrating = by_component.get("migrate", [])
+        one.run = status.last_run(migrating)
+        for word in (await ask.words(migrating)).values():
+            if word.data_types.get("run"):  # a loop tells its last run at its port
+                one.run = dict(word.data_types), ""
+        one.seen = replace(one.seen, pods=tuple(p for p in migrating if p.get("status", {}).get("phase") == "Pending"))
+        return
+    consumers = by_component.get(deployment.COMPONENT, [])
+    deployments = {}
+    if one.request:
+        for consumer in one.request.pipeline.spec.carriers:
+            name = deployment.name(one.request, str(consumer))
+            deployments[str(consumer)] = await one.cluster.get("Deployment", one.namespace, name)
+    job = (one.seen.schema_job or {}).get("metadata", {}).get("name")
+    one.seen = replace(
+        one.seen,
+        schema_pods=tuple(
+            p for p in by_component.get(schema_job.COMPONENT, []) if p["metadata"]["labels"].get("job-name") == job
+        ),
+        pods=tuple(consumers),
+        words=await ask.words(consumers),
+        deployments=deployments,
+    )
+
+
+async def report(one: Pass) -> None:
+    """The status, written only where something in it has changed."""
+    before = one.live.get("status") or {}
+    generation = one.live["metadata"].get("generation", 0)
+    if one.kind == StoragePipeline.KIND:
+        findings = observe.pipeline_findings(one.pipeline, one.seen)
+        rest = status.of_pipeline(one.pipeline, one.config.image, one.seen, before, one.renew) if one.pipeline else {}
+    else:
+        policy = one.resource if isinstance(one.resource, TieringPolicy) else None
+        run = (
+            one.run[0]
+            if one.run
+            else before.get("lastRun") and {**before["lastRun"], "ok": before["lastRun"]["result"] != "Failed"}
+        )
+        findings = observe.policy_findings(
+            policy, one.seen, pipeline_there=one.pipeline is not None, workload=one.workload, run=run
+        )
+        rest = _policy_status(one, policy, before)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = observe.conditions(findings, before.get("conditions") or [], generation, now)
+    made = {**rest, "observedGeneration": generation, "conditions": conditions}
+    if made != before:
+        await one.cluster.apply_status(one.kind, one.namespace, one.name, made)
+        _tell(one, before.get("conditions") or [], conditions)
+    metrics.conditions(one.kind, one.namespace, one.name, {c["type"]: c["status"] for c in conditions})
+    settled = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    if not settled and not one.again:
+        one.again = 15.0  # what Pods say of themselves is no event
+
+
+def _policy_status(one: Pass, policy: TieringPolicy | None, before: Manifest) -> Manifest:
+    kept: Manifest = {key: before[key] for key in ("lastRun", "lastRunTime", "lastSuccessTime") if key in before}
+    if one.run:
+        report, at = one.run
+        kept["lastRun"] = status.run_status(report)
+        kept |= {"lastRunTime": at} if at else {}
+        kept |= {"lastSuccessTime": at} if at and report.get("ok") else {}
+    if policy:
+        kept["schedule"] = str(policy.spec.schedule or f"every {policy.spec.every}")
+    if one.workload:
+        kept["workload"] = one.workload["metadata"]["name"]
+    return kept
+
+
+def _tell(one: Pass, before: list[Any], now: list[Any]) -> None:
+    """Ready's changes are events, too."""
+    old: Manifest = next((c for c in before if c["type"] == "Ready"), {})
+    new = next(c for c in now if c["type"] == "Ready")
+    if (old.get("status"), old.get("reason")) != (new["status"], new["reason"]):
+        reason = reasons.BY_NAME[new["reason"]]
+        quiet = new["status"] != "False" or reason in (reasons.SCHEMA_RUNNING, reasons.ROLLING_OUT, reasons.SUSPENDED)
+        (one.events.info if quiet else one.events.warn)(reason, new["message"])
+
+
+async def _apply(one: Pass, manifest: Manifest) -> None:
+    outcome = await one.cluster.apply(manifest)
+    what = f"{manifest['kind']} {manifest['metadata']['name']}"
+    if outcome.done is Done.CREATED:
+        one.events.info(reasons.CHILD_CREATED, what)
+    elif outcome.done is Done.CHANGED:
+        one.events.info(reasons.CHILD_CHANGED, f"{what}: {', '.join(outcome.fields)}")
+    elif outcome.done is Done.PUT_BACK:
+        metrics.DRIFT.labels(manifest["kind"]).inc()
+        one.events.warn(reasons.DRIFT_CORRECTED, f"{what}: {', '.join(outcome.fields)}")
+
+
+PIPELINE_STEPS: tuple[Step, ...] = (read_spec, find_references, apply_common, run_schema, deploy, prune, look, report)
+POLICY_STEPS: tuple[Step, ...] = (read_spec, find_pipeline, find_references, apply_common, migrate, prune, look, report)

@@ -1,0 +1,48 @@
+"""One control plane for the run; a namespace and an operator of its own for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from control_plane import control_plane
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+from marketprism_api.meta import API_VERSION
+from pipeline_world import World, until
+
+CRDS = Path(__file__).parents[3] / "crds"
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with control_plane(tmp_path_factory.mktemp("controlplane")) as config:
+        yield config
+
+
+@pytest.fixture
+async def world(kubeconfig: Path) -> AsyncIterator[World]:
+    configuration = Configuration()
+    await kube_config.load_kube_config(str(kubeconfig), client_configuration=configuration)
+    async with ApiClient(configuration) as api:
+        one = World(api, kubeconfig)
+        for path in sorted(CRDS.glob("*.yaml")):
+            crd = yaml.safe_load(path.read_text())
+            where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+            await one._patch(where, crd, "application/apply-patch+yaml")
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": one.namespace}}
+        await one._patch(f"/api/v1/namespaces/{one.namespace}", namespace, "application/apply-patch+yaml")
+
+        async def served() -> bool:
+            try:
+                await one.client.request("get", f"/apis/{API_VERSION}/namespaces/{one.namespace}/tieringpolicies")
+                await one.client.request("get", f"/apis/{API_VERSION}/namespaces/{one.namespace}/storagepipelines")
+            except Exception:
+                return False
+            return True
+
+        await until(served)
+        yield one
+        await one.client.request("delete", f"/api/v1/namespaces/{one.namespace}")

@@ -1,0 +1,204 @@
+"""The operator against a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from typing import Any
+
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+from pipeline_world import World, until
+
+TWO: dict[str, Any] = {
+    "dataTypes": {"trade": {}, "orderbook": {}},
+    "consumers": {"fast": {"dataTypes": ["trade"]}, "slow": {"dataTypes": ["orderbook"]}},
+}
+
+
+async def brought_up(world: World, **spec: Any) -> None:
+    await world.pipeline(**spec)
+    await world.schema_done()
+    wanted = {f"main-{name}" for name in spec.get("consumers", {"default": {}})}
+
+    async def there() -> bool:
+        return await world.names("Deployment") == wanted
+
+    await until(there)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"clickhouse": {"hotDatabase": "a", "coldDatabase": "a"}}, "another database"),
+        ({"dataTypes": {"trade": {}}, "consumers": {"one": {"dataTypes": ["orderbook"]}}}, "exactly one consumer"),
+        ({"deadLetters": {"window": "2h"}}, "1s to 1h"),
+    ],
+)
+async def test_the_api_server_refuses_what_we_would(world: World, spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(ApiException) as refused:
+        await world.pipeline(**spec)
+    assert refused.value.status == 422
+    assert said in str(refused.value.body)
+
+
+async def test_children_come_in_order(world: World) -> None:
+    with world.operator():
+        await world.pipeline()
+        await until(lambda: world.names("Job"))
+        assert await world.names("Deployment") == set(), "consumers wait for the tables"
+        await world.schema_done()
+        await until(lambda: world.names("Deployment"))
+        assert "main-pipeline" in await world.names("ConfigMap")
+        assert await world.names("NetworkPolicy") == {"main-storage"}
+        live = await world.get("StoragePipeline", "main")
+        assert live
+        assert not live["metadata"].get("finalizers")
+        assert not live["metadata"].get("annotations")
+
+        async def schema_ready() -> bool:
+            return bool((await world.condition("StoragePipeline", "SchemaReady")).get("status") == "True")
+
+        await until(schema_ready)
+
+
+async def test_a_hand_edit_is_put_back_with_an_event_that_names_the_field(world: World) -> None:
+    with world.operator():
+        await brought_up(world)
+        await world.edit("Deployment", "main-default", {"spec": {"replicas": 5}})
+
+        async def back() -> bool:
+            live = await world.get("Deployment", "main-default")
+            told = [one["message"] for one in await world.events() if one["reason"] == "DriftCorrected"]
+            return bool(live and live["spec"]["replicas"] == 1 and any("spec.replicas" in text for text in told))
+
+        await until(back)
+        await world.delete("Deployment", "main-default")
+        await until(lambda: world.get("Deployment", "main-default"))
+
+
+async def test_edits_roll_what_they_concern(world: World) -> None:
+    await world.apply("Secret", "nats-auth", stringData={"token": "one"})
+    spec = {**TWO, "nats": {"authSecretRef": {"name": "nats-auth"}}}
+    with world.operator():
+        await brought_up(world, **spec)
+
+        async def templates() -> dict[str, Any]:
+            found = await world.cluster.list("Deployment", world.namespace)
+            return {one["metadata"]["name"]: one["spec"]["template"] for one in found}
+
+        before = await templates()
+        await world.apply("Secret", "nats-auth", stringData={"token": "two"})
+
+        async def rolled(*names: str) -> bool:
+            now = await templates()
+            return {name for name in now if now[name] != before[name]} == set(names)
+
+        await until(lambda: rolled("main-fast", "main-slow"))
+        before = await templates()
+        changed = copy.deepcopy(spec)
+        changed["dataTypes"]["trade"] = {"batch": {"maxRows": 7}}
+        await world.pipeline(**changed)
+        await until(lambda: rolled("main-fast"))
+
+
+async def test_a_missing_secret_is_named_and_waited_for(world: World) -> None:
+    with world.operator():
+        await world.pipeline(nats={"authSecretRef": {"name": "nats-auth"}})
+
+        async def told() -> bool:
+            return "Secret/nats-auth" in (await world.condition("StoragePipeline", "Ready")).get("message", "")
+
+        await until(told)
+        assert await world.names("Job") == set()
+        await world.apply("Secret", "nats-auth", stringData={"token": "one"})
+        await until(lambda: world.names("Job"))
+
+
+async def test_suspend_and_a_consumer_removed(world: World) -> None:
+    with world.operator():
+        await brought_up(world, **TWO)
+        await world.pipeline(**TWO, suspend=True)
+
+        async def replicas(wanted: int) -> bool:
+            found = await world.cluster.list("Deployment", world.namespace)
+            return {one["spec"]["replicas"] for one in found} == {wanted}
+
+        await until(lambda: replicas(0))
+        await world.pipeline(**TWO, suspend=False)
+        await until(lambda: replicas(1))
+        await world.pipeline(dataTypes=TWO["dataTypes"], consumers={"fast": {"dataTypes": ["trade", "orderbook"]}})
+
+        async def one_left() -> bool:
+            return await world.names("Deployment") == {"main-fast"}
+
+        await until(one_left)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_deletion_never_hangs(world: World, running: bool) -> None:
+    with world.operator() as process:
+        await brought_up(world, deletionPolicy="Delete")
+        if not running:
+            process.terminate()
+            await asyncio.to_thread(process.wait, 15)
+        await world.delete("StoragePipeline", "main")
+
+        async def gone() -> bool:
+            return await world.get("StoragePipeline", "main") is None
+
+        await until(gone, seconds=5)
+
+
+async def test_at_rest_nothing_is_written(world: World) -> None:
+    with world.operator():
+        await brought_up(world, **TWO)
+
+        async def versions() -> dict[str, str]:
+            return {
+                f"{kind}/{one['metadata']['name']}": one["metadata"]["resourceVersion"]
+                for kind in ("StoragePipeline", "ConfigMap", "Deployment", "Job", "Service", "NetworkPolicy")
+                for one in await world.cluster.list(kind, world.namespace)
+            }
+
+        await asyncio.sleep(4)
+        before = await versions()
+        await asyncio.sleep(8)  # more than two resyncs
+        assert await versions() == before
+
+
+async def test_of_two_operators_one_works_and_the_other_takes_over(world: World) -> None:
+    lease = f"{world.namespace}/marketprism-operator"
+    with world.operator(MARKETPRISM_LEASE=lease, POD_NAME="one") as first:
+        await until(lambda: holder(world))
+        with world.operator(MARKETPRISM_LEASE=lease, POD_NAME="two"):
+            await brought_up(world)
+            assert await holder(world) == "one"
+            first.kill()
+            await asyncio.to_thread(first.wait)
+            await world.delete("Deployment", "main-default")
+            await until(lambda: world.get("Deployment", "main-default"), seconds=60)
+            assert await holder(world) == "two"
+
+
+async def holder(world: World) -> str:
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{world.namespace}/leases/marketprism-operator"
+    try:
+        lease = await world.client.request("get", path)
+    except ApiException:
+        return ""
+    return str(lease.to_dict()["spec"].get("holderIdentity", ""))
+
+
+async def test_a_tiering_policy_is_a_cron_job_or_a_loop(world: World) -> None:
+    with world.operator():
+        await world.pipeline()
+        await world.apply("TieringPolicy", "main", spec={"pipelineRef": {"name": "main"}, "schedule": "*/5 * * * *"})
+        await until(lambda: world.get("CronJob", "main-migrate"))
+        await world.apply("TieringPolicy", "main", spec={"pipelineRef": {"name": "main"}, "every": "30s"})
+        await until(lambda: world.get("Deployment", "main-migrate"))
+
+        async def no_cron_job() -> bool:
+            return await world.get("CronJob", "main-migrate") is None
+
+        await until(no_cron_job)

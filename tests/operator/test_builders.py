@@ -1,0 +1,173 @@
+"""The children of the examples, as whole files; and what every Pod must be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from marketprism_api.pipeline import StoragePipeline
+from marketprism_operator import naming
+from marketprism_operator.builders import children, deployment, pod_disruption_budget, pod_monitor, schema_job
+from marketprism_operator.builders.overlay import overlaid
+from marketprism_operator.builders.request import Request
+from marketprism_operator.cli import dumped, main, render
+from marketprism_operator.config import Config
+
+HERE = Path(__file__).parent
+EXAMPLES = sorted((HERE.parent.parent / "examples").glob("*.yaml"))
+SOURCES = {path.stem: str(path) for path in EXAMPLES} | {path.stem: str(path) for path in HERE.glob("resources/*.yaml")}
+
+
+def children_of(name: str) -> list[dict[str, Any]]:
+    return render(SOURCES[name], Config(), pod_monitors=True)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_golden(name: str, update_golden: bool) -> None:
+    golden = HERE / "golden" / f"{name}.yaml"
+    text = dumped(children_of(name))
+    if update_golden:
+        golden.write_text(text)
+    assert text == golden.read_text(), "look at the difference; if it is right: pytest tests/operator --update-golden"
+
+
+def pods() -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for name in SOURCES:
+        for one in children_of(name):
+            spec = one.get("spec", {})
+            spec = spec.get("jobTemplate", {}).get("spec", spec)
+            if "template" in spec:
+                found.append((f"{name} {one['kind']} {one['metadata']['name']}", spec["template"]["spec"]))
+    return found
+
+
+@pytest.mark.parametrize(("where", "spec"), pods())
+def test_every_pod_is_restricted(where: str, spec: dict[str, Any]) -> None:
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    assert spec["terminationGracePeriodSeconds"] >= 30
+    for container in spec["containers"]:
+        assert ":" in container["image"].rpartition("/")[2]
+        assert not container["image"].endswith(":latest")
+        assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
+        assert container["resources"]["limits"].keys() >= {"memory"}
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert not any("valueFrom" in env for env in container["env"]), "a secret's value is never in the environment"
+
+
+def pipeline(**spec: Any) -> StoragePipeline:
+    return StoragePipeline.model_validate({"metadata": {"name": "main", "namespace": "n", "uid": "u"}, "spec": spec})
+
+
+def request(versions: dict[str, str] | None = None, **spec: Any) -> Request:
+    return Request(pipeline(**spec), "image:1", versions=versions or {})
+
+
+TWO = {
+    "fast": {"dataTypes": ["trade"], "replicas": 2},
+    "slow": {"dataTypes": ["orderbook"]},
+}
+
+
+def template_of(made: Request, consumer: str) -> dict[str, Any]:
+    found: dict[str, Any] = deployment.build(made, consumer, dict(made.pipeline.spec.carriers)[consumer])["spec"][
+        "template"
+    ]  # type: ignore[index]
+    return found
+
+
+def test_an_edit_rolls_exactly_the_pods_concerned() -> None:
+    types: dict[str, Any] = {"trade": {}, "orderbook": {}}
+    before = request(consumers=TWO, dataTypes=types)
+    after = request(consumers=TWO, dataTypes={"trade": {"batch": {"maxRows": 7}}, "orderbook": {}})
+    assert template_of(before, "fast") != template_of(after, "fast")
+    assert template_of(before, "slow") == template_of(after, "slow")
+    assert schema_job.build(before) == schema_job.build(after)
+
+
+def test_a_secret_rolls_the_pods_that_mount_it() -> None:
+    spec: dict[str, Any] = {"nats": {"authSecretRef": {"name": "a"}}, "consumers": None}
+    one, other = request({"Secret/a": "1"}, **spec), request({"Secret/a": "2"}, **spec)
+    assert template_of(one, "default") != template_of(other, "default")
+    assert schema_job.build(one) == schema_job.build(other), "the schema Job doesn't mount NATS's"
+
+
+def test_what_only_the_overlay_of_one_consumer_names_rolls_only_that_one() -> None:
+    env = [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "extra", "key": "x"}}}]
+    over = {"spec": {"containers": [{"name": "consumer", "env": env}]}}
+    consumers = {"fast": {"dataTypes": ["trade"], "podTemplate": over}, "slow": {"dataTypes": ["orderbook"]}}
+    spec: dict[str, Any] = {"consumers": consumers, "dataTypes": {"trade": {}, "orderbook": {}}}
+    one, other = request({"Secret/extra": "1"}, **spec), request({"Secret/extra": "2"}, **spec)
+    assert template_of(one, "fast") != template_of(other, "fast")
+    assert template_of(one, "slow") == template_of(other, "slow")
+
+
+def test_absence() -> None:
+    made = request(consumers=TWO, dataTypes={"trade": {}, "orderbook": {}})
+    carriers = dict(made.pipeline.spec.carriers)
+    assert pod_disruption_budget.build(made, "fast", carriers["fast"])  # type: ignore[index]
+    assert pod_disruption_budget.build(made, "slow", carriers["slow"]) is None  # type: ignore[index]
+    assert pod_monitor.build(made) is None
+    assert schema_job.build(request(schema={"mode": "Ignore"})) is None
+
+
+def test_suspend_leaves_no_pod_and_changes_nothing_else() -> None:
+    running, standing = request(), request(suspend=True)
+    assert template_of(running, "default") == template_of(standing, "default")
+    (found,) = [one for one in children.workloads(standing) if one["kind"] == "Deployment"]
+    assert found["spec"]["replicas"] == 0
+
+
+def test_owned_and_labelled_by_us_only() -> None:
+    labelled = StoragePipeline.model_validate(
+        {"metadata": {"name": "main", "uid": "u", "labels": {"app.kubernetes.io/instance": "argo"}}}
+    )
+    for one in children.all_of(Request(labelled, "image:1")):
+        assert one["metadata"]["ownerReferences"][0]["uid"] == "u"
+        assert "app.kubernetes.io/instance" not in one["metadata"]["labels"]
+
+
+def test_overlay_is_strategic() -> None:
+    base = {"containers": [{"name": "a", "image": "x", "env": [{"name": "A", "value": "1"}]}], "keep": 1, "gone": 2}
+    over = {"containers": [{"name": "a", "env": [{"name": "B", "value": "2"}]}, {"name": "b"}], "gone": None}
+    assert overlaid(base, over) == {
+        "containers": [
+            {"name": "a", "image": "x", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
+            {"name": "b"},
+        ],
+        "keep": 1,
+    }
+
+
+def test_an_overlay_may_not_take_the_selector_away() -> None:
+    over = {"metadata": {"labels": {naming.PIPELINE: "other", "mine": "yes"}}}
+    made = request(consumers={"default": {"dataTypes": ["trade"], "podTemplate": over}}, dataTypes={"trade": {}})
+    labels = template_of(made, "default")["metadata"]["labels"]
+    assert labels[naming.PIPELINE] == "main"
+    assert labels["mine"] == "yes"
+
+
+def test_names_fit_and_differ() -> None:
+    long = naming.joined("p" * 63, "c" * 30)
+    assert len(long) <= 63
+    assert long != naming.joined("p" * 63, "d" * 30)
+
+
+def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["render", "-f", SOURCES["minimal"]]) == 0
+    kinds = [one["kind"] for one in yaml.safe_load_all(capsys.readouterr().out)]
+    assert kinds == ["ServiceAccount", "ConfigMap", "Job", "NetworkPolicy", "Service", "Deployment"]
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        "apiVersion: storage.marketprism.io/v1alpha1\nkind: StoragePipeline\nmetadata: {name: x}\nspec: {a: 1}\n"
+    )
+    assert main(["render", "-f", str(bad)]) == 2
+    assert "there is no such field" in capsys.readouterr().err

@@ -1,0 +1,300 @@
+"""Each situation that a user may be stuck in, and what the conditions say of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from marketprism_api import reasons
+from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.tiering import TieringPolicy
+from marketprism_operator import status
+from marketprism_operator.observe import Finding, Seen, Word, conditions, pipeline_findings, policy_findings
+
+
+def pipeline(**spec: Any) -> StoragePipeline:
+    return StoragePipeline.model_validate({"metadata": {"name": "main"}, "spec": spec})
+
+
+def job(state: str = "") -> dict[str, Any]:
+    found = [{"type": state, "status": "True", "message": "it has reached its limit"}] if state else []
+    return {"metadata": {"name": "main-schema-12345678"}, "status": {"conditions": found}}
+
+
+def deployment(ready: int = 1, wanted: int = 1, **more: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "main-default", "generation": 1},
+        "spec": {"replicas": wanted},
+        "status": {
+            "observedGeneration": 1,
+            "replicas": wanted,
+            "updatedReplicas": wanted,
+            "readyReplicas": ready,
+            **more,
+        },
+    }
+
+
+def pod(state: dict[str, Any], last: dict[str, Any] | None = None, image: str = "image:1") -> dict[str, Any]:
+    container = {"name": "consumer", "image": image, "state": state, "lastState": last or {}}
+    return {"metadata": {"name": "p"}, "status": {"phase": "Running", "containerStatuses": [container]}}
+
+
+def failed(message: str, code: int = 4) -> dict[str, Any]:
+    return {
+        "terminated": {"exitCode": code, "message": message, "reason": "Error", "finishedAt": "2026-01-01T00:00:00Z"}
+    }
+
+
+def schema_says(message: str, code: int = 4) -> Seen:
+    return Seen(schema_job=job(), schema_pods=(pod(failed(message, code)),))
+
+
+def consumer_says(text: str) -> Seen:
+    return Seen(
+        schema_job=job("Complete"),
+        deployments={"default": deployment(0)},
+        pods=(pod({"running": {}}),),
+        words={"p": Word(False, text)},
+    )
+
+
+def consumers_have(state: dict[str, Any], last: dict[str, Any] | None = None) -> Seen:
+    return Seen(schema_job=job("Complete"), deployments={"default": deployment(0)}, pods=(pod(state, last),))
+
+
+WELL = Seen(
+    schema_job=job("Complete"),
+    deployments={"default": deployment()},
+    pods=(pod({"running": {}}),),
+    words={"p": Word(True, "", {"trade": {"lag": 5}})},
+)
+
+UNSCHEDULABLE = {
+    "metadata": {"name": "p"},
+    "status": {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: Insufficient memory"}],
+    },
+}
+
+STUCK = [
+    (
+        "a wrong spec",
+        Seen(problems=("spec.x: there is no such field",)),
+        "SpecValid",
+        "InvalidResource",
+        "correct the field",
+    ),
+    ("a missing Secret", Seen(missing=("Secret/nats-auth",)), "SpecValid", "SecretMissing", "Secret/nats-auth"),
+    ("a missing ConfigMap", Seen(missing=("ConfigMap/extra",)), "SpecValid", "ConfigMapMissing", "create it"),
+    (
+        "a child refused",
+        Seen(refused="Deployment main-default: spec.template: bad"),
+        "SpecValid",
+        "ApplyRefused",
+        "podTemplate",
+    ),
+    (
+        "ClickHouse's URL is wrong",
+        schema_says("MP4001 ClickHouseUnreachable: http://nowhere:8123"),
+        "ClickHouseReachable",
+        "ClickHouseUnreachable",
+        "spec.clickhouse.url",
+    ),
+    (
+        "ClickHouse's URL is wrong, in its client's words",
+        schema_says("Cannot connect to host nowhere:8123"),
+        "ClickHouseReachable",
+        "ClickHouseUnreachable",
+        "nowhere:8123",
+    ),
+    (
+        "ClickHouse's password is wrong",
+        schema_says("Code: 516. DB::Exception: default: Authentication failed", 1),
+        "ClickHouseReachable",
+        "ClickHouseDenied",
+        "authSecretRef",
+    ),
+    (
+        "DDL is refused",
+        schema_says("Code: 497. DB::Exception: u: Not enough privileges", 1),
+        "SchemaReady",
+        "ClickHouseDenied",
+        "grants",
+    ),
+    ("the schema Job is at work", Seen(schema_job=job()), "SchemaReady", "SchemaRunning", "at work"),
+    ("the schema Job failed", Seen(schema_job=job("Failed")), "SchemaReady", "SchemaFailed", "reached its limit"),
+    (
+        "the tables differ",
+        schema_says("MP5002 SchemaDrift: trades.price", 1),
+        "SchemaReady",
+        "SchemaDrift",
+        "schema plan",
+    ),
+    (
+        "NATS does not answer",
+        consumer_says("worker: waits for NATS"),
+        "NATSReachable",
+        "NATSUnreachable",
+        "spec.nats.url",
+    ),
+    (
+        "NATS refuses the password",
+        consumers_have({"waiting": {"reason": "CrashLoopBackOff"}}, failed("nats: 'Authorization Violation'")),
+        "NATSReachable",
+        "NATSDenied",
+        "authSecretRef",
+    ),
+    (
+        "no stream",
+        consumer_says("worker: waits for MP3003 StreamMissing: no stream holds trade.>"),
+        "StreamsReady",
+        "StreamMissing",
+        "ensureStreams",
+    ),
+    (
+        "the image can't be pulled",
+        consumers_have({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
+        "ConsumersAvailable",
+        "ImagePullFailed",
+        "pull secrets",
+    ),
+    (
+        "a crash loop",
+        consumers_have({"waiting": {"reason": "CrashLoopBackOff"}}, failed("KeyError: 'x'", 1)),
+        "ConsumersAvailable",
+        "CrashLoop",
+        "KeyError",
+    ),
+    (
+        "out of memory",
+        consumers_have(
+            {"waiting": {"reason": "CrashLoopBackOff"}}, {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+        ),
+        "ConsumersAvailable",
+        "OutOfMemory",
+        "limits.memory",
+    ),
+    (
+        "no node",
+        Seen(schema_job=job("Complete"), deployments={"default": deployment(0)}, pods=(UNSCHEDULABLE,)),
+        "ConsumersAvailable",
+        "Unschedulable",
+        "Insufficient memory",
+    ),
+    (
+        "inserts are refused",
+        consumer_says("trade: MP4004 InsertBlocked: table is readonly"),
+        "ConsumersAvailable",
+        "InsertBlocked",
+        "readonly",
+    ),
+    (
+        "a quota",
+        Seen(
+            schema_job=job("Complete"),
+            deployments={
+                "default": deployment(
+                    0, conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]
+                )
+            },
+        ),
+        "ConsumersAvailable",
+        "PodRefused",
+        "exceeded quota",
+    ),
+    (
+        "a roll-out",
+        Seen(schema_job=job("Complete"), deployments={"default": deployment(0)}),
+        "ConsumersAvailable",
+        "RollingOut",
+        "default",
+    ),
+]
+
+
+@pytest.mark.parametrize(("seen", "kind", "reason", "said"), [row[1:] for row in STUCK], ids=[row[0] for row in STUCK])
+def test_stuck(seen: Seen, kind: str, reason: str, said: str) -> None:
+    found = {one.type: one for one in pipeline_findings(pipeline(), seen)}
+    assert (found[kind].status, found[kind].reason) == ("False", reason)
+    assert said in found[kind].message
+    ready = found["Ready"]
+    assert ready.status == "False"
+    assert ("Stalled" in found) == (reason in ("InvalidResource", "ApplyRefused"))
+    assert ("Reconciling" in found) != ("Stalled" in found)
+
+
+def test_every_reason_is_of_the_closed_set() -> None:
+    for row in STUCK:
+        assert all(one.reason in reasons.BY_NAME for one in pipeline_findings(pipeline(), row[1]))
+
+
+def test_well() -> None:
+    found = {one.type: one.status for one in pipeline_findings(pipeline(), WELL)}
+    assert set(found.values()) == {"True"}
+    assert "Reconciling" not in found
+    assert "Stalled" not in found
+
+
+def test_an_operator_that_reaches_no_pod_still_finds_ready() -> None:
+    seen = Seen(schema_job=job("Complete"), deployments={"default": deployment()})
+    found = {one.type: one for one in pipeline_findings(pipeline(), seen)}
+    assert found["Ready"].status == "True"
+    assert found["NATSReachable"].status == "Unknown"
+
+
+def test_suspended() -> None:
+    seen = Seen(schema_job=job("Complete"), deployments={"default": deployment(0, 0)})
+    found = {one.type: one for one in pipeline_findings(pipeline(suspend=True), seen)}
+    assert (found["Ready"].status, found["Ready"].reason) == ("False", "Suspended")
+    assert found["Suspended"].status == "True"
+    assert "Reconciling" not in found
+
+
+def test_the_time_moves_only_when_the_status_flips() -> None:
+    (first,) = conditions([Finding("Ready", "False", "A", "a")], [], 1, "t1")
+    (same,) = conditions([Finding("Ready", "False", "B", "b")], [first], 2, "t2")
+    (flipped,) = conditions([Finding("Ready", "True", "C", "c")], [same], 3, "t3")
+    assert (same["lastTransitionTime"], same["reason"], same["observedGeneration"]) == ("t1", "B", 2)
+    assert flipped["lastTransitionTime"] == "t3"
+
+
+def test_pending_is_renewed_only_when_asked() -> None:
+    before = {"dataTypes": {"trade": {"pending": 2}}}
+    at_rest = status.of_pipeline(pipeline(), "i:1", WELL, before, renew=False)
+    renewed = status.of_pipeline(pipeline(), "i:1", WELL, before, renew=True)
+    assert at_rest["dataTypes"]["trade"]["pending"] == 2
+    assert renewed["dataTypes"]["trade"]["pending"] == renewed["pending"] == 5
+
+
+def policy(**spec: Any) -> TieringPolicy:
+    return TieringPolicy.model_validate(
+        {"metadata": {"name": "main"}, "spec": {"pipelineRef": {"name": "main"}, "every": "30s", **spec}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "run", "ready", "reason"),
+    [
+        (False, None, "False", "PipelineMissing"),
+        (True, None, "True", "Scheduled"),
+        (True, {"ok": True, "rows": 7}, "True", "Ready"),
+        (True, {"ok": False, "message": "trades: disk full"}, "False", "RunFailed"),
+        (True, {"ok": False, "message": "MP4001: no answer"}, "False", "ClickHouseUnreachable"),
+    ],
+)
+def test_policies(there: bool, run: dict[str, Any] | None, ready: str, reason: str) -> None:
+    found = policy_findings(policy(), Seen(), pipeline_there=there, workload={"metadata": {}}, run=run)
+    summary = next(one for one in found if one.type == "Ready")
+    assert (summary.status, summary.reason) == (ready, reason)
+
+
+def test_the_last_run_is_read_from_the_termination_message() -> None:
+    report = '{"ok": true, "result": "LimitReached", "rows": 9, "bytes": 1, "duration": "3s", "tables": {"trades": {"rows": 9}}}'
+    ended = {"terminated": {"exitCode": 0, "message": f"line\n{report}\n", "finishedAt": "2026-01-01T00:00:00Z"}}
+    found = status.last_run([pod(ended)])
+    assert found
+    assert found[1] == "2026-01-01T00:00:00Z"
+    made = status.run_status(found[0])
+    assert (made["result"], made["rows"], made["tables"]) == ("LimitReached", 9, {"trades": {"rows": 9, "bytes": 0}})
