@@ -14,13 +14,13 @@ help: ## List the targets
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything, pinned by requirements.lock
 
-$(INSTALLED): requirements.lock api/pyproject.toml consumer/pyproject.toml
+$(INSTALLED): requirements.lock api/pyproject.toml consumer/pyproject.toml operator/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/python -m uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable api --editable consumer
-	$(BIN)/python -m compileall -q .venv/lib api consumer > /dev/null || true  # some packages ship templates that do not compile
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable api --editable consumer --editable operator
+	$(BIN)/python -m compileall -q .venv/lib api consumer operator > /dev/null || true  # some packages ship templates that do not compile
 	@touch $@
 
 .PHONY: demo
@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 	$(BIN)/marketprism demo $(ARGS)
 
 .PHONY: test
-test: lint unit sim storage faults ## Everything that must pass, about 10 minutes
+test: lint unit sim storage control-plane faults ## Everything that must pass, about 10 minutes
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types, generated files
@@ -40,7 +40,7 @@ lint: $(INSTALLED) ## Style, types, generated files
 
 .PHONY: unit
 unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
-	$(BIN)/pytest tests/unit tests/api $(ARGS)
+	$(BIN)/pytest tests/unit tests/api tests/operator --ignore tests/operator/controlplane $(ARGS)
 
 .PHONY: sim
 sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed
@@ -49,6 +49,10 @@ sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
 	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/commands $(ARGS)
+
+.PHONY: control-plane
+control-plane: $(INSTALLED) ## The operator against a real API server
+	$(BIN)/pytest tests/operator/controlplane $(ARGS)
 
 .PHONY: faults
 faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
@@ -81,9 +85,9 @@ crds: $(INSTALLED) ## Write crds/ and the generated pages from the code
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --no-emit-package marketprism-api --all-extras --group dev --upgrade \
-		api/pyproject.toml consumer/pyproject.toml pyproject.toml --output-file requirements.lock
+		api/pyproject.toml consumer/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
 	@# The images' own parts of it.
-	for image in consumer; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package marketprism-api --constraints requirements.lock \
 		api/pyproject.toml $$image/pyproject.toml --output-file $$image/requirements.lock || exit; done
 
