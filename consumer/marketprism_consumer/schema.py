@@ -1,6 +1,6 @@
 """The schema as DDL, and the difference between it and what a server has. Pure: `commands/schema.py` asks and runs.
 
-Additive only: nothing is ever dropped, narrowed or rewritten. What can't be mended by adding is told, not done.
+Additive only: nothing that holds data is ever dropped, narrowed or rewritten. What can't be mended by adding is told, not done.
 Nothing here needs more than ClickHouse 23.8: no newer setting, type or syntax.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from marketprism_consumer.tables import TABLES, Column, Table
+from marketprism_consumer.views import MARK, VIEWS, View
 
 Tier = Literal["hot", "cold"]
 
@@ -41,10 +42,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One statement, and why it is needed."""
+    """One statement, and why it is needed. `convenience`: ingest does its work without it."""
 
     sql: str
     why: str
+    convenience: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,11 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
             more, told = _compare(target, tier, table, found)
             changes += more
             differences += told
+    for view in VIEWS:
+        if set(view.tables) <= set(tables):
+            more, told = _compare_view(target, view, existing.get((target.hot, view.name)))
+            changes += more
+            differences += told
     return Plan(tuple(changes), tuple(differences))
 
 
@@ -213,6 +220,21 @@ def _compare(target: Target, tier: Tier, table: Table, found: ExistingTable) -> 
     if _plain(found.partition_key) != _plain(PARTITION[tier]):
         differs(f"PARTITION BY is {found.partition_key or 'absent'}, not {PARTITION[tier]}", blocking=False)
     return changes, differences
+
+
+def _compare_view(target: Target, view: View, found: ExistingTable | None) -> tuple[list[Change], list[Difference]]:
+    """A view holds no data: one of ours with another definition is replaced, what isn't ours is left alone."""
+    where = f"{target.hot}.{view.name}"
+    if found is None:
+        sql = view.create(target.hot, target.cold, _on(target.cluster))
+        return [Change(sql, f"view {where} does not exist", convenience=True)], []
+    if MARK not in found.create:
+        what = "it has the name of a view of ours, and is somebody's own; it is left alone"
+        return [], [Difference(where, what, blocking=False)]
+    if view.mark(target.hot, target.cold) not in found.create:
+        sql = view.create(target.hot, target.cold, _on(target.cluster), replace=True)
+        return [Change(sql, f"view {where} has another definition", convenience=True)], []
+    return [], []
 
 
 def _column_differences(column: Column, have: Mapping[str, Any]) -> Iterable[tuple[str, bool]]:

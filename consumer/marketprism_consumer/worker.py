@@ -173,7 +173,7 @@ class Worker:
         while True:
             try:
                 plan = await schema_server.current_plan(self._clickhouse, self.settings)
-                problems = [change.why for change in plan.changes]
+                problems = [change.why for change in plan.changes if not change.convenience]
                 problems += [f"{d.where}: {d.what}" for d in plan.differences if d.blocking]
                 if not problems:
                     return

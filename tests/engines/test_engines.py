@@ -30,6 +30,7 @@ from marketprism_consumer.schema import SEQ_INDEX, Plan, Target, column_ddl, pla
 from marketprism_consumer.schema_server import DDL_SETTINGS, existing
 from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
 from marketprism_consumer.values import Refusal
+from marketprism_consumer.views import VIEWS, View
 from stored_rows import comparable, expected, select
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
@@ -47,6 +48,13 @@ ENGINES = {
 }
 TARGET = Target("mp_hot", "mp_cold", retention=259_200)
 STREAM = "MARKET_DATA@2025-09-24T07:00:00.000000000Z"
+DAY = "since = '2025-09-24 00:00:00', until = '2025-09-25 00:00:00'"
+PARAMETERS = {
+    "trade_gaps": f"({DAY})",
+    "book_gaps": f"({DAY})",
+    "silences": f"({DAY}, longer_than = 60)",
+    "book_at": "(exchange = 'okx', market_type = 'futures', symbol = 'BTC-USDT', at = '2025-09-25 07:56:00')",
+}
 NO_SUCH_ENGINE: dict[str, str] = {}
 
 USER_INSERT = """
@@ -255,6 +263,11 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         " (SELECT toString(count()) FROM mp_hot.trades WHERE exchange = 'binance_spot' AND symbol = 'BTC-USDT')"
         " FROM mp_cold.trades",
     )
+    for view in VIEWS:
+        script.add(
+            f"view {view.name}", f"SELECT toString(count()) FROM mp_hot.{view.name}{PARAMETERS.get(view.name, '')}"
+        )
+    script.add("vwap", "SELECT toString(turnover), toString(volume), toString(vwap) FROM mp_hot.candles_1m")
     script.add(
         "look-up", f"SELECT toString(_seq) FROM mp_hot.trades WHERE _seq IN (1, 2, 999999) AND _stream = '{STREAM}'"
     )
@@ -357,6 +370,25 @@ def test_a_users_own_insert_makes_ordinary_rows(engine: Outcome) -> None:
     ((count, with_defaults, with_notional, expected_count),) = engine.result("user rows")
     assert int(count) > 0
     assert count == with_defaults == with_notional == expected_count
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_every_view_answers(engine: Outcome, view: View) -> None:
+    ((count,),) = engine.result(f"view {view.name}")
+    if view.name.startswith(("all_", "candles", "latest_", "lsr_")):
+        assert int(count) > 0
+
+
+def test_both_tiers_are_one_table(engine: Outcome) -> None:
+    ((by_hand,),) = ([row[0]] for row in engine.result("user rows"))
+    assert engine.result("view all_trades") == [[str(2 * len(engine.rows["trade"]) + int(by_hand))]]
+
+
+def test_a_volume_weighted_price_is_exact(engine: Outcome) -> None:
+    with localcontext(prec=120):
+        for turnover, volume, vwap in engine.result("vwap"):
+            exact = (Decimal(turnover) / Decimal(volume)).quantize(Decimal("1e-18"), ROUND_DOWN)
+            assert Decimal(vwap) == exact
 
 
 def test_rows_are_found_by_their_sequence(engine: Outcome) -> None:

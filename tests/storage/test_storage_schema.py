@@ -23,6 +23,7 @@ from marketprism_consumer.embedded.process import EmbeddedServer
 from marketprism_consumer.encode import encode
 from marketprism_consumer.schema import Difference, Plan, render
 from marketprism_consumer.tables import TABLES, TRADES
+from marketprism_consumer.views import VIEWS
 from typer.testing import CliRunner
 
 _numbers = itertools.count(1)
@@ -76,7 +77,7 @@ def site(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[Si
 
 
 def test_applied_it_fits_and_applied_again_it_changes_nothing(site: Site) -> None:
-    assert len(site.plan().changes) == 2 + 2 * len(TABLES)
+    assert len(site.plan().changes) == 2 + 2 * len(TABLES) + len(VIEWS)
     assert site.apply() == Plan((), ())
     made = (
         "SELECT name, create_table_query, metadata_modification_time FROM system.tables"
@@ -177,7 +178,12 @@ def test_a_retention_is_set_changed_and_told_when_it_is_set_no_more(site: Site, 
         return effective(load_pipeline(str(file)), site.environ)
 
     without = site.settings
-    for retention, changes in (("72h", 18), ("72h", 0), ("720h", 8), ("72h", 8)):  # 259200 is the head of 2592000
+    for retention, changes in (
+        ("72h", 18 + len(VIEWS)),
+        ("72h", 0),
+        ("720h", 8),
+        ("72h", 8),
+    ):  # 259200 is the head of 2592000
         site.settings = settings(retention)
         assert len(site.plan().changes) == changes
         assert site.apply() == Plan((), ())
@@ -231,7 +237,7 @@ def test_plan_apply_verify(site: Site) -> None:
 
     applied = site.run("apply")
     assert applied.exit_code == 0
-    assert applied.stdout.count("done: ") == 18
+    assert applied.stdout.count("done: ") == 18 + len(VIEWS)
     assert applied.stdout.endswith("the schema fits\n")
 
     for command in ("plan", "apply", "verify"):

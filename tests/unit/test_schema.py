@@ -26,6 +26,7 @@ from marketprism_consumer.schema import (
     ttl_of,
 )
 from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, TRADES, Table
+from marketprism_consumer.views import VIEWS
 
 GOLDEN = Path(__file__).with_name("golden")
 PLAIN = Target("marketprism_hot", "marketprism_cold")
@@ -74,13 +75,16 @@ def test_only_the_hot_tier_forgets_and_only_where_a_retention_is_set() -> None:
 def test_on_a_cluster_every_statement_is_for_all_of_it_and_tables_are_replicated() -> None:
     for change in render(CLUSTER):
         assert "ON CLUSTER `main`" in change.sql
-        assert ("CREATE DATABASE" in change.sql) != ("ENGINE = ReplicatedMergeTree" in change.sql)
+        made = ("CREATE DATABASE", "ENGINE = ReplicatedMergeTree", "CREATE VIEW")
+        assert len([words for words in made if words in change.sql]) == 1
 
 
 def test_a_chosen_few_tables() -> None:
     sql = [change.sql for change in render(PLAIN, [TRADES])]
-    assert len(sql) == 4
-    assert all("`trades`" in text or "CREATE DATABASE" in text for text in sql)
+    assert [text.partition(" IF NOT EXISTS ")[0] for text in sql].count("CREATE TABLE") == 2
+    views = [text.split("`")[3] for text in sql if text.startswith("CREATE VIEW")]
+    assert views == ["all_trades", "candles_1m", "trade_gaps"]
+    assert not [text for text in sql if "orderbooks" in text]
 
 
 ODD_NAMES = ["hot; DROP TABLE x", "hot-db", "Hot Db", "select", "日本"]
@@ -133,9 +137,16 @@ def there(
 
 
 def everything(target: Target) -> dict[tuple[str, str], ExistingTable]:
-    return {
+    tables = {
         (target.database(tier), table.name): there(target, tier, table) for tier in ("hot", "cold") for table in TABLES
     }
+    return tables | {
+        (target.hot, view.name): a_view(f"COMMENT '{view.mark(target.hot, target.cold)}'") for view in VIEWS
+    }
+
+
+def a_view(create: str) -> ExistingTable:
+    return ExistingTable("View", "", "", "", create, {})
 
 
 def planned(target: Target = KEPT, tier: Tier = "hot", table: Table = TRADES, **changes: Any) -> Plan:
@@ -152,7 +163,7 @@ def planned(target: Target = KEPT, tier: Tier = "hot", table: Table = TRADES, **
 def test_on_an_empty_server_everything_is_made(target: Target) -> None:
     found = plan(target, {}, ())
     assert list(found.changes) == render(target)
-    assert len(found.changes) == 2 + 2 * len(TABLES)
+    assert len(found.changes) == 2 + 2 * len(TABLES) + len(VIEWS)
     assert found.differences == ()
     assert not found.fits
 
@@ -369,3 +380,45 @@ def test_no_plan_takes_anything_away() -> None:
     for changes in broken:
         for change in planned(**changes).changes:
             assert not re.search(r"\b(DROP|DELETE|TRUNCATE|RENAME|CLEAR|DETACH|MODIFY COLUMN)\b", change.sql)
+
+
+# --- views --------------------------------------------------------------------------------------------------------------
+
+
+def planned_view(create: str | None) -> Plan:
+    """The plan for a server that is complete but for the candles."""
+    existing = everything(PLAIN)
+    del existing["marketprism_hot", "candles_1m"]
+    if create is not None:
+        existing["marketprism_hot", "candles_1m"] = a_view(create)
+    return plan(PLAIN, existing, DATABASES)
+
+
+def test_a_missing_view_is_made_and_ingest_does_not_wait_for_it() -> None:
+    (change,) = planned_view(None).changes
+    assert change.sql.startswith("CREATE VIEW IF NOT EXISTS `marketprism_hot`.`candles_1m` AS\n(\nSELECT exchange")
+    assert change.convenience
+    assert not planned_view(None).fits
+
+
+def test_a_view_of_an_older_version_is_replaced() -> None:
+    (change,) = planned_view("CREATE VIEW x COMMENT 'marketprism view 000000000000' AS SELECT 1").changes
+    assert change.sql.startswith("CREATE OR REPLACE VIEW `marketprism_hot`.`candles_1m` AS\n")
+    assert change.why == "view marketprism_hot.candles_1m has another definition"
+
+
+def test_what_a_user_named_like_a_view_is_left_alone() -> None:
+    found = planned_view("CREATE VIEW candles_1m AS SELECT 1")
+    assert found.changes == ()
+    assert [(d.where, d.blocking) for d in found.differences] == [("marketprism_hot.candles_1m", False)]
+    assert found.fits
+
+
+def test_views_come_after_the_tables_and_after_the_views_that_they_read() -> None:
+    made = [change.sql for change in render(PLAIN)]
+    first = next(number for number, sql in enumerate(made) if "VIEW" in sql)
+    assert all("CREATE VIEW" in sql for sql in made[first:])
+    known: set[str] = set()
+    for sql in made[first:]:
+        assert set(re.findall(r"`(all_\w+)`", sql)) - {sql.split("`")[3]} <= known
+        known.add(sql.split("`")[3])

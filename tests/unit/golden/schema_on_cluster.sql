@@ -447,3 +447,238 @@ ENGINE = ReplicatedMergeTree
 PARTITION BY toYYYYMMDD(timestamp)
 ORDER BY (exchange, market_type, symbol, timestamp)
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_orderbooks` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`orderbooks`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`orderbooks` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`orderbooks`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`orderbooks` WHERE 1
+)
+COMMENT 'marketprism view 48c438d3242a';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_trades` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker, trade_time, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`trades`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`trades` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker, trade_time, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`trades` WHERE 1
+)
+COMMENT 'marketprism view 3309efe95126';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_funding_rates` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price, index_price, premium_index, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`funding_rates`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`funding_rates` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`funding_rates`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price, index_price, premium_index, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`funding_rates` WHERE 1
+)
+COMMENT 'marketprism view 796afabe5823';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_open_interests` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, open_interest_value, open_interest_usd, open_interest_unit, mark_price, index_price, change_24h, change_24h_percent, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`open_interests`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`open_interests` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`open_interests`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, open_interest_value, open_interest_usd, open_interest_unit, mark_price, index_price, change_24h, change_24h_percent, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`open_interests` WHERE 1
+)
+COMMENT 'marketprism view edb05fb83f5a';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_liquidations` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, liquidation_id, side, status, price, quantity, filled_quantity, notional_value, average_price, bankruptcy_price, margin_ratio, liquidation_time, aggregation_mode, instrument_id, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`liquidations`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`liquidations` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`liquidations`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, liquidation_id, side, status, price, quantity, filled_quantity, notional_value, average_price, bankruptcy_price, margin_ratio, liquidation_time, aggregation_mode, instrument_id, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`liquidations` WHERE 1
+)
+COMMENT 'marketprism view 15efec5f33c2';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_lsr_top_positions` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_position_ratio, short_position_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`lsr_top_positions`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`lsr_top_positions` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_top_positions`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_position_ratio, short_position_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`lsr_top_positions` WHERE 1
+)
+COMMENT 'marketprism view df31733cc4d1';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_lsr_all_accounts` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_account_ratio, short_account_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`lsr_all_accounts`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`lsr_all_accounts` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_all_accounts`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_account_ratio, short_account_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`lsr_all_accounts` WHERE 1
+)
+COMMENT 'marketprism view b8fc66028488';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_volatility_indices` ON CLUSTER `main` AS
+(
+SELECT timestamp, exchange, market_type, symbol, currency, volatility_index, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`volatility_indices`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`volatility_indices` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`volatility_indices`)))
+UNION ALL
+SELECT timestamp, exchange, market_type, symbol, currency, volatility_index, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`volatility_indices` WHERE 1
+)
+COMMENT 'marketprism view 7e2a92145b33';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`candles_1m` ON CLUSTER `main` AS
+(
+SELECT exchange, market_type, symbol, toStartOfMinute(timestamp) AS minute,
+    argMin(price, (timestamp, toUInt64OrZero(trade_id), _seq)) AS open, max(price) AS high, min(price) AS low, argMax(price, (timestamp, toUInt64OrZero(trade_id), _seq)) AS close,
+    sum(toDecimal256(quantity, 18)) AS volume, sum(toDecimal256(price, 18) * quantity) AS turnover,
+    if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18)) AS vwap,
+    count() AS trades
+FROM `marketprism_hot`.`all_trades`
+GROUP BY exchange, market_type, symbol, minute
+)
+COMMENT 'marketprism view d9b8ab48f0ba';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`trade_gaps` ON CLUSTER `main` AS
+(
+SELECT exchange, market_type, symbol, last_id, id AS next_id, id - last_id - 1 AS missing, last_time, time AS next_time
+FROM
+(
+    SELECT *, avg(id - last_id <= 1) OVER (PARTITION BY exchange, market_type, symbol) AS sequential
+    FROM
+    (
+        SELECT exchange, market_type, symbol, toUInt64OrZero(trade_id) AS id, timestamp AS time,
+            lagInFrame(id) OVER one AS last_id, lagInFrame(timestamp) OVER one AS last_time
+        FROM `marketprism_hot`.`all_trades`
+        WHERE timestamp >= {since:DateTime64(6, 'UTC')} AND timestamp < {until:DateTime64(6, 'UTC')} AND id != 0
+        WINDOW one AS (PARTITION BY exchange, market_type, symbol ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
+    )
+    WHERE last_id != 0
+)
+WHERE sequential >= 0.5 AND id > last_id + 1
+)
+COMMENT 'marketprism view ecda72a1e8b0';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`book_at` ON CLUSTER `main` AS
+(
+WITH (SELECT max((timestamp, ifNull(last_update_id, 0), _seq))
+        FROM `marketprism_hot`.`all_orderbooks`
+        WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND ifNull(update_type, '') != 'update') AS snapshot
+SELECT side, row_number() OVER (PARTITION BY side ORDER BY if(side = 'bid', -price, price)) AS level, price, quantity,
+    updated_at, if(toUnixTimestamp(snapshot.1) = 0, NULL, snapshot.1) AS snapshot_at
+FROM
+(
+    SELECT side, price, argMax(amount, moment) AS quantity, max(moment.1) AS updated_at
+    FROM
+    (
+        SELECT (timestamp, ifNull(last_update_id, 0), _seq) AS moment,
+            arrayJoin(arrayConcat(
+                arrayMap((price, amount) -> ('bid', price, amount), bid_prices, bid_quantities),
+                arrayMap((price, amount) -> ('ask', price, amount), ask_prices, ask_quantities))) AS one,
+            one.1 AS side, one.2 AS price, one.3 AS amount
+        FROM `marketprism_hot`.`all_orderbooks`
+        WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND (timestamp, ifNull(last_update_id, 0), _seq) >= snapshot
+    )
+    GROUP BY side, price
+    HAVING quantity > 0
+)
+ORDER BY side DESC, level
+)
+COMMENT 'marketprism view 2856fcc6084b';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`book_gaps` ON CLUSTER `main` AS
+(
+SELECT exchange, market_type, symbol, last_id, follows_id, id AS next_id, last_time, time AS next_time
+FROM
+(
+    SELECT *, avg(follows_id = last_id) OVER (PARTITION BY exchange, market_type, symbol) AS sequential
+    FROM
+    (
+        SELECT exchange, market_type, symbol, last_update_id AS id, ifNull(prev_update_id, toUInt64(first_update_id - 1)) AS follows_id, timestamp AS time,
+            lagInFrame(last_update_id) OVER one AS last_id, lagInFrame(timestamp) OVER one AS last_time
+        FROM `marketprism_hot`.`all_orderbooks`
+        WHERE timestamp >= {since:DateTime64(6, 'UTC')} AND timestamp < {until:DateTime64(6, 'UTC')}
+        WINDOW one AS
+            (PARTITION BY exchange, market_type, symbol ORDER BY timestamp, ifNull(last_update_id, 0), _seq ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
+    )
+    WHERE last_id IS NOT NULL AND follows_id IS NOT NULL
+)
+WHERE sequential >= 0.5 AND follows_id != last_id
+)
+COMMENT 'marketprism view 8bd96f9f0e6a';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`silences` ON CLUSTER `main` AS
+(
+SELECT data_type, exchange, market_type, symbol, last_time, time AS next_time, dateDiff('second', last_time, time) AS seconds
+FROM
+(
+    SELECT data_type, exchange, market_type, symbol, timestamp AS time, lagInFrame(timestamp) OVER
+        (PARTITION BY data_type, exchange, market_type, symbol ORDER BY timestamp ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS last_time
+    FROM
+    (
+        SELECT 'trade' AS data_type, exchange, market_type, symbol, timestamp FROM `marketprism_hot`.`all_trades`
+        UNION ALL
+        SELECT 'orderbook' AS data_type, exchange, market_type, symbol, timestamp FROM `marketprism_hot`.`all_orderbooks`
+    )
+    WHERE timestamp >= {since:DateTime64(6, 'UTC')} AND timestamp < {until:DateTime64(6, 'UTC')}
+)
+WHERE toUnixTimestamp(last_time) > 0 AND time > last_time + toIntervalSecond({longer_than:UInt32})
+)
+COMMENT 'marketprism view efedc8ec0844';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`latest_funding_rates` ON CLUSTER `main` AS
+(
+SELECT exchange, market_type, symbol, latest.1 AS timestamp, latest.2 AS funding_rate, latest.3 AS estimated_funding_rate, latest.4 AS next_funding_time, latest.5 AS funding_interval, latest.6 AS mark_price, latest.7 AS index_price, latest.8 AS premium_index, latest.9 AS instrument_id, latest.10 AS collected_at
+FROM
+(
+    SELECT exchange, market_type, symbol, argMax((timestamp, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price, index_price, premium_index, instrument_id, collected_at), (ifNull(collected_at, timestamp), _seq)) AS latest
+    FROM `marketprism_hot`.`all_funding_rates`
+    GROUP BY exchange, market_type, symbol
+)
+)
+COMMENT 'marketprism view eba921d1502e';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`latest_open_interests` ON CLUSTER `main` AS
+(
+SELECT exchange, market_type, symbol, latest.1 AS timestamp, latest.2 AS open_interest_value, latest.3 AS open_interest_usd, latest.4 AS open_interest_unit, latest.5 AS mark_price, latest.6 AS index_price, latest.7 AS change_24h, latest.8 AS change_24h_percent, latest.9 AS instrument_id, latest.10 AS collected_at
+FROM
+(
+    SELECT exchange, market_type, symbol, argMax((timestamp, open_interest_value, open_interest_usd, open_interest_unit, mark_price, index_price, change_24h, change_24h_percent, instrument_id, collected_at), (ifNull(collected_at, timestamp), _seq)) AS latest
+    FROM `marketprism_hot`.`all_open_interests`
+    GROUP BY exchange, market_type, symbol
+)
+)
+COMMENT 'marketprism view 4cf41864162e';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`lsr_top_position_buckets` ON CLUSTER `main` AS
+(
+SELECT exchange, market_type, symbol, period, bucket, latest.1 AS long_short_ratio, latest.2 AS long_position_ratio, latest.3 AS short_position_ratio, publications, revisions
+FROM
+(
+    SELECT exchange, market_type, symbol, period,
+        toDateTime(intDiv(toUnixTimestamp(timestamp), greatest(1, toUInt32OrZero(substring(ifNull(toString(period), ''), 1, length(ifNull(toString(period), '')) - 1)) * transform(lower(substring(ifNull(toString(period), ''), length(ifNull(toString(period), '')), 1)), ['s', 'm', 'h', 'd'], [1, 60, 3600, 86400], 0))) * greatest(1, toUInt32OrZero(substring(ifNull(toString(period), ''), 1, length(ifNull(toString(period), '')) - 1)) * transform(lower(substring(ifNull(toString(period), ''), length(ifNull(toString(period), '')), 1)), ['s', 'm', 'h', 'd'], [1, 60, 3600, 86400], 0)), 'UTC') AS bucket,
+        argMax((long_short_ratio, long_position_ratio, short_position_ratio), (ifNull(collected_at, timestamp), _seq)) AS latest,
+        count() AS publications, uniqExact(long_short_ratio, long_position_ratio, short_position_ratio) - 1 AS revisions
+    FROM `marketprism_hot`.`all_lsr_top_positions`
+    GROUP BY exchange, market_type, symbol, period, bucket
+)
+)
+COMMENT 'marketprism view db65a51851cc';
+
+CREATE VIEW IF NOT EXISTS `marketprism_hot`.`lsr_all_account_buckets` ON CLUSTER `main` AS
+(
+SELECT exchange, market_type, symbol, period, bucket, latest.1 AS long_short_ratio, latest.2 AS long_account_ratio, latest.3 AS short_account_ratio, publications, revisions
+FROM
+(
+    SELECT exchange, market_type, symbol, period,
+        toDateTime(intDiv(toUnixTimestamp(timestamp), greatest(1, toUInt32OrZero(substring(ifNull(toString(period), ''), 1, length(ifNull(toString(period), '')) - 1)) * transform(lower(substring(ifNull(toString(period), ''), length(ifNull(toString(period), '')), 1)), ['s', 'm', 'h', 'd'], [1, 60, 3600, 86400], 0))) * greatest(1, toUInt32OrZero(substring(ifNull(toString(period), ''), 1, length(ifNull(toString(period), '')) - 1)) * transform(lower(substring(ifNull(toString(period), ''), length(ifNull(toString(period), '')), 1)), ['s', 'm', 'h', 'd'], [1, 60, 3600, 86400], 0)), 'UTC') AS bucket,
+        argMax((long_short_ratio, long_account_ratio, short_account_ratio), (ifNull(collected_at, timestamp), _seq)) AS latest,
+        count() AS publications, uniqExact(long_short_ratio, long_account_ratio, short_account_ratio) - 1 AS revisions
+    FROM `marketprism_hot`.`all_lsr_all_accounts`
+    GROUP BY exchange, market_type, symbol, period, bucket
+)
+)
+COMMENT 'marketprism view 3fbee267623c';
