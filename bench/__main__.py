@@ -240,10 +240,12 @@ async def usual(servers: Servers, data_type: str, count: int) -> Result:
     )
 
 
-COUNTS = {"trade": (20_000, 400_000), "orderbook": (2_000, 10_000)}
+BASELINE = {"trade": 20_000, "orderbook": 2_000}
+OURS = {"trade": {100: 200_000, 10_000: 1_000_000}, "orderbook": {100: 10_000, 10_000: 20_000}}
+"""Messages by `maxRows`. The last batch waits up to `maxDelay` for more, so a short run would measure that."""
 
 
-async def run(quick: bool, only: str, backlog: int) -> dict[str, list[Result]]:
+async def run(quick: bool, only: str) -> dict[str, list[Result]]:
     found: dict[str, list[Result]] = {}
     with tempfile.TemporaryDirectory(prefix="marketprism-bench-") as name:
         directory = Path(name)
@@ -252,26 +254,17 @@ async def run(quick: bool, only: str, backlog: int) -> dict[str, list[Result]]:
             process.start("clickhouse", directory / "ch") as clickhouse,
         ):
             servers = Servers(nats_server, clickhouse)
-            for data_type, (few, many) in COUNTS.items():
+            for data_type, sizes in OURS.items():
                 if only and only != data_type:
                     continue
-                if quick:
-                    few, many = few // 4, many // 4
-                results = found[data_type] = [await usual(servers, data_type, few)]
-                for rows in (100, 10_000):
-                    results.append(await ours(servers, directory, data_type, rows, many))
-                    show(data_type, results)
-            if backlog:
-                found["backlog"] = [await ours(servers, directory, "trade", 10_000, backlog)]
-                show("backlog", found["backlog"])
+                part = 4 if quick else 1
+                base = await usual(servers, data_type, BASELINE[data_type] // part)
+                line(data_type, base, base)
+                found[data_type] = [base]
+                for rows, count in sizes.items():
+                    found[data_type].append(await ours(servers, directory, data_type, rows, count // part))
+                    line(data_type, found[data_type][-1], base)
     return found
-
-
-def show(data_type: str, results: list[Result]) -> None:
-    base = results[0]
-    if len(results) == 2:
-        line(data_type, base, base)
-    line(data_type, results[-1], base)
 
 
 def line(data_type: str, r: Result, base: Result) -> None:
@@ -288,11 +281,10 @@ def main() -> None:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a quarter of the messages")
-    parser.add_argument("--only", choices=COUNTS, default="", help="one data type")
-    parser.add_argument("--backlog", type=int, default=0, help="also a backlog of so many trades, for the peak memory")
+    parser.add_argument("--only", choices=OURS, default="", help="one data type")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
-    found = asyncio.run(run(arguments.quick, arguments.only, arguments.backlog))
+    found = asyncio.run(run(arguments.quick, arguments.only))
     if arguments.output == "json":
         print(json.dumps({name: [{**asdict(r), "rate": r.rate} for r in results] for name, results in found.items()}))
 

@@ -17,7 +17,7 @@ class Batch:
     """Seconds since the batch's first row."""
     max_pending: int
     """Messages held without an ack; what has piled up goes with a due batch, up to this."""
-    max_bytes: int = 16 * _MIB
+    max_bytes: int = 8 * _MIB
     """Bytes of payload."""
 
 

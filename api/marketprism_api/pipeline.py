@@ -175,7 +175,7 @@ class BatchSpec(Model):
     max_pending: Count | None = None
     """Messages held without an ack. Not given: the default, or maxRows if that is more."""
     max_bytes: Annotated[Quantity, Amount("64Ki", "256Mi")] | None = None
-    """A batch of this many bytes of payload is due. Default 16Mi."""
+    """A batch of this many bytes of payload is due. Default 8Mi."""
 
 
 class DataTypeSpec(Model):

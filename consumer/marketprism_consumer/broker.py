@@ -8,8 +8,11 @@ from typing import Protocol
 
 from marketprism_api.reasons import Reason
 
-Receive = Callable[[int, bytes, bytes, bytes, bytes], None]
-"""(pull, subject, reply, payload, headers): a message where `reply` is an acknowledgement subject, else a status."""
+Frame = tuple[bytes, bytes, bytes, bytes]
+"""(subject, reply, payload, headers): a message where `reply` is an acknowledgement subject, else a status."""
+
+Receive = Callable[[int, Sequence[Frame]], None]
+"""(pull, frames): what has come for a pull at once, in order."""
 
 ACK_PREFIX = b"$JS.ACK."
 

@@ -35,7 +35,8 @@ class Block:
 
 def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str]) -> Block:
     """`rows` as one block, each with the identity (stream, sequence) of its message."""
-    columns = [*zip(*rows, strict=True), streams, seqs]
+    # Not zip(*rows): it makes an iterator for each row, and the garbage collector looks at them all.
+    columns = [*([row[i] for row in rows] for i in range(len(table.inserted))), streams, seqs]
     names = (*(c.name for c in table.inserted), "_stream", "_seq")
     types = [table.column(name).type for name in names]
     data: bytes = encode_native_block(list(names), types, columns, len(rows), None)

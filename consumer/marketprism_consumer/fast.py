@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import chain
 
 import msgspec
 from marketprism_api import reasons
 
 from marketprism_consumer.decode import MAX_LEVELS, SIDES, Row, book_values, check_arrival
-from marketprism_consumer.values import EARLIEST, LATEST, PLAIN_POSITIVE, Refusal, micros
+from marketprism_consumer.values import EARLIEST, LATEST, Refusal, micros
 
-_quantity = re.compile(r"\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
+_plain = re.compile(r"\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
+_decode_numbers = msgspec.json.Decoder(list[float]).decode
+_IN_A_LIST = b"0123456789.,[]"
+_ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
+_TOO_LONG = b"0" * 19  # digits on one side of the point: more than 18 may not fit the column
 _MILLIS = (EARLIEST // 1000, LATEST // 1000)
 
 
@@ -80,13 +83,16 @@ def trade(payload: bytes, arrived: int) -> Row | None:
             m.data_type != "trade"
             or m.side not in SIDES
             or not 0 < len(m.trade_id) <= 256
-            or not PLAIN_POSITIVE(m.price)
-            or not _quantity(m.quantity)
+            or not _plain(m.price)
+            or not m.price.strip("0.")
+            or not _plain(m.quantity)
             or not _named(m)
         ):
             return None
         event = _time(m.trade_ts_ms, m.timestamp, m.ts_ms)
-        traded = _time(m.trade_ts_ms, m.trade_time, None)
+        # Nearly always one time, written twice.
+        once = m.trade_ts_ms is not None or (m.trade_time is not None and m.trade_time == m.timestamp)
+        traded = event if once else _time(None, m.trade_time, None)
         if event is None or traded is None:
             return None
         check_arrival(event, arrived)
@@ -165,27 +171,22 @@ def _columns(levels: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 def _levels(bp: list[str], bq: list[str], ap: list[str], aq: list[str]) -> tuple[object, ...] | None:
     """The book's values where every level is of plain digits, prices above zero, best first; None where any is not."""
-    text = ",".join(("", *bp, *bq, *ap, *aq, ""))
-    if not text.isascii() or text.encode().translate(None, b"0123456789.,") or ",." in text or ".," in text:
+    texts = [*bp, *bq, *ap, *aq]
+    text = f"[{','.join(texts)}]".encode()
+    if text.translate(None, _IN_A_LIST) or _TOO_LONG in text.translate(_ANY_DIGIT):
         return None
-    # Only digits, and dots between them, are left, so `float` takes exactly the plain decimals, and 19 characters fit the
-    # column. It tells prices of up to 15 characters apart, so that the order it sees is the true one.
-    try:
-        longest_price, longest_size = max(map(len, chain(bp, ap)), default=0), max(map(len, chain(bq, aq)), default=0)
-        bids, asks = list(map(float, bp)), list(map(float, ap))
-        bid_sizes, ask_sizes = list(map(float, bq)), list(map(float, aq))
-    except ValueError:
+    numbers = _decode_numbers(text)  # only plain decimals are left: JSON's grammar takes no `1.`, `.5` or `007`
+    bids, asks = numbers[: len(bp)], numbers[2 * len(bp) : 2 * len(bp) + len(ap)]
+    if len(numbers) != len(texts) or 0.0 in bids or 0.0 in asks:
         return None
-    if max(longest_price, longest_size) > 19 or 0.0 in bids or 0.0 in asks:
-        return None
-    if longest_price > 15 or not (_best_first(bids, bid_sizes, max) and _best_first(asks, ask_sizes, min)):
+    # Rounding to float keeps order or makes two equal, so what is strictly the best float is the best price.
+    bids_led = len(bids) < 2 or max(bids[1:]) < bids[0]
+    asks_led = len(asks) < 2 or min(asks[1:]) > asks[0]
+    sizes = [*numbers[len(bp) : len(bp) + 1], *numbers[len(numbers) - len(aq) :][:1]]
+    if not (bids_led and asks_led) or 0.0 in sizes:
         return book_values(bp, bq, ap, aq)
     return (
         len(bp), len(ap),
         bp[0] if bp else None, bq[0] if bq else None, ap[0] if ap else None, aq[0] if aq else None,
         bp, bq, ap, aq,
     )  # fmt: skip
-
-
-def _best_first(prices: list[float], sizes: list[float], choose: Callable[[list[float]], float]) -> bool:
-    return not prices or (prices[0] == choose(prices) and sizes[0] > 0)

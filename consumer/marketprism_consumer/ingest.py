@@ -154,27 +154,30 @@ class Ingest:
 
     # --- source → decode → batch --------------------------------------------------------------------------------------
 
-    def _receive(self, message: Message) -> None:
-        held = self._held.get(message.seq)
-        if held is not None:
-            # Ours already, and given to us once more: the last delivery is the one to acknowledge.
-            held.reply, held.hold_until, held.delivered = message.reply, message.hold_until, message.delivered
-            return
-        self._read = max(self._read, message.seq)
-        self._held[message.seq] = message
-        self._held_bytes += len(message.payload)
-        self.backlog = message.pending
-        try:
-            row = self._fast(message.payload, message.arrived) if self._fast else None
-            if row is None:
-                row = decode(self.table.data_type, message.subject, message.payload, message.arrived)
-        except Refusal as refusal:
-            changed = self._batcher.refuse(message, refusal, self._now())
-        else:
-            changed = self._batcher.add(message, row, self._now())
+    def _receive(self, messages: Sequence[Message]) -> None:
+        now, batcher, held, fast = self._now(), self._batcher, self._held, self._fast
+        changed = False
+        for message in messages:
+            ours = held.get(message.seq)
+            if ours is not None:
+                # Ours already, and given to us once more: the last delivery is the one to acknowledge.
+                ours.reply, ours.hold_until, ours.delivered = message.reply, message.hold_until, message.delivered
+                continue
+            held[message.seq] = message
+            self._held_bytes += len(message.payload)
+            try:
+                row = fast(message.payload, message.arrived) if fast else None
+                if row is None:
+                    row = decode(self.table.data_type, message.subject, message.payload, message.arrived)
+            except Refusal as refusal:
+                changed |= batcher.refuse(message, refusal, now)
+            else:
+                changed |= batcher.add(message, row, now)
+        self._read = max(self._read, messages[-1].seq)
+        self.backlog = messages[-1].pending
         if changed:
             self._wake.set()
-        if self._source.outstanding * 2 < self._batcher.cap:
+        if self._source.outstanding * 2 < batcher.cap:
             self._top_up()
 
     def _top_up(self) -> None:
@@ -324,7 +327,8 @@ class Ingest:
 
     async def _send(self, entries: Sequence[Entry]) -> InsertRefused | None:
         """One try at one block."""
-        messages, rows, streams = zip(*entries, strict=True)
+        messages = [message for message, _, _ in entries]
+        rows, streams = [row for _, row, _ in entries], [stream for _, _, stream in entries]
         block = encode(self.table, rows, [message.seq for message in messages], streams)
         try:
             faultpoint("before_insert")

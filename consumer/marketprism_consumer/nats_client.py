@@ -20,15 +20,12 @@ from marketprism_api.credentials import NatsAuth
 from nats.aio.client import Client
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
-from marketprism_consumer.broker import Receive
+from marketprism_consumer.broker import Frame, Receive
 
 log = structlog.get_logger()
 
 # nats-py reads 32 KiB at a time and lets twice that wait: at full rate the socket is paused and resumed all the time.
 nats.aio.client.DEFAULT_BUFFER_SIZE = 1 << 18
-
-_MSG = re.compile(rb"MSG (\S+) (\d+) (?:(\S+) )?(\d+)\r\n").match
-_HMSG = re.compile(rb"HMSG (\S+) (\d+) (?:(\S+) )?(\d+) (\d+)\r\n").match
 
 
 class _PullParser(Parser):
@@ -62,31 +59,40 @@ class _PullParser(Parser):
 
     def _take_pulled(self, data: bytes) -> int:
         """Hand over the pulls' frames at the front of `data`; returns where they end."""
-        pulls, at, size = self.nc.pulls, 0, len(data)
+        at, size = 0, len(data)
+        sid, frames = b"", list[Frame]()  # of one pull
         while True:
-            if match := _HMSG(data, at):
-                subject, sid, reply, headers_size, total = match.groups()
-                start = match.end()
-                body = start + int(headers_size)
-            elif match := _MSG(data, at):
-                subject, sid, reply, total = match.groups()
-                start = body = match.end()
-            else:
-                return at
-            number = int(sid)
-            receive = pulls.get(number)
-            if receive is None:
-                return at
-            end = start + int(total)
+            line_end = data.find(b"\r\n", at)
+            line = data[at:line_end].split() if line_end >= 0 else []
+            # MSG subject sid [reply] size, or HMSG subject sid [reply] headers' size, size of both
+            headed = line[:1] == [b"HMSG"]
+            if line[:1] not in ([b"MSG"], [b"HMSG"]) or not 4 + headed <= len(line) <= 5 + headed:
+                break
+            if line[2] != sid:
+                self._hand_over(sid, frames)
+                sid, frames = line[2], []
+                if int(sid) not in self.nc.pulls:
+                    break
+            start = line_end + 2
+            end = start + int(line[-1])
             if end + 2 > size:
                 self._missing = end + 2 - size
-                return at
+                break
+            body = start + int(line[-2]) if headed else start
+            reply = line[3] if len(line) == 5 + headed else b""
+            frames.append((line[1], reply, data[body:end], data[start:body]))
+            at = end + 2
+        self._hand_over(sid, frames)
+        return at
+
+    def _hand_over(self, sid: bytes, frames: list[Frame]) -> None:
+        receive = self.nc.pulls.get(int(sid)) if frames else None
+        if receive:
             try:
-                receive(number, subject, reply or b"", data[body:end], data[start:body])
+                receive(int(sid), frames)
             except Exception:
                 # Raised into nats-py, it would end the read loop without a word.
-                log.exception("a message could not be taken; it will be delivered again", reply=reply)
-            at = end + 2
+                log.exception("messages could not be taken; they will be delivered again", reply=frames[0][1])
 
 
 class PullClient(Client):
@@ -100,7 +106,7 @@ class PullClient(Client):
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         receive = self.pulls.get(sid)
         if receive is not None:
-            receive(sid, subject, reply, data, headers or b"")
+            receive(sid, [(subject, reply, data, headers or b"")])
             return
         await super()._process_msg(sid, subject, reply, data, headers)
 

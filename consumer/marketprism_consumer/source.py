@@ -8,12 +8,12 @@ was frozen and wakes with messages in its socket can't take them for new.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from marketprism_consumer.broker import ACK_PREFIX, Broker, Durable
+from marketprism_consumer.broker import ACK_PREFIX, Broker, Durable, Frame
 from marketprism_consumer.message import Message, from_delivery
 
 log = structlog.get_logger()
@@ -30,15 +30,15 @@ class _Pull:
 
 
 class Source:
-    """`deliver` gets each message; `ended` is told when a request is over; `lost` when what we know of the consumer may no
-    longer hold, and whether what we held until then is surely still ours."""
+    """`deliver` gets what came at once; `ended` is told when a request is over; `lost` when what we know of the consumer may
+    no longer hold, and whether what we held until then is surely still ours."""
 
     def __init__(
         self,
         broker: Broker,
         durable: Durable,
         *,
-        deliver: Callable[[Message], None],
+        deliver: Callable[[Sequence[Message]], None],
         ended: Callable[[], None],
         lost: Callable[[str, bool], None],
     ) -> None:
@@ -92,7 +92,7 @@ class Source:
             self.outstanding -= pull.left
             self._broker.cancel(number)
 
-    def _receive(self, number: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
+    def _receive(self, number: int, frames: Sequence[Frame]) -> None:
         pull = self._pulls.get(number)
         if pull is None:
             return
@@ -103,25 +103,39 @@ class Source:
             self._lost("no heartbeat", False)
             return
         self.heard = pull.active = now
-        if not reply.startswith(ACK_PREFIX):
-            self._status(number, headers)
+        messages: list[Message] = []
+        for subject, reply, payload, headers in frames:
+            if not reply.startswith(ACK_PREFIX):
+                self._hand_over(number, messages)
+                messages = []
+                self._status(number, headers)
+                continue
+            message = from_delivery(subject, reply, payload, pull.hold_until)
+            if message.consumer_seq <= self.last_delivery:
+                # It counts every delivery once: this is another consumer of the same name, perhaps of another stream.
+                self._hand_over(number, messages)
+                self.cancel()
+                self._lost("the consumer was made anew", False)
+                return
+            self.last_delivery = message.consumer_seq
+            messages.append(message)
+        self._hand_over(number, messages)
+
+    def _hand_over(self, number: int, messages: Sequence[Message]) -> None:
+        pull = self._pulls.get(number)
+        if pull is None or not messages:
             return
-        pull.left -= 1
-        pull.bytes_left -= len(payload)
-        self.outstanding -= 1
-        if pull.left == 0:
+        pull.left -= len(messages)
+        pull.bytes_left -= sum([len(message.payload) for message in messages])
+        self.outstanding -= len(messages)
+        if pull.left <= 0:
             self._end(number)
-        message = from_delivery(subject, reply, payload, pull.hold_until)
-        if message.consumer_seq <= self.last_delivery:
-            # It counts every delivery once: this is another consumer of the same name, perhaps of another stream.
-            self.cancel()
-            self._lost("the consumer was made anew", False)
-            return
-        self.last_delivery = message.consumer_seq
-        self._deliver(message)
+        self._deliver(messages)
 
     def _status(self, number: int, headers: bytes) -> None:
         """A line such as `NATS/1.0 409 Consumer Deleted`."""
+        if number not in self._pulls:
+            return
         code, _, text = headers.partition(b"\r\n")[0].removeprefix(b"NATS/1.0").strip().partition(b" ")
         if code == b"100":
             return

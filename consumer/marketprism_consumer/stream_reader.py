@@ -13,7 +13,7 @@ from typing import Any
 
 from marketprism_api import reasons
 
-from marketprism_consumer.broker import ACK_PREFIX, BrokerRefused
+from marketprism_consumer.broker import ACK_PREFIX, BrokerRefused, Frame
 from marketprism_consumer.message import Message, from_delivery
 from marketprism_consumer.nats_broker import SECOND, NatsBroker
 
@@ -112,18 +112,30 @@ class StreamReader:
     def _ask(self, size: int) -> _Pull:
         pull = self._pull = _Pull()
 
-        def receive(_: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
-            if not reply.startswith(ACK_PREFIX):
-                if not headers.startswith(b"NATS/1.0 100"):
+        def receive(_: int, frames: Sequence[Frame]) -> None:
+            for subject, reply, payload, headers in frames:
+                if not reply.startswith(ACK_PREFIX):
+                    if not headers.startswith(b"NATS/1.0 100"):
+                        self._end(pull)
+                    continue
+                m = from_delivery(subject, reply, payload, 0.0)
+                pull.messages.append(
+                    Read(
+                        m.seq,
+                        m.delivered,
+                        m.arrived,
+                        m.pending,
+                        m.consumer_seq,
+                        reply,
+                        m.subject,
+                        payload,
+                        0.0,
+                        headers,
+                    )
+                )
+                self._over = not m.pending
+                if self._over or len(pull.messages) == size:
                     self._end(pull)
-                return
-            m = from_delivery(subject, reply, payload, 0.0)
-            pull.messages.append(
-                Read(m.seq, m.delivered, m.arrived, m.pending, m.consumer_seq, reply, m.subject, payload, 0.0, headers)
-            )
-            self._over = not m.pending
-            if self._over or len(pull.messages) == size:
-                self._end(pull)
 
         request = {
             "batch": size,

@@ -86,17 +86,16 @@ _TIME = re.compile(
 ).fullmatch
 _NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,12})?", re.ASCII).fullmatch
 
-# Pieces of the plain form `YYYY-MM-DD HH:MM:` + `SS.` + `mmm`, each looked up whole: a look-up is both the check and the
-# value. A minute is here only after the full grammar took it and it was in range, whose ends are whole minutes.
-_minutes: dict[str, int] = {}
-_seconds = {f"{second:02}.": second * 1_000_000 for second in range(60)}
+# Pieces of the plain form `YYYY-MM-DD HH:MM:SS.` + `mmm`, each looked up whole: a look-up is both the check and the value.
+# A second is here only after the full grammar took it and it was in range, whose ends are whole seconds.
+_seconds: dict[str, int] = {}
 _millis = {f"{milli:03}": milli * 1_000 for milli in range(1000)}
 
 
 def micros(text: str, field: str) -> int:
     """A time's text as microseconds since 1970 UTC. No offset means UTC; finer digits than a microsecond are cut."""
     try:
-        return _minutes[text[:17]] + _seconds[text[17:20]] + _millis[text[20:]]
+        return _seconds[text[:20]] + _millis[text[20:]]
     except KeyError:
         return _parse_time(text, field)
 
@@ -124,9 +123,9 @@ def _parse_time(text: str, field: str) -> int:
         offset = (abs(hours) * 60 + minutes) * 60_000_000 * (-1 if match[8][0] == "-" else 1)
     value = in_range(minute_micros + second_micros - offset, field, text)
     if len(text) == 23 and text[10] == " " and match[7] and not match[8]:
-        if len(_minutes) > 10_000:
-            _minutes.clear()
-        _minutes[text[:17]] = minute_micros
+        if len(_seconds) > 10_000:
+            _seconds.clear()
+        _seconds[text[:20]] = minute_micros + second * 1_000_000
     return value
 
 

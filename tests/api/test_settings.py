@@ -43,7 +43,7 @@ def test_defaults(given: str | None) -> None:
         (str(t), one.subject, one.table, one.batch.max_rows, one.batch.max_delay, one.batch.max_pending)
         for t, one in settings.data_types.items()
     ] == DEFAULTS
-    assert {one.batch.max_bytes for one in settings.data_types.values()} == {16 * 1024 * 1024}
+    assert {one.batch.max_bytes for one in settings.data_types.values()} == {8 * 1024 * 1024}
     assert {one.stream for one in settings.data_types.values()} == {"MARKET_DATA"}
     assert settings.data_types[DataType.TRADE].durable == f"marketprism-{name}-trade"
     assert settings.consumers == {"default": tuple(DataType)}

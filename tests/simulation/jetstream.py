@@ -139,7 +139,7 @@ class JetStream:
 
     def _deliver(self, pull: Pull, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
         if self.up:
-            pull.process.send(pull.receive, pull.number, subject, reply, payload, headers)
+            pull.process.send(pull.receive, pull.number, [(subject, reply, payload, headers)])
 
     def _expire(self, pull: Pull) -> None:
         if pull in self.pulls:

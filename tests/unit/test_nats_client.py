@@ -38,7 +38,7 @@ class Recorder(PullClient):
         super().__init__()
         self.pulled: list[Frame] = []
         self.others: list[Frame] = []
-        self.pulls[PULL] = lambda *frame: self.pulled.append(frame)
+        self.pulls[PULL] = lambda sid, frames: self.pulled.extend((sid, *frame) for frame in frames)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         if sid in self.pulls:
@@ -68,13 +68,14 @@ async def test_a_receiver_that_raises_does_not_end_the_connection() -> None:
     client = Recorder()
     seen = []
 
-    def receive(*frame: Any) -> None:
-        seen.append(frame)
+    def receive(_: int, frames: Any) -> None:
+        seen.extend(payload for _, _, payload, _ in frames)
         raise ValueError("of the receiver")
 
     client.pulls[PULL] = receive
     await client._ps.parse(wire((PULL, b"a", b"", b"1", b"")) + wire((PULL, b"a", b"", b"2", b"")))
-    assert [frame[3] for frame in seen] == [b"1", b"2"]
+    await client._ps.parse(wire((PULL, b"a", b"", b"3", b"")))
+    assert seen == [b"1", b"2", b"3"]
 
 
 def test_the_inner_names_of_nats_py_that_this_leans_on_are_there() -> None:

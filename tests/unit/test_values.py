@@ -191,7 +191,7 @@ def empty_memo() -> Iterator[None]:
 
 
 def forget() -> None:
-    values._minutes.clear()
+    values._seconds.clear()
 
 
 AT = 1_758_700_551_000_000  # 2025-09-24 07:55:51 UTC, µs
@@ -312,10 +312,10 @@ def test_what_was_seen_before_never_changes_an_answer(texts: list[str]) -> None:
     # Pieces of different times put together are new texts: none may be taken because its pieces were.
     for mixed in (first[:cut] + second[cut:] for first in texts for second in texts for cut in (17, 20)):
         with_memo = answer(mixed)
-        minutes = dict(values._minutes)
+        seconds = dict(values._seconds)
         forget()
         assert answer(mixed) == with_memo
-        values._minutes.update(minutes)
+        values._seconds.update(seconds)
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------
