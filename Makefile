@@ -4,12 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 ARGS ?=
+# Called with TAG DOCKERFILE CONTEXT: builds an image and hands it to the cluster.
+IMAGE_BUILD ?= ./tests/e2e/build-image
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything, pinned by requirements.lock
@@ -37,6 +39,7 @@ lint: $(INSTALLED) ## Style, types, generated files
 	$(BIN)/mypy
 	$(BIN)/python -m marketprism_api.crds --check crds
 	$(BIN)/python -m marketprism_api.reasons_page --check docs/reference/reasons.md
+	$(BIN)/python helm/generate.py --check
 
 .PHONY: unit
 unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
@@ -80,6 +83,30 @@ format: $(INSTALLED) ## Format the code
 crds: $(INSTALLED) ## Write crds/ and the generated pages from the code
 	$(BIN)/python -m marketprism_api.crds crds
 	$(BIN)/python -m marketprism_api.reasons_page docs/reference/reasons.md
+	$(BIN)/python helm/generate.py
+
+.PHONY: chart
+chart: $(INSTALLED) ## Write what of helm/ and deploy/ is generated, and test the chart (needs helm)
+	$(BIN)/python helm/generate.py
+	$(BIN)/pytest tests/chart $(ARGS)
+
+.PHONY: images
+images: ## Build the images and hand them to the cluster of $$KUBECONFIG
+	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
+	$(IMAGE_BUILD) localhost/marketprism-operator:dev Dockerfile.operator .
+
+.PHONY: install-dev
+install-dev: images ## Definitions and operator on $$KUBECONFIG, from local images
+	helm upgrade --install marketprism helm --namespace marketprism-system --create-namespace --wait --timeout 2m \
+		--set image.repository=localhost/marketprism-operator,image.tag=dev --set podAnnotations.built="$$(date -u +%FT%TZ)" \
+		--set consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev $(ARGS)
+
+.PHONY: e2e
+e2e: $(INSTALLED) ## Everything on the cluster of $$KUBECONFIG, which must be a test's
+	$(BIN)/python -m tests.e2e.guard
+	$(MAKE) images
+	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .
+	$(BIN)/pytest tests/chart tests/e2e $(ARGS)
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock

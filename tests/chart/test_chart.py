@@ -1,0 +1,146 @@
+"""The chart, as `helm template` renders it. `make e2e` installs it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm"
+pytestmark = pytest.mark.skipif(not shutil.which("helm"), reason="helm is not installed: the chart is not rendered")
+
+Manifest = dict[str, Any]
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["helm", *arguments], capture_output=True, text=True, check=False)
+
+
+def rendered(*values: str) -> list[Manifest]:
+    """Every object of a release named m in the namespace n."""
+    setting = [part for value in values for part in ("--set-json", value)]
+    done = helm("template", "m", str(CHART), "--namespace", "n", "--kube-version", "1.36.0", *setting)
+    assert done.returncode == 0, done.stderr
+    return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+
+def of(kind: str, manifests: list[Manifest]) -> list[Manifest]:
+    return [one for one in manifests if one["kind"] == kind]
+
+
+def rights(rules: list[Manifest]) -> set[tuple[str, str]]:
+    return {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def test_lint_is_content() -> None:
+    done = helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_definitions_are_those_of_crds() -> None:
+    made = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")}
+    found = {f"{one['spec']['names']['plural']}.yaml": one for one in of("CustomResourceDefinition", rendered())}
+    for one in found.values():
+        assert one["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert found == made
+
+
+@pytest.mark.parametrize(("value", "kept"), [('crds={"install":false}', None), ('crds={"keep":false}', False)])
+def test_the_definitions_may_stay_out_or_go_with_the_release(value: str, kept: bool | None) -> None:
+    found = of("CustomResourceDefinition", rendered(value))
+    assert len(found) == (0 if kept is None else 2)
+    assert all("annotations" not in one["metadata"] for one in found)
+
+
+def test_namespaced_mode_needs_roles_alone() -> None:
+    found = rendered('namespaces=["a","b"]')
+    assert not of("ClusterRole", found)
+    assert not of("ClusterRoleBinding", found)
+    assert [one["metadata"]["namespace"] for one in of("Role", found)] == ["a", "b"]
+    assert [one["metadata"]["namespace"] for one in of("RoleBinding", found)] == ["a", "b"]
+    assert all(
+        one["subjects"] == [{"kind": "ServiceAccount", "name": "m", "namespace": "n"}]
+        for one in of("RoleBinding", found)
+    )
+
+
+@pytest.mark.parametrize("values", [(), ('namespaces=["a"]', "replicas=2")])
+def test_the_operator_hands_out_no_rights_and_runs_nothing_inside_pods(values: tuple[str, ...]) -> None:
+    found = rendered(*values)
+    for role in of("ClusterRole", found) + of("Role", found):
+        for resource, verb in rights(role["rules"]):
+            assert "*" not in (resource, verb)
+            assert verb not in ("escalate", "bind", "impersonate")
+            assert not resource.endswith(("roles", "rolebindings", "pods/exec", "pods/attach", "serviceaccounts/token"))
+
+
+def test_the_cluster_role_has_no_right_to_secrets_unless_asked_for() -> None:
+    def secrets(*values: str) -> set[str]:
+        return {
+            verb
+            for role in of("ClusterRole", rendered(*values))
+            for what, verb in rights(role["rules"])
+            if what == "secrets"
+        }
+
+    assert secrets() == set()
+    assert secrets('rbac={"watchSecrets":true}') == {"get", "list", "watch"}
+
+
+def test_pods_meet_the_restricted_standard() -> None:
+    found = rendered()
+    pods = [of("Deployment", found)[0]["spec"]["template"]["spec"], of("Pod", found)[0]["spec"]]
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_several_operators_share_a_lease() -> None:
+    found = rendered("replicas=2")
+    (deployment,) = of("Deployment", found)
+    environment = {
+        one["name"]: one.get("value") for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert environment["MARKETPRISM_LEASE"] == "n/m"
+    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
+    (role,) = of("Role", found)
+    assert rights(role["rules"]) == {("leases", verb) for verb in ("create", "get", "update", "patch")}
+
+
+def test_images_are_told_by_tag_or_digest() -> None:
+    digest = "sha256:" + "0" * 64
+    found = rendered('image={"tag":"1"}', f'consumerImage={{"digest":"{digest}"}}')
+    container = of("Deployment", found)[0]["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "ghcr.io/marketprism/marketprism-operator:1"
+    assert {"name": "MARKETPRISM_IMAGE", "value": f"ghcr.io/marketprism/marketprism-consumer@{digest}"} in container[
+        "env"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('imag={"tag":"1"}', "additional properties 'imag' not allowed"),
+        ('image={"repository":"a","tagg":"1"}', "additional properties 'tagg' not allowed"),
+        ('replicas="2"', "/replicas"),
+        ('namespaces="a"', "/namespaces"),
+        ('namespaces=["A b"]', "/namespaces/0"),
+        ("resyncSeconds=1", "/resyncSeconds"),
+        ('image={"digest":"abc"}', "/image/digest"),
+        ('serviceAccount={"create":false}', "serviceAccount.name is needed"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(value: str, said: str) -> None:
+    done = helm("template", "m", str(CHART), "--kube-version", "1.36.0", "--set-json", value)
+    assert done.returncode != 0
+    assert said in done.stderr
