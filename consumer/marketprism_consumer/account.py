@@ -64,6 +64,7 @@ class Account:
         self.totals = {"received": 0, "inserted": 0, "dead_letters": 0, "inserts": 0}
         self.last_insert_rows = 0
         self.last_insert_seconds = 0.0
+        self.last_insert_time: float | None = None  # [s since 1970]
         self.last_insert_ok: bool | None = None
 
     def state(self, state: Reason) -> None:
@@ -91,6 +92,7 @@ class Account:
         for _, row, _ in (first, last):
             self._freshness.observe(max(0.0, now - row[0] / 1e6))
         self.last_insert_rows, self.last_insert_seconds, self.last_insert_ok = count, seconds, True
+        self.last_insert_time = now
 
     def dead_lettered(self, reason: Reason) -> None:
         self.totals["dead_letters"] += 1

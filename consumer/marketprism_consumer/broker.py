@@ -50,11 +50,14 @@ class DurableState:
 
 
 class BrokerRefused(Exception):
-    """JetStream can't do what was asked. `lasting`: waiting won't help, a person has to."""
+    """JetStream can't do what was asked. `lasting`: waiting won't help, a person has to. `code`: the server's, or 0."""
+
+    code = 0
 
     def __init__(self, reason: Reason, detail: str, *, lasting: bool = False) -> None:
         super().__init__(f"{reason}: {detail} ({reason.hint})")
         self.reason = reason
+        self.detail = detail
         self.lasting = lasting
 
 

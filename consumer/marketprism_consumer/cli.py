@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from marketprism_consumer.commands import audit, demo, dlq, embedded, feed, ingest, migrate, run, schema, tiers
+from marketprism_consumer.commands import (
+    audit,
+    consumers,
+    demo,
+    dlq,
+    embedded,
+    feed,
+    ingest,
+    migrate,
+    run,
+    schema,
+    tiers,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +34,7 @@ app.command(epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command(epilog=tiers.EXAMPLES)(tiers.tiers)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
+app.add_typer(consumers.app, name="consumers")
 app.add_typer(embedded.app, name="embedded", help="A NATS and a ClickHouse for one machine.")
 
 

@@ -116,6 +116,11 @@ class Ingest:
         self._wake.set()
 
     @property
+    def held(self) -> int:
+        """Messages delivered to this process and not acknowledged yet."""
+        return len(self._held)
+
+    @property
     def idle(self) -> bool:
         """Nothing in hand, and JetStream has said nothing of more."""
         return not self._held and self._synced and not self._why_resync

@@ -96,11 +96,12 @@ class _PullParser(Parser):
 
 
 class PullClient(Client):
-    """`pulls`: what receives the messages of a subscription, by its sid."""
+    """`pulls`: what receives the messages of a subscription, by its sid. `trouble`: why there is no connection."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pulls: dict[int, Receive] = {}
+        self.trouble = f"{reasons.NATS_UNREACHABLE}: no answer"
         self._ps = _PullParser(self)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
@@ -171,16 +172,18 @@ async def connect(
 
     Raises TimeoutError with the last thing that was heard of the server.
     """
-    heard: dict[str, Any] = {"last": "no answer", "logged": -1e9}
+    logged = -1e9
 
     async def error(problem: Exception) -> None:
-        heard["last"] = str(problem) or type(problem).__name__
+        nonlocal logged
+        heard = str(problem) or type(problem).__name__
+        denied = "authorization" in heard.lower() or "permissions" in heard.lower()
+        reason = reasons.NATS_DENIED if denied else reasons.NATS_UNREACHABLE
+        connection.trouble = f"{reason}: {masked(url)}: {heard}"
         now = asyncio.get_running_loop().time()
-        if now - heard["logged"] > 10:
-            heard["logged"] = now
-            denied = "authorization" in heard["last"].lower() or "permissions" in heard["last"].lower()
-            reason = reasons.NATS_DENIED if denied else reasons.NATS_UNREACHABLE
-            log.warning(reason.text, code=reason.code, reason=reason.name, hint=reason.hint, error=heard["last"])
+        if now - logged > 10:
+            logged = now
+            log.warning(reason.text, code=reason.code, reason=reason.name, hint=reason.hint, error=heard)
 
     async def on_reconnect() -> None:
         log.info("reconnected to NATS")
@@ -212,7 +215,7 @@ async def connect(
                 **_options(auth or NatsAuth()),
             )
     except TimeoutError:
-        raise TimeoutError(f"{reasons.NATS_UNREACHABLE}: {masked(url)}: {heard['last']}") from None
+        raise TimeoutError(connection.trouble) from None
     return connection
 
 

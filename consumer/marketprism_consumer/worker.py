@@ -54,7 +54,7 @@ class Worker:
             settings.clickhouse_urls, settings.hot_db, auth=lambda: clickhouse_auth(environ), cluster=settings.cluster
         )
         self._stopping = asyncio.Event()
-        self._waits_for = "NATS"
+        self._waits_for = "the JetStream streams"
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
@@ -67,10 +67,10 @@ class Worker:
 
     def not_ready(self) -> dict[str, str]:
         """What is not as it should be, by data type; empty where all is well."""
+        if not self._client.is_connected:
+            return {"worker": f"not connected to NATS: {self._client.trouble}"}
         if not self.ingests:
             return {"worker": f"waits for {self._waits_for}"}
-        if not self._client.is_connected:
-            return {"worker": "not connected to NATS"}
         return {name: why for name, ingest in self.ingests.items() if (why := ingest.not_ready())}
 
     def status(self) -> dict[str, Any]:
@@ -80,6 +80,8 @@ class Worker:
                 **ingest.account.totals,
                 "state": ingest.state.name,
                 "lag": ingest.backlog,
+                "ack_pending": ingest.held,
+                "last_insert_time": ingest.account.last_insert_time,
                 "last_insert_rows": ingest.account.last_insert_rows,
                 "last_insert_seconds": round(ingest.account.last_insert_seconds, 4),
             }
@@ -114,7 +116,6 @@ class Worker:
             disconnected=lambda: self._resync("disconnected"),
             client=self._client,
         )
-        self._waits_for = "the JetStream streams"
         streams = await self._find_streams()
         self._waits_for = "the schema"
         await self._schema()
@@ -138,9 +139,12 @@ class Worker:
                     log.info("streams created", streams=created)
                     continue
                 detail = "no stream holds " + ", ".join(f"{s} ({name})" for name, all_ in missing.items() for s in all_)
-            except (BrokerRefused, SubjectsTakenError, NatsError) as error:
-                detail = str(error)
-            wait, reason = backoff.next(), reasons.STREAM_MISSING
+                reason = reasons.STREAM_MISSING
+            except BrokerRefused as error:
+                reason, detail = error.reason, error.detail
+            except (SubjectsTakenError, NatsError) as error:
+                reason, detail = reasons.STREAM_MISSING, str(error)
+            wait = backoff.next()
             self._waits_for = f"{reason}: {detail}"
             log.warning(
                 reason.text,

@@ -8,8 +8,9 @@ from typing import Annotated, NoReturn
 
 import typer
 from marketprism_api.load import load_pipeline
-from marketprism_api.problems import ResourceError
+from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import Settings, effective
+from marketprism_api.types import Duration
 from rich.console import Console
 
 
@@ -36,6 +37,17 @@ def settings_of(file: str) -> Settings:
         return effective(pipeline, os.environ)
     except ResourceError as error:
         fail(str(error), Exit.USAGE)
+
+
+def seconds(text: str, option: str, least: float) -> float:
+    """A duration such as 30s. Raises ValueError."""
+    try:
+        found = Duration(text).seconds
+    except Refused as refused:
+        raise ValueError(f"{option}: {refused}") from None
+    if found < least:
+        raise ValueError(f"{option}: {text} is less than {least:g}s")
+    return found
 
 
 def fail(message: str, code: Exit) -> NoReturn:

@@ -19,12 +19,11 @@ import typer
 from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import clickhouse_endpoints
-from marketprism_api.types import Duration
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marketprism_consumer import health, logs
-from marketprism_consumer.commands.common import Exit, Json, fail, stderr
+from marketprism_consumer.commands.common import Exit, Json, fail, seconds, stderr
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
 from marketprism_consumer.tiering.ledger import Entry, Ledger
@@ -121,16 +120,6 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
         return replace(job, older_than=seconds(older_than, "--older-than", least=0.001)) if older_than else job
     except (ResourceError, ValueError, Refused) as error:
         fail(str(error), Exit.USAGE)
-
-
-def seconds(text: str, option: str, least: float) -> float:
-    try:
-        found = Duration(text).seconds
-    except Refused as refused:
-        raise ValueError(f"{option}: {refused}") from None
-    if found < least:
-        raise ValueError(f"{option}: {text} is less than {least:g}s")
-    return found
 
 
 def _time(text: str) -> int:

@@ -1,4 +1,4 @@
-"""`marketprism schema plan|apply|verify|render`."""
+"""`marketprism schema plan|apply|verify|ensure|render`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 import typer
-from marketprism_api.credentials import clickhouse_auth
+from marketprism_api import reasons
+from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.settings import Settings
+from nats.errors import Error as NatsError
 
-from marketprism_consumer import schema_server
+from marketprism_consumer import logs, schema_server
+from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.common import Exit, File, Json, fail, seconds, settings_of, stderr, stdout
+from marketprism_consumer.nats_broker import NatsBroker
+from marketprism_consumer.nats_client import PullClient, connect
 from marketprism_consumer.schema import Plan, render
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tables import BY_DATA_TYPE
@@ -53,6 +59,75 @@ def verify(file: File = "", output: Json = "text") -> None:
         raise typer.Exit(int(Exit.FINDINGS))
 
 
+@app.command(epilog="Example:  marketprism schema ensure -f pipeline.yaml; what the operator's schema Job runs")
+def ensure(
+    file: File = "",
+    wait: Annotated[str, typer.Option(help="How long NATS may take to answer.")] = "10s",
+) -> None:
+    """See that NATS and ClickHouse answer, and make, compare or leave the tables, as spec.schema.mode says.
+
+    Whatever is wrong is told on stderr, a line each with its code. Exit: 0 all is well, 1 tables differ or a statement is
+    refused, 2 usage, 4 a server does not answer.
+    """
+    logs.configure("error")
+    settings = settings_of(file)
+    try:
+        patience = seconds(wait, "--wait", least=0.1)
+    except ValueError as error:
+        fail(str(error), Exit.USAGE)
+    problems = asyncio.run(_ensure(settings, patience))
+    for text, _ in problems:
+        stderr.print(text, style="red", markup=False)
+    if problems:
+        raise typer.Exit(int(max(code for _, code in problems)))
+    stdout.print("NATS and ClickHouse answer; " + ENSURED[settings.schema_mode], markup=False)
+
+
+ENSURED = {"Apply": "the tables fit", "Verify": "the tables fit", "Ignore": "the tables were not looked at"}
+
+Problem = tuple[str, Exit]
+
+
+async def _ensure(settings: Settings, wait: float) -> list[Problem]:
+    return [one for found in await asyncio.gather(_nats(settings, wait), _tables(settings)) for one in found]
+
+
+async def _nats(settings: Settings, wait: float) -> list[Problem]:
+    """Whether JetStream takes the request that every consumer begins with."""
+    client = PullClient()
+    try:
+        await connect(settings.nats_url, nats_auth(os.environ), name="marketprism schema", wait=wait, client=client)
+        broker = NatsBroker(client)
+        for one in settings.data_types.values():
+            await broker.streams_of(one.subject)
+    except (BrokerRefused, TimeoutError) as error:
+        return [(str(error), Exit.UNREACHABLE)]
+    except (NatsError, OSError) as error:
+        return [(f"{client.trouble} {error}", Exit.UNREACHABLE)]
+    finally:
+        await client.close()
+    return []
+
+
+async def _tables(settings: Settings) -> list[Problem]:
+    clickhouse = _clickhouse(settings)
+    try:
+        if settings.schema_mode == "Ignore":
+            await clickhouse.query("SELECT 1")
+            return []
+        look = schema_server.apply if settings.schema_mode == "Apply" else schema_server.current_plan
+        return [(text, Exit.FINDINGS) for text in _misfits(await look(clickhouse, settings))]
+    except InsertRefused as refused:
+        return [(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)]
+    finally:
+        await clickhouse.close()
+
+
+def _misfits(plan: Plan) -> list[str]:
+    missing = [f"{reasons.SCHEMA_MISSING}: {change.why}" for change in plan.changes]
+    return missing + [f"{reasons.SCHEMA_DRIFT}: {d.where}: {d.what}" for d in plan.differences if d.blocking]
+
+
 @app.command("render", epilog="Example:  marketprism schema render -f pipeline.yaml > schema.sql")
 def render_(file: File = "") -> None:
     """Print the whole DDL for an empty server, or for a cluster where spec.clickhouse.cluster names one. Offline."""
@@ -64,9 +139,7 @@ def render_(file: File = "") -> None:
 
 def _with_server(settings: Settings, ask: Callable[[ClickHouse, Settings], Awaitable[Plan]]) -> Plan:
     async def run() -> Plan:
-        clickhouse = ClickHouse(
-            settings.clickhouse_urls, "default", auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
-        )
+        clickhouse = _clickhouse(settings)
         try:
             return await ask(clickhouse, settings)
         finally:
@@ -76,6 +149,12 @@ def _with_server(settings: Settings, ask: Callable[[ClickHouse, Settings], Await
         return asyncio.run(run())
     except InsertRefused as refused:
         fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+
+
+def _clickhouse(settings: Settings) -> ClickHouse:
+    return ClickHouse(
+        settings.clickhouse_urls, "default", auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
+    )
 
 
 def _show(plan: Plan, output: str, *, statements: bool) -> None:

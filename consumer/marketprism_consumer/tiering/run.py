@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -68,6 +69,8 @@ class Result:
     mode: str
     seconds: float = 0.0
     stopped: bool = False
+    finished: str = ""
+    """RFC 3339."""
     tables: dict[str, TableResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
@@ -96,6 +99,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "duration": f"{self.seconds:.0f}s",
             "stopped": self.stopped,
+            "finished": self.finished,
             "tables": {
                 name: {
                     "rows": one.rows,
@@ -172,7 +176,8 @@ class Migration:
                         await one.run()
             except (InsertRefused, TieringRefused) as error:
                 result.failures.append(failure("", error))
-        result.seconds = time.monotonic() - started
+            result.seconds = time.monotonic() - started
+            result.finished = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         result.stopped = self.stopping
         return result
 

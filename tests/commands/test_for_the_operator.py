@@ -1,0 +1,134 @@
+"""The commands that the operator's Jobs run: `schema ensure` and `consumers delete`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from marketprism_consumer.embedded import nats as embedded_nats
+from marketprism_consumer.embedded import process
+
+from tests.commands.test_ingest import MARKETPRISM, call, free_port, get, until
+
+PIPELINE = """\
+apiVersion: storage.marketprism.io/v1alpha1
+kind: StoragePipeline
+metadata: {{name: {name}}}
+spec:
+  clickhouse: {{hotDatabase: {name}_hot, coldDatabase: {name}_cold}}
+  schema: {{mode: {mode}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    place = tmp_path_factory.mktemp("servers")
+    with process.start("nats", place / "nats") as nats, process.start("clickhouse", place / "clickhouse") as clickhouse:
+        yield {"MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
+
+
+def file(place: Path, name: str, mode: str = "Apply") -> str:
+    path = place / f"{name}-{mode}.yaml"
+    path.write_text(PIPELINE.format(name=name, mode=mode))
+    return str(path)
+
+
+def test_ensure_does_what_the_mode_says(servers: dict[str, str], tmp_path: Path) -> None:
+    verify = call("schema", "ensure", "-f", file(tmp_path, "e", "Verify"), environ=servers)
+    assert verify.returncode == 1
+    assert "MP5001 SchemaMissing" in verify.stderr
+    assert call("schema", "ensure", "-f", file(tmp_path, "e", "Ignore"), environ=servers).returncode == 0
+    done = call("schema", "ensure", "-f", file(tmp_path, "e", "Apply"), environ=servers)
+    assert done.returncode == 0, done.stderr
+    assert call("schema", "ensure", "-f", file(tmp_path, "e", "Verify"), environ=servers).returncode == 0
+
+
+def test_ensure_tells_of_both_servers_at_once(tmp_path: Path) -> None:
+    nowhere = {
+        "MARKETPRISM_NATS_URL": f"nats://127.0.0.1:{free_port()}",
+        "CLICKHOUSE_HTTP_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    refused = call("schema", "ensure", "--wait", "3s", "-f", file(tmp_path, "n"), environ=nowhere)
+    assert refused.returncode == 4
+    lines = [line for line in refused.stderr.splitlines() if "MP" in line and not line.startswith("{")]
+    assert {line.split(":")[0] for line in lines} == {"MP3001 NATSUnreachable", "MP4001 ClickHouseUnreachable"}
+
+
+@pytest.mark.parametrize(
+    ("config", "environ", "said"),
+    [
+        ('jetstream: {{store_dir: "{store}"}}\nauthorization: {{user: u, password: p}}', {}, "MP3002 NATSDenied"),
+        (
+            'jetstream: {{store_dir: "{store}"}}\nauthorization: {{user: u, password: p}}',
+            {"NATS_USER": "u", "NATS_PASSWORD": "wrong-word"},
+            "MP3002 NATSDenied",
+        ),
+        (
+            'jetstream: {{store_dir: "{store}"}}\n'
+            'authorization: {{users: [{{user: u, password: p, permissions: {{publish: "nothing"}}}}]}}',
+            {"NATS_USER": "u", "NATS_PASSWORD": "p"},
+            "MP3002 NATSDenied",
+        ),
+        ("", {}, "MP3004 NoJetStream"),
+    ],
+    ids=["no password", "wrong password", "no right", "no JetStream"],
+)
+def test_ensure_tells_why_nats_can_not_be_used(
+    servers: dict[str, str], tmp_path: Path, config: str, environ: dict[str, str], said: str
+) -> None:
+    port = free_port()
+    text = f"port: {port}\nhost: 127.0.0.1\n" + config.format(store=tmp_path)
+    (tmp_path / "nats.conf").write_text(text)
+    server = subprocess.Popen([embedded_nats.binary(), "-c", str(tmp_path / "nats.conf")], stderr=subprocess.DEVNULL)
+    try:
+        given = {**servers, "MARKETPRISM_NATS_URL": f"nats://127.0.0.1:{port}", **environ}
+        refused = call("schema", "ensure", "--wait", "3s", "-f", file(tmp_path, "d", "Ignore"), environ=given)
+    finally:
+        server.terminate()
+        server.wait()
+    assert refused.returncode == 4
+    assert said in refused.stderr.splitlines()[-1]
+    assert "wrong-word" not in refused.stderr
+
+
+def test_consumers_in_use_are_not_deleted_and_unused_ones_are(servers: dict[str, str], tmp_path: Path) -> None:
+    path, port = file(tmp_path, "c"), free_port()
+    assert call("schema", "ensure", "-f", path, environ=servers).returncode == 0
+    with subprocess.Popen(
+        [*MARKETPRISM, "ingest", "-f", path, "--port", str(port)],
+        env={**os.environ, **servers},
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        try:
+            until(lambda: get(port, "/readyz")[0] == 200)
+            used = call("consumers", "delete", "-f", path, "--quiet", "1s", "--wait", "2s", environ=servers)
+            assert used.returncode == 1
+            assert "marketprism-c-trade" in used.stderr
+            assert get(port, "/readyz")[0] == 200
+            # Asked while it still runs, as when its Pod is ending: it goes ahead as soon as it has ended.
+            with subprocess.Popen(
+                [*MARKETPRISM, "consumers", "delete", "-f", path, "--quiet", "1s", "--output", "json"],
+                env={**os.environ, **servers},
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as deleting:
+                child.terminate()
+                assert child.wait(30) == 0
+                out, _ = deleting.communicate(timeout=40)
+                assert deleting.returncode == 0
+        finally:
+            child.kill()
+    assert len(json.loads(out)["deleted"]) == 8
+    again = call("consumers", "delete", "-f", path, "--quiet", "1s", environ=servers)
+    assert (again.returncode, again.stdout.strip()) == (0, "there are none")
+
+
+def test_a_wrong_time_is_named() -> None:
+    refused = call("consumers", "delete", "--wait", "soon")
+    assert refused.returncode == 2
+    assert "--wait" in refused.stderr
+    assert "Traceback" not in refused.stderr
