@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 	$(BIN)/marketprism demo $(ARGS)
 
 .PHONY: test
-test: lint unit sim storage control-plane faults ## Everything that must pass, about 10 minutes
+test: lint unit docs sim storage control-plane faults ## Everything that must pass, about 10 minutes
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types, generated files
@@ -40,10 +40,16 @@ lint: $(INSTALLED) ## Style, types, generated files
 	$(BIN)/python -m marketprism_api.crds --check crds
 	$(BIN)/python -m marketprism_api.reasons_page --check docs/reference/reasons.md
 	$(BIN)/python helm/generate.py --check
+	$(BIN)/python -m pages --check
 
 .PHONY: unit
 unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
 	$(BIN)/pytest tests/unit tests/api tests/operator --ignore tests/operator/controlplane $(ARGS)
+
+.PHONY: docs
+docs: $(INSTALLED) ## Build the site without a warning, and do what its pages tell to do
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir .site
+	$(BIN)/pytest tests/docs $(ARGS)
 
 .PHONY: sim
 sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed
@@ -84,6 +90,7 @@ crds: $(INSTALLED) ## Write crds/ and the generated pages from the code
 	$(BIN)/python -m marketprism_api.crds crds
 	$(BIN)/python -m marketprism_api.reasons_page docs/reference/reasons.md
 	$(BIN)/python helm/generate.py
+	$(BIN)/python -m pages
 
 .PHONY: chart
 chart: $(INSTALLED) ## Write what of helm/ and deploy/ is generated, and test the chart (needs helm)
@@ -120,4 +127,4 @@ lock: ## Resolve the dependencies anew into requirements.lock
 
 .PHONY: clean
 clean: ## Remove what the targets made
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo
+	rm -rf .venv .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo

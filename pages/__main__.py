@@ -23,7 +23,7 @@ def main() -> int:
             continue
         if check:
             stale = True
-            sys.stderr.write(f"{path.name} is stale: run `make pages`\n")
+            sys.stderr.write(f"{path.name} is stale: run `make crds`\n")
         else:
             path.write_text(wanted, encoding="utf-8")
             sys.stderr.write(f"{path.name} written\n")
