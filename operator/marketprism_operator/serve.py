@@ -72,6 +72,8 @@ async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None
             registry=registry,
             settings=settings,
             standalone=True,
+            # By itself kopf asks for the user's name, and a container's user has none.
+            identity=config.identity,  # type: ignore[arg-type]
             clusterwide=not config.namespaces,
             namespaces=config.namespaces,
         )
