@@ -98,18 +98,18 @@ chart: $(INSTALLED) ## Write what of helm/ and deploy/ is generated, and test th
 	$(BIN)/pytest tests/chart $(ARGS)
 
 .PHONY: images
-images: ## Build the images and hand them to the cluster of $$KUBECONFIG
+images: ## Build the images and hand them to the cluster of KUBECONFIG
 	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
 	$(IMAGE_BUILD) localhost/marketprism-operator:dev Dockerfile.operator .
 
 .PHONY: install-dev
-install-dev: images ## Definitions and operator on $$KUBECONFIG, from local images
+install-dev: images ## Definitions and operator on KUBECONFIG, from local images
 	helm upgrade --install marketprism helm --namespace marketprism-system --create-namespace --wait --timeout 2m \
 		--set image.repository=localhost/marketprism-operator,image.tag=dev --set podAnnotations.built="$$(date -u +%FT%TZ)" \
 		--set consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev $(ARGS)
 
 .PHONY: e2e
-e2e: $(INSTALLED) ## Everything on the cluster of $$KUBECONFIG, which must be a test's
+e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a test's
 	$(BIN)/python -m tests.e2e.guard
 	$(MAKE) images
 	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .
