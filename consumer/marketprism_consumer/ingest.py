@@ -397,6 +397,7 @@ class Ingest:
         """Not after JetStream may have gone backwards, nor what is of a stream that was made anew since: the sequence could be
         another message's by now. What is stored comes again then, is found in the table, and acknowledged under its new
         delivery."""
+        self._source.check()  # a process that was frozen since must not find that out after its acknowledgement
         if self._synced and not self._why_resync:
             self._broker.ack([message.reply for message in messages])
         self._drop(messages)
