@@ -409,9 +409,9 @@ class DataTypeStatus(StatusModel):
     pending: Int64 = 0
     """Messages not delivered yet. Renewed at most once a resync."""
     ack_pending: Int64 = 0
-    """Messages delivered and not acknowledged yet."""
+    """Messages delivered and not acknowledged yet. Renewed with `pending`."""
     last_insert_time: Time | None = None
-    """When rows were last written, RFC 3339."""
+    """When rows were last written, RFC 3339. Renewed with `pending`."""
 
 
 class PipelineStatus(Status):
@@ -423,6 +423,8 @@ class PipelineStatus(Status):
     """Pods ready, over all consumers."""
     pending: Int64 = 0
     """Messages not delivered yet, over all data types."""
+    ack_pending: Int64 = 0
+    """Messages delivered and not acknowledged yet, over all data types."""
     last_insert_time: Time | None = None
     """When rows were last written, RFC 3339."""
     stream: Annotated[str, Field(max_length=256)] = ""
@@ -452,6 +454,7 @@ class StoragePipeline(Resource):
         ("Replicas", "integer", ".status.readyReplicas", 0, "Consumer Pods that are ready."),
         ("Pending", "integer", ".status.pending", 0, "Messages not delivered yet."),
         ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
+        ("Unacked", "integer", ".status.ackPending", 1, "Messages delivered and not acknowledged yet."),
         ("Hot", "string", ".spec.clickhouse.hotDatabase", 1, "The database that is written."),
         ("Image", "string", ".status.image", 1, "The consumers' image."),
         ("Last-Insert", "date", ".status.lastInsertTime", 1, "Time since rows were last written."),

@@ -245,12 +245,14 @@ DRIFT_CORRECTED = Reason(
 CHILD_CREATED = Reason("MP7027", "ChildCreated", "a child was created", "")
 CHILD_CHANGED = Reason("MP7028", "ChildChanged", "a child follows a change of its parent", "")
 CHILD_REMOVED = Reason("MP7029", "ChildRemoved", "a child that is no longer wanted was deleted", "")
-CONSUMERS_RETAINED = Reason(
+CONSUMERS_DELETING = Reason(
     "MP7030",
-    "ConsumersRetained",
-    "the durable consumers stay in JetStream",
-    "delete them with `nats consumer rm` if they are not needed",
+    "ConsumersDeleting",
+    "a Job deletes the durable consumers in JetStream; streams and rows stay",
+    "if it fails: `marketprism consumers delete -f pipeline.yaml`",
 )
+POD_NOT_STARTING = Reason("MP7031", "PodNotStarting", "a Pod can't start", "mend what the message says")
+RUN_STARTED = Reason("MP7032", "RunStarted", "a run was asked for by annotation", "")
 
 ALL: dict[str, Reason] = {reason.code: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
 BY_NAME: dict[str, Reason] = {reason.name: reason for reason in ALL.values()}

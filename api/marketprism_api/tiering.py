@@ -138,6 +138,14 @@ class TableRun(StatusModel):
     """Rows moved."""
     bytes: Int64 = 0
     """Their bytes in cold, compressed."""
+    backlog_rows: Int64 = 0
+    """Rows that are due and still in hot."""
+    backlog_seconds: Int64 = 0
+    """For how long the oldest of them has been due."""
+    oldest_in_hot: Annotated[str, Field(max_length=40)] = ""
+    """The time of the oldest row in hot."""
+    failure: Annotated[str, Field(max_length=1024)] = ""
+    """Why it failed."""
 
 
 class Run(StatusModel):
@@ -149,6 +157,10 @@ class Run(StatusModel):
     """Rows moved, over all tables."""
     bytes: Int64 = 0
     """Their bytes in cold, compressed."""
+    backlog_rows: Int64 = 0
+    """Rows that are due and still in hot, over all tables."""
+    backlog_seconds: Int64 = 0
+    """For how long the oldest of them has been due."""
     duration: Annotated[str, Field(max_length=20)] = ""
     """How long it took, such as 38s."""
     message: Annotated[str, Field(max_length=4096)] = ""
@@ -170,6 +182,8 @@ class TieringStatus(Status):
     """When a run last succeeded, RFC 3339."""
     next_run_time: Time | None = None
     """When the next run is due, RFC 3339."""
+    run_now: Annotated[str, Field(max_length=256)] = ""
+    """The value of the annotation storage.marketprism.io/run-now that was last followed."""
     last_run: Run | None = None
     """The last run."""
 
@@ -188,6 +202,7 @@ class TieringPolicy(Resource):
         ("Last-Run", "date", ".status.lastRunTime", 0, "Time since the last run ended."),
         ("Result", "string", ".status.lastRun.result", 0, "How the last run ended."),
         ("Moved", "integer", ".status.lastRun.rows", 0, "Rows that the last run moved."),
+        ("Backlog", "integer", ".status.lastRun.backlogRows", 0, "Rows due that the last run left in hot."),
         ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
         ("Pipeline", "string", ".spec.pipelineRef.name", 1, "Whose tables."),
         ("Next-Run", "string", ".status.nextRunTime", 1, "When the next run is due."),

@@ -38,6 +38,9 @@ KINDS = {
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
+UNREADABLE = "unreadable"
+
+
 class Refused(Exception):
     """The API server does not take an object, and will not until somebody changes something."""
 
@@ -60,6 +63,8 @@ class Cluster:
 
     def __init__(self, api: ApiClient) -> None:
         self._client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
+        self._fits: dict[tuple[str, str, str], tuple[str, str]] = {}
+        """Child → at which resourceVersion a dry run last found that nothing differs from which manifest."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """None where it is not there."""
@@ -78,16 +83,33 @@ class Cluster:
         return [{"apiVersion": api_version, "kind": kind, **item} for item in _plain(found).get("items") or []]
 
     async def version(self, kind: str, namespace: str, name: str) -> str | None:
-        """What changes with the object; None where it is not there. Its content is not even asked for."""
+        """What changes with the object; None where it is not there, UNREADABLE where we may not know. Its content is not
+        even asked for."""
         path = self._resource(kind).path(name=name, namespace=namespace)
         try:
             found = await self._client.request("get", path, header_params={"Accept": METADATA_ONLY})
         except ApiException as error:
             if error.status == 404:
                 return None
+            if error.status == 403:
+                return UNREADABLE
             raise
         metadata = _plain(found)["metadata"]
         return f"{metadata['uid']}/{metadata['resourceVersion']}"
+
+    async def warning(self, about: Manifest) -> str:
+        """The last Warning among the Events of an object; nothing where there is none, or we may not read them."""
+        metadata = about["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/events"
+        selector = f"involvedObject.uid={metadata['uid']},type=Warning"
+        try:
+            found = _plain(await self._client.request("get", path, field_selector=selector)).get("items") or []
+        except ApiException as error:
+            if error.status == 403:
+                return ""
+            raise
+        last: Manifest = max(found, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime")), default={})
+        return str(last.get("message", ""))
 
     async def has_pod_monitors(self) -> bool:
         try:
@@ -114,8 +136,12 @@ class Cluster:
                 return Outcome(Done.CREATED)
             if not _same_owner(live, manifest):
                 raise Refused(f"{kind} {name} exists and belongs to somebody else: delete it, or rename the resource")
+            key, fit = (kind, namespace, name), (live["metadata"]["resourceVersion"], wanted)
+            if self._fits.get(key) == fit:
+                return Outcome(Done.UNCHANGED)
             fields = tuple(differing(live, await self._apply(kind, body, dry_run="All")))
             if not fields:
+                self._fits[key] = fit
                 return Outcome(Done.UNCHANGED)
             await self._apply(kind, body)
         except ApiException as error:
@@ -145,6 +171,7 @@ class Cluster:
         )
 
     async def delete(self, kind: str, namespace: str, name: str) -> None:
+        self._fits.pop((kind, namespace, name), None)
         try:
             await self._client.delete(
                 self._resource(kind), name=name, namespace=namespace, propagation_policy="Background"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
@@ -14,6 +14,13 @@ from marketprism_api.reasons import Reason
 from marketprism_operator.naming import FIELD_MANAGER, Manifest
 
 log = logging.getLogger(__name__)
+
+
+class Speaker(Protocol):
+    """Where events go."""
+
+    def info(self, reason: Reason, message: str) -> None: ...
+    def warn(self, reason: Reason, message: str) -> None: ...
 
 
 class Events:

@@ -1,6 +1,7 @@
 """Every trigger of the operator, and nothing else: each only says which resource to look at.
 
 All are plain events: none of them puts a finalizer or an annotation on a resource, so a deletion never waits for us.
+Beside them are Secrets and ConfigMaps (`references.py`), and the regular look at everything (`operator.py`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ CHILDREN = (
     ("policy", "v1", "poddisruptionbudgets"),
     ("networking.k8s.io", "v1", "networkpolicies"),
 )
-REFERENCES = (("Secret", "secrets"), ("ConfigMap", "configmaps"))
 
 
-def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
+def register(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, operator: Operator) -> None:
     for parent in PARENTS:
 
         @kopf.on.event(GROUP, VERSION, parent.PLURAL, registry=registry, id=parent.PLURAL)
@@ -42,11 +42,8 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
         async def child(body: Any, **_: Any) -> None:
             operator.child_changed(dict(body))
 
-    for kind, plural in REFERENCES:
-
-        @kopf.on.event("", "v1", plural, registry=registry, id=plural)
-        async def reference(body: Any, kind: str = kind, **_: Any) -> None:
-            operator.reference_changed(kind, dict(body))
+    for group, version, plural in CHILDREN:  # the API server sends no others
+        settings.watching.label_selectors[group, version, plural] = f"{MANAGED_BY}={FIELD_MANAGER}"
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> Any:

@@ -20,9 +20,15 @@ LAST_RESYNC = Gauge("marketprism_operator_last_resync_time", "Unix time of the l
 LEADER = Gauge("marketprism_operator_leader", "1 while this one leads.", registry=REGISTRY)
 
 
+_told: dict[tuple[str, str, str], dict[str, str]] = {}
+
+
 def conditions(kind: str, namespace: str, name: str, statuses: dict[str, str]) -> None:
     """Replaces what was said of that resource; an empty `statuses` forgets it."""
-    for labels in [key for key in CONDITIONS._metrics if key[:3] == (kind, namespace, name)]:
-        CONDITIONS.remove(*labels)
+    key = (kind, namespace, name)
+    for condition, status in _told.pop(key, {}).items():
+        CONDITIONS.remove(*key, condition, status)
     for condition, status in statuses.items():
-        CONDITIONS.labels(kind, namespace, name, condition, status).set(1)
+        CONDITIONS.labels(*key, condition, status).set(1)
+    if statuses:
+        _told[key] = statuses

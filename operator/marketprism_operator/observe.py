@@ -51,7 +51,6 @@ class Seen:
     """`Secret/name` and `ConfigMap/name` that are referred to and not there."""
     refused: str = ""
     """What the API server said of a child that it did not take."""
-    schema_wanted: bool = True
     schema_job: Manifest | None = None
     schema_pods: tuple[Manifest, ...] = ()
     deployments: Mapping[str, Manifest | None] = field(default_factory=dict)
@@ -60,6 +59,8 @@ class Seen:
     """The consumers'."""
     words: Mapping[str, Word] = field(default_factory=dict)
     """By Pod."""
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """By Pod or Job that is not started: the last Warning among its Events."""
 
 
 def _true(kind: str, reason: Reason, message: str = "") -> Finding:
@@ -80,11 +81,10 @@ def pipeline_findings(pipeline: StoragePipeline | None, seen: Seen) -> list[Find
     """Every condition of a pipeline; `pipeline` is None where it can't be read."""
     spec = _spec_valid(seen)
     suspended = bool(pipeline and pipeline.spec.suspend)
-    schema = _schema(seen, spec)
-    clickhouse = _clickhouse(seen, schema)
-    nats, streams = _nats(seen), _streams(seen)
-    available = _available(seen, schema, suspended)
-    steps = [spec, clickhouse, schema, nats, streams, available]
+    ignored = bool(pipeline and pipeline.spec.table_schema.mode == "Ignore")
+    reachable = [_reachable(kind, causes, seen) for kind, causes in _SERVERS]
+    schema = _schema(seen, spec, ignored)
+    steps = [spec, *reachable, schema, _streams(seen), _available(seen, schema, suspended)]
     return [*steps, *_summary(steps, suspended, seen)]
 
 
@@ -100,43 +100,46 @@ def _spec_valid(seen: Seen) -> Finding:
     return _true("SpecValid", reasons.VALID)
 
 
-# --- schema -----------------------------------------------------------------------------------------------------------
+# --- servers and schema -----------------------------------------------------------------------------------------------
+
+_NATS = (reasons.NATS_UNREACHABLE, reasons.NATS_DENIED, reasons.NO_JETSTREAM)
+_CLICKHOUSE = (reasons.CLICKHOUSE_UNREACHABLE, reasons.CLICKHOUSE_DENIED)
+_SERVERS = (("NATSReachable", _NATS), ("ClickHouseReachable", _CLICKHOUSE))
 
 
-def _schema(seen: Seen, spec: Finding) -> Finding:
-    if not spec.good and not seen.schema_job:
-        return _unknown("SchemaReady", "waits for a valid spec")
-    if not seen.schema_wanted:
-        return _true("SchemaReady", reasons.SCHEMA_IGNORED)
-    job = seen.schema_job
+def _reachable(kind: str, causes: Sequence[Reason], seen: Seen) -> Finding:
+    """The schema Job tries both servers before anything else; from then on the consumers tell."""
+    done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
+    for said in [*([] if done else _last_words(seen.schema_pods)), *_spoken(seen)]:
+        reason = reason_of(said)
+        if reason in causes:
+            assert reason
+            return _false(kind, reason, said)
+    if done or _last_words(seen.schema_pods):
+        return _true(kind, reasons.REACHABLE)
+    return _unknown(kind, "the schema Job finds it out")
+
+
+def _schema(seen: Seen, spec: Finding, ignored: bool) -> Finding:
+    kind, job = "SchemaReady", seen.schema_job
     if job is None:
-        return _unknown("SchemaReady", "the schema Job is not there yet")
+        return _unknown(kind, "" if spec.good else "waits for a valid spec")
     if job_state(job) == "Complete":
-        return _true("SchemaReady", reasons.SCHEMA_DONE)
+        return _true(kind, reasons.SCHEMA_IGNORED if ignored else reasons.SCHEMA_DONE)
     said = _last_words(seen.schema_pods)
-    trouble = _pod_trouble(seen.schema_pods)
+    if said and all(reason_of(one) in (*_NATS, *_CLICKHOUSE) for one in said):
+        return _unknown(kind, "waits for both servers")
     if said:
-        return _false("SchemaReady", reason_of(said) or reasons.SCHEMA_FAILED, f"schema Job {_name(job)}: {said}")
-    if trouble:
-        return _false("SchemaReady", *trouble)
+        about = next(one for one in said if reason_of(one) not in (*_NATS, *_CLICKHOUSE))
+        return _false(kind, reason_of(about) or reasons.SCHEMA_FAILED, f"schema Job {_name(job)}: {about}")
+    if trouble := _pod_trouble(seen.schema_pods, seen.warnings):
+        return _false(kind, *trouble)
     if job_state(job) == "Failed":
         why = next((c.get("message", "") for c in _conditions(job) if c["type"] == "Failed"), "")
-        return _false("SchemaReady", reasons.SCHEMA_FAILED, f"schema Job {_name(job)}: {why or 'failed'}")
-    return _false("SchemaReady", reasons.SCHEMA_RUNNING)
-
-
-def _clickhouse(seen: Seen, schema: Finding) -> Finding:
-    kind = "ClickHouseReachable"
-    for said in _spoken(seen):
-        reason = reason_of(said)
-        if reason in (reasons.CLICKHOUSE_UNREACHABLE, reasons.CLICKHOUSE_DENIED):
-            return _false(kind, reason, said)
-    job_done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
-    if not job_done and schema.reason in (reasons.CLICKHOUSE_UNREACHABLE.name, reasons.CLICKHOUSE_DENIED.name):
-        return Finding(kind, "False", schema.reason, schema.message)
-    if job_done or any(word.ready for word in seen.words.values()):
-        return _true(kind, reasons.REACHABLE)
-    return _unknown(kind, "the schema Job or a consumer finds it out")
+        return _false(kind, reasons.SCHEMA_FAILED, f"schema Job {_name(job)}: {why or 'failed'}")
+    if refused := seen.warnings.get(_name(job)):
+        return _false(kind, reasons.POD_REFUSED, f"schema Job {_name(job)}: {refused}")
+    return _false(kind, reasons.SCHEMA_RUNNING)
 
 
 def job_state(job: Manifest) -> str:
@@ -146,23 +149,7 @@ def job_state(job: Manifest) -> str:
     )
 
 
-# --- NATS -------------------------------------------------------------------------------------------------------------
-
-
-def _nats(seen: Seen) -> Finding:
-    kind = "NATSReachable"
-    for said in _spoken(seen):
-        reason = reason_of(said)
-        if reason in (reasons.NATS_UNREACHABLE, reasons.NATS_DENIED, reasons.NO_JETSTREAM):
-            return _false(kind, reason, said)
-    # Past NATS, a consumer waits for streams, for the schema, or for nothing more.
-    if any(
-        word.ready or word.data_types or "streams" in word.text or "schema" in word.text for word in seen.words.values()
-    ):
-        return _true(kind, reasons.REACHABLE)
-    if any(reason_of(said) for said in _spoken(seen)):
-        return _true(kind, reasons.REACHABLE)
-    return _unknown(kind, "a consumer finds it out")
+# --- consumers --------------------------------------------------------------------------------------------------------
 
 
 def _streams(seen: Seen) -> Finding:
@@ -177,45 +164,17 @@ def _streams(seen: Seen) -> Finding:
 
 
 def _spoken(seen: Seen) -> list[str]:
-    said = [word.text.strip() for word in seen.words.values() if not word.ready and word.text]
-    last = _last_words(seen.pods)
-    return [*said, *([last] if last else [])]
+    said = [line for word in seen.words.values() if not word.ready for line in word.text.splitlines() if line]
+    return [*said, *_last_words(seen.pods)]
 
 
 _CODE = re.compile(r"\bMP\d{4}\b")
-_NATS_WORDS = ("authorization violation", "permissions violation", "user authentication")
 
 
 def reason_of(said: str) -> Reason | None:
-    """The reason in a Pod's words: our own code first, else what ClickHouse and NATS are known to say."""
-    if found := _CODE.search(said):
-        return reasons.ALL.get(found[0])
-    lower = said.lower()
-    if any(word in lower for word in _NATS_WORDS):
-        return reasons.NATS_DENIED
-    if "waits for nats" in lower or "not connected to nats" in lower:
-        return reasons.NATS_UNREACHABLE
-    if (
-        re.search(r"\b(516|497|192|193|194)\b", said)
-        or "authentication failed" in lower
-        or "not enough privileges" in lower
-    ):
-        return reasons.CLICKHOUSE_DENIED
-    if any(
-        w in lower
-        for w in (
-            "no answer",
-            "does not answer",
-            "cannot connect",
-            "connect call failed",
-            "name or service not known",
-            "refused",
-            "timed out",
-            "name resolution",
-        )
-    ):
-        return reasons.CLICKHOUSE_UNREACHABLE
-    return None
+    """The reason whose code a Pod has told."""
+    found = _CODE.search(said)
+    return reasons.ALL.get(found[0]) if found else None
 
 
 # --- Pods -------------------------------------------------------------------------------------------------------------
@@ -233,7 +192,7 @@ def _available(seen: Seen, schema: Finding, suspended: bool) -> Finding:
     behind = [name for name, one in seen.deployments.items() if not one or not _rolled_out(one)]
     if not behind:
         return _true(kind, reasons.AVAILABLE)
-    if trouble := _pod_trouble(seen.pods):
+    if trouble := _pod_trouble(seen.pods, seen.warnings):
         return _false(kind, *trouble)
     for one in seen.deployments.values():
         for condition in _conditions(one or {}):
@@ -256,7 +215,18 @@ def _rolled_out(deployment: Manifest) -> bool:
     )
 
 
-def _pod_trouble(pods: Iterable[Manifest]) -> tuple[Reason, str] | None:
+def is_starting(pod: Manifest) -> bool:
+    """No container runs yet, and none has said why."""
+    if pod.get("status", {}).get("phase", "Pending") != "Pending":
+        return False
+    waiting = [status.get("state", {}).get("waiting", {}).get("reason") for status in _containers(pod)]
+    return all(reason in (None, "ContainerCreating", "PodInitializing") for reason in waiting)
+
+
+_NOT_FOUND = (("secret", reasons.SECRET_MISSING), ("configmap", reasons.CONFIG_MAP_MISSING))
+
+
+def _pod_trouble(pods: Iterable[Manifest], warnings: Mapping[str, str]) -> tuple[Reason, str] | None:
     """Why a Pod does not run, worst first told."""
     for pod in pods:
         where = f"Pod {_name(pod)}"
@@ -268,18 +238,21 @@ def _pod_trouble(pods: Iterable[Manifest]) -> tuple[Reason, str] | None:
             if last.get("reason") == "OOMKilled":
                 return reasons.OUT_OF_MEMORY, f"{where}: {status['name']} was killed for its memory"
             if waiting.get("reason") == "CrashLoopBackOff":
-                said = _tail(last.get("message", ""))
+                said = "; ".join(_telling(last.get("message", "")))
                 return reasons.CRASH_LOOP, f"{where}: exit code {last.get('exitCode')}" + (f": {said}" if said else "")
             if waiting.get("reason") in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
                 return reasons.NOT_READY, f"{where}: {waiting.get('message') or waiting['reason']}"
         for condition in _conditions(pod):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
                 return reasons.UNSCHEDULABLE, f"{where}: {condition.get('message', '')}"
+        if why := warnings.get(_name(pod)):
+            missing = next((r for what, r in _NOT_FOUND if re.search(rf'{what} "[^"]*" not found', why)), None)
+            return missing or reasons.POD_NOT_STARTING, f"{where}: {why}"
     return None
 
 
-def _last_words(pods: Iterable[Manifest]) -> str:
-    """What the last container that failed has left."""
+def _last_words(pods: Iterable[Manifest]) -> list[str]:
+    """What the last container that failed has left: its lines with a code, or else the last one."""
     ended = [
         found
         for pod in pods
@@ -288,14 +261,15 @@ def _last_words(pods: Iterable[Manifest]) -> str:
         if found and found.get("exitCode") and found.get("message")
     ]
     ended.sort(key=lambda one: str(one.get("finishedAt", "")))
-    return _tail(ended[-1]["message"]) if ended else ""
+    return _telling(ended[-1]["message"]) if ended else []
 
 
-def _tail(message: str) -> str:
-    """The last of the lines that has something to say, of no more than a condition should hold."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    coded = [line for line in lines if _CODE.search(line)]
-    return ((coded or lines or [""])[-1])[-600:]
+def _telling(message: str) -> list[str]:
+    """The lines that have something to say, each of no more than a condition should hold."""
+    lines = [line.strip()[-600:] for line in message.splitlines() if line.strip()]
+    # Each once: a log may have the same line for every try. Log lines are JSON; the plain ones are for people.
+    coded = list(dict.fromkeys(line for line in lines if _CODE.search(line)))
+    return [line for line in coded if not line.startswith("{")] or coded or lines[-1:]
 
 
 def _containers(pod: Manifest) -> list[Manifest]:
@@ -363,7 +337,7 @@ def policy_findings(
         active = _true("ScheduleActive", reasons.SCHEDULED)
     else:
         active = _unknown("ScheduleActive")
-    trouble = _pod_trouble(seen.pods)
+    trouble = _pod_trouble(seen.pods, seen.warnings)
     if trouble:
         last = _false("LastRunSucceeded", *trouble)
     elif run is None:

@@ -8,9 +8,8 @@ import time
 from typing import Any
 
 from kubernetes.aio.client import ApiClient
-from marketprism_api import reasons
 
-from marketprism_operator import metrics, naming
+from marketprism_operator import goodbye, metrics, naming, references
 from marketprism_operator.apply import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
@@ -18,6 +17,8 @@ from marketprism_operator.naming import Manifest
 from marketprism_operator.queue import Key, Queue
 from marketprism_operator.reconcile import Pass, reconcile
 
+SETTLE = 0.2
+"""Seconds from a child's change to the look at it: changes of children come in crowds."""
 STALE = 3
 """Resyncs missed until the operator counts as dead."""
 
@@ -33,7 +34,8 @@ class Operator:
         self._renew: set[Key] = set()
         self._goodbyes: set[asyncio.Future[None]] = set()
         self.queue = Queue(self._reconcile)
-        self.last_resync = time.monotonic()
+        self.last_resync: float | None = None
+        """None while another one leads."""
 
     # --- triggers -----------------------------------------------------------------------------------------------------
 
@@ -42,7 +44,8 @@ class Operator:
         if gone:
             self._parents.pop(key, None)
             metrics.conditions(*key, {})
-            self._said_goodbye(body)
+            self._goodbyes.add(task := asyncio.ensure_future(self._say_goodbye(body)))
+            task.add_done_callback(self._goodbyes.discard)
         else:
             self._parents[key] = body
             self.queue.add(key)
@@ -51,14 +54,10 @@ class Operator:
             if policy[1] == key[1] and ref.get("name") == key[2] and key[0] == "StoragePipeline":
                 self.queue.add(policy)
 
-    def _said_goodbye(self, body: Manifest) -> None:
-        """No command deletes JetStream consumers yet: who asked for it is told that they are still there."""
-        if (body.get("spec") or {}).get("deletionPolicy") == "Delete":
-            events = Events(body)
-            message = f"marketprism-{body['metadata']['name']}-*: {reasons.CONSUMERS_RETAINED.hint}"
-            events.warn(reasons.CONSUMERS_RETAINED, message)
-            self._goodbyes.add(task := asyncio.ensure_future(events.post(self._api)))
-            task.add_done_callback(self._goodbyes.discard)
+    async def _say_goodbye(self, body: Manifest) -> None:
+        events = Events(body)
+        await goodbye.say(self._cluster, self._config, body, events)
+        await events.post(self._api)
 
     def child_changed(self, body: Manifest) -> None:
         metadata = body["metadata"]
@@ -66,7 +65,7 @@ class Operator:
         for label, kind in ((naming.PIPELINE, "StoragePipeline"), (naming.POLICY, "TieringPolicy")):
             key = (kind, metadata["namespace"], labels.get(label, ""))
             if key in self._parents:
-                self.queue.add(key)
+                self.queue.add_after(key, SETTLE)
 
     def reference_changed(self, kind: str, body: Manifest) -> None:
         """Any that names it, wherever: to look once too often costs little."""
@@ -80,8 +79,10 @@ class Operator:
     # --- work ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
+        self.last_resync = time.monotonic()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run())
+            group.create_task(references.watch(self._api, self._config.namespaces, self.reference_changed))
             group.create_task(self._resync())
 
     async def _resync(self) -> None:
@@ -96,7 +97,7 @@ class Operator:
 
     @property
     def alive(self) -> bool:
-        return time.monotonic() - self.last_resync < STALE * self._config.resync
+        return self.last_resync is None or time.monotonic() - self.last_resync < STALE * self._config.resync
 
     async def _reconcile(self, key: Key) -> float:
         kind, namespace, name = key

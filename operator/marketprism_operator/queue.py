@@ -29,9 +29,14 @@ class Queue:
                 self._waiting.put_nowait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        if old := self._later.pop(key, None):
+        """Unless it comes sooner anyway."""
+        loop = asyncio.get_running_loop()
+        old = self._later.get(key)
+        if old and not old.cancelled() and loop.time() < old.when() <= loop.time() + seconds:
+            return
+        if old:
             old.cancel()
-        self._later[key] = asyncio.get_running_loop().call_later(seconds, self.add, key)
+        self._later[key] = loop.call_later(seconds, self.add, key)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:

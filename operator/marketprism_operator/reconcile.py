@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from marketprism_api import reasons
 from marketprism_api.load import Resource, parse
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
-from marketprism_api.reasons import Reason
 from marketprism_api.tiering import TieringPolicy, misfits
 
 from marketprism_operator import ask, metrics, naming, observe, status
 from marketprism_operator.apply import Cluster, Done, Refused, controlled_by
-from marketprism_operator.builders import children, deployment, pod, schema_job
+from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job
 from marketprism_operator.builders.request import Request
 from marketprism_operator.config import Config
+from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
 
 RETRY = timedelta(minutes=1)
 """A schema Job that failed is made again so long after."""
-
-
-class Speaker(Protocol):
-    """Where events go."""
-
-    def info(self, reason: Reason, message: str) -> None: ...
-    def warn(self, reason: Reason, message: str) -> None: ...
+LOOK_AT_LOOP = 60.0
+"""Seconds: a loop's runs are no events."""
 
 
 @dataclass
@@ -94,7 +89,7 @@ async def reconcile(one: Pass) -> float:
 async def read_spec(one: Pass) -> None:
     """By the same models that the commands use."""
     try:
-        (one.resource,) = parse(yaml.safe_dump({**one.live, "status": {}, "metadata": _bare(one.live["metadata"])}))
+        one.resource = parsed(one.live)
     except ResourceError as error:
         one.seen = replace(one.seen, problems=tuple(str(p).replace("\n", ";") for p in error.problems))
         return
@@ -102,8 +97,11 @@ async def read_spec(one: Pass) -> None:
         one.pipeline = one.resource
 
 
-def _bare(metadata: Manifest) -> Manifest:
-    return {key: metadata[key] for key in ("name", "namespace", "uid", "generation") if key in metadata}
+def parsed(live: Manifest) -> Resource:
+    """A parent as the commands would read it. Raises ResourceError."""
+    metadata = {k: live["metadata"][k] for k in ("name", "namespace", "uid", "annotations") if k in live["metadata"]}
+    (found,) = parse(yaml.safe_dump({**live, "status": {}, "metadata": metadata}))
+    return found
 
 
 async def find_pipeline(one: Pass) -> None:
@@ -114,7 +112,7 @@ async def find_pipeline(one: Pass) -> None:
     if live is None:
         return
     try:
-        (found,) = parse(yaml.safe_dump({**live, "status": {}, "metadata": _bare(live["metadata"])}))
+        found = parsed(live)
     except ResourceError:
         one.seen = replace(
             one.seen, problems=(f"pipeline {live['metadata']['name']} is not valid: see its conditions",)
@@ -169,10 +167,7 @@ async def run_schema(one: Pass) -> None:
     if not one.may_apply:
         return
     assert one.request
-    wanted = children.schema(one.request)
-    one.seen = replace(one.seen, schema_wanted=wanted is not None)
-    if wanted is None:
-        return
+    wanted = schema_job.build(one.request)
     name = wanted["metadata"]["name"]
     live = await one.cluster.get("Job", one.namespace, name)
     if live and observe.job_state(live) == "Failed":
@@ -193,7 +188,7 @@ async def deploy(one: Pass) -> None:
         return
     assert one.request
     job = one.seen.schema_job
-    ready = not one.seen.missing and (not one.seen.schema_wanted or (job and observe.job_state(job) == "Complete"))
+    ready = not one.seen.missing and job and observe.job_state(job) == "Complete"
     for manifest in children.workloads(one.request):
         if ready or manifest["kind"] not in ("Deployment", "PodDisruptionBudget"):
             await _apply(one, manifest)
@@ -215,13 +210,19 @@ def _ours(template: Manifest) -> Manifest:
 
 
 async def migrate(one: Pass) -> None:
-    """The CronJob, or the Deployment that loops."""
+    """The CronJob, or the Deployment that loops; and the run that was asked for, once."""
     if not one.may_apply:
         return
     assert one.request
-    manifest = children.all_of(one.request)[-1]
+    *others, manifest = children.migration(one.request)
+    done = (one.live.get("status") or {}).get("runNow", "") == one.request.run_now
+    for other in others:
+        if not one.seen.missing and not (other["kind"] == "Job" and done):
+            await _apply(one, other)
     if not one.seen.missing:
         await _apply(one, manifest)
+        if one.request.run_now and not done:
+            one.events.info(reasons.RUN_STARTED, f"{naming.RUN_NOW}: {one.request.run_now}")
     one.workload = await one.cluster.get(manifest["kind"], one.namespace, manifest["metadata"]["name"])
 
 
@@ -231,10 +232,12 @@ async def prune(one: Pass) -> None:
         return
     assert one.request
     wanted = {(m["kind"], m["metadata"]["name"]) for m in children.all_of(one.request)}
-    key = naming.PIPELINE if one.kind == StoragePipeline.KIND else naming.POLICY
     for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob"):
-        found = await one.cluster.list(kind, one.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, key: one.name})
-        for child in controlled_by(one.uid, found):
+        found = await one.cluster.list(kind, one.namespace, one.request.selector)
+        goodbyes = [  # of a pipeline of the same name: now that it is there again, it needs its durable consumers
+            child for child in found if child["metadata"]["labels"].get(naming.COMPONENT) == goodbye_job.COMPONENT
+        ]
+        for child in [*controlled_by(one.uid, found), *goodbyes]:
             name = child["metadata"]["name"]
             if (kind, name) not in wanted and not child["metadata"].get("deletionTimestamp"):
                 await one.cluster.delete(kind, one.namespace, name)
@@ -243,8 +246,9 @@ async def prune(one: Pass) -> None:
 
 async def look(one: Pass) -> None:
     """At Deployments and Pods; and the Pods are asked themselves."""
-    key = naming.PIPELINE if one.kind == StoragePipeline.KIND else naming.POLICY
-    pods = await one.cluster.list("Pod", one.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, key: one.name})
+    pods = await one.cluster.list(
+        "Pod", one.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, _label(one): one.name}
+    )
     by_component: dict[str, list[Manifest]] = {}
     for found in pods:
         by_component.setdefault(found["metadata"]["labels"].get(naming.COMPONENT, ""), []).append(found)
@@ -252,9 +256,10 @@ async def look(one: Pass) -> None:
         migrating = by_component.get("migrate", [])
         one.run = status.last_run(migrating)
         for word in (await ask.words(migrating)).values():
-            if word.data_types.get("run"):  # a loop tells its last run at its port
-                one.run = dict(word.data_types), ""
-        one.seen = replace(one.seen, pods=tuple(p for p in migrating if p.get("status", {}).get("phase") == "Pending"))
+            if word.data_types.get("finished"):  # a loop tells its last run at its port
+                one.run = dict(word.data_types), str(word.data_types["finished"])
+        pending = tuple(p for p in migrating if p.get("status", {}).get("phase") == "Pending")
+        one.seen = replace(one.seen, pods=pending, warnings=await _warnings(one, pending))
         return
     consumers = by_component.get(deployment.COMPONENT, [])
     deployments = {}
@@ -262,16 +267,28 @@ async def look(one: Pass) -> None:
         for consumer in one.request.pipeline.spec.carriers:
             name = deployment.name(one.request, str(consumer))
             deployments[str(consumer)] = await one.cluster.get("Deployment", one.namespace, name)
-    job = (one.seen.schema_job or {}).get("metadata", {}).get("name")
+    job = one.seen.schema_job
+    mine = [p for p in by_component.get(schema_job.COMPONENT, []) if job and controlled_by(job["metadata"]["uid"], [p])]
+    waited_for = [job] if job and not mine and not observe.job_state(job) else mine
     one.seen = replace(
         one.seen,
-        schema_pods=tuple(
-            p for p in by_component.get(schema_job.COMPONENT, []) if p["metadata"]["labels"].get("job-name") == job
-        ),
+        schema_pods=tuple(mine),
         pods=tuple(consumers),
+        warnings=await _warnings(one, [*waited_for, *consumers]),
         words=await ask.words(consumers),
         deployments=deployments,
     )
+
+
+def _label(one: Pass) -> str:
+    return naming.PIPELINE if one.kind == StoragePipeline.KIND else naming.POLICY
+
+
+async def _warnings(one: Pass, found: Iterable[Manifest]) -> dict[str, str]:
+    """Why a Pod is not started, or a Job's not made, is in their Events only."""
+    stuck = [each for each in found if each["kind"] == "Job" or observe.is_starting(each)]
+    said = {each["metadata"]["name"]: await one.cluster.warning(each) for each in stuck}
+    return {name: text for name, text in said.items() if text}
 
 
 async def report(one: Pass) -> None:
@@ -280,7 +297,8 @@ async def report(one: Pass) -> None:
     generation = one.live["metadata"].get("generation", 0)
     if one.kind == StoragePipeline.KIND:
         findings = observe.pipeline_findings(one.pipeline, one.seen)
-        rest = status.of_pipeline(one.pipeline, one.config.image, one.seen, before, one.renew) if one.pipeline else {}
+        renew = one.renew or "lastInsertTime" not in before
+        rest = status.of_pipeline(one.pipeline, one.config.image, one.seen, before, renew) if one.pipeline else {}
     else:
         policy = one.resource if isinstance(one.resource, TieringPolicy) else None
         run = (
@@ -305,14 +323,23 @@ async def report(one: Pass) -> None:
 
 
 def _policy_status(one: Pass, policy: TieringPolicy | None, before: Manifest) -> Manifest:
-    kept: Manifest = {key: before[key] for key in ("lastRun", "lastRunTime", "lastSuccessTime") if key in before}
+    kept: Manifest = {
+        key: before[key] for key in ("lastRun", "lastRunTime", "lastSuccessTime", "runNow") if key in before
+    }
     if one.run:
         report, at = one.run
-        kept["lastRun"] = status.run_status(report)
-        kept |= {"lastRunTime": at} if at else {}
-        kept |= {"lastSuccessTime": at} if at and report.get("ok") else {}
+        last = status.run_status(report)
+        # A loop ends a run every few seconds: what is always another time is written as seldom as other numbers.
+        if one.renew or not (policy and policy.spec.every) or last["result"] != kept.get("lastRun", {}).get("result"):
+            kept |= {"lastRun": last, "lastRunTime": at}
+            kept |= {"lastSuccessTime": at} if report.get("ok") else {}
     if policy:
         kept["schedule"] = str(policy.spec.schedule or f"every {policy.spec.every}")
+        kept |= status.next_run(policy, datetime.now(UTC))
+        if one.request and one.request.run_now and one.workload and not one.seen.missing:
+            kept["runNow"] = one.request.run_now
+        if policy.spec.every and not one.again:
+            one.again = LOOK_AT_LOOP
     if one.workload:
         kept["workload"] = one.workload["metadata"]["name"]
     return kept

@@ -58,9 +58,8 @@ async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
 
 
 async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None:
-    registry = kopf.OperatorRegistry()
-    main.register(registry, operator)
-    settings = kopf.OperatorSettings()
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    main.register(registry, settings, operator)
     settings.scanning.disabled = bool(config.namespaces)  # a Role is enough then
     settings.watching.server_timeout = 600
     settings.networking.connect_timeout = 10
@@ -79,6 +78,7 @@ async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None
         )
         stop.set()  # kopf takes the signals for itself, and ends by them
     finally:
+        operator.last_resync = None
         metrics.LEADER.set(0)
         work.cancel()
         with suppress(asyncio.CancelledError):
@@ -120,8 +120,7 @@ async def _serve_metrics(operator: Operator, port: int) -> web.AppRunner:
         return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_: web.Request) -> web.Response:
-        leads = metrics.LEADER._value.get() == 1
-        return web.Response(text="ok\n", status=200 if operator.alive or not leads else 500)
+        return web.Response(text="ok\n", status=200 if operator.alive else 500)
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics_), web.get("/healthz", healthz)])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from cronsim import CronSim
+from marketprism_api.data_types import DataType
 from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.tiering import TieringPolicy
 
 from marketprism_operator.naming import Manifest
 from marketprism_operator.observe import Seen
@@ -28,18 +33,20 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
     data_types = {}
     known = before.get("dataTypes") or {}
     for data_type in pipeline.spec.stored:
-        lags = [w.data_types[data_type].get("lag") or 0 for w in seen.words.values() if data_type.value in w.data_types]
-        kept = (known.get(data_type.value) or {}).get("pending", 0)
+        numbers = _numbers(known.get(data_type.value) or {}, _said_of(data_type, seen) if renew else [])
         data_types[data_type.value] = {
             "stream": pipeline.spec.stream(data_type),
             "durable": pipeline.durable(data_type),
-            "pending": int(max(lags)) if lags and renew else kept,
+            **numbers,
         }
+    inserts = [one["lastInsertTime"] for one in data_types.values() if "lastInsertTime" in one]
     job = (seen.schema_job or {}).get("metadata", {}).get("name", "")
     return {
         "replicas": sum(one["replicas"] for one in consumers.values()),
         "readyReplicas": sum(one["readyReplicas"] for one in consumers.values()),
         "pending": sum(one["pending"] for one in data_types.values()),
+        "ackPending": sum(one["ackPending"] for one in data_types.values()),
+        **({"lastInsertTime": max(inserts)} if inserts else {}),
         "stream": ",".join(dict.fromkeys(pipeline.spec.stream(t) for t in pipeline.spec.stored))[:256],
         "image": image[:512],
         "schemaJob": job,
@@ -47,6 +54,34 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
         "consumers": consumers,
         "dataTypes": data_types,
     }
+
+
+def _said_of(data_type: DataType, seen: Seen) -> list[Mapping[str, Any]]:
+    return [word.data_types[data_type.value] for word in seen.words.values() if data_type.value in word.data_types]
+
+
+def _numbers(before: Mapping[str, Any], said: list[Mapping[str, Any]]) -> Manifest:
+    """Of one data type, by what its Pods say: what waits is JetStream's and the same for all, what they hold adds up."""
+    kept = {key: before[key] for key in ("lastInsertTime",) if before.get(key)}
+    if not said:
+        return {"pending": before.get("pending", 0), "ackPending": before.get("ackPending", 0), **kept}
+    if last := max((float(one.get("last_insert_time") or 0) for one in said), default=0.0):
+        at = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        kept["lastInsertTime"] = max(at, kept.get("lastInsertTime", ""))
+    return {
+        "pending": max(int(one.get("lag") or 0) for one in said),
+        "ackPending": sum(int(one.get("ack_pending") or 0) for one in said),
+        **kept,
+    }
+
+
+def next_run(policy: TieringPolicy, now: datetime) -> Manifest:
+    """When the CronJob is due next. A loop has no such time: it runs when the last run has ended."""
+    if policy.spec.suspend or not policy.spec.schedule:
+        return {}
+    zone = ZoneInfo(str(policy.spec.time_zone)) if policy.spec.time_zone else UTC
+    due = next(CronSim(str(policy.spec.schedule), now.astimezone(zone)))
+    return {"nextRunTime": due.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def last_run(pods: Iterable[Manifest]) -> tuple[Manifest, str] | None:
@@ -78,14 +113,25 @@ def report_of(ended: Manifest) -> Manifest:
 
 def run_status(report: Mapping[str, Any]) -> Manifest:
     result = report.get("result")
+    tables = dict(list((report.get("tables") or {}).items())[:8])
+    failures = {one.get("table"): f"{one.get('cause')}: {one.get('message')}" for one in report.get("failures") or []}
     return {
         "result": result if result in _RESULTS else ("Succeeded" if report.get("ok") else "Failed"),
         "rows": int(report.get("rows") or 0),
         "bytes": int(report.get("bytes") or 0),
+        "backlogRows": sum(int(one.get("backlogRows") or 0) for one in tables.values()),
+        "backlogSeconds": max((int(one.get("backlogSeconds") or 0) for one in tables.values()), default=0),
         "duration": str(report.get("duration") or "")[:20],
         "message": str(report.get("message") or "")[:4096],
         "tables": {
-            name: {"rows": int(one.get("rows") or 0), "bytes": int(one.get("bytes") or 0)}
-            for name, one in list((report.get("tables") or {}).items())[:8]
+            name: {
+                "rows": int(one.get("rows") or 0),
+                "bytes": int(one.get("bytes") or 0),
+                "backlogRows": int(one.get("backlogRows") or 0),
+                "backlogSeconds": int(one.get("backlogSeconds") or 0),
+                "oldestInHot": str(one.get("oldestInHot") or "")[:40],
+                **({"failure": failures[name][:1024]} if name in failures else {}),
+            }
+            for name, one in tables.items()
         },
     }

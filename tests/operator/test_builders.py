@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 import yaml
+from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.tiering import TieringPolicy
 from marketprism_operator import naming
-from marketprism_operator.builders import children, deployment, pod_disruption_budget, pod_monitor, schema_job
+from marketprism_operator.builders import (
+    children,
+    deployment,
+    goodbye_job,
+    pod_disruption_budget,
+    pod_monitor,
+    schema_job,
+    tiering,
+)
 from marketprism_operator.builders.overlay import overlaid
 from marketprism_operator.builders.request import Request
 from marketprism_operator.cli import dumped, main, render
@@ -97,7 +107,7 @@ def test_a_secret_rolls_the_pods_that_mount_it() -> None:
     spec: dict[str, Any] = {"nats": {"authSecretRef": {"name": "a"}}, "consumers": None}
     one, other = request({"Secret/a": "1"}, **spec), request({"Secret/a": "2"}, **spec)
     assert template_of(one, "default") != template_of(other, "default")
-    assert schema_job.build(one) == schema_job.build(other), "the schema Job doesn't mount NATS's"
+    assert schema_job.build(one) != schema_job.build(other), "whether NATS takes it is found out anew"
 
 
 def test_what_only_the_overlay_of_one_consumer_names_rolls_only_that_one() -> None:
@@ -116,7 +126,6 @@ def test_absence() -> None:
     assert pod_disruption_budget.build(made, "fast", carriers["fast"])  # type: ignore[index]
     assert pod_disruption_budget.build(made, "slow", carriers["slow"]) is None  # type: ignore[index]
     assert pod_monitor.build(made) is None
-    assert schema_job.build(request(schema={"mode": "Ignore"})) is None
 
 
 def test_suspend_leaves_no_pod_and_changes_nothing_else() -> None:
@@ -153,6 +162,43 @@ def test_an_overlay_may_not_take_the_selector_away() -> None:
     labels = template_of(made, "default")["metadata"]["labels"]
     assert labels[naming.PIPELINE] == "main"
     assert labels["mine"] == "yes"
+
+
+def test_the_job_that_outlives_its_pipeline_needs_nothing_of_it() -> None:
+    made = goodbye_job.build(request({"Secret/a": "1"}, nats={"authSecretRef": {"name": "a"}}, deletionPolicy="Delete"))
+    assert "ownerReferences" not in made["metadata"]
+    assert made["spec"]["ttlSecondsAfterFinished"]
+    template = made["spec"]["template"]
+    assert "serviceAccountName" not in template["spec"]
+    assert not any("configMap" in volume for volume in template["spec"]["volumes"])
+    (text,) = template["metadata"]["annotations"].values()
+    (told,) = parse(text)
+    assert told.metadata.name == "main"
+
+
+def tiering_request(annotation: str = "", **spec: Any) -> Request:
+    annotations = {naming.RUN_NOW: annotation} if annotation else {}
+    policy = TieringPolicy.model_validate(
+        {"metadata": {"name": "main", "annotations": annotations}, "spec": {"pipelineRef": {"name": "main"}, **spec}}
+    )
+    return Request(pipeline(), "image:1", policy)
+
+
+def test_each_value_of_run_now_is_a_job_beside_the_cron_job() -> None:
+    cron = {"schedule": "*/5 * * * *"}
+    assert tiering.run_now(tiering_request(**cron)) is None
+    one, other = (tiering.run_now(tiering_request(value, **cron)) for value in ("1", "2"))
+    assert one
+    assert other
+    assert one["metadata"]["name"] != other["metadata"]["name"]
+    assert tiering.build(tiering_request("1", **cron)) == tiering.build(tiering_request(**cron))
+    assert tiering.run_now(tiering_request("1", suspend=True, **cron)) is None
+
+
+def test_run_now_starts_a_loop_anew() -> None:
+    plain, asked = tiering.build(tiering_request(every="6h")), tiering.build(tiering_request("1", every="6h"))
+    assert plain["spec"]["template"] != asked["spec"]["template"]
+    assert tiering.run_now(tiering_request("1", every="6h")) is None
 
 
 def test_names_fit_and_differ() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from marketprism_api import reasons
 from marketprism_api.pipeline import StoragePipeline
-from marketprism_api.tiering import TieringPolicy
+from marketprism_api.tiering import Run, TableRun, TieringPolicy
+from marketprism_consumer.tiering.run import Failure, Result, TableResult
 from marketprism_operator import status
 from marketprism_operator.observe import Finding, Seen, Word, conditions, pipeline_findings, policy_findings
+from pydantic.alias_generators import to_camel
 
 
 def pipeline(**spec: Any) -> StoragePipeline:
@@ -103,25 +107,69 @@ STUCK = [
         "spec.clickhouse.url",
     ),
     (
-        "ClickHouse's URL is wrong, in its client's words",
-        schema_says("Cannot connect to host nowhere:8123"),
-        "ClickHouseReachable",
-        "ClickHouseUnreachable",
-        "nowhere:8123",
-    ),
-    (
         "ClickHouse's password is wrong",
-        schema_says("Code: 516. DB::Exception: default: Authentication failed", 1),
+        schema_says("MP4002 ClickHouseDenied: http://c:8123: Code: 516. default: Authentication failed", 1),
         "ClickHouseReachable",
         "ClickHouseDenied",
         "authSecretRef",
     ),
     (
-        "DDL is refused",
-        schema_says("Code: 497. DB::Exception: u: Not enough privileges", 1),
+        "a statement is refused",
+        schema_says("http://c:8123: Code: 243. Cannot reserve 1 MiB, not enough space", 1),
         "SchemaReady",
-        "ClickHouseDenied",
-        "grants",
+        "SchemaFailed",
+        "not enough space",
+    ),
+    (
+        "NATS's URL is wrong, and the tables fit",
+        schema_says("MP3001 NATSUnreachable: nats://nowhere:4222: no answer"),
+        "NATSReachable",
+        "NATSUnreachable",
+        "spec.nats.url",
+    ),
+    (
+        "neither answers",
+        schema_says("MP3001 NATSUnreachable: nats://nowhere:4222\nMP4001 ClickHouseUnreachable: http://nowhere:8123"),
+        "ClickHouseReachable",
+        "ClickHouseUnreachable",
+        "spec.clickhouse.url",
+    ),
+    (
+        "NATS refuses the schema Job",
+        schema_says("MP3002 NATSDenied: nats://nats:4222: 'Authorization Violation'"),
+        "NATSReachable",
+        "NATSDenied",
+        "spec.nats.authSecretRef",
+    ),
+    (
+        "the schema Job's Pod is refused",
+        Seen(schema_job=job(), warnings={"main-schema-12345678": "pods is forbidden: exceeded quota"}),
+        "SchemaReady",
+        "PodRefused",
+        "exceeded quota",
+    ),
+    (
+        "a Secret is missing, and the operator may not read Secrets",
+        Seen(
+            schema_job=job(),
+            schema_pods=({"metadata": {"name": "p"}, "status": {"phase": "Pending"}},),
+            warnings={"p": 'MountVolume.SetUp failed for volume "nats-auth" : secret "nats-auth" not found'},
+        ),
+        "SchemaReady",
+        "SecretMissing",
+        'secret "nats-auth" not found',
+    ),
+    (
+        "a volume can't be mounted",
+        Seen(
+            schema_job=job("Complete"),
+            deployments={"default": deployment(0)},
+            pods=({"metadata": {"name": "p"}, "status": {"phase": "Pending"}},),
+            warnings={"p": 'MountVolume.SetUp failed for volume "x" : no such device'},
+        ),
+        "ConsumersAvailable",
+        "PodNotStarting",
+        "no such device",
     ),
     ("the schema Job is at work", Seen(schema_job=job()), "SchemaReady", "SchemaRunning", "at work"),
     ("the schema Job failed", Seen(schema_job=job("Failed")), "SchemaReady", "SchemaFailed", "reached its limit"),
@@ -134,14 +182,14 @@ STUCK = [
     ),
     (
         "NATS does not answer",
-        consumer_says("worker: waits for NATS"),
+        consumer_says("worker: not connected to NATS: MP3001 NATSUnreachable: nats://nats:4222: no answer"),
         "NATSReachable",
         "NATSUnreachable",
         "spec.nats.url",
     ),
     (
         "NATS refuses the password",
-        consumers_have({"waiting": {"reason": "CrashLoopBackOff"}}, failed("nats: 'Authorization Violation'")),
+        consumer_says("worker: not connected to NATS: MP3002 NATSDenied: 'Authorization Violation'"),
         "NATSReachable",
         "NATSDenied",
         "authSecretRef",
@@ -241,7 +289,7 @@ def test_an_operator_that_reaches_no_pod_still_finds_ready() -> None:
     seen = Seen(schema_job=job("Complete"), deployments={"default": deployment()})
     found = {one.type: one for one in pipeline_findings(pipeline(), seen)}
     assert found["Ready"].status == "True"
-    assert found["NATSReachable"].status == "Unknown"
+    assert found["StreamsReady"].status == "Unknown"
 
 
 def test_suspended() -> None:
@@ -260,12 +308,47 @@ def test_the_time_moves_only_when_the_status_flips() -> None:
     assert flipped["lastTransitionTime"] == "t3"
 
 
-def test_pending_is_renewed_only_when_asked() -> None:
+def test_numbers_are_renewed_only_when_asked() -> None:
     before = {"dataTypes": {"trade": {"pending": 2}}}
     at_rest = status.of_pipeline(pipeline(), "i:1", WELL, before, renew=False)
     renewed = status.of_pipeline(pipeline(), "i:1", WELL, before, renew=True)
     assert at_rest["dataTypes"]["trade"]["pending"] == 2
     assert renewed["dataTypes"]["trade"]["pending"] == renewed["pending"] == 5
+    assert "lastInsertTime" not in renewed
+
+
+def test_numbers_of_several_pods() -> None:
+    def says(lag: int, held: int, at: float | None) -> Word:
+        return Word(True, "", {"trade": {"lag": lag, "ack_pending": held, "last_insert_time": at}})
+
+    seen = replace(WELL, words={"a": says(5, 3, 1_700_000_000.5), "b": says(4, 2, None)})
+    made = status.of_pipeline(pipeline(), "i:1", seen, {}, renew=True)
+    assert made["dataTypes"]["trade"] | {"stream": "", "durable": ""} == {
+        "stream": "",
+        "durable": "",
+        "pending": 5,
+        "ackPending": 5,
+        "lastInsertTime": "2023-11-14T22:13:20Z",
+    }
+    assert (made["ackPending"], made["lastInsertTime"]) == (5, "2023-11-14T22:13:20Z")
+    started_anew = replace(WELL, words={"a": says(0, 0, None)})
+    kept = status.of_pipeline(pipeline(), "i:1", started_anew, made, renew=True)
+    assert kept["lastInsertTime"] == "2023-11-14T22:13:20Z"
+
+
+@pytest.mark.parametrize(
+    ("spec", "due"),
+    [
+        ({"schedule": "*/5 * * * *"}, "2026-03-01T12:05:00Z"),
+        ({"schedule": "0 9 * * *", "timeZone": "Asia/Tokyo"}, "2026-03-02T00:00:00Z"),
+        ({"schedule": "0 9 * * *", "suspend": True}, None),
+        ({"every": "30s"}, None),
+    ],
+)
+def test_the_next_run(spec: dict[str, Any], due: str | None) -> None:
+    rule = TieringPolicy.model_validate({"metadata": {"name": "m"}, "spec": {"pipelineRef": {"name": "m"}, **spec}})
+    found = status.next_run(rule, datetime(2026, 3, 1, 12, 3, tzinfo=UTC))
+    assert found == ({"nextRunTime": due} if due else {})
 
 
 def policy(**spec: Any) -> TieringPolicy:
@@ -297,4 +380,32 @@ def test_the_last_run_is_read_from_the_termination_message() -> None:
     assert found
     assert found[1] == "2026-01-01T00:00:00Z"
     made = status.run_status(found[0])
-    assert (made["result"], made["rows"], made["tables"]) == ("LimitReached", 9, {"trades": {"rows": 9, "bytes": 0}})
+    assert (made["result"], made["rows"], made["tables"]["trades"]["rows"]) == ("LimitReached", 9, 9)
+
+
+def test_a_run_tells_what_is_left_and_what_failed() -> None:
+    result = Result("r", "move", 3.0)
+    result.tables["trades"] = TableResult(
+        rows=9, bytes=100, oldest_in_hot="2026-01-01 00:00:00", backlog_rows=4, backlog_seconds=60
+    )
+    result.failures.append(Failure("trades", 243, "NotEnoughSpace", "disk full"))
+    made = status.run_status(result.as_dict())
+    assert (made["result"], made["backlogRows"], made["backlogSeconds"]) == ("Failed", 4, 60)
+    assert made["tables"]["trades"] == {
+        "rows": 9,
+        "bytes": 100,
+        "backlogRows": 4,
+        "backlogSeconds": 60,
+        "oldestInHot": "2026-01-01 00:00:00",
+        "failure": "NotEnoughSpace: disk full",
+    }
+    known = TieringPolicy.model_validate(
+        {
+            "metadata": {"name": "m"},
+            "spec": {"pipelineRef": {"name": "m"}, "every": "1m"},
+            "status": {"lastRun": made, "nextRunTime": "x", "runNow": "y"},
+        }
+    )
+    assert known.status.last_run
+    assert set(made["tables"]["trades"]) <= {to_camel(name) for name in TableRun.model_fields}
+    assert set(made) <= {to_camel(name) for name in Run.model_fields}, "the API server would drop what it doesn't know"

@@ -22,10 +22,6 @@ def common(request: Request) -> list[Manifest]:
     return [service_account.build(request), config_map.build(request)]
 
 
-def schema(request: Request) -> Manifest | None:
-    return schema_job.build(request)
-
-
 def workloads(request: Request) -> list[Manifest]:
     """The consumers, and what goes with them."""
     found: list[Manifest | None] = [network_policy.build(request), service.build(request), pod_monitor.build(request)]
@@ -37,6 +33,11 @@ def workloads(request: Request) -> list[Manifest]:
 
 def all_of(request: Request) -> list[Manifest]:
     if request.policy:
-        return [*common(request), tiering.build(request)]
-    job = schema(request)
-    return [*common(request), *([job] if job else []), *workloads(request)]
+        return [*common(request), *migration(request)]
+    return [*common(request), schema_job.build(request), *workloads(request)]
+
+
+def migration(request: Request) -> list[Manifest]:
+    """What migrates, last; and what goes with it."""
+    found = [network_policy.build(request), tiering.run_now(request), tiering.build(request)]
+    return [one for one in found if one]

@@ -50,8 +50,6 @@ def template(
     """A PodTemplateSpec with one container named after its component. Exactly its own changes change it."""
     labels = {**request.labels(component), **(selector or {})}
     directories = secrets(request)
-    if component == "schema":
-        directories.pop("nats", None)
     container: Manifest = {
         "name": component,
         "image": request.image,

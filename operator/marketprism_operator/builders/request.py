@@ -27,12 +27,25 @@ class Request:
     """Whether the cluster has that API."""
 
     @property
+    def run_now(self) -> str:
+        """What the annotation asks for; nothing while the policy stands still."""
+        if self.policy is None or self.policy.spec.suspend:
+            return ""
+        return self.policy.metadata.annotations.get(naming.RUN_NOW, "")
+
+    @property
     def resource(self) -> StoragePipeline | TieringPolicy:
         return self.policy or self.pipeline
 
     @property
     def name(self) -> str:
         return str(self.resource.metadata.name)
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Finds all that is made for the resource."""
+        key = naming.POLICY if self.policy else naming.PIPELINE
+        return {naming.MANAGED_BY: naming.FIELD_MANAGER, key: self.name}
 
     def labels(self, component: str) -> dict[str, str]:
         return naming.labels(naming.POLICY if self.policy else naming.PIPELINE, self.name, component)

@@ -1,4 +1,7 @@
-"""Makes the tables, or compares them. Its name has the hash of all that it depends on: a change is another Job."""
+"""Sees from where the consumers run that NATS and ClickHouse answer, and that the tables are as the pipeline says.
+
+Its name has the hash of all that it depends on: a change is another Job.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,10 @@ from marketprism_operator.naming import Manifest
 COMPONENT = "schema"
 
 
-def build(request: Request) -> Manifest | None:
+def build(request: Request) -> Manifest:
     spec = request.pipeline.spec
-    if spec.table_schema.mode == "Ignore":
-        return None
-    verb = "apply" if spec.table_schema.mode == "Apply" else "verify"
-    applied = {
+    concerns = {
+        "nats": spec.nats.model_dump(mode="json", exclude={"streams", "ack_wait", "ensure_streams"}),
         "clickhouse": spec.clickhouse.model_dump(mode="json"),
         "schema": spec.table_schema.model_dump(mode="json"),
         "dataTypes": list(spec.stored),
@@ -24,8 +25,8 @@ def build(request: Request) -> Manifest | None:
     template = pod.template(
         request,
         COMPONENT,
-        ["schema", verb, "-f", f"{pod.CONFIG_DIR}/{FILE}", "--output", "json"],
-        naming.digest(applied),
+        ["schema", "ensure", "-f", f"{pod.CONFIG_DIR}/{FILE}"],
+        naming.digest(concerns),
         restart="Never",
     )
     job = {"backoffLimit": 3, "activeDeadlineSeconds": 600, "template": template}

@@ -1,4 +1,7 @@
-"""What migrates: a CronJob, or where `every` is set a Deployment that loops. Never two runs at once."""
+"""What migrates: a CronJob, or where `every` is set a Deployment that loops.
+
+Two runs at once, of which one was asked for by annotation, are kept apart by the lease that a run takes.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,8 @@ def build(request: Request) -> Manifest:
         restart="Always" if every else "Never",
     )
     if every:
+        if request.run_now:  # a new Pod runs at once
+            template["metadata"]["annotations"][naming.RUN_NOW] = request.run_now
         return request.manifest(
             "apps/v1",
             "Deployment",
@@ -65,3 +70,13 @@ def build(request: Request) -> Manifest:
             "jobTemplate": {"metadata": {"labels": labels}, "spec": {"backoffLimit": 0, "template": template}},
         },
     )
+
+
+def run_now(request: Request) -> Manifest | None:
+    """The run that the annotation asks for, beside a CronJob; a loop is started anew by it instead."""
+    workload = build(request)
+    if not request.run_now or workload["kind"] != "CronJob":
+        return None
+    name_ = naming.joined(name(request), "now", naming.digest(request.run_now))
+    spec = workload["spec"]["jobTemplate"]["spec"]
+    return request.manifest("batch/v1", "Job", name_, COMPONENT, spec=spec)
