@@ -227,7 +227,7 @@ OUT_OF_MEMORY = Reason(
 UNSCHEDULABLE = Reason(
     "MP7017", "Unschedulable", "no node takes a Pod", "free or add what it asks for, or lower resources.requests"
 )
-NOT_READY = Reason("MP7018", "NotReady", "a Pod runs, and says why it is not ready", "mend what the message says")
+POD_NOT_STARTING = Reason("MP7018", "PodNotStarting", "a Pod can't start", "mend what the message says")
 POD_REFUSED = Reason(
     "MP7019", "PodRefused", "the cluster refuses to make a Pod", "check quotas, admission policies and podTemplate"
 )
@@ -251,8 +251,7 @@ CONSUMERS_DELETING = Reason(
     "a Job deletes the durable consumers in JetStream; streams and rows stay",
     "if it fails: `marketprism consumers delete -f pipeline.yaml`",
 )
-POD_NOT_STARTING = Reason("MP7031", "PodNotStarting", "a Pod can't start", "mend what the message says")
-RUN_STARTED = Reason("MP7032", "RunStarted", "a run was asked for by annotation", "")
+RUN_STARTED = Reason("MP7031", "RunStarted", "a run was asked for by annotation", "")
 
 ALL: dict[str, Reason] = {reason.code: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
 BY_NAME: dict[str, Reason] = {reason.name: reason for reason in ALL.values()}

@@ -101,7 +101,7 @@ class PullClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self.pulls: dict[int, Receive] = {}
-        self.trouble = f"{reasons.NATS_UNREACHABLE}: no answer"
+        self.trouble = ""
         self._ps = _PullParser(self)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
@@ -215,7 +215,7 @@ async def connect(
                 **_options(auth or NatsAuth()),
             )
     except TimeoutError:
-        raise TimeoutError(connection.trouble) from None
+        raise TimeoutError(connection.trouble or f"{reasons.NATS_UNREACHABLE}: {masked(url)}: no answer") from None
     return connection
 
 

@@ -68,7 +68,7 @@ class Worker:
     def not_ready(self) -> dict[str, str]:
         """What is not as it should be, by data type; empty where all is well."""
         if not self._client.is_connected:
-            return {"worker": f"not connected to NATS: {self._client.trouble}"}
+            return {"worker": f"not connected to NATS: {self._client.trouble or 'connecting'}"}
         if not self.ingests:
             return {"worker": f"waits for {self._waits_for}"}
         return {name: why for name, ingest in self.ingests.items() if (why := ingest.not_ready())}

@@ -199,8 +199,9 @@ def _available(seen: Seen, schema: Finding, suspended: bool) -> Finding:
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                 return _false(kind, reasons.POD_REFUSED, f"{_name(one or {})}: {condition.get('message', '')}")
     for pod, word in sorted(seen.words.items()):
-        if not word.ready and word.text:
-            return _false(kind, reason_of(word.text) or reasons.NOT_READY, f"Pod {pod}: {word.text.strip()}")
+        # What has no code is a step of a start, such as "synchronises with the stream".
+        if not word.ready and (reason := reason_of(word.text)):
+            return _false(kind, reason, f"Pod {pod}: {word.text.strip()}")
     return _false(kind, reasons.ROLLING_OUT, f"consumers {', '.join(behind)}: Pods are started or replaced")
 
 
@@ -241,7 +242,7 @@ def _pod_trouble(pods: Iterable[Manifest], warnings: Mapping[str, str]) -> tuple
                 said = "; ".join(_telling(last.get("message", "")))
                 return reasons.CRASH_LOOP, f"{where}: exit code {last.get('exitCode')}" + (f": {said}" if said else "")
             if waiting.get("reason") in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-                return reasons.NOT_READY, f"{where}: {waiting.get('message') or waiting['reason']}"
+                return reasons.POD_NOT_STARTING, f"{where}: {waiting.get('message') or waiting['reason']}"
         for condition in _conditions(pod):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
                 return reasons.UNSCHEDULABLE, f"{where}: {condition.get('message', '')}"

@@ -23,6 +23,7 @@ from marketprism_operator.operator import Operator
 
 def run(config: Config) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for every event of every object
     return asyncio.run(serve(config))
 
 

@@ -14,6 +14,10 @@ import sys
 TESTS = ("kind-*", "k3d-*", "minikube", "docker-desktop")
 
 
+def is_tests(context: str) -> bool:
+    return context == os.environ.get("MARKETPRISM_TEST_CONTEXT") or any(fnmatch.fnmatch(context, one) for one in TESTS)
+
+
 def refusal() -> str:
     """Why not to start; empty: nothing speaks against it."""
     if not os.environ.get("KUBECONFIG"):
@@ -22,7 +26,7 @@ def refusal() -> str:
     context = done.stdout.strip()
     if done.returncode or not context:
         return f"there is no current context in {os.environ['KUBECONFIG']}"
-    if context == os.environ.get("MARKETPRISM_TEST_CONTEXT") or any(fnmatch.fnmatch(context, one) for one in TESTS):
+    if is_tests(context):
         return ""
     return (
         f"the context {context!r} is not known to be a test's ({', '.join(TESTS)}). If this cluster may be broken: "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from control_plane import control_plane
+from control_plane import ControlPlane, control_plane
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 from marketprism_api.meta import API_VERSION
@@ -17,17 +17,17 @@ CRDS = Path(__file__).parents[3] / "crds"
 
 
 @pytest.fixture(scope="session")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with control_plane(tmp_path_factory.mktemp("controlplane")) as config:
-        yield config
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path_factory.mktemp("controlplane")) as found:
+        yield found
 
 
 @pytest.fixture
-async def world(kubeconfig: Path) -> AsyncIterator[World]:
+async def world(plane: ControlPlane) -> AsyncIterator[World]:
     configuration = Configuration()
-    await kube_config.load_kube_config(str(kubeconfig), client_configuration=configuration)
+    await kube_config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
     async with ApiClient(configuration) as api:
-        one = World(api, kubeconfig)
+        one = World(api, plane.kubeconfig)
         for path in sorted(CRDS.glob("*.yaml")):
             crd = yaml.safe_load(path.read_text())
             where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"

@@ -1,7 +1,12 @@
-"""A real kube-apiserver with etcd: of KUBECONFIG, of KUBEBUILDER_ASSETS, or built once from Go modules."""
+"""A real kube-apiserver with etcd: of KUBECONFIG, of KUBEBUILDER_ASSETS, or built once from Go modules.
+
+The tests say themselves what would have become of Pods, Jobs and Deployments, so KUBECONFIG is used only where nothing else
+does: a control plane without a node. On a whole cluster the kubelet and the controllers would contradict (`make e2e` is for those).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -10,12 +15,19 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from ssl import _create_unverified_context
+from typing import Any
 
 import pytest
+import yaml
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration, CoreV1Api
+
+from tests.e2e.guard import is_tests
 
 HERE = Path(__file__).parent
 CACHE = Path.home() / ".cache" / "marketprism-controlplane"
@@ -32,7 +44,9 @@ def servers() -> Path:
     if not binary.exists():
         go = shutil.which("go")
         if not go:
-            pytest.skip("NO CONTROL PLANE: set KUBEBUILDER_ASSETS or KUBECONFIG, or install Go to build one")
+            pytest.skip(
+                "NO CONTROL PLANE: set KUBEBUILDER_ASSETS, or KUBECONFIG to one without nodes, or install Go to build one"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         flags = f"-s -w -X k8s.io/component-base/version.gitVersion=v{version[1]}"
         command = [go, "build", "-o", str(binary) + ".new", f"-ldflags={flags}", "."]
@@ -45,11 +59,19 @@ def servers() -> Path:
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Deployments and Jobs are stored and nothing runs: the tests say what would have become."""
+
+    kubeconfig: Path
+    api_server: Server | None
+    """None where it is somebody else's."""
+
+
 @contextmanager
-def control_plane(home: Path) -> Iterator[Path]:
-    """Yields a kubeconfig. Deployments and Jobs are stored and nothing runs: the tests say what would have become."""
-    if given := os.environ.get("KUBECONFIG"):
-        yield Path(given)
+def control_plane(home: Path) -> Iterator[ControlPlane]:
+    if given := _given():
+        yield ControlPlane(given, None)
         return
     folder = servers()
     etcd, peer, api = _free_port(), _free_port(), _free_port()
@@ -67,39 +89,56 @@ contexts: [{{name: here, context: {{cluster: here, user: here}}}}]
 current-context: here
 """
     )
-    with ExitStack() as stack:
-        stack.enter_context(
-            _server(
-                folder / "etcd",
-                home,
-                f"--data-dir={home}/etcd",
-                "--unsafe-no-fsync",
-                f"--listen-client-urls=http://127.0.0.1:{etcd}",
-                f"--advertise-client-urls=http://127.0.0.1:{etcd}",
-                f"--listen-peer-urls=http://127.0.0.1:{peer}",
-                f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
-                f"--initial-cluster=default=http://127.0.0.1:{peer}",
-            )
-        )
-        stack.enter_context(
-            _server(
-                folder / "kube-apiserver",
-                home,
-                f"--etcd-servers=http://127.0.0.1:{etcd}",
-                f"--secure-port={api}",
-                "--bind-address=127.0.0.1",
-                f"--cert-dir={home}/certificates",
-                f"--token-auth-file={home}/tokens.csv",
-                "--authorization-mode=RBAC",
-                "--service-cluster-ip-range=10.0.0.0/24",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                f"--service-account-key-file={key}",
-                f"--service-account-signing-key-file={key}",
-                "--disable-admission-plugins=ServiceAccount",
-            )
-        )
-        _wait_ready(f"https://127.0.0.1:{api}/readyz", token)
-        yield config
+    etcd_server = Server(
+        folder / "etcd",
+        home,
+        f"--data-dir={home}/etcd",
+        "--unsafe-no-fsync",
+        f"--listen-client-urls=http://127.0.0.1:{etcd}",
+        f"--advertise-client-urls=http://127.0.0.1:{etcd}",
+        f"--listen-peer-urls=http://127.0.0.1:{peer}",
+        f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+        f"--initial-cluster=default=http://127.0.0.1:{peer}",
+    )
+    api_server = Server(
+        folder / "kube-apiserver",
+        home,
+        f"--etcd-servers=http://127.0.0.1:{etcd}",
+        f"--secure-port={api}",
+        "--bind-address=127.0.0.1",
+        f"--cert-dir={home}/certificates",
+        f"--token-auth-file={home}/tokens.csv",
+        "--authorization-mode=RBAC",
+        "--service-cluster-ip-range=10.0.0.0/24",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}",
+        "--disable-admission-plugins=ServiceAccount",
+        ready=lambda: _wait_ready(f"https://127.0.0.1:{api}/readyz", token),
+    )
+    try:
+        etcd_server.start()
+        api_server.start()
+        yield ControlPlane(config, api_server)
+    finally:
+        api_server.stop()
+        etcd_server.stop()
+
+
+def _given() -> Path | None:
+    """KUBECONFIG's, if it is a test's (`tests/e2e/guard.py` has the rule) and no node runs what is stored in it."""
+    path = os.environ.get("KUBECONFIG", "")
+    if not path or not is_tests(str(yaml.safe_load(Path(path).read_text()).get("current-context"))):
+        return None
+
+    async def nodes() -> list[Any]:
+        configuration = Configuration()
+        await kube_config.load_kube_config(path, client_configuration=configuration)
+        async with ApiClient(configuration) as api:
+            found: list[Any] = (await CoreV1Api(api).list_node()).items
+            return found
+
+    return None if asyncio.run(nodes()) else Path(path)
 
 
 def _free_port() -> int:
@@ -109,19 +148,30 @@ def _free_port() -> int:
         return port
 
 
-@contextmanager
-def _server(program: Path, home: Path, *arguments: str) -> Iterator[None]:
-    with (home / f"{program.name}.log").open("wb") as log:
-        process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
-    try:
-        yield
-    finally:
-        process.terminate()
+class Server:
+    """A process that may be stopped and started again."""
+
+    def __init__(self, program: Path, home: Path, *arguments: str, ready: Callable[[], None] = lambda: None) -> None:
+        self._command = [program, *arguments]
+        self._log = home / f"{program.name}.log"
+        self._ready = ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        self._ready()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
         try:
-            process.wait(10)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
+        self._process = None
 
 
 def _wait_ready(url: str, token: str) -> None:

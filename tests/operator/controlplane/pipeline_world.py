@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from aiohttp import ClientError, ClientSession
 from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 from marketprism_operator.apply import KINDS, Cluster
 
@@ -63,7 +65,7 @@ class World:
         await self.cluster.delete(kind, self.namespace, name)
 
     async def condition(self, kind: str, type: str, name: str = "main") -> Object:
-        live = await self.get("StoragePipeline", name)
+        live = await self.get(kind, name)
         found = ((live or {}).get("status") or {}).get("conditions", [])
         return next((one for one in found if one["type"] == type), {})
 
@@ -74,29 +76,87 @@ class World:
             jobs = await self.cluster.list("Job", self.namespace)
             return next((one for one in jobs if not (one.get("status") or {}).get("conditions")), None)
 
-        found = await until(job)
+        name: str = (await until(job))["metadata"]["name"]
+        await self._complete(name)
+        return name
+
+    async def _complete(self, job: str) -> None:
         now = "2030-01-01T00:00:00Z"
         true = {"status": "True", "lastTransitionTime": now, "lastProbeTime": now}
         conditions = [{"type": "SuccessCriteriaMet", **true}, {"type": "Complete", **true}]
         status = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}
-        name: str = found["metadata"]["name"]
-        await self.edit("Job", name, {"status": status}, "/status")
-        return name
+        await self.edit("Job", job, {"status": status}, "/status")
+
+    async def _roll_out(self, one: Object) -> None:
+        count = one["spec"]["replicas"]
+        wanted = {"observedGeneration": one["metadata"]["generation"]}
+        wanted |= dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), count)
+        known = one.get("status") or {}
+        if {key: known.get(key) or 0 for key in wanted} != wanted:
+            await self.edit("Deployment", one["metadata"]["name"], {"status": wanted}, "/status")
+
+    @asynccontextmanager
+    async def controllers(self) -> AsyncIterator[None]:
+        """Every Job succeeds, every Deployment is rolled out, a moment after it is asked for."""
+
+        async def work() -> None:
+            while True:
+                with suppress(ApiException, ClientError, OSError):  # gone in the meantime; or the API server is
+                    for job in await self.cluster.list("Job", self.namespace):
+                        if not (job.get("status") or {}).get("conditions"):
+                            await self._complete(job["metadata"]["name"])
+                    for one in await self.cluster.list("Deployment", self.namespace):
+                        await self._roll_out(one)
+                await asyncio.sleep(0.1)
+
+        task = asyncio.create_task(work())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def ready(self, name: str = "main", seconds: float = 30) -> None:
+        async def found() -> bool:
+            live = await self.get("StoragePipeline", name) or {}
+            one = await self.condition("StoragePipeline", "Ready", name)
+            generation = (live.get("metadata") or {}).get("generation")
+            return one.get("status") == "True" and one.get("observedGeneration") == generation
+
+        await until(found, seconds)
+
+    async def children(self) -> set[str]:
+        kinds = (
+            "ServiceAccount",
+            "ConfigMap",
+            "Service",
+            "Job",
+            "CronJob",
+            "Deployment",
+            "PodDisruptionBudget",
+            "NetworkPolicy",
+        )
+        return {f"{kind}/{name}" for kind in kinds for name in await self.names(kind)}
 
     async def events(self) -> list[Object]:
         found = await self.client.request("get", f"/api/v1/namespaces/{self.namespace}/events")
         items: list[Object] = found.to_dict()["items"]
         return items
 
+    async def metric(self, name: str) -> float:
+        """The sum over its labels."""
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
     @contextmanager
     def operator(self, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+            self.port = free.getsockname()[1]
         given = {
             "KUBECONFIG": str(self.kubeconfig),
             "MARKETPRISM_NAMESPACES": self.namespace,
-            "MARKETPRISM_PORT": str(port),
+            "MARKETPRISM_PORT": str(self.port),
             "MARKETPRISM_RESYNC_SECONDS": "3",
             **environ,
         }

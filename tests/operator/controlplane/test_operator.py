@@ -94,6 +94,9 @@ async def test_edits_roll_what_they_concern(world: World) -> None:
             now = await templates()
             return {name for name in now if now[name] != before[name]} == set(names)
 
+        await asyncio.sleep(0)
+        assert await rolled(), "the new password is tried by the schema Job before any Pod is replaced"
+        await world.schema_done()
         await until(lambda: rolled("main-fast", "main-slow"))
         before = await templates()
         changed = copy.deepcopy(spec)
@@ -151,7 +154,7 @@ async def test_deletion_never_hangs(world: World, running: bool) -> None:
 
 
 async def test_at_rest_nothing_is_written(world: World) -> None:
-    with world.operator():
+    with world.operator(MARKETPRISM_RESYNC_SECONDS="1"):
         await brought_up(world, **TWO)
 
         async def versions() -> dict[str, str]:
@@ -161,9 +164,19 @@ async def test_at_rest_nothing_is_written(world: World) -> None:
                 for one in await world.cluster.list(kind, world.namespace)
             }
 
-        await asyncio.sleep(4)
+        async def resyncs(more: int) -> None:
+            """So many whole looks at everything later."""
+            for _ in range(more):
+                last = await world.metric("marketprism_operator_last_resync_time")
+
+                async def next_one(last: float = last) -> bool:
+                    return await world.metric("marketprism_operator_last_resync_time") > last
+
+                await until(next_one)
+
+        await resyncs(1)
         before = await versions()
-        await asyncio.sleep(8)  # more than two resyncs
+        await resyncs(3)
         assert await versions() == before
 
 
