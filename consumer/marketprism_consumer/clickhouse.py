@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
-from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 
 from marketprism_consumer.backoff import Breaker
+from marketprism_consumer.clickhouse_client import connect
 from marketprism_consumer.clickhouse_errors import Fault
 from marketprism_consumer.encode import Block
 from marketprism_consumer.identity import content_columns
@@ -31,7 +31,6 @@ from marketprism_consumer.tables import TIME, Table, nullable
 log = structlog.get_logger()
 
 INSERT_TIMEOUT = 30.0  # one attempt, server side and on the wire [s]
-CONNECT_TIMEOUT = 5.0  # [s]
 LOOKUP_CHUNK = 10_000  # sequences in one statement: 20 digits each stay below max_query_size (256 KiB)
 SETTLE_POLL = 0.05  # [s]
 CLOCK_EVERY = 60.0  # how often the server's clock is read again [s]
@@ -67,27 +66,8 @@ class Endpoint:
     async def client(self) -> Any:
         async with self._making:  # one for all data types, though they ask at once
             if self._client is None:
-                self._client = await self._make_client()
+                self._client = await connect(self.url, self._auth(), INSERT_TIMEOUT + 2)
             return self._client
-
-    async def _make_client(self) -> Any:
-        parts, auth = urlsplit(self.url), self._auth()
-        secure = parts.scheme == "https"
-        return await create_async_client(
-            host=parts.hostname or "localhost",
-            port=parts.port or (8443 if secure else 8123),
-            username=auth.user or None,
-            password=auth.password,
-            ca_cert=str(auth.tls.ca) if auth.tls.ca else None,
-            client_cert=str(auth.tls.cert) if auth.tls.cert else None,
-            client_cert_key=str(auth.tls.key) if auth.tls.key else None,
-            secure=secure,
-            compress=False,
-            autogenerate_session_id=False,
-            query_retries=0,  # retries are ours: they keep the token and the deadline
-            connect_timeout=CONNECT_TIMEOUT,
-            send_receive_timeout=INSERT_TIMEOUT + 2,
-        )
 
     async def server_time(self, at: float) -> float:
         """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock

@@ -12,7 +12,8 @@ import pytest
 from marketprism_consumer.embedded import nats as embedded_nats
 from marketprism_consumer.embedded import process
 
-from tests.commands.test_ingest import MARKETPRISM, call, free_port, get, until
+from tests.commands.test_ingest import MARKETPRISM, call, get
+from tests.waiting import free_port, wait_for
 
 PIPELINE = """\
 apiVersion: storage.marketprism.io/v1alpha1
@@ -104,7 +105,7 @@ def test_consumers_in_use_are_not_deleted_and_unused_ones_are(servers: dict[str,
         stderr=subprocess.DEVNULL,
     ) as child:
         try:
-            until(lambda: get(port, "/readyz")[0] == 200)
+            wait_for(lambda: get(port, "/readyz")[0] == 200, "/readyz is 200")
             used = call("consumers", "delete", "-f", path, "--quiet", "1s", "--wait", "2s", environ=servers)
             assert used.returncode == 1
             assert "marketprism-c-trade" in used.stderr

@@ -8,15 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from marketprism_consumer.embedded import process
+
+from tests.waiting import free_port, wait_for
 
 MARKETPRISM = [sys.executable, "-m", "marketprism_consumer.cli"]
 NO_URLS = dict.fromkeys(("MARKETPRISM_NATS_URL", "NATS_URL", "CLICKHOUSE_HTTP_URL"), "")
@@ -37,20 +37,6 @@ def call(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.C
         text=True,
         timeout=60,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-    return found
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -119,11 +105,13 @@ def test_one_port_tells_health_readiness_metrics_and_status_and_sigterm_ends_it_
         [*MARKETPRISM, "ingest", "--port", str(port)], env={**os.environ, **environ}, stderr=subprocess.PIPE, text=True
     ) as child:
         try:
-            until(lambda: get(port, "/healthz")[0] == 200)
-            status, why = until(lambda: (found := get(port, "/readyz"))[0] == 503 and "MP5001" in found[1] and found)
+            wait_for(lambda: get(port, "/healthz")[0] == 200, "/healthz is 200")
+            status, why = wait_for(
+                lambda: (found := get(port, "/readyz"))[0] == 503 and "MP5001" in found[1] and found, "MP5001 is told"
+            )
             assert (status, "schema apply" in why or "does not exist" in why) == (503, True)
             assert call("schema", "apply", environ=environ).returncode == 0
-            until(lambda: get(port, "/readyz")[0] == 200)
+            wait_for(lambda: get(port, "/readyz")[0] == 200, "/readyz is 200")
             assert json.loads(get(port, "/status.json")[1])["ready"] is True
             assert "marketprism_rows_inserted_total" in get(port, "/metrics")[1]
             child.send_signal(signal.SIGTERM)
@@ -159,12 +147,15 @@ def test_run_brings_its_own_servers_and_keeps_their_data(tmp_path: Path) -> None
         try:
             assert child.stderr is not None
             urls = dict(line.split()[1:3] for line in (child.stderr.readline(), child.stderr.readline()))
-            until(lambda: get(port, "/readyz")[0] == 200)
+            wait_for(lambda: get(port, "/readyz")[0] == 200, "/readyz is 200")
             account = call("feed", "--url", urls["NATS"], "--rate", "0", "--count", "500", "--output", "json")
             assert json.loads(account.stdout)["acknowledged"] == 500
             environ = {"MARKETPRISM_NATS_URL": urls["NATS"], "CLICKHOUSE_HTTP_URL": urls["ClickHouse"]}
-            until(
-                lambda: sum(t["inserted"] for t in json.loads(get(port, "/status.json")[1])["dataTypes"].values()) > 400
+            wait_for(
+                lambda: (
+                    sum(t["inserted"] for t in json.loads(get(port, "/status.json")[1])["dataTypes"].values()) > 400
+                ),
+                "400 rows are in",
             )
             child.send_signal(signal.SIGINT)
             assert child.wait(40) == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, typed
-from tests.faults.harness import wait_for
+from tests.waiting import wait_for
 
 TUTORIAL = typed(ROOT / "docs/tutorial/laptop.md")
 OPERATIONS = [

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from marketprism_consumer.embedded import clickhouse_http as protocol
 from marketprism_consumer.embedded.place import EmbeddedError
 from marketprism_consumer.embedded.process import EmbeddedServer, start
+
+from tests.waiting import wait_for
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
@@ -103,15 +104,6 @@ def client(server: EmbeddedServer) -> Iterator[Any]:
 def native(ask: Http, sql: str) -> bytes:
     """The result of a query as ONE block in Native format: what an inserter sends."""
     return ask.ok(f"{sql} SETTINGS max_block_size = 10000000, max_threads = 1 FORMAT Native").data
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    waiting = threading.Event()
-    for _ in range(1000):
-        if result := condition():
-            return result
-        waiting.wait(0.01)
-    raise AssertionError("it never happened")
 
 
 # --- it looks like ClickHouse -----------------------------------------------------------------------------------------
@@ -599,7 +591,7 @@ def test_a_query_is_found_and_killed_by_its_id(server: EmbeddedServer, ask: Http
         sql = "SELECT sleepEachRow(0.01) FROM numbers(100000)"
         victim = pool.submit(Http(server.url), sql, query_id="victim", max_block_size="1")
         found = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'victim'"
-        eventually(lambda: ask.value(found) == "1")
+        wait_for(lambda: ask.value(found) == "1", "the query runs")
         ask.ok("KILL QUERY WHERE Settings['log_comment'] = 'victim' SYNC")
         assert victim.result(20).code == 394
 
@@ -656,7 +648,7 @@ def test_every_acknowledged_row_survives_kill_9(tmp_path: Path) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         inserting = pool.submit(insert)
-        eventually(lambda: len(acknowledged) >= 30)
+        wait_for(lambda: len(acknowledged) >= 30, "30 inserts are acknowledged")
         assert server.kill() == -signal.SIGKILL
         inserting.result(20)
     with start("clickhouse", tmp_path) as server:
@@ -671,7 +663,7 @@ def test_sigterm_lets_a_running_request_finish(tmp_path: Path) -> None:
         ask = Http(server.url)
         running = pool.submit(Http(server.url), "SELECT sleep(0.5), 'done'", query_id="last")
         runs = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'last'"
-        eventually(lambda: ask.value(runs) == "1")
+        wait_for(lambda: ask.value(runs) == "1", "the statement runs")
         os.kill(server.pid, signal.SIGTERM)
         assert running.result(20).text == "0\tdone\n"
         assert server.process.wait(20) == 0
@@ -688,7 +680,8 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    eventually(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text())
+    gone = lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()  # noqa: E731
+    wait_for(gone, "the process is gone")
 
 
 def test_memory_limit(tmp_path: Path) -> None:

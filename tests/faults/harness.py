@@ -12,7 +12,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +30,6 @@ from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer import proof, schema_server
 from marketprism_consumer.audit import AuditReport, audit
-from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.clickhouse import ClickHouse
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import Account, publish
@@ -40,6 +38,8 @@ from marketprism_consumer.nats_client import PullClient, connect
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.streams import ensure_streams
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.waiting import free_port, wait_for
 
 T = TypeVar("T")
 
@@ -52,29 +52,6 @@ PATIENCE = 30.0  # [s]
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
-
-
-# --- waiting ----------------------------------------------------------------------------------------------------------
-
-
-def wait_for(condition: Callable[[], T], what: str | Callable[[], str], seconds: float = PATIENCE) -> T:
-    """The condition's value as soon as it is true. What can't be asked just now is asked again."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found: Any = None
-        with suppress(OSError, BrokerRefused, InsertRefused):
-            found = condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

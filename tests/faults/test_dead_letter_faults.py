@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from harness import DEAD_LETTERS, World, wait_for
+from harness import DEAD_LETTERS, World
+
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults
 

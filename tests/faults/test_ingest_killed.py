@@ -8,9 +8,11 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from harness import ACK_WAIT, Ingest, World, wait_for
+from harness import ACK_WAIT, Ingest, World
 from marketprism_consumer.faultpoints import POINTS
 from proxy import Proxy, answers
+
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults
 

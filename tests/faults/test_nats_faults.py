@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from harness import Feed, Ingest, World, wait_for
+from harness import Feed, Ingest, World
+
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Child, Server, World, wait_for
+from harness import Child, Server, World
 from marketprism_consumer.embedded import nats as embedded_nats
+
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults
 

@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
-from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
 from marketprism_api.credentials import ClickHouseAuth
 
-from marketprism_consumer.clickhouse import CONNECT_TIMEOUT, refusal
+from marketprism_consumer.clickhouse import refusal
+from marketprism_consumer.clickhouse_client import connect
 from marketprism_consumer.tiering.algorithm import TieringRefused
 
 PATIENCE = 1800.0  # for the answer to one statement: an hour of a busy table on a slow disk [s]
@@ -95,7 +94,7 @@ class Server:
     async def _do(self, method: str, *arguments: Any, **named: Any) -> Any:
         try:
             if self._client is None:
-                self._client = await self._connect()
+                self._client = await connect(self.url, self._auth(), PATIENCE)
             return await getattr(self._client, method)(*arguments, **named)
         except (ClickHouseConnectError, aiohttp.ClientError, OSError, TimeoutError) as error:
             refused = refusal(error, self.url)
@@ -103,22 +102,3 @@ class Server:
                 await self.close()
                 self._current = (self._current + 1) % len(self.urls)
             raise refused from error
-
-    async def _connect(self) -> Any:
-        parts, auth = urlsplit(self.url), self._auth()
-        secure = parts.scheme == "https"
-        return await create_async_client(
-            host=parts.hostname or "localhost",
-            port=parts.port or (8443 if secure else 8123),
-            username=auth.user or None,
-            password=auth.password,
-            ca_cert=str(auth.tls.ca) if auth.tls.ca else None,
-            client_cert=str(auth.tls.cert) if auth.tls.cert else None,
-            client_cert_key=str(auth.tls.key) if auth.tls.key else None,
-            secure=secure,
-            compress=False,
-            autogenerate_session_id=False,
-            query_retries=0,
-            connect_timeout=CONNECT_TIMEOUT,
-            send_receive_timeout=PATIENCE,
-        )
