@@ -79,7 +79,7 @@ def template(
     if port:
         container["ports"] = [{"name": "metrics", "containerPort": port, "protocol": "TCP"}]
         container["livenessProbe"] = _probe("/healthz", 10, 6)
-        container["readinessProbe"] = _probe("/readyz", 5, 2)
+        container["readinessProbe"] = _probe("/readyz", 1, 10)
     spec: Manifest = {
         "serviceAccountName": service_account.name(request),
         "automountServiceAccountToken": False,
