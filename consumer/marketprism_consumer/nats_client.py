@@ -63,10 +63,10 @@ class _PullParser(Parser):
         sid, frames = b"", list[Frame]()  # of one pull
         while True:
             line_end = data.find(b"\r\n", at)
-            line = data[at:line_end].split() if line_end >= 0 else []
+            line = (data[at:line_end].split() if line_end > 0 else []) or [b""]
             # MSG subject sid [reply] size, or HMSG subject sid [reply] headers' size, size of both
-            headed = line[:1] == [b"HMSG"]
-            if line[:1] not in ([b"MSG"], [b"HMSG"]) or not 4 + headed <= len(line) <= 5 + headed:
+            headed = line[0] == b"HMSG"
+            if not (headed or line[0] == b"MSG") or not 4 + headed <= len(line) <= 5 + headed:
                 break
             if line[2] != sid:
                 self._hand_over(sid, frames)
