@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim
 from marketprism_api.data_types import DataType
@@ -79,7 +79,10 @@ def next_run(policy: TieringPolicy, now: datetime) -> Manifest:
     """When the CronJob is due next. A loop has no such time: it runs when the last run has ended."""
     if policy.spec.suspend or not policy.spec.schedule:
         return {}
-    zone = ZoneInfo(str(policy.spec.time_zone)) if policy.spec.time_zone else UTC
+    try:
+        zone = ZoneInfo(str(policy.spec.time_zone)) if policy.spec.time_zone else UTC
+    except ZoneInfoNotFoundError:
+        return {}  # the API server refuses the CronJob
     due = next(CronSim(str(policy.spec.schedule), now.astimezone(zone)))
     return {"nextRunTime": due.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 

@@ -40,6 +40,12 @@ class World:
         body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **rest}
         return await self._patch(path, body, "application/apply-patch+yaml")
 
+    async def create(self, kind: str, name: str, spec: Object) -> None:
+        api_version, plural = KINDS[kind]
+        body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+        path = f"/apis/{api_version}/namespaces/{self.namespace}/{plural}"
+        await self.client.request("post", path, body=body, field_manager="user")
+
     async def edit(self, kind: str, name: str, patch: Object, subresource: str = "") -> Object:
         api_version, plural = KINDS[kind]
         prefix = "/apis/" if "/" in api_version else "/api/"
