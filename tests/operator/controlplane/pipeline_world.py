@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from aiohttp import ClientError, ClientSession
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
@@ -39,6 +40,34 @@ class World:
         path = f"{prefix}{api_version}/namespaces/{self.namespace}/{plural}/{name}"
         body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **rest}
         return await self._patch(path, body, "application/apply-patch+yaml")
+
+    async def dry_run(self, kind: str, name: str, **rest: Any) -> Object:
+        """What would be there after the same `apply`."""
+        api_version, plural = KINDS[kind]
+        path = f"/apis/{api_version}/namespaces/{self.namespace}/{plural}/{name}"
+        body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **rest}
+        apply = {"field_manager": "user", "content_type": "application/apply-patch+yaml", "dry_run": "All"}
+        found: Object = (await self.client.request("patch", path, body=body, **apply)).to_dict()
+        return found
+
+    async def kubeconfig_with(self, rules: list[Object], place: Path) -> Path:
+        """Of a ServiceAccount that has a Role with these rules in this namespace, and nothing else."""
+        rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.namespace}"
+        who = {"kind": "ServiceAccount", "name": "operator", "namespace": self.namespace}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
+        for path, body in (
+            (f"/api/v1/namespaces/{self.namespace}/serviceaccounts", {}),
+            (f"{rbac}/roles", {"rules": rules}),
+            (f"{rbac}/rolebindings", {"roleRef": role, "subjects": [who]}),
+        ):
+            await self.client.request("post", path, body={"metadata": {"name": "operator"}, **body})
+        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/operator/token"
+        token = await self.client.request("post", path, body={"spec": {"expirationSeconds": 3600}})
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token.to_dict()["status"]["token"]}
+        made = place / "kubeconfig"
+        made.write_text(yaml.safe_dump(config))
+        return made
 
     async def create(self, kind: str, name: str, spec: Object) -> None:
         api_version, plural = KINDS[kind]
