@@ -24,6 +24,7 @@ from .types import (
     Ratio,
     StreamName,
 )
+from .validation import ValidationSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -279,6 +280,8 @@ class PipelineSpec(Model):
     """The tables."""
     dead_letters: DeadLetters = DeadLetters()
     """Messages that can't become rows."""
+    validation: ValidationSpec = ValidationSpec()
+    """What `marketprism validate` looks for in what is stored."""
     data_types: (
         Annotated[
             dict[DataType, DataTypeSpec],

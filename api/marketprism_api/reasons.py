@@ -253,5 +253,101 @@ CONSUMERS_DELETING = Reason(
 )
 RUN_STARTED = Reason("MP7031", "RunStarted", "a run was asked for by annotation", "")
 
+# MP8xxx: what validation finds in stored data.
+TRADES_MISSING = Reason(
+    "MP8001",
+    "TradesMissing",
+    "numbers are missing in a venue's sequence of trades",
+    "`marketprism audit` tells whether they were published; if so replay them, else look at the collector",
+)
+TRADE_REPEATED = Reason(
+    "MP8002",
+    "TradeRepeated",
+    "a trade's number is there more than once",
+    "look whether two publishers send the same feed; each message is stored once",
+)
+BOOK_CHAIN_BROKEN = Reason(
+    "MP8003",
+    "BookChainBroken",
+    "an order book's update does not follow the one before",
+    "updates are missing: books after it are wrong until the next full one",
+)
+BOOK_CROSSED = Reason(
+    "MP8004", "BookCrossed", "the best bid is not below the best ask", "look at the collector: is it joining two feeds?"
+)
+BOOK_UNSORTED = Reason("MP8005", "BookUnsorted", "an order book's levels are not best first", "look at the collector")
+PRICE_JUMP = Reason(
+    "MP8006",
+    "PriceJump",
+    "a price is far from its neighbours'",
+    "compare it with the venue's; spec.validation.limits sets how far is far",
+)
+OUT_OF_BOUNDS = Reason(
+    "MP8007",
+    "OutOfBounds",
+    "a value is not positive where it should be, or larger than anything plausible",
+    "compare it with the venue's; spec.validation.limits sets the bounds",
+)
+SIDE_UNKNOWN = Reason(
+    "MP8008", "SideUnknown", "too many rows do not say whether they are a buy or a sell", "look at the collector"
+)
+SILENCE = Reason(
+    "MP8009",
+    "Silence",
+    "a symbol was silent for much longer than usual",
+    "look at the collector's connection at that time; `marketprism audit` tells whether anything was published",
+)
+SYMBOL_DEAD = Reason(
+    "MP8010",
+    "SymbolDead",
+    "a symbol that had rows has none any more",
+    "is it still listed, still subscribed, still under that name?",
+)
+NO_ROWS = Reason(
+    "MP8011", "NoRows", "a data type has no rows at all", "look at the collector and at `marketprism audit`"
+)
+CADENCE_MISSED = Reason(
+    "MP8012",
+    "CadenceMissed",
+    "a bucket or funding interval has no row",
+    "the source publishes one each: look at the collector at that time",
+)
+BUCKET_REPEATED = Reason(
+    "MP8013",
+    "BucketRepeated",
+    "one bucket was published far more often than usual",
+    "harmless for queries that read the bucket views; look at the collector",
+)
+BUCKET_REVISED = Reason(
+    "MP8014",
+    "BucketRevised",
+    "one bucket was published with different values",
+    "the bucket views show the last; compare them with the venue's",
+)
+CLOCK_AHEAD = Reason(
+    "MP8015",
+    "ClockAhead",
+    "events are later than their arrival: a clock is wrong",
+    "look at the collector's clock, then at the venue's",
+)
+ARRIVED_LATE = Reason(
+    "MP8016",
+    "ArrivedLate",
+    "events arrived long after they happened",
+    "look at the collector's connection and load, and whether it fills gaps afterwards",
+)
+TIERS_DIFFER = Reason(
+    "MP8017",
+    "TiersDiffer",
+    "a row has other values in cold than in hot",
+    "nothing is deleted while they differ: compare the two, delete the wrong one",
+)
+ROW_DOUBLED = Reason(
+    "MP8018",
+    "RowDoubled",
+    "one message has more than one row",
+    "`marketprism audit` and `marketprism tiers` name them; was something inserted by hand?",
+)
+
 ALL: dict[str, Reason] = {reason.code: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
 BY_NAME: dict[str, Reason] = {reason.name: reason for reason in ALL.values()}

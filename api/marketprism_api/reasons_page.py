@@ -24,6 +24,7 @@ CHAPTERS = {
     "5": "Schema",
     "6": "The state of a data type",
     "7": "What the operator finds and does",
+    "8": "What validation finds in stored data",
 }
 
 

@@ -10,6 +10,7 @@ from .data_types import Batch, DataType
 from .pipeline import PipelineSpec, StoragePipeline, durable_name
 from .problems import Problem, Reason, Refused, ResourceError, shown
 from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, Endpoint, endpoints
+from .validation import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,6 +73,10 @@ class Settings:
     dead_letters: DeadLetterSettings
     data_types: Mapping[DataType, DataTypeSettings]
     consumers: Mapping[str, tuple[DataType, ...]]
+    validation_window: float
+    """Seconds."""
+    limits: Mapping[DataType, Limits]
+    """What validation finds wrong."""
     migration_window_hours: float
     migration_batch_limit: int
     """Rows a run and table."""
@@ -172,6 +177,8 @@ def effective(
             for t in spec.stored
         },
         consumers={str(consumer): one.data_types for consumer, one in spec.carriers.items()},
+        validation_window=spec.validation.window.seconds,
+        limits={t: spec.validation.of(t) for t in spec.stored},
         migration_window_hours=window,
         migration_batch_limit=limit,
         origins=values.origins,

@@ -16,6 +16,7 @@ from marketprism_consumer.commands import (
     run,
     schema,
     tiers,
+    validate,
 )
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command(epilog=feed.EXAMPLES)(feed.feed)
 app.command(epilog=audit.EXAMPLES)(audit.audit)
 app.command(epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command(epilog=tiers.EXAMPLES)(tiers.tiers)
+app.command(epilog=validate.EXAMPLES)(validate.validate)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")

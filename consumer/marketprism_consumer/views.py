@@ -142,7 +142,7 @@ ORDER BY side DESC, level"""
 
 
 def _book_gaps(hot: str, _: str) -> str:
-    """Where a message does not follow the one before by the venue's own numbers."""
+    """Where a message does not follow the one published before it, by the venue's own numbers. What comes again is no gap."""
     return f"""\
 SELECT {SERIES}, last_id, follows_id, id AS next_id, last_time, time AS next_time
 FROM
@@ -155,9 +155,9 @@ FROM
         FROM `{hot}`.`all_orderbooks`
         WHERE timestamp >= {{since:DateTime64(6, 'UTC')}} AND timestamp < {{until:DateTime64(6, 'UTC')}}
         WINDOW one AS
-            (PARTITION BY {SERIES} ORDER BY timestamp, ifNull(last_update_id, 0), _seq ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
+            (PARTITION BY {SERIES} ORDER BY _stream, _seq, timestamp, last_update_id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
     )
-    WHERE last_id IS NOT NULL AND follows_id IS NOT NULL
+    WHERE last_id IS NOT NULL AND follows_id IS NOT NULL AND id > last_id
 )
 WHERE sequential >= 0.5 AND follows_id != last_id"""
 

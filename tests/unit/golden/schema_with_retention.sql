@@ -602,13 +602,13 @@ FROM
         FROM `marketprism_hot`.`all_orderbooks`
         WHERE timestamp >= {since:DateTime64(6, 'UTC')} AND timestamp < {until:DateTime64(6, 'UTC')}
         WINDOW one AS
-            (PARTITION BY exchange, market_type, symbol ORDER BY timestamp, ifNull(last_update_id, 0), _seq ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
+            (PARTITION BY exchange, market_type, symbol ORDER BY _stream, _seq, timestamp, last_update_id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
     )
-    WHERE last_id IS NOT NULL AND follows_id IS NOT NULL
+    WHERE last_id IS NOT NULL AND follows_id IS NOT NULL AND id > last_id
 )
 WHERE sequential >= 0.5 AND follows_id != last_id
 )
-COMMENT 'marketprism view 8bd96f9f0e6a';
+COMMENT 'marketprism view 1d68963e8e9b';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`silences` AS
 (

@@ -1,0 +1,208 @@
+"""A validation told: for people, as Markdown, as JSON, and as metrics. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from marketprism_consumer.validation.run import Example, Finding, Report, Series, TypeReport
+
+SHOWN_SERIES = 20
+
+
+def when(us: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+    return moment.strftime("%Y-%m-%d %H:%M:%S") + (f".{us % 1_000_000:06d}" if us % 1_000_000 else "")
+
+
+def place(example: Example) -> str:
+    exchange, market_type, symbol, period = example.series
+    name = " ".join(part for part in (exchange, market_type, symbol, period) if part)
+    span = when(example.at) if example.at == example.until else f"{when(example.at)} to {when(example.until)}"
+    return f"{name}, {span}"
+
+
+def query(report: Report, one: TypeReport, finding: Finding) -> str:
+    """What shows the first example; '' where there is nothing to be seen."""
+    if not finding.examples:
+        return ""
+    example = finding.examples[0]
+    exchange, market_type, symbol, _ = example.series
+    tables = f"`{report.hot}`.`all_{one.table}`"
+    return (
+        f"SELECT * FROM {tables} WHERE exchange = {_quoted(exchange)} AND market_type = {_quoted(market_type)}"
+        f" AND symbol = {_quoted(symbol)} AND timestamp BETWEEN '{when(example.at - 1_000_000)}'"
+        f" AND '{when(example.until + 1_000_000)}' ORDER BY timestamp, _seq LIMIT 100"
+    )
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "'" + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped) + "'"
+
+
+def verdict(report: Report) -> str:
+    rows, series = sum(one.rows for one in report.types), sum(len(one.series) for one in report.types)
+    span = f"{when(report.request.since)} to {when(report.request.until)}"
+    looked = f"{rows:,} rows of {series:,} series, {span}, in {report.seconds:.1f} s"
+    if report.fine:
+        return f"FINE: nothing wrong in {looked}"
+    findings = report.findings
+    kinds = f"{len(findings)} kind{'s' if len(findings) > 1 else ''} of fault"
+    return f"FINDINGS: {kinds} in {looked}"
+
+
+def _subject(finding: Finding) -> str:
+    across = f" in {finding.series} series" if finding.series > 1 else ""
+    return f"{finding.reason} {finding.data_type}: {finding.reason.text} ({finding.count:,}{across})"
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The verdict first, then what is wrong and where, then what there is."""
+    yield verdict(report)
+    for one in report.types:
+        for finding in one.findings:
+            yield ""
+            yield _subject(finding)
+            for example in finding.examples:
+                yield f"  {_printable(place(example))}: {_printable(example.text)}"
+            if finding.examples:
+                yield f"  see: {query(report, one, finding)}"
+            yield f"  hint: {finding.reason.hint}"
+    yield ""
+    yield "Coverage"
+    for one in report.types:
+        if not one.rows:
+            yield f"  {one.data_type:18} no rows"
+            continue
+        first, last = min(s.first for s in one.series.values()), max(s.last for s in one.series.values())
+        both = f", {one.in_both:,} in both tiers" if one.in_both else ""
+        yield f"  {one.data_type:18} {one.rows:>12,} rows  {len(one.series):>5,} series  {when(first)} to {when(last)}{both}"
+
+
+def markdown(report: Report) -> Iterator[str]:
+    yield f"# {verdict(report)}"
+    for one in report.types:
+        for finding in one.findings:
+            yield f"\n## {_subject(finding)}\n"
+            for example in finding.examples:
+                yield f"- {_escaped(place(example))}: {_escaped(example.text)}"
+            if finding.examples:
+                yield f"\n```sql\n{query(report, one, finding)}\n```"
+            yield f"\n**What to do:** {finding.reason.hint}."
+    yield "\n## Coverage\n\n| type | exchange | market | symbol | rows | first | last |\n|---|---|---|---|---:|---|---|"
+    for one in report.types:
+        for number, (key, series) in enumerate(sorted(one.series.items())):
+            if number == SHOWN_SERIES:
+                yield f"| {one.data_type} | … {len(one.series) - SHOWN_SERIES} more | | | | | |"
+                break
+            names = " | ".join(_escaped(part) for part in key[:3])
+            yield f"| {one.data_type} | {names} | {series.rows:,} | {when(series.first)} | {when(series.last)} |"
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    return {
+        "ok": report.fine,
+        "verdict": verdict(report),
+        "since": when(report.request.since),
+        "until": when(report.request.until),
+        "seconds": round(report.seconds, 3),
+        "rows": sum(one.rows for one in report.types),
+        "findings": [_finding(report, one, finding) for one in report.types for finding in one.findings],
+        "coverage": {one.data_type: _coverage(one) for one in report.types},
+    }
+
+
+def _finding(report: Report, one: TypeReport, finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.reason.code,
+        "reason": finding.reason.name,
+        "dataType": finding.data_type,
+        "text": finding.reason.text,
+        "hint": finding.reason.hint,
+        "count": finding.count,
+        "series": finding.series,
+        "examples": [
+            {
+                **dict(zip(("exchange", "marketType", "symbol", "period"), example.series, strict=True)),
+                "at": when(example.at),
+                "until": when(example.until),
+                "text": example.text,
+            }
+            for example in finding.examples
+        ],
+        "query": query(report, one, finding),
+    }
+
+
+def _coverage(one: TypeReport) -> dict[str, Any]:
+    def series(key: tuple[str, str, str, str], found: Series) -> dict[str, Any]:
+        names = dict(zip(("exchange", "marketType", "symbol", "period"), key, strict=True))
+        return {**names, "rows": found.rows, "first": when(found.first), "last": when(found.last)}
+
+    return {
+        "rows": one.rows,
+        "inBothTiers": one.in_both,
+        "seconds": round(one.seconds, 3),
+        "series": [series(key, found) for key, found in sorted(one.series.items())],
+        "sample": one.sample,
+    }
+
+
+def summary(report: Report, limit: int) -> dict[str, Any]:
+    """As short as a termination message has to be: the verdict, and by type and reason how many. `limit` in findings."""
+    found = [
+        {"code": f.reason.code, "reason": f.reason.name, "dataType": f.data_type, "count": f.count}
+        for f in report.findings
+    ]
+    return {
+        "ok": report.fine,
+        "verdict": verdict(report),
+        "rows": sum(one.rows for one in report.types),
+        "seconds": round(report.seconds, 1),
+        "findings": found[:limit],
+        "more": max(0, len(found) - limit),
+    }
+
+
+class Metrics:
+    """What a scrape sees of the last validation."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._findings = Gauge(
+            "marketprism_validation_findings",
+            "Faults that the last validation found.",
+            ["data_type", "reason"],
+            registry=registry,
+        )
+        self._rows = Gauge("marketprism_validation_rows", "Rows that it looked at.", ["data_type"], registry=registry)
+        self._series = Gauge(
+            "marketprism_validation_series", "Series that have rows.", ["data_type"], registry=registry
+        )
+        self._ok = Gauge(
+            "marketprism_validation_ok", "1 where it found nothing wrong, 0 where it did.", registry=registry
+        )
+        self._seconds = Gauge("marketprism_validation_seconds", "How long it took [s].", registry=registry)
+        self._time = Gauge("marketprism_validation_last_time", "When it ended [s since 1970].", registry=registry)
+
+    def set(self, report: Report) -> None:
+        self._findings.clear()
+        for one in report.types:
+            self._rows.labels(one.data_type).set(one.rows)
+            self._series.labels(one.data_type).set(len(one.series))
+            for finding in one.findings:
+                self._findings.labels(one.data_type, finding.reason.name).set(finding.count)
+        self._ok.set(report.fine)
+        self._seconds.set(report.seconds)
+        self._time.set_to_current_time()
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _escaped(text: str) -> str:
+    return _printable(text).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,428 @@
+"""One validation: every table in slices of bounded size, then what the slices say together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from marketprism_api import reasons
+from marketprism_api.data_types import DataType
+from marketprism_api.reasons import Reason
+from marketprism_api.validation import Limits
+
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.validation.checks import (
+    EXAMPLES,
+    MAX_RUNS,
+    SHAPES,
+    Line,
+    Shape,
+    parameters,
+    parity,
+    statement,
+)
+from marketprism_consumer.validation.numbers import Numbers
+from marketprism_consumer.views import everything
+
+SLICE_ROWS = 2_000_000
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+USUAL_PAUSES = 20  # so many times its usual pause is a silence, whatever the limit
+FEWEST = 50  # rows of a series before a share of them says anything
+SHOWN = 5  # examples of a finding
+
+Key = tuple[str, str, str, str]
+"""Exchange, market type, symbol, period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`since` and `until` in µs since 1970. Empty lists: all."""
+
+    since: int
+    until: int
+    data_types: Sequence[DataType]
+    exchanges: Sequence[str] = ()
+    symbols: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A place where it is wrong. Times in µs since 1970."""
+
+    series: Key
+    at: int
+    until: int
+    text: str
+
+
+@dataclass(slots=True)
+class Finding:
+    reason: Reason
+    data_type: str
+    count: int = 0
+    series: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, count: int, examples: Sequence[Example]) -> None:
+        self.count += count
+        self.series += 1
+        self.examples += examples[: SHOWN - len(self.examples)]
+
+
+@dataclass(slots=True)
+class Series:
+    """What the slices said of one series."""
+
+    rows: int = 0
+    first: int = 0
+    last: int = 0
+    pauses: list[tuple[int, int]] = field(default_factory=list)
+    doubles: int = 0
+    numbers: Numbers = field(default_factory=Numbers)
+    countless: bool = False
+    """Its numbers are in too many runs to be a sequence."""
+    repeated: list[int] = field(default_factory=list)
+    linked: int | None = None
+    checks: list[tuple[int, int, list[tuple[int, list[str]]]]] = field(default_factory=list)
+
+    def usual_pause(self) -> float:
+        """Without the longest, which may be the silence in question."""
+        longest = max((end - start for start, end in self.pauses), default=0)
+        return (self.last - self.first - longest) / max(1, self.rows - 1)
+
+    def add(self, shape: Shape, line: Line, found: Sequence[Any], longest_pause: float) -> None:
+        checks = [list(found[3 * n : 3 * n + 3]) for n in range(len(shape.checks))]
+        if self.rows:
+            if line.first - self.last > longest_pause:
+                self.pauses.append((self.last, line.first))
+            self._join(shape, line, checks)
+        self.first = min(self.first, line.first) if self.rows else line.first
+        self.last = max(self.last, line.last)
+        self.rows += line.rows
+        self.pauses += [(start, end) for start, end in line.silences]
+        self.doubles += line.doubles
+        if line.last_linked is not None:
+            self.linked = line.last_linked
+        if line.runs > MAX_RUNS:
+            self.countless = True
+        elif line.runs:
+            self.numbers.add(line.lowest, line.highest, list(line.starts), list(line.ends))
+        self.numbers.repeats += line.repeats
+        self.repeated += line.repeated
+        before = self.checks or [(0, 0, []) for _ in checks]
+        self.checks = [
+            (have[0] + wrong, have[1] + among, [*have[2], *examples][:SHOWN])
+            for have, (wrong, among, examples) in zip(before, checks, strict=True)
+        ]
+
+    def _join(self, shape: Shape, line: Line, checks: list[list[Any]]) -> None:
+        """The link between two slices, which neither has seen."""
+        for number, check in enumerate(shape.checks):
+            if check.reason is reasons.BOOK_CHAIN_BROKEN and None not in (line.first_link, self.linked):
+                checks[number][1] += 1
+                if line.first_link > self.linked:
+                    checks[number][0] += 1
+                    checks[number][2] = [(line.first, [str(line.first_link), str(self.linked)]), *checks[number][2]]
+
+
+@dataclass(slots=True)
+class TypeReport:
+    data_type: str
+    table: str
+    rows: int = 0
+    in_both: int = 0
+    series: dict[Key, Series] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    sample: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Report:
+    hot: str
+    cold: str
+    request: Request
+    types: list[TypeReport] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for one in self.types for finding in one.findings]
+
+    @property
+    def fine(self) -> bool:
+        return not self.findings
+
+
+# --- the slices -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    since: int
+    until: int
+    both: bool
+    """Both tiers have rows in it."""
+
+
+def slices(hours: Mapping[int, tuple[int, int]], since: int, until: int, limit: int = SLICE_ROWS) -> list[Slice]:
+    """`hours`: start → rows in hot and in cold. Neighbours together up to `limit` rows; an hour with more is cut evenly."""
+    made: list[Slice] = []
+    rows = 0
+    for hour in sorted(hours):
+        start, end = max(hour, since), min(hour + HOUR, until)
+        hot, cold = hours[hour]
+        both = bool(hot and cold)
+        if made and rows + hot + cold <= limit:
+            made[-1] = Slice(made[-1].since, end, made[-1].both or both)
+            rows += hot + cold
+            continue
+        parts = -(-(hot + cold) // limit)
+        cuts = [start + (end - start) * part // parts for part in range(parts + 1)]
+        made += [Slice(one, other, both) for one, other in pairwise(cuts) if one < other]
+        rows = hot + cold if parts == 1 else limit
+    return made
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+class Validation:
+    """`progress` is told a table's name, rows done and rows in all."""
+
+    def __init__(
+        self,
+        clickhouse: ClickHouse,
+        hot: str,
+        cold: str,
+        limits: Mapping[DataType, Limits],
+        progress: Callable[[str, int, int], None] = lambda *_: None,
+        slice_rows: int = SLICE_ROWS,
+    ) -> None:
+        self._clickhouse, self._hot, self._cold = clickhouse, hot, cold
+        self._limits, self._progress, self._slice_rows = limits, progress, slice_rows
+
+    async def run(self, request: Request) -> Report:
+        """Raises InsertRefused where ClickHouse does not answer, or not with rows."""
+        report = Report(self._hot, self._cold, request)
+        begun = time.monotonic()
+        for data_type in request.data_types:
+            report.types.append(await self._type(request, data_type))
+        report.seconds = time.monotonic() - begun
+        return report
+
+    async def _type(self, request: Request, data_type: DataType) -> TypeReport:
+        shape, limits = SHAPES[data_type], self._limits[data_type]
+        found = TypeReport(str(data_type), shape.table.name)
+        begun = time.monotonic()
+        tiers_differ = Finding(reasons.TIERS_DIFFER, found.data_type)
+        hours = await self._hours(shape, request)
+        total = sum(hot + cold for hot, cold in hours.values())
+        sql = statement(shape, self._hot, self._cold, _where(request))
+        for one in slices(hours, request.since, request.until, self._slice_rows):
+            given = _parameters(request, one.since, one.until)
+            for row in await self._clickhouse.query(sql, {**given, **parameters(limits)}, SETTINGS):
+                line, answers = Line(*row[: len(Line._fields)]), row[len(Line._fields) :]
+                key = (line.exchange, line.market_type, line.symbol, line.period)
+                series = found.series.setdefault(key, Series())
+                series.add(shape, line, answers, limits.max_silence * SECOND or float("inf"))
+                found.rows += line.rows
+            if one.both:
+                await self._compare(shape, request, given, found, tiers_differ)
+            self._progress(shape.table.name, found.rows, total)
+        earlier = await self._earlier(shape, request)
+        found.findings = judge(shape, limits, request, found.series, earlier)
+        if tiers_differ.count:
+            found.findings.append(tiers_differ)
+        for finding in found.findings:
+            if finding.reason in (reasons.TRADES_MISSING, reasons.TRADE_REPEATED):
+                finding.examples = [await self._located(shape, request, one) for one in finding.examples]
+        found.sample = await self._sample(shape, found)
+        found.seconds = time.monotonic() - begun
+        return found
+
+    async def _hours(self, shape: Shape, request: Request) -> dict[int, tuple[int, int]]:
+        """Start of the hour → rows in hot and in cold."""
+        hours: dict[int, tuple[int, int]] = {}
+        for tier, database in enumerate((self._hot, self._cold)):
+            sql = (
+                "SELECT toUnixTimestamp(toStartOfHour(timestamp)) AS hour, count()"
+                f" FROM `{database}`.`{shape.table.name}` WHERE {_where(request)} GROUP BY hour"
+            )
+            for hour, rows in await self._clickhouse.query(sql, _parameters(request, request.since, request.until)):
+                hot, cold = hours.get(hour * SECOND, (0, 0))
+                hours[hour * SECOND] = (hot + rows, cold) if tier == 0 else (hot, cold + rows)
+        return hours
+
+    async def _earlier(self, shape: Shape, request: Request) -> set[tuple[str, str, str]]:
+        """The series that had rows in the window before."""
+        found: set[tuple[str, str, str]] = set()
+        for database in (self._hot, self._cold):
+            rows = await self._clickhouse.query(
+                f"SELECT DISTINCT exchange, market_type, symbol FROM `{database}`.`{shape.table.name}`"
+                f" WHERE {_where(request)}",
+                _parameters(request, 2 * request.since - request.until, request.since),
+            )
+            found |= {(exchange, market_type, symbol) for exchange, market_type, symbol in rows}
+        return found
+
+    async def _compare(
+        self, shape: Shape, request: Request, given: Mapping[str, Any], found: TypeReport, finding: Finding
+    ) -> None:
+        sql = parity(shape.table, self._hot, self._cold, _where(request))
+        ((both, differ, examples),) = await self._clickhouse.query(sql, given, SETTINGS)
+        found.in_both += both
+        if differ:
+            finding.add(differ, [
+                Example((*place, ""), at, at, f"_stream {stream}, _seq {seq}") for *place, at, stream, seq in examples
+            ])  # fmt: skip
+
+    async def _located(self, shape: Shape, request: Request, one: Example) -> Example:
+        """When the trades came whose numbers the example has (in place of its times)."""
+        exchange, market_type, symbol, _ = one.series
+        where = (
+            f"{_where(request)} AND exchange = {{exchange:String}} AND market_type = {{market:String}} AND symbol = {{symbol:String}}"
+            " AND toUInt64OrZero(trade_id) IN ({first:UInt64}, {last:UInt64})"
+        )
+        rows = await self._clickhouse.query(
+            "SELECT toUnixTimestamp64Micro(min(timestamp)), toUnixTimestamp64Micro(max(timestamp))"
+            f" FROM ({everything(self._hot, self._cold, shape.table, where)})",
+            {
+                **_parameters(request, request.since, request.until),
+                **{"exchange": exchange, "market": market_type, "symbol": symbol, "first": one.at, "last": one.until},
+            },
+        )
+        return Example(one.series, rows[0][0], rows[0][1], one.text)
+
+    async def _sample(self, shape: Shape, found: TypeReport) -> dict[str, Any] | None:
+        """The last row, whole."""
+        if not found.series:
+            return None
+        key, last = max(found.series.items(), key=lambda item: item[1].last)
+        names = [column.name for column in shape.table.stored]
+        where = (
+            "exchange = {exchange:String} AND market_type = {market:String} AND symbol = {symbol:String}"
+            f" AND toUnixTimestamp64Micro({shape.time}) = {{at:Int64}}"
+        )
+        rows = await self._clickhouse.query(
+            f"SELECT {', '.join(f'toString({name})' for name in names)}"
+            f" FROM ({everything(self._hot, self._cold, shape.table, where)}) LIMIT 1",
+            {"exchange": key[0], "market": key[1], "symbol": key[2], "at": last.last},
+        )
+        return dict(zip(names, rows[0], strict=True)) if rows else None
+
+
+# Bounded: what does not fit is written to disk, where the server has a place for it.
+SETTINGS: Mapping[str, Any] = {"max_bytes_before_external_sort": 1 << 30, "max_bytes_before_external_group_by": 1 << 30}
+
+
+def _where(request: Request) -> str:
+    parts = [
+        "timestamp >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')",
+        "timestamp < fromUnixTimestamp64Micro({until:Int64}, 'UTC')",
+    ]
+    if request.exchanges:
+        parts.append("exchange IN {exchanges:Array(String)}")
+    if request.symbols:
+        parts.append("symbol IN {symbols:Array(String)}")
+    return " AND ".join(parts)
+
+
+def _parameters(request: Request, since: int, until: int) -> dict[str, Any]:
+    return {
+        "since": since,
+        "until": until,
+        "exchanges": list(request.exchanges),
+        "symbols": list(request.symbols),
+    }
+
+
+# --- judging: pure ----------------------------------------------------------------------------------------------------
+
+
+def judge(
+    shape: Shape,
+    limits: Limits,
+    request: Request,
+    series: Mapping[Key, Series],
+    earlier: set[tuple[str, str, str]],
+) -> list[Finding]:
+    """What is wrong with what the slices said."""
+    findings: dict[str, Finding] = {}
+
+    def add(reason: Reason, count: int, *examples: Example) -> None:
+        findings.setdefault(reason.code, Finding(reason, shape.table.data_type)).add(count, examples)
+
+    if limits.max_silence and not series and not (request.exchanges or request.symbols):
+        add(reasons.NO_ROWS, 1)
+    for key, one in sorted(series.items()):
+        if one.doubles:
+            add(reasons.ROW_DOUBLED, one.doubles, Example(key, one.first, one.last, f"{one.doubles} rows too many"))
+        _judge_pauses(limits, request, key, one, add)
+        _judge_numbers(shape, key, one, add)
+        for check, (wrong, among, examples) in zip(shape.checks, one.checks, strict=True):
+            above = limits.max_unknown_sides if check.reason is reasons.SIDE_UNKNOWN else check.above
+            if check.reason is reasons.SIDE_UNKNOWN and among < FEWEST:
+                continue
+            if wrong and above * among < wrong <= check.up_to * among:
+                add(check.reason, wrong, *(
+                    Example(key, at, at, ", ".join(f"{name} {text}" for name, text in zip(check.shows, texts, strict=True)))
+                    for at, texts in examples
+                ))  # fmt: skip
+    if limits.max_silence:
+        here = {key[:3] for key in series}
+        for gone in sorted(earlier - here):
+            text = "none in the whole window, though there were in the one before"
+            add(reasons.SYMBOL_DEAD, 1, Example((*gone, ""), request.since, request.until, text))
+    return [finding for _, finding in sorted(findings.items())]
+
+
+def _judge_pauses(limits: Limits, request: Request, key: Key, one: Series, add: Callable[..., None]) -> None:
+    if not limits.max_silence:
+        return
+    longest = max(limits.max_silence * SECOND, USUAL_PAUSES * one.usual_pause())
+    silences = sorted((start, end) for start, end in one.pauses if end - start > longest)
+    if silences:
+        usual = f"usual is one every {one.usual_pause() / SECOND:.1f} s"
+        add(reasons.SILENCE, len(silences), *(
+            Example(key, start, end, f"nothing for {(end - start) / SECOND:,.0f} s; {usual}") for start, end in silences[:SHOWN]
+        ))  # fmt: skip
+    if request.until - one.last > longest:
+        text = f"nothing since, for {(request.until - one.last) / SECOND:,.0f} s"
+        add(reasons.SYMBOL_DEAD, 1, Example(key, one.last, request.until, text))
+
+
+def _judge_numbers(shape: Shape, key: Key, one: Series, add: Callable[..., None]) -> None:
+    holes = list(one.numbers.holes())
+    if shape.distinct:
+        length = period_seconds(key[3]) * SECOND
+        if holes:
+            add(reasons.CADENCE_MISSED, sum(last - first + 1 for first, last in holes), *(
+                Example(key, first * length, (last + 1) * length, f"{last - first + 1} without a row, one is due every {key[3]}")
+                for first, last in holes[:SHOWN]
+            ))  # fmt: skip
+        return
+    if one.countless or not one.numbers.sequential:
+        return
+    if holes:
+        # For now with the numbers around the hole in place of times: where they are is looked up for the examples only.
+        add(reasons.TRADES_MISSING, sum(last - first + 1 for first, last in holes), *(
+            Example(key, first - 1, last + 1, f"trade_id {first}" + (f" to {last}" if last > first else "") + " missing")
+            for first, last in holes[:EXAMPLES]
+        ))  # fmt: skip
+    if one.numbers.repeats:
+        shown = sorted(set(one.repeated))[:EXAMPLES]
+        add(reasons.TRADE_REPEATED, one.numbers.repeats, *(
+            Example(key, number, number, f"trade_id {number} more than once") for number in shown
+        ))  # fmt: skip
+
+
+def period_seconds(period: str) -> int:
+    """As `views.bucket_seconds` has it: `5m`, `1H`, `1d`; 1 for what is no period."""
+    number, unit = period[:-1], period[-1:].lower()
+    factor = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(unit, 0)
+    return max(1, int(number) * factor) if number.isdecimal() else 1
