@@ -122,11 +122,12 @@ class Series:
     def _join(self, shape: Shape, line: Line, checks: list[list[Any]]) -> None:
         """The link between two slices, which neither has seen."""
         for number, check in enumerate(shape.checks):
-            if check.reason is reasons.BOOK_CHAIN_BROKEN and None not in (line.first_link, self.linked):
+            link, linked = line.first_link, self.linked
+            if check.reason is reasons.BOOK_CHAIN_BROKEN and link is not None and linked is not None:
                 checks[number][1] += 1
-                if line.first_link > self.linked:
+                if link > linked:
                     checks[number][0] += 1
-                    checks[number][2] = [(line.first, [str(line.first_link), str(self.linked)]), *checks[number][2]]
+                    checks[number][2] = [(line.first, [str(link), str(linked)]), *checks[number][2]]
 
 
 @dataclass(slots=True)
