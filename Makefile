@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 	$(BIN)/marketprism demo $(ARGS)
 
 .PHONY: test
-test: lint unit docs sim storage control-plane faults ## Everything that must pass, about 10 minutes
+test: lint unit docs sim storage tiering control-plane faults ## Everything that must pass, about 11 minutes
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types, generated files
@@ -69,7 +69,7 @@ faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
 	$(BIN)/pytest tests/faults $(ARGS) || { echo "faults: some failed; once more, alone"; $(BIN)/pytest tests/faults --last-failed --last-failed-no-failures none $(ARGS); }
 
 .PHONY: tiering
-tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late rows (minutes)
+tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late rows (a minute)
 	$(BIN)/pytest tests/tiering $(ARGS)
 
 .PHONY: engines
@@ -79,6 +79,10 @@ engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (do
 .PHONY: bench
 bench: $(INSTALLED) ## End to end against a hand-written service, in one run
 	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-tiering
+bench-tiering: $(INSTALLED) ## Hot to cold with every check against a bare INSERT … SELECT and DELETE, in one run
+	$(BIN)/python -m bench.tiering $(ARGS)
 
 .PHONY: format
 format: $(INSTALLED) ## Format the code

@@ -349,5 +349,64 @@ ROW_DOUBLED = Reason(
     "`marketprism audit` and `marketprism tiers` name them; was something inserted by hand?",
 )
 
+# MP9xxx: why rows stay in hot. Nothing that is not proven to be in cold is ever deleted.
+MIGRATION_BUSY = Reason(
+    "MP9001",
+    "MigrationBusy",
+    "another run lives, or a statement of one still runs",
+    "wait for it; the message says where it is",
+)
+LEASE_LOST = Reason(
+    "MP9002",
+    "LeaseLost",
+    "this run was too slow to renew its lease, and another may have begun",
+    "the next run goes on; a longer --lease if it happens again",
+)
+TTL_BEFORE_MOVE = Reason(
+    "MP9003",
+    "TtlBeforeMove",
+    "a TTL on hot deletes rows before they are old enough to move",
+    "lower olderThan, or raise or remove the TTL (schema.hotRetention)",
+)
+IDENTITY_CONFLICT = Reason(
+    "MP9004",
+    "IdentityConflict",
+    "hot and cold hold different rows under one identity (_stream, _seq)",
+    "compare the two, delete the wrong one",
+)
+COLD_DOUBLES = Reason(
+    "MP9005",
+    "ColdDoubles",
+    "cold has rows twice, and its ClickHouse can't delete one of two equal rows (25.8 can)",
+    "update cold's server, or delete them by hand: `marketprism tiers` counts them",
+)
+SLICE_UNSETTLED = Reason(
+    "MP9006", "SliceUnsettled", "rows changed again and again while they were worked on", "the next run tries again"
+)
+SERVER_TOO_OLD = Reason(
+    "MP9007", "ServerTooOld", "hot's ClickHouse can't delete a part of an hour (24.5 can)", "update hot's server"
+)
+MIGRATION_MEMORY = Reason(
+    "MP9008",
+    "MigrationMemory",
+    "ClickHouse has too little memory, even for a small slice",
+    "raise its memory limits, or lower the batch limit",
+)
+MIGRATION_PARTS = Reason(
+    "MP9009",
+    "MigrationParts",
+    "cold has too many parts and refuses inserts",
+    "wait for its merges, or raise parts_to_throw_insert",
+)
+TIER_TAKES_NO_WRITES = Reason(
+    "MP9010", "TierTakesNoWrites", "a tier is read-only, or its disk is full", "free its disk, or make it writable"
+)
+MIGRATION_REFUSED = Reason(
+    "MP9011",
+    "MigrationRefused",
+    "ClickHouse refused a statement of the migration",
+    "the message has its code and words; the next run tries again",
+)
+
 ALL: dict[str, Reason] = {reason.code: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
 BY_NAME: dict[str, Reason] = {reason.name: reason for reason in ALL.values()}

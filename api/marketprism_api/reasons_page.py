@@ -25,6 +25,7 @@ CHAPTERS = {
     "6": "The state of a data type",
     "7": "What the operator finds and does",
     "8": "What validation finds in stored data",
+    "9": "Why rows stay in hot",
 }
 
 

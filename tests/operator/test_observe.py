@@ -388,7 +388,7 @@ def test_a_run_tells_what_is_left_and_what_failed() -> None:
     result.tables["trades"] = TableResult(
         rows=9, bytes=100, oldest_in_hot="2026-01-01 00:00:00", backlog_rows=4, backlog_seconds=60
     )
-    result.failures.append(Failure("trades", 243, "NotEnoughSpace", "disk full"))
+    result.failures.append(Failure("trades", reasons.TIER_TAKES_NO_WRITES, 243, "disk full"))
     made = status.run_status(result.as_dict())
     assert (made["result"], made["backlogRows"], made["backlogSeconds"]) == ("Failed", 4, 60)
     assert made["tables"]["trades"] == {
@@ -397,7 +397,7 @@ def test_a_run_tells_what_is_left_and_what_failed() -> None:
         "backlogRows": 4,
         "backlogSeconds": 60,
         "oldestInHot": "2026-01-01 00:00:00",
-        "failure": "NotEnoughSpace: disk full",
+        "failure": "TierTakesNoWrites: disk full",
     }
     known = TieringPolicy.model_validate(
         {

@@ -16,7 +16,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
+from marketprism_api.reasons import Reason
 from marketprism_consumer.faultpoints import POINTS
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering import run as tiering_run
@@ -25,14 +27,14 @@ from marketprism_consumer.tiering.run import Migration, Result
 from marketprism_consumer.tiering.server import Server
 from tiering_place import HOUR, STREAM, Place, make, start_clickhouse, until
 
-KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "3"))
+KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "2"))
 MIGRATE_POINTS = [point for point in POINTS if point.startswith("migrate_")]
 
 
 @pytest.mark.parametrize("point", MIGRATE_POINTS)
 async def test_killed_at_every_step(place: Place, point: str) -> None:
     await place.fill(300, hours_ago=12, span=2 * HOUR)
-    await place.fill(20, hours_ago=12, span=HOUR, seq="0", first=1000)
+    await place.fill(20, hours_ago=12, span=2 * HOUR, seq="0", first=1000)  # of two hours, whatever the time
     # A part that stays: the hour that the age cuts goes by a mutation.
     await place.fill(100, hours_ago=8.3, span=HOUR, first=2000)
     before = (await place.rows(identity=False))["hot"]
@@ -60,7 +62,7 @@ async def test_two_runs_at_once_wait_for_nobody_and_double_nothing(place: Place)
 async def test_a_holder_that_stands_still_is_overtaken_and_does_no_harm_when_it_wakes(place: Place) -> None:
     await place.fill(300, hours_ago=12, span=3 * HOUR)
     holder = place.command(
-        "migrate", "--table", "trades", "--lease", "2s", MARKETPRISM_FAULTPOINT="migrate_after_verify:stop"
+        "migrate", "--table", "trades", "--lease", "1s", MARKETPRISM_FAULTPOINT="migrate_after_verify:stop"
     )
     try:
         await asyncio.to_thread(until, lambda: Path(f"/proc/{holder.pid}/stat").read_text().split()[2] == "T")
@@ -81,7 +83,7 @@ async def test_a_living_holder_is_not_overtaken(place: Place) -> None:
     holder = tiering_run.Lease(server, place.cold, place.job().pair, "another", "host a pid 1", 0.9)
     async with holder.held():
         result = await place.migrate(lease=2.0)
-        assert [failure.cause for failure in result.failures] == ["Busy"]
+        assert [failure.reason for failure in result.failures] == [reasons.MIGRATION_BUSY]
         assert "host a pid 1" in result.failures[0].message
     assert (await place.migrate(lease=2.0)).ok
     await server.close()
@@ -110,22 +112,22 @@ async def test_refusals_delete_nothing_and_are_mended(place: Place, monkeypatch:
     await place.fill(500, hours_ago=12, span=HOUR)
     before = (await place.rows())["hot"]
 
-    async def refused(cause: str, code: int) -> None:
+    async def refused(reason: Reason, code: int) -> None:
         result = await place.migrate()
-        assert [(failure.cause, failure.code) for failure in result.failures] == [(cause, code)]
+        assert [(failure.reason, failure.code) for failure in result.failures] == [(reason, code)]
         assert await place.value("SELECT count() FROM {hot}.trades") == 500
 
     await place.run("ALTER TABLE {cold}.trades MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1")
     await place.run("INSERT INTO {cold}.trades SELECT * FROM {hot}.trades LIMIT 1")
-    await refused("TOO_MANY_PARTS", 252)
+    await refused(reasons.MIGRATION_PARTS, 252)
     await place.run("ALTER TABLE {cold}.trades RESET SETTING parts_to_throw_insert, parts_to_delay_insert")
     await place.run("ALTER TABLE {cold}.trades DROP COLUMN is_maker")
-    await refused("SchemaDrift", 0)
+    await refused(reasons.SCHEMA_DRIFT, 0)
     await place.run("ALTER TABLE {cold}.trades ADD COLUMN is_maker Nullable(String)")
-    await refused("SchemaDrift", 0)
+    await refused(reasons.SCHEMA_DRIFT, 0)
     await place.run("ALTER TABLE {cold}.trades MODIFY COLUMN is_maker Nullable(Bool)")
     await place.run("RENAME TABLE {cold}.trades TO {cold}.elsewhere")
-    await refused("SchemaMissing", 0)
+    await refused(reasons.SCHEMA_MISSING, 0)
     await place.run("RENAME TABLE {cold}.elsewhere TO {cold}.trades")
     await place.run("TRUNCATE TABLE {cold}.trades")
     assert (await place.migrate()).ok
@@ -145,9 +147,16 @@ async def test_too_little_memory_is_told_and_mended(place: Place, monkeypatch: p
     assert await place.value("SELECT uniqExact(_seq) FROM {cold}.trades") == 60_000
 
 
-@pytest.mark.parametrize("code", [241, 164, 243])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (241, reasons.MIGRATION_MEMORY),
+        (164, reasons.TIER_TAKES_NO_WRITES),
+        (243, reasons.TIER_TAKES_NO_WRITES),
+    ],
+)
 async def test_a_passing_refusal_is_tried_again_and_told_when_it_stays(
-    place: Place, monkeypatch: pytest.MonkeyPatch, code: int
+    place: Place, monkeypatch: pytest.MonkeyPatch, code: int, reason: Reason
 ) -> None:
     await place.fill(500, hours_ago=12, span=HOUR)
     real, left = Server.command, 0
@@ -163,11 +172,27 @@ async def test_a_passing_refusal_is_tried_again_and_told_when_it_stays(
     monkeypatch.setattr(tiering_run.Backoff, "next", lambda self: setattr(self, "tries", self.tries + 1) or 0.0)
     left = 1000
     result = await place.migrate()
-    assert [failure.code for failure in result.failures] == [code]
+    assert [(failure.code, failure.reason) for failure in result.failures] == [(code, reason)]
     assert (await place.counts()) == (500, 0)
     left = 2
     assert (await place.migrate()).ok
     assert (await place.counts()) == (0, 500)
+
+
+async def test_a_right_that_is_missing_is_told_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    await place.fill(10, hours_ago=12, span=60)
+    real, tries = Server.command, 0
+
+    async def command(self: Server, sql: str, *rest: object) -> None:
+        nonlocal tries
+        if "cold_" in sql and "INSERT INTO" in sql and "NOT IN" in sql:
+            tries += 1
+            raise InsertRefused(497, "no grant INSERT")
+        await real(self, sql, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Server, "command", command)
+    assert [failure.reason for failure in (await place.migrate()).failures] == [reasons.CLICKHOUSE_DENIED]
+    assert (tries, await place.counts()) == (1, (10, 0))
 
 
 async def test_a_ledger_that_can_not_be_written_stops_nothing(place: Place) -> None:
@@ -208,7 +233,7 @@ async def test_a_copy_after_the_lease_has_ended_is_refused_by_the_server(
 ) -> None:
     await place.fill(50, hours_ago=12, span=60)
     monkeypatch.setattr(tiering_run._TableRun, "_fence", lambda _: 1)
-    assert [failure.cause for failure in (await place.migrate()).failures] == ["LeaseLost"]
+    assert [failure.reason for failure in (await place.migrate()).failures] == [reasons.LEASE_LOST]
     assert await place.counts() == (50, 0)
 
 

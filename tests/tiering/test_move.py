@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from marketprism_api import reasons
 from marketprism_consumer.tables import TABLES
 from marketprism_consumer.tiering.job import Mode
 from marketprism_consumer.tiering.run import Migration
@@ -181,7 +182,7 @@ async def test_one_identity_with_two_contents_is_refused(place: Place) -> None:
     assert (await place.migrate(mode=Mode.COPY)).ok
     await place.run("ALTER TABLE {cold}.trades UPDATE price = price + 1 WHERE _seq = 42")
     result = await place.migrate()
-    assert [failure.cause for failure in result.failures] == ["Conflict"]
+    assert [failure.reason for failure in result.failures] == [reasons.IDENTITY_CONFLICT]
     assert (
         await place.value("SELECT count() FROM {hot}.trades WHERE _seq = 42") == 1
     )  # an hour without it may have moved
@@ -235,7 +236,7 @@ async def test_cold_keeps_whole_days_as_long_as_the_policy_says(place: Place) ->
 async def test_a_ttl_that_would_delete_first_is_refused_and_any_other_told(place: Place) -> None:
     await place.fill(10, hours_ago=12, span=60)
     await place.run("ALTER TABLE {hot}.trades MODIFY TTL toDateTime(created_at) + INTERVAL 4 HOUR")
-    assert [failure.cause for failure in (await place.migrate()).failures] == ["Ttl"]
+    assert [failure.reason for failure in (await place.migrate()).failures] == [reasons.TTL_BEFORE_MOVE]
     assert await place.counts() == (10, 0)
     await place.run("ALTER TABLE {hot}.trades MODIFY TTL toDateTime(created_at) + INTERVAL 72 HOUR")
     result = await place.migrate()

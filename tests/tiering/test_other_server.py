@@ -84,5 +84,5 @@ async def test_cold_unreachable_is_exit_4_and_deletes_nothing(apart: tuple[Place
     place, _ = apart
     await place.fill(10, hours_ago=12, span=60)
     code, result = place.cli("migrate", "--table", "trades", "--cold-url", "http://127.0.0.1:1")
-    assert (code, result["result"], result["failures"][0]["cause"]) == (4, "Failed", "Unreachable")
+    assert (code, result["result"], result["failures"][0]["code"]) == (4, "Failed", "MP4001")
     assert (await place.counts())[0] == 10

@@ -49,7 +49,6 @@ Environment: CLICKHOUSE_HTTP_URL, CLICKHOUSE_HOT_DB, CLICKHOUSE_COLD_DB, CLICKHO
 (8; fractions such as 0.05), MIGRATION_BATCH_LIMIT (5000000). Options go before it, it goes before the file.
 Exit: 0 done, 1 a table failed or was refused, 2 usage, 4 unreachable. The last line on stdout is the result as JSON.
 """
-TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_LIMIT = 4096
 
 
@@ -147,12 +146,18 @@ class _Runner:
         self._behind = Gauge(
             "marketprism_migration_backlog_seconds", "How long the oldest is due.", ["table"], registry=self.registry
         )
+        self._failures = Counter(
+            "marketprism_migration_failures",
+            "Tables that were not finished.",
+            ["table", "reason"],
+            registry=self.registry,
+        )
         self._success = Gauge("marketprism_migration_last_success_time", "Unix time.", registry=self.registry)
 
     def not_ready(self) -> dict[str, str]:
         if self._last is None:
             return {"migrate": "no run has ended yet"}
-        return {failure.table or "migrate": f"{failure.cause}: {failure.message}" for failure in self._last.failures}
+        return {failure.table or "migrate": f"{failure.reason}: {failure.message}" for failure in self._last.failures}
 
     def status(self) -> dict[str, Any]:
         return self._last.as_dict() if self._last else {}
@@ -210,6 +215,8 @@ class _Runner:
             self._bytes.labels(name).inc(one.bytes)
             self._backlog.labels(name).set(one.backlog_rows)
             self._behind.labels(name).set(one.backlog_seconds)
+        for failure in result.failures:
+            self._failures.labels(failure.table, failure.reason.code).inc()
         self._runs.labels(result.result).inc()
         if result.ok:
             self._success.set_to_current_time()
@@ -217,12 +224,25 @@ class _Runner:
 
 def report(result: Result) -> None:
     """The last line, and the Pod's termination message."""
-    line = json.dumps(result.as_dict())
-    typer.echo(line)
-    if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
-        short = {**result.as_dict(), "failures": result.as_dict()["failures"][:1]}
-        text = line if len(line.encode()) <= TERMINATION_LIMIT else json.dumps(short)
-        TERMINATION_LOG.write_text(text[:TERMINATION_LIMIT])
+    typer.echo(json.dumps(result.as_dict()))
+    path = Path(os.environ.get("MARKETPRISM_TERMINATION_LOG", "").strip() or "/dev/termination-log")
+    if path.is_file() and os.access(path, os.W_OK):
+        path.write_text(termination_message(result), encoding="utf-8")
+
+
+def termination_message(result: Result) -> str:
+    """The result in at most 4096 bytes, which is what Kubernetes keeps: with less text where it would be more."""
+    for longest in (600, 200, 50, 0):
+        told = result.as_dict()
+        told["message"] = told["message"][: longest * 2]
+        for one in told["failures"]:
+            one["message"] = one["message"][:longest]
+        for one in told["tables"].values():
+            one.pop("notes", None)
+        text = json.dumps(told, ensure_ascii=False)
+        if len(text.encode()) <= TERMINATION_LIMIT:
+            break
+    return text
 
 
 def lines(result: Result) -> list[str]:
@@ -238,7 +258,7 @@ def lines(result: Result) -> list[str]:
             f"{name:20} {verb} {one.rows:,} rows, {one.bytes / 1e6:,.1f} MB in {one.seconds:.1f} s{rate}{left}"
         )
         found += [f"  note: {note}" for note in one.notes]
-    found += [f"FAILED {f.table}: {f.cause} ({f.code}): {f.message}" for f in result.failures]
+    found += [f"FAILED {one} ({one.reason.hint})" for one in result.failures]
     return found
 
 

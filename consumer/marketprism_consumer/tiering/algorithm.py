@@ -27,6 +27,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
+
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.tiering.slices import STEPS, Bucket, Filter, Slice, finer, pack
 
@@ -35,12 +38,12 @@ _MASK = (1 << 128) - 1
 
 
 class TieringRefused(Exception):
-    """A table, or a slice of it, is left as it is. `cause` is one word, stable; the message says what to do."""
+    """A table, or a slice of it, is left as it is. `detail` is the message without the reason."""
 
-    def __init__(self, cause: str, message: str, code: int = 0) -> None:
-        super().__init__(message)
-        self.cause = cause
-        self.code = code
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
 
 
 class Totals(NamedTuple):
@@ -176,12 +179,16 @@ async def settle_slice(tiers: Tiers, one: Slice, run: str, moved: Moved) -> Proo
 async def _why_not(tiers: Tiers, one: Slice) -> TieringRefused:
     survey = await tiers.survey(one)
     if await tiers.doubles(one):
-        return TieringRefused("Doubles", f"{one}: cold has rows twice; see `marketprism tiers`. Nothing was deleted")
+        return TieringRefused(
+            reasons.COLD_DOUBLES, f"{one}: cold has rows twice; see `marketprism tiers`. Nothing was deleted"
+        )
     if count := await tiers.conflicts(one, list(survey.parts)):
         what = f"{one}: {count} rows have an identity (_stream, _seq) that cold holds with other values"
-        return TieringRefused("Conflict", f"{what}. Nothing was deleted: compare them, and delete one of the two")
+        return TieringRefused(
+            reasons.IDENTITY_CONFLICT, f"{what}. Nothing was deleted: compare them, and delete one of the two"
+        )
     return TieringRefused(
-        "Unsettled", f"{one}: it changed {PASSES} times while it was worked on. The next run tries again"
+        reasons.SLICE_UNSETTLED, f"{one}: it changed {PASSES} times while it was worked on. The next run tries again"
     )
 
 

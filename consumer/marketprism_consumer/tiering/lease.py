@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
+from marketprism_api import reasons
 
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import TieringRefused
@@ -58,7 +59,7 @@ class Lease:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Lease]:
-        """Raises TieringRefused(Busy) while another run lives; waits for a dead one's lease to end."""
+        """Raises TieringRefused(MIGRATION_BUSY) while another run lives; waits for a dead one's lease to end."""
         await self._server.command(
             f"CREATE TABLE IF NOT EXISTS {self._table} (pair String, holder String, who String, ticket Int64,"
             " expires Int64, released UInt8, at DateTime64(6, 'UTC') DEFAULT now64(6))"
@@ -101,7 +102,8 @@ class Lease:
             mine = next((one for one in found if one.holder == self.holder), None)
             if mine is None:
                 raise TieringRefused(
-                    "Busy", "this run's own lease ended before it was held: the server is too slow for it"
+                    reasons.MIGRATION_BUSY,
+                    "this run's own lease ended before it was held: the server is too slow for it",
                 )
             holder = winner(found)
             if holder == self.holder:
@@ -109,7 +111,7 @@ class Lease:
                 return
             for one in found:
                 if one.holder == holder and one.expires > first.setdefault(one.holder, one.expires):
-                    raise TieringRefused("Busy", f"another run holds the lease, and lives: {one.who}")
+                    raise TieringRefused(reasons.MIGRATION_BUSY, f"another run holds the lease, and lives: {one.who}")
             if time.monotonic() - drawn > self.seconds / 3:
                 await self._write("0")
                 drawn = time.monotonic()

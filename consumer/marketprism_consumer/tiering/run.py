@@ -7,18 +7,20 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
+from marketprism_api.reasons import Reason
 
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import DENIED
-from marketprism_consumer.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault
+from marketprism_consumer.clickhouse_errors import LATE_INSERT, Fault
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering import retention
 from marketprism_consumer.tiering.algorithm import Moved, TieringRefused, move_hour, plan
@@ -42,10 +44,16 @@ LEASE = 30.0  # [s]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
+    """`code` is ClickHouse's, 0 where the refusal is ours or there was no answer."""
+
     table: str
+    reason: Reason
     code: int
-    cause: str
     message: str
+
+    def __str__(self) -> str:
+        where = f"{self.table}: " if self.table else ""
+        return f"{where}{self.reason}: {self.message}"
 
 
 @dataclass(slots=True)
@@ -86,7 +94,7 @@ class Result:
 
     @property
     def unreachable(self) -> bool:
-        return any(failure.cause == "Unreachable" for failure in self.failures)
+        return any(failure.reason is reasons.CLICKHOUSE_UNREACHABLE for failure in self.failures)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -115,9 +123,16 @@ class Result:
                 for name, one in self.tables.items()
             },
             "failures": [
-                {"table": f.table, "code": f.code, "cause": f.cause, "message": f.message[:600]} for f in self.failures
+                {
+                    "table": f.table,
+                    "code": f.reason.code,
+                    "cause": f.reason.name,
+                    "clickhouseCode": f.code,
+                    "message": f.message[:600],
+                }
+                for f in self.failures
             ],
-            "message": "; ".join(f"{f.table}: {f.cause}: {f.message}" for f in self.failures)[:1000],
+            "message": "; ".join(map(str, self.failures))[:1000],
         }
 
 
@@ -228,7 +243,15 @@ class _TableRun:
         except (InsertRefused, TieringRefused) as error:
             told = failure(self._table, error)
             self._result.failures.append(told)
-            log.error("a table was not finished; hot keeps what is not proven", **vars_of(told))
+            log.error(
+                "a table was not finished; hot keeps what is not proven",
+                table=told.table,
+                code=told.reason.code,
+                reason=told.reason.name,
+                hint=told.reason.hint,
+                clickhouse_code=told.code,
+                detail=told.message,
+            )
         self.done.seconds = time.monotonic() - started
 
     def _fence(self) -> int:
@@ -241,7 +264,9 @@ class _TableRun:
         seconds = retention.ttl_seconds(ttl)
         if seconds is not None and seconds <= self._job.older_than:
             what = f"hot's TTL ({ttl}) deletes rows before they are older than {self._job.older_than:.0f} s and moved"
-            raise TieringRefused("Ttl", f"{what}: lower olderThan, or raise or remove the TTL (schema.hotRetention)")
+            raise TieringRefused(
+                reasons.TTL_BEFORE_MOVE, f"{what}: lower olderThan, or raise or remove the TTL (schema.hotRetention)"
+            )
         note = f"hot has a TTL, {ttl}: it deletes rows whether cold has them or not. Set hotRetention: 0s and remove it"
         self.done.notes.append(note)
         log.warning("hot has a TTL", table=self._table, detail=note)
@@ -309,7 +334,7 @@ class _TableRun:
             except InsertRefused as refused:
                 if refused.code == LATE_INSERT:
                     raise TieringRefused(
-                        "LeaseLost", "another run may hold the lease; the next run goes on"
+                        reasons.LEASE_LOST, "another run may hold the lease; the next run goes on"
                     ) from refused
                 if refused.fault is not Fault.PASSING or backoff.tries >= TRIES:
                     await self._ledger.note(self._table, slices, "failed", began, Moved(), error=str(refused))
@@ -383,16 +408,18 @@ async def _drop_brought(hot: Server, database: str) -> None:
         await hot.command(f"DROP TABLE IF EXISTS `{database}`.`{name}`")
 
 
+REASONS: Mapping[int, Reason] = {
+    0: reasons.CLICKHOUSE_UNREACHABLE,
+    **dict.fromkeys(DENIED, reasons.CLICKHOUSE_DENIED),
+    **dict.fromkeys((241, 173), reasons.MIGRATION_MEMORY),
+    252: reasons.MIGRATION_PARTS,
+    **dict.fromkeys((75, 164, 242, 243), reasons.TIER_TAKES_NO_WRITES),
+}
+"""By ClickHouse's code."""
+
+
 def failure(table: str, error: InsertRefused | TieringRefused) -> Failure:
     if isinstance(error, TieringRefused):
-        return Failure(table, error.code, error.cause, str(error))
-    cause = {**PASSING, **SERVER, **ROW}.get(error.code, "ClickHouse")
-    if error.code == 0:
-        cause = "Unreachable"
-    elif error.code in DENIED:
-        cause = "Denied"
-    return Failure(table, error.code, cause, str(error))
-
-
-def vars_of(told: Failure) -> dict[str, Any]:
-    return {"table": told.table, "code": told.code, "cause": told.cause, "detail": told.message}
+        return Failure(table, error.reason, 0, error.detail)
+    reason = REASONS.get(error.code, reasons.MIGRATION_REFUSED)
+    return Failure(table, reason, error.code, str(error).removeprefix(f"{reason}: "))

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
+from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 
 from marketprism_consumer.clickhouse import refusal
@@ -80,7 +81,7 @@ class Server:
         while await self.value(sql, {"prefix": prefix, "mine": mine}):
             if time.monotonic() > deadline:
                 what = f"statements of an earlier run ({prefix}) are still running on {self.url}"
-                raise TieringRefused("Busy", f"{what}: look at system.processes, or KILL QUERY")
+                raise TieringRefused(reasons.MIGRATION_BUSY, f"{what}: look at system.processes, or KILL QUERY")
             await asyncio.sleep(POLL)
 
     async def close(self) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from marketprism_api import reasons
+
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import Proof, Survey, TieringRefused, Totals
 from marketprism_consumer.tiering.server import Server
@@ -137,7 +139,7 @@ class TwoTiers:
 
     async def drop_part(self, part: str) -> bool:
         if not re.fullmatch(r"[0-9A-Za-z_-]+", part):
-            raise TieringRefused("Unsettled", f"{self.hot.name} has a part of the odd name {part!r}")
+            raise TieringRefused(reasons.SLICE_UNSETTLED, f"{self.hot.name} has a part of the odd name {part!r}")
         try:
             await self.hot.server.command(f"ALTER TABLE {self.hot.name} DROP PART '{part}'")
         except InsertRefused as refused:
@@ -149,7 +151,7 @@ class TwoTiers:
     async def delete(self, proofs: Sequence[Proof]) -> int:
         by_part = self.hot.version >= PART_IN_MUTATIONS
         if self.remote and not by_part:
-            raise TieringRefused("ServerTooOld", "deleting a part of an hour needs ClickHouse 24.5 in hot")
+            raise TieringRefused(reasons.SERVER_TOO_OLD, "deleting a part of an hour needs ClickHouse 24.5 in hot")
         given: dict[str, Any] = {}
         there, doomed = [], []
         for number, proof in enumerate(proofs):
@@ -209,7 +211,7 @@ class TwoTiers:
     async def repair(self, one: Slice) -> None:
         if self.cold.version < OFFSET_IN_MUTATIONS:
             what = f"{one}: cold has rows twice, and ClickHouse can delete one of two equal rows from 25.8 on"
-            raise TieringRefused("Doubles", f"{what}. Nothing was deleted in hot")
+            raise TieringRefused(reasons.COLD_DOUBLES, f"{what}. Nothing was deleted in hot")
         place = "(toUInt64(splitByChar('_', _part)[2]), _part_offset, _part)"
         surplus = (
             f"SELECT arrayJoin(arrayPopFront(arraySort(groupArray({place})))) FROM {self.cold.name}"
@@ -297,16 +299,17 @@ async def open_tiers(
     for name, type_ in wanted.items():
         if name not in cold_columns:
             raise TieringRefused(
-                "SchemaDrift", f"{cold_database}.{table} lacks the column {name}: `marketprism schema apply`"
+                reasons.SCHEMA_DRIFT, f"{cold_database}.{table} lacks the column {name}: `marketprism schema apply`"
             )
         if cold_columns[name] != type_:
             raise TieringRefused(
-                "SchemaDrift", f"{table}.{name} is {type_} in hot and {cold_columns[name]} in cold: make them equal"
+                reasons.SCHEMA_DRIFT,
+                f"{table}.{name} is {type_} in hot and {cold_columns[name]} in cold: make them equal",
             )
     for name in ("timestamp", *FILTERS, "_stream", "_seq"):
         if name not in wanted:
             raise TieringRefused(
-                "SchemaDrift", f"{hot_database}.{table} lacks the column {name}: `marketprism schema apply`"
+                reasons.SCHEMA_DRIFT, f"{hot_database}.{table} lacks the column {name}: `marketprism schema apply`"
             )
     columns = [Column(name, type_) for name, type_ in wanted.items()]
     places = [
@@ -328,7 +331,9 @@ async def _columns(server: Server, database: str, table: str) -> list[tuple[str,
         {"database": database, "table": table},
     )
     if not rows:
-        raise TieringRefused("SchemaMissing", f"there is no table {database}.{table}: `marketprism schema apply`")
+        raise TieringRefused(
+            reasons.SCHEMA_MISSING, f"there is no table {database}.{table}: `marketprism schema apply`"
+        )
     return [(str(name), str(type_), str(kind)) for name, type_, kind in rows]
 
 
