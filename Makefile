@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 ARGS ?=
+PROMETHEUS := v0.316.0
 # Called with TAG DOCKERFILE CONTEXT: builds an image and hands it to the cluster.
 IMAGE_BUILD ?= ./tests/e2e/build-image
 
@@ -41,6 +42,7 @@ lint: $(INSTALLED) ## Style, types, generated files
 	$(BIN)/python -m marketprism_api.reasons_page --check docs/reference/reasons.md
 	$(BIN)/python helm/generate.py --check
 	$(BIN)/python -m pages --check
+	$(BIN)/python -m monitoring.dashboards --check
 
 .PHONY: unit
 unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
@@ -76,6 +78,15 @@ tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late ro
 engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (downloads each engine once)
 	$(BIN)/pytest tests/engines $(ARGS)
 
+.PHONY: monitoring
+monitoring: $(INSTALLED) ## Each alert caused, each panel of the dashboards on a real Prometheus (see monitoring-tools)
+	$(BIN)/pytest tests/monitoring $(ARGS)
+
+.PHONY: monitoring-tools
+monitoring-tools: ## Build prometheus and promtool with Go, for `make monitoring`
+	GOBIN=$(HOME)/.cache/marketprism-tools go install -tags remove_all_sd \
+		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS) github.com/prometheus/prometheus/cmd/prometheus@$(PROMETHEUS)
+
 .PHONY: bench
 bench: $(INSTALLED) ## End to end against a hand-written service, in one run
 	$(BIN)/python -m bench $(ARGS)
@@ -95,6 +106,7 @@ crds: $(INSTALLED) ## Write crds/ and the generated pages from the code
 	$(BIN)/python -m marketprism_api.reasons_page docs/reference/reasons.md
 	$(BIN)/python helm/generate.py
 	$(BIN)/python -m pages
+	$(BIN)/python -m monitoring.dashboards
 
 .PHONY: chart
 chart: $(INSTALLED) ## Write what of helm/ and deploy/ is generated, and test the chart (needs helm)

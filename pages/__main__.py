@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from pages import cli, resources
+from pages import cli, metrics, resources
 
 DIRECTORY = Path(__file__).parent.parent / "docs" / "reference"
-PAGES = {"cli.md": cli.text, "resources.md": resources.text}
+PAGES = {"cli.md": cli.text, "metrics.md": metrics.text, "resources.md": resources.text}
 
 
 def main() -> int:

@@ -17,6 +17,8 @@ _ROWS = (1, 10, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
+# There from the start as zeros: of a series that begins with 1, Prometheus sees no increase.
+LOSSES = (reasons.MESSAGES_MISSED, reasons.STREAM_RECREATED, reasons.STREAM_REGRESSED)
 STATES = (reasons.RUNNING, reasons.DEAD_LETTER_FLOOD, reasons.STOPPING)
 
 
@@ -61,6 +63,8 @@ class Account:
         self._lag_messages = metrics.lag_messages.labels(data_type)
         self._lag_seconds = metrics.lag_seconds.labels(data_type)
         self._in_flight = metrics.in_flight.labels(data_type)
+        for loss in LOSSES:
+            metrics.alarms.labels(data_type, loss.name)
         self.totals = {"received": 0, "inserted": 0, "dead_letters": 0, "inserts": 0}
         self.last_insert_rows = 0
         self.last_insert_seconds = 0.0

@@ -19,7 +19,7 @@ import typer
 from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import clickhouse_endpoints
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marketprism_consumer import health, logs
@@ -27,6 +27,7 @@ from marketprism_consumer.commands.common import Exit, Json, fail, seconds, stde
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
 from marketprism_consumer.tiering.ledger import Entry, Ledger
+from marketprism_consumer.tiering.metrics import Metrics
 from marketprism_consumer.tiering.run import LEASE, Migration, Result
 from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.tiering.slices import Filter
@@ -139,20 +140,7 @@ class _Runner:
         self._migration: Migration | None = None
         self._last: Result | None = None
         self.registry = CollectorRegistry()
-        self._rows = Counter("marketprism_migrated_rows", "Rows moved.", ["table"], registry=self.registry)
-        self._bytes = Counter("marketprism_migrated_bytes", "Their bytes in cold.", ["table"], registry=self.registry)
-        self._runs = Counter("marketprism_migrations", "Runs that ended.", ["result"], registry=self.registry)
-        self._backlog = Gauge("marketprism_migration_backlog_rows", "Rows due.", ["table"], registry=self.registry)
-        self._behind = Gauge(
-            "marketprism_migration_backlog_seconds", "How long the oldest is due.", ["table"], registry=self.registry
-        )
-        self._failures = Counter(
-            "marketprism_migration_failures",
-            "Tables that were not finished.",
-            ["table", "reason"],
-            registry=self.registry,
-        )
-        self._success = Gauge("marketprism_migration_last_success_time", "Unix time.", registry=self.registry)
+        self._metrics = Metrics(self.registry)
 
     def not_ready(self) -> dict[str, str]:
         if self._last is None:
@@ -200,7 +188,7 @@ class _Runner:
                 self._job, lambda: clickhouse_auth(os.environ), cold_auth, lease=self._lease, progress=progress
             )
             self._last = result = await self._migration.run()
-        self._count(result)
+        self._metrics.count(result)
         if self._text:
             for line in lines(result):
                 typer.echo(line)
@@ -208,18 +196,6 @@ class _Runner:
         if result.ok:
             return Exit.OK
         return Exit.UNREACHABLE if result.unreachable else Exit.FINDINGS
-
-    def _count(self, result: Result) -> None:
-        for name, one in result.tables.items():
-            self._rows.labels(name).inc(one.rows if result.mode != Mode.DRY_RUN else 0)
-            self._bytes.labels(name).inc(one.bytes)
-            self._backlog.labels(name).set(one.backlog_rows)
-            self._behind.labels(name).set(one.backlog_seconds)
-        for failure in result.failures:
-            self._failures.labels(failure.table, failure.reason.code).inc()
-        self._runs.labels(result.result).inc()
-        if result.ok:
-            self._success.set_to_current_time()
 
 
 def report(result: Result) -> None:

@@ -1,0 +1,154 @@
+"""Every panel asks for metrics that there are; and of a running pipeline a real Prometheus has an answer for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tools import LABELS, ROOT, SERIES, matched, names, tool
+
+FILES = sorted((ROOT / "monitoring" / "dashboards").glob("*.json"))
+
+
+def panels() -> list[tuple[str, dict[str, Any], str]]:
+    """Title, panel and expression of each query."""
+    found = []
+    for file in FILES:
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel.get("targets", ()):
+                found.append((f"{file.stem}: {panel['title']}", panel, target["expr"]))
+    return found
+
+
+@pytest.mark.parametrize(("title", "panel", "expression"), panels(), ids=[title for title, *_ in panels()])
+def test_a_panel_is_about_metrics_that_there_are(title: str, panel: dict[str, Any], expression: str) -> None:
+    assert names(expression)
+    assert names(expression) <= SERIES
+    for metric, label in matched(expression):
+        assert label in LABELS[metric]
+    assert panel["description"]
+    assert panel["fieldConfig"]["defaults"]["unit"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_panels_lie_side_by_side(file: Path) -> None:
+    taken: set[tuple[int, int]] = set()
+    board = json.loads(file.read_text())
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+# --- on a real Prometheus ---------------------------------------------------------------------------------------------
+
+# Silent where all is well.
+QUIET = {"pipeline: Refused", "tiering: Differences between the tiers"}
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Scrapes a pipeline with everything: consumers, migration, validation, some bad messages."""
+    program = tool("prometheus")
+    place = tmp_path_factory.mktemp("watched")
+    ports = {name: free_port() for name in ("nats", "clickhouse", "ingest", "migrate", "validate", "prometheus")}
+    environ = {
+        **os.environ,
+        "MARKETPRISM_NATS_URL": "",
+        "NATS_URL": f"nats://127.0.0.1:{ports['nats']}",
+        "CLICKHOUSE_HTTP_URL": f"http://127.0.0.1:{ports['clickhouse']}",
+    }
+    own = {name: value for name, value in environ.items() if name not in ("NATS_URL", "CLICKHOUSE_HTTP_URL")}
+    with ExitStack() as stack:
+
+        def start(*command: str, env: dict[str, str]) -> None:
+            child = subprocess.Popen(command, env=env, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(child.wait, 30)
+            stack.callback(child.terminate)
+
+        cli = [sys.executable, "-m", "marketprism_consumer.cli"]
+        start(*cli, "run", "--nats-port", str(ports["nats"]), "--clickhouse-port", str(ports["clickhouse"]),
+              "--port", str(ports["ingest"]), env=own)  # fmt: skip
+        until(lambda: get(f"http://127.0.0.1:{ports['ingest']}/readyz") == "ok\n", "the pipeline is not ready")
+        start(*cli, "feed", "--rate", "200", "--bad", "5%", env=environ)
+        start(*cli, "migrate", "--older-than", "1s", "--every", "2s", "--port", str(ports["migrate"]), env=environ)
+        start(*cli, "validate", "--since", "1h", "--every", "3s", "--port", str(ports["validate"]), env=environ)
+        targets = ", ".join(f"'127.0.0.1:{ports[name]}'" for name in ("ingest", "migrate", "validate"))
+        (place / "prometheus.yml").write_text(
+            "global: {scrape_interval: 1s}\n"
+            f"scrape_configs: [{{job_name: marketprism, static_configs: [{{targets: [{targets}]}}]}}]\n"
+        )
+        url = f"http://127.0.0.1:{ports['prometheus']}"
+        start(
+            program,
+            "--config.file=prometheus.yml",
+            f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
+            env=environ,
+        )
+        yield url
+
+
+def value(url: str, expression: str) -> list[Any]:
+    answer = json.loads(get(f"{url}/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+    assert answer["status"] == "success"
+    found: list[Any] = answer["data"]["result"]
+    return found
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(180)
+def test_every_panel_shows_something_of_a_running_pipeline(prometheus: str) -> None:
+    empty = {title: expression.replace("$__rate_interval", "10s") for title, _, expression in panels()}
+
+    def all_answer() -> bool:
+        for title, expression in list(empty.items()):
+            if value(prometheus, expression):
+                del empty[title]
+        return not set(empty) - QUIET
+
+    try:
+        until(all_answer, "", 90)
+    except AssertionError:
+        pytest.fail(f"nothing to see in {sorted(set(empty) - QUIET)}")
