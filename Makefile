@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 	$(BIN)/marketprism demo $(ARGS)
 
 .PHONY: test
-test: lint unit docs sim storage tiering control-plane faults ## Everything that must pass, about 11 minutes
+test: lint unit docs sim storage tiering control-plane faults monitoring ## Everything that must pass, about 11 minutes
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types, generated files
@@ -79,8 +79,8 @@ engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (do
 	$(BIN)/pytest tests/engines $(ARGS)
 
 .PHONY: monitoring
-monitoring: $(INSTALLED) ## Each alert caused, each panel of the dashboards on a real Prometheus (see monitoring-tools)
-	$(BIN)/pytest tests/monitoring $(ARGS)
+monitoring: $(INSTALLED) ## Alerts and dashboards on a real Prometheus (see monitoring-tools), and compose.yaml
+	$(BIN)/pytest tests/monitoring tests/compose $(ARGS)
 
 .PHONY: monitoring-tools
 monitoring-tools: ## Build prometheus and promtool with Go, for `make monitoring`
