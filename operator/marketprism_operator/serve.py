@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
+from typing import Any
 
 import kopf
 from aiohttp import web
@@ -66,12 +67,20 @@ async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 30
     metrics.LEADER.set(1)
+    ended = asyncio.Event()
     work = asyncio.create_task(operator.run())
+    work.add_done_callback(lambda _: ended.set())
+
+    @kopf.on.cleanup(registry=registry)
+    async def end(**_: Any) -> None:
+        work.cancel()  # kopf would wait five seconds for what it finds at work
+
     try:
         await kopf.operator(
             registry=registry,
             settings=settings,
             standalone=True,
+            stop_flag=ended,
             # By itself kopf asks for the user's name, and a container's user has none.
             identity=config.identity,  # type: ignore[arg-type]
             clusterwide=not config.namespaces,

@@ -20,6 +20,7 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 from marketprism_operator.apply import KINDS, Cluster
+from marketprism_operator.naming import PIPELINE
 
 Object = dict[str, Any]
 
@@ -28,6 +29,7 @@ class World:
     """A namespace, and what a test does in it."""
 
     def __init__(self, api: ApiClient, kubeconfig: Path) -> None:
+        self.api = api
         self.client: Any = DynamicClient(api)
         self.cluster = Cluster(api)
         self.kubeconfig = kubeconfig
@@ -122,6 +124,11 @@ class World:
         status = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}
         await self.edit("Job", job, {"status": status}, "/status")
 
+    async def jobs_succeed(self) -> None:
+        for job in await self.cluster.list("Job", self.namespace):
+            if not (job.get("status") or {}).get("conditions"):
+                await self._complete(job["metadata"]["name"])
+
     async def _roll_out(self, one: Object) -> None:
         count = one["spec"]["replicas"]
         wanted = {"observedGeneration": one["metadata"]["generation"]}
@@ -137,9 +144,7 @@ class World:
         async def work() -> None:
             while True:
                 with suppress(ApiException, ClientError, OSError):  # gone in the meantime; or the API server is
-                    for job in await self.cluster.list("Job", self.namespace):
-                        if not (job.get("status") or {}).get("conditions"):
-                            await self._complete(job["metadata"]["name"])
+                    await self.jobs_succeed()
                     for one in await self.cluster.list("Deployment", self.namespace):
                         await self._roll_out(one)
                 await asyncio.sleep(0.1)
@@ -159,18 +164,13 @@ class World:
 
         await until(found, seconds)
 
-    async def children(self) -> set[str]:
-        kinds = (
-            "ServiceAccount",
-            "ConfigMap",
-            "Service",
-            "Job",
-            "CronJob",
-            "Deployment",
-            "PodDisruptionBudget",
-            "NetworkPolicy",
-        )
-        return {f"{kind}/{name}" for kind in kinds for name in await self.names(kind)}
+    async def children(self, of: str) -> set[str]:
+        return {
+            f"{kind}/{one['metadata']['name']}"
+            for kind in KINDS
+            if kind not in ("PodMonitor", "Pod", "Secret")
+            for one in await self.cluster.list(kind, self.namespace, {PIPELINE: of})
+        }
 
     async def events(self) -> list[Object]:
         found = await self.client.request("get", f"/api/v1/namespaces/{self.namespace}/events")

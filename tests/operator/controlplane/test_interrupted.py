@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from control_plane import ControlPlane
+from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
+from marketprism_operator.apply import Cluster
+from marketprism_operator.config import Config
+from marketprism_operator.events import Events
+from marketprism_operator.naming import Manifest
+from marketprism_operator.reconcile import Pass, reconcile
 from pipeline_world import World, until
 
 SPEC = {
@@ -15,36 +22,79 @@ SPEC = {
 }
 
 
-async def test_killed_at_any_step_it_leaves_nothing_half_done(world: World) -> None:
-    """Killed as soon as there is one child more than when it was last killed, until there are all."""
-    await world.pipeline(**SPEC)
-    kills, count = 0, 0
-    async with world.controllers():
-        while count < 8:
-            with world.operator() as process:
+class Killed(BaseException):
+    """As SIGKILL: nothing may catch it."""
 
-                async def more(count: int = count) -> bool:
-                    return len(await world.children()) > count
 
-                await until(more)
-                process.kill()
-                await asyncio.to_thread(process.wait)
+class Mortal(Cluster):
+    """Dies instead of its write number `writes`."""
+
+    def __init__(self, api: ApiClient, writes: int) -> None:
+        super().__init__(api)
+        self._left = writes
+
+    def _count(self) -> None:
+        if self._left == 0:
+            raise Killed
+        self._left -= 1
+
+    async def _apply(self, kind: str, body: Manifest, dry_run: str | None = None) -> Manifest:
+        if not dry_run:
+            self._count()
+        return await super()._apply(kind, body, dry_run)
+
+    async def apply_status(self, *given: Any) -> None:
+        self._count()
+        await super().apply_status(*given)
+
+    async def delete(self, *given: str) -> None:
+        self._count()
+        await super().delete(*given)
+
+
+async def brought_up(world: World, name: str, cluster: Cluster) -> None:
+    """What the operator does for a new pipeline, and what the Job's controller does meanwhile."""
+    for _ in range(2):
+        live = await world.get("StoragePipeline", name)
+        assert live
+        await reconcile(Pass(cluster, Config(), Events(live), live, renew=False))
+        await world.jobs_succeed()
+
+
+async def test_killed_before_any_of_its_writes_it_leaves_nothing_half_done(world: World) -> None:
+    kills = 0
+    while True:
+        name = f"p{kills}"
+        await world.pipeline(name, **SPEC)
+        try:
+            await brought_up(world, name, Mortal(world.api, kills))
+            break
+        except Killed:
             kills += 1
-            count = len(await world.children())
+        await brought_up(world, name, Cluster(world.api))
+        made = await world.children(name)
+        assert sorted(one.replace(name, "main") for one in made) == [
+            "ConfigMap/main-pipeline",
+            "Deployment/main-fast",
+            "Deployment/main-slow",
+            next(one.replace(name, "main") for one in made if one.startswith(f"Job/{name}-schema-")),
+            "NetworkPolicy/main-storage",
+            "PodDisruptionBudget/main-fast",
+            "Service/main-metrics",
+            "ServiceAccount/main-storage",
+        ]
+    assert kills >= 10, "eight children, and a status each time"
+
+
+async def test_killed_by_the_system_it_goes_on_where_it_was(world: World) -> None:
+    async with world.controllers():
+        with world.operator() as process:
+            await world.pipeline(**SPEC)
+            await until(lambda: world.names("ConfigMap"))
+            process.kill()
+            await asyncio.to_thread(process.wait)
         with world.operator():
             await world.ready()
-            made = await world.children()
-            assert sorted(made) == [
-                "ConfigMap/main-pipeline",
-                "Deployment/main-fast",
-                "Deployment/main-slow",
-                next(one for one in made if one.startswith("Job/main-schema-")),
-                "NetworkPolicy/main-storage",
-                "PodDisruptionBudget/main-fast",
-                "Service/main-metrics",
-                "ServiceAccount/main-storage",
-            ]
-    assert kills >= 2
 
 
 async def test_the_api_server_is_restarted_under_it(world: World, plane: ControlPlane) -> None:
