@@ -63,7 +63,13 @@ storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engi
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## The operator against a real API server
-	$(BIN)/pytest tests/operator/controlplane $(ARGS)
+	$(BIN)/python -m tests.operator.controlplane.control_plane
+	$(BIN)/pytest tests/operator/controlplane -m "not scale" $(ARGS)
+
+.PHONY: scale
+scale: $(INSTALLED) ## Two hundred pipelines: Ready, memory, writes at rest (minutes)
+	$(BIN)/python -m tests.operator.controlplane.control_plane
+	$(BIN)/pytest tests/operator/controlplane -m scale -s $(ARGS)
 
 .PHONY: faults
 faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)

@@ -327,7 +327,7 @@ def _of(kind: str, cause: Finding, status: str) -> Finding:
 def policy_findings(
     policy: TieringPolicy | None, seen: Seen, *, pipeline_there: bool, workload: Manifest | None, run: Manifest | None
 ) -> list[Finding]:
-    """Every condition of a policy; `run` is the last run's own report."""
+    """Every condition of a policy; `run` is the status' lastRun."""
     spec = _spec_valid(seen)
     if spec.good and not pipeline_there:
         spec = _false("SpecValid", reasons.PIPELINE_MISSING)
@@ -343,7 +343,7 @@ def policy_findings(
         last = _false("LastRunSucceeded", *trouble)
     elif run is None:
         last = _unknown("LastRunSucceeded", "no run has ended yet")
-    elif run.get("ok"):
+    elif run["result"] != "Failed":
         last = _true("LastRunSucceeded", reasons.RUN_SUCCEEDED, f"{run.get('rows', 0)} rows moved")
     else:
         said = str(run.get("message", ""))

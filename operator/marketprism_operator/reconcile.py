@@ -301,15 +301,10 @@ async def report(one: Pass) -> None:
         rest = status.of_pipeline(one.pipeline, one.config.image, one.seen, before, renew) if one.pipeline else {}
     else:
         policy = one.resource if isinstance(one.resource, TieringPolicy) else None
-        run = (
-            one.run[0]
-            if one.run
-            else before.get("lastRun") and {**before["lastRun"], "ok": before["lastRun"]["result"] != "Failed"}
-        )
-        findings = observe.policy_findings(
-            policy, one.seen, pipeline_there=one.pipeline is not None, workload=one.workload, run=run
-        )
         rest = _policy_status(one, policy, before)
+        findings = observe.policy_findings(
+            policy, one.seen, pipeline_there=one.pipeline is not None, workload=one.workload, run=rest.get("lastRun")
+        )
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     conditions = observe.conditions(findings, before.get("conditions") or [], generation, now)
     made = {**rest, "observedGeneration": generation, "conditions": conditions}
@@ -329,8 +324,9 @@ def _policy_status(one: Pass, policy: TieringPolicy | None, before: Manifest) ->
     if one.run:
         report, at = one.run
         last = status.run_status(report)
-        # A loop ends a run every few seconds: what is always another time is written as seldom as other numbers.
-        if one.renew or not (policy and policy.spec.every) or last["result"] != kept.get("lastRun", {}).get("result"):
+        loops = bool(policy and policy.spec.every)
+        known, known_at = kept.get("lastRun"), kept.get("lastRunTime", "")
+        if at >= known_at and (one.renew or not loops or status.worth_telling(last, at, known, known_at)):
             kept |= {"lastRun": last, "lastRunTime": at}
             kept |= {"lastSuccessTime": at} if report.get("ok") else {}
     if policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -114,10 +114,18 @@ def report_of(ended: Manifest) -> Manifest:
     return {"ok": ok, "result": "Succeeded" if ok else "Failed", "message": str(ended.get("message", ""))[-1000:]}
 
 
+def worth_telling(run: Manifest, at: str, known: Manifest | None, known_at: str) -> bool:
+    """Of a loop, which ends a run every few seconds: whether another one is written, once a minute if it did something."""
+    if known is None or known["result"] != run["result"]:
+        return True
+    idle = all(one["rows"] == one["backlogRows"] == 0 for one in (run, known)) and known["message"] == run["message"]
+    return not idle and datetime.fromisoformat(at) - datetime.fromisoformat(known_at) >= timedelta(minutes=1)
+
+
 def run_status(report: Mapping[str, Any]) -> Manifest:
     result = report.get("result")
     tables = dict(list((report.get("tables") or {}).items())[:8])
-    failures = {one.get("table"): f"{one.get('cause')}: {one.get('message')}" for one in report.get("failures") or []}
+    failures = {one.get("table"): "{code} {cause}: {message}".format_map(one) for one in report.get("failures") or []}
     return {
         "result": result if result in _RESULTS else ("Succeeded" if report.get("ok") else "Failed"),
         "rows": int(report.get("rows") or 0),

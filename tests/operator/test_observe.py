@@ -362,9 +362,10 @@ def policy(**spec: Any) -> TieringPolicy:
     [
         (False, None, "False", "PipelineMissing"),
         (True, None, "True", "Scheduled"),
-        (True, {"ok": True, "rows": 7}, "True", "Ready"),
-        (True, {"ok": False, "message": "trades: disk full"}, "False", "RunFailed"),
-        (True, {"ok": False, "message": "MP4001: no answer"}, "False", "ClickHouseUnreachable"),
+        (True, {"result": "Succeeded", "rows": 7}, "True", "Ready"),
+        (True, {"result": "LimitReached", "rows": 7}, "True", "Ready"),
+        (True, {"result": "Failed", "message": "trades: disk full"}, "False", "RunFailed"),
+        (True, {"result": "Failed", "message": "MP4001: no answer"}, "False", "ClickHouseUnreachable"),
     ],
 )
 def test_policies(there: bool, run: dict[str, Any] | None, ready: str, reason: str) -> None:
@@ -383,6 +384,21 @@ def test_the_last_run_is_read_from_the_termination_message() -> None:
     assert (made["result"], made["rows"], made["tables"]["trades"]["rows"]) == ("LimitReached", 9, 9)
 
 
+@pytest.mark.parametrize(
+    ("run", "at", "told"),
+    [
+        ({"ok": False, "message": "disk full"}, "2026-01-01T00:00:10Z", True),
+        ({"ok": True, "rows": 5}, "2026-01-01T00:00:30Z", False),
+        ({"ok": True, "rows": 5}, "2026-01-01T00:01:00Z", True),
+        ({"ok": True, "rows": 0}, "2026-01-01T01:00:00Z", False),
+    ],
+    ids=["another result", "rows, so soon", "rows, a minute later", "nothing, an hour later"],
+)
+def test_which_runs_of_a_loop_are_written(run: dict[str, Any], at: str, told: bool) -> None:
+    known = status.run_status({"ok": True, "rows": 0})
+    assert status.worth_telling(status.run_status(run), at, known, "2026-01-01T00:00:00Z") is told
+
+
 def test_a_run_tells_what_is_left_and_what_failed() -> None:
     result = Result("r", "move", 3.0)
     result.tables["trades"] = TableResult(
@@ -397,7 +413,7 @@ def test_a_run_tells_what_is_left_and_what_failed() -> None:
         "backlogRows": 4,
         "backlogSeconds": 60,
         "oldestInHot": "2026-01-01 00:00:00",
-        "failure": "TierTakesNoWrites: disk full",
+        "failure": "MP9010 TierTakesNoWrites: disk full",
     }
     known = TieringPolicy.model_validate(
         {

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ HERE = Path(__file__).parent
 CACHE = Path.home() / ".cache" / "marketprism-controlplane"
 
 
-def servers() -> Path:
-    """The folder with etcd and kube-apiserver."""
+def servers() -> Path | None:
+    """The folder with etcd and kube-apiserver; built where there is Go, which takes minutes once."""
     if given := os.environ.get("KUBEBUILDER_ASSETS"):
         return Path(given)
     version = re.search(r"k8s.io/kubernetes v(\S+)", (HERE / "servers" / "go.mod").read_text())
@@ -44,9 +45,8 @@ def servers() -> Path:
     if not binary.exists():
         go = shutil.which("go")
         if not go:
-            pytest.skip(
-                "NO CONTROL PLANE: set KUBEBUILDER_ASSETS, or KUBECONFIG to one without nodes, or install Go to build one"
-            )
+            return None
+        sys.stderr.write(f"building etcd and kube-apiserver {version[1]} into {folder}: minutes, once\n")
         folder.mkdir(parents=True, exist_ok=True)
         flags = f"-s -w -X k8s.io/component-base/version.gitVersion=v{version[1]}"
         command = [go, "build", "-o", str(binary) + ".new", f"-ldflags={flags}", "."]
@@ -74,6 +74,10 @@ def control_plane(home: Path) -> Iterator[ControlPlane]:
         yield ControlPlane(given, None)
         return
     folder = servers()
+    if folder is None:
+        pytest.skip(
+            "NO CONTROL PLANE: set KUBEBUILDER_ASSETS, or KUBECONFIG to one without nodes, or install Go to build it"
+        )
     etcd, peer, api = _free_port(), _free_port(), _free_port()
     token = secrets.token_hex(16)
     (home / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
@@ -184,3 +188,7 @@ def _wait_ready(url: str, token: str) -> None:
         except OSError:
             assert time.monotonic() < deadline, "the API server does not get ready"
             time.sleep(0.3)
+
+
+if __name__ == "__main__":  # before the tests, which have a time limit each
+    servers()
