@@ -13,6 +13,7 @@ from marketprism_consumer.commands import (
     feed,
     ingest,
     migrate,
+    replay,
     run,
     schema,
     tiers,
@@ -31,6 +32,7 @@ app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
 app.command(epilog=feed.EXAMPLES)(feed.feed)
 app.command(epilog=audit.EXAMPLES)(audit.audit)
+app.command("replay", epilog=replay.EXAMPLES)(replay.replay_)
 app.command(epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command(epilog=tiers.EXAMPLES)(tiers.tiers)
 app.command(epilog=validate.EXAMPLES)(validate.validate)

@@ -19,22 +19,19 @@ from marketprism_api.reasons import Reason
 from marketprism_consumer import dead_letters
 from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.clickhouse_errors import Fault
 from marketprism_consumer.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.decode import Row, decode
-from marketprism_consumer.encode import encode
-from marketprism_consumer.identity import content_indexes, place, stream_identity
+from marketprism_consumer.identity import stream_identity
 from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.store import InsertRefused, Stored
+from marketprism_consumer.restore import Restore
 from marketprism_consumer.stream_reader import INACTIVE, StreamReader, parse_headers
-from marketprism_consumer.tables import BY_DATA_TYPE, Table
+from marketprism_consumer.tables import BY_DATA_TYPE
 from marketprism_consumer.values import Refusal, micros
 
 READ_AT_ONCE = 1_000
 REPLAYER = "marketprism-dlq-replay"
 INSERT_WITHIN = INACTIVE / 2  # no insert of ours may outlive our claim to be the only replay [s]
-CONSUMER_EXISTS, MESSAGE_NOT_FOUND = (10105, 10148), 10037
-NO_SUCH_TABLE = (60, 81)
+MESSAGE_NOT_FOUND = 10037
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +116,6 @@ def code_of(text: str) -> str:
 # --- the stream -------------------------------------------------------------------------------------------------------
 
 
-class ReplayRunsError(Exception):
-    """Somebody else replays this stream just now."""
-
-
 class DeadLetterStream:
     """The dead-letter stream of a pipeline. One that does not exist yet has no dead letters."""
 
@@ -132,7 +125,7 @@ class DeadLetterStream:
     async def batches(
         self, wanted: Wanted, *, headers_only: bool = False, alone: bool = False
     ) -> AsyncIterator[list[Letter]]:
-        """Those wanted, oldest first. `alone`: as the only replay; raises ReplayRunsError. Raises BrokerRefused."""
+        """Those wanted, oldest first. `alone`: as the only replay; raises ReaderRunsError. Raises BrokerRefused."""
         reader = StreamReader(
             self._broker,
             self._name,
@@ -148,10 +141,6 @@ class DeadLetterStream:
                     if chosen := [letter for letter in letters if wanted(letter)]:
                         yield chosen
         except BrokerRefused as refused:
-            if getattr(refused, "code", 0) in CONSUMER_EXISTS:
-                raise ReplayRunsError(
-                    f"another replay of {self._name} runs, or was killed less than a minute ago"
-                ) from None
             if refused.reason is not reasons.STREAM_MISSING:
                 raise
 
@@ -194,6 +183,7 @@ async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, An
 # --- replay -----------------------------------------------------------------------------------------------------------
 
 State = Literal["replayed", "stored before", "stays"]
+_STATES: dict[str, State] = {"stored": "replayed", "stored before": "stored before", "refused": "stays"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +202,8 @@ class Replay:
     """`tiers`: where a row may be already; the first is where rows are inserted."""
 
     def __init__(self, broker: NatsBroker, stream: DeadLetterStream, tiers: Sequence[ClickHouse]) -> None:
-        self._broker, self._stream, self._tiers = broker, stream, tiers
+        self._broker, self._stream = broker, stream
+        self._restore: Restore[Letter] = Restore(tiers)
 
     async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
         """Raises BrokerRefused, and InsertRefused where ClickHouse can't be asked."""
@@ -241,34 +232,10 @@ class Replay:
             groups.setdefault((letter.data_type, letter.origin[0]), []).append((letter, row))
         outcomes: list[Outcome] = []
         for (data_type, stream), group in groups.items():
-            outcomes += await self._store(BY_DATA_TYPE[data_type], stream, group, deadline)
+            entries_ = [(letter, letter.origin[1], row) for letter, row in group]
+            for letter, state, why in await self._restore.store(BY_DATA_TYPE[data_type], stream, entries_, deadline):
+                outcomes.append(Outcome(letter, _STATES[state], why))
         return outcomes
-
-    async def _store(self, table: Table, stream: str, entries: Sequence[Entry], deadline: float) -> list[Outcome]:
-        """Looks up, then inserts. What ClickHouse refuses for a row's sake is halved, each half looked up anew, until that
-        row is alone; it stays."""
-        there = await self._stored(table, stream, [letter.origin[1] for letter, _ in entries])
-        indexes = content_indexes(table)
-        placed = [
-            (letter, row, place(row, indexes, stream, there.get(letter.origin[1], ()))) for letter, row in entries
-        ]
-        known = [Outcome(letter, "stored before") for letter, _, identity in placed if identity is None]
-        new = [(letter, row, identity) for letter, row, identity in placed if identity is not None]
-        if not new:
-            return known
-        letters, rows, streams = zip(*new, strict=True)
-        block = encode(table, rows, [letter.origin[1] for letter in letters], streams)
-        try:
-            await self._tiers[0].insert(block, deadline)
-        except InsertRefused as refused:
-            if refused.fault not in (Fault.ROW, Fault.UNKNOWN):
-                raise
-            if len(new) == 1:
-                return [*known, Outcome(letters[0], "stays", f"{reasons.ROW_REFUSED}: {refused}")]
-            left = [(letter, row) for letter, row, _ in new]
-            halves = (left[: len(left) // 2], left[len(left) // 2 :])
-            return known + [one for half in halves for one in await self._store(table, stream, half, deadline)]
-        return known + [Outcome(letter, "replayed") for letter in letters]
 
     async def _row(self, letter: Letter) -> Row:
         if letter.data_type not in BY_DATA_TYPE:
@@ -293,18 +260,6 @@ class Replay:
         if found is None:
             raise Refusal(reasons.BAD_JSON, detail=why)
         return base64.b64decode(found.get("data", ""))
-
-    async def _stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        found: dict[int, list[Stored]] = {}
-        for tier in self._tiers:
-            try:
-                await tier.settle(table)
-                for seq, rows in (await tier.stored(table, stream, seqs)).items():
-                    found.setdefault(seq, []).extend(rows)
-            except InsertRefused as refused:
-                if tier is self._tiers[0] or refused.code not in NO_SUCH_TABLE:
-                    raise
-        return found
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

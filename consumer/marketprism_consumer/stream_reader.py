@@ -16,10 +16,16 @@ from marketprism_api import reasons
 from marketprism_consumer.broker import ACK_PREFIX, BrokerRefused, Frame
 from marketprism_consumer.message import Message, from_delivery
 from marketprism_consumer.nats_broker import SECOND, NatsBroker
+from marketprism_consumer.values import iso
 
 EXPIRES = 5.0  # of one request [s]
 MAX_BYTES = 16 << 20  # of one batch: books are large
+CONSUMER_EXISTS = (10105, 10148)
 INACTIVE = 60.0  # after so long without a request the server forgets the consumer [s]
+
+
+class ReaderRunsError(Exception):
+    """There is a reader of this name already."""
 
 
 class Read(Message, gc=False):
@@ -36,7 +42,8 @@ class _Pull:
 
 
 class StreamReader:
-    """`async with` it, then take `batches`. `name`: only one reader of that name at a time."""
+    """`async with` it, then take `batches`, from sequence `first` on, or from what arrived at `since` [µs UTC]. `name`: only
+    one reader of that name at a time."""
 
     def __init__(
         self,
@@ -45,6 +52,7 @@ class StreamReader:
         subjects: Sequence[str],
         *,
         first: int = 1,
+        since: int | None = None,
         headers_only: bool = False,
         name: str = "",
     ) -> None:
@@ -53,8 +61,11 @@ class StreamReader:
         self._pull = _Pull()
         self._over = False
         self._config: dict[str, Any] = {
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": max(1, first),
+            **(
+                {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, first)}
+                if since is None
+                else {"deliver_policy": "by_start_time", "opt_start_time": iso(since)}
+            ),
             "ack_policy": "none",
             "replay_policy": "instant",
             "headers_only": headers_only,
@@ -68,7 +79,7 @@ class StreamReader:
             self._config["filter_subjects"] = list(subjects)
 
     async def __aenter__(self) -> StreamReader:
-        """Raises BrokerRefused."""
+        """Raises BrokerRefused, ReaderRunsError."""
         request: dict[str, Any] = {"stream_name": self._stream, "config": self._config}
         where = f"CONSUMER.CREATE.{self._stream}"
         if self._name:
@@ -76,7 +87,13 @@ class StreamReader:
             self._config |= {"name": self._name, "metadata": {"reader": uuid.uuid4().hex}}
             request["action"] = "create"
             where += f".{self._name}"
-        made = await self._broker.api(where, request)
+        try:
+            made = await self._broker.api(where, request)
+        except BrokerRefused as refused:
+            if self._name and getattr(refused, "code", 0) in CONSUMER_EXISTS:
+                why = f"another {self._name} of {self._stream} runs, or was killed less than a minute ago"
+                raise ReaderRunsError(why) from None
+            raise
         self._name, self._over = made["name"], not made["num_pending"]
         return self
 

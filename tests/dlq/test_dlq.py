@@ -13,7 +13,8 @@ import pytest
 from marketprism_consumer.audit import audit
 from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.dlq import DeadLetterStream, Letter, Replay, ReplayRunsError, Wanted, code_of, printable
+from marketprism_consumer.dlq import DeadLetterStream, Letter, Replay, Wanted, code_of, printable
+from marketprism_consumer.stream_reader import ReaderRunsError
 from pipelines import DataType, Pipeline, trade
 from typer.testing import CliRunner
 
@@ -166,7 +167,7 @@ async def test_only_one_replay_at_a_time(pipeline: Pipeline) -> None:
     await bury(pipeline, b"not JSON")
     first = stream(pipeline).batches(Wanted(), alone=True)
     assert len(await anext(first)) == 1
-    with pytest.raises(ReplayRunsError):
+    with pytest.raises(ReaderRunsError):
         await anext(stream(pipeline).batches(Wanted(), alone=True))
     assert (await cli(pipeline, "replay"))[0] == 1
     await first.aclose()

@@ -31,7 +31,6 @@ from marketprism_consumer.dlq import (
     Letter,
     Outcome,
     Replay,
-    ReplayRunsError,
     Wanted,
     as_dict,
     code_of,
@@ -42,6 +41,7 @@ from marketprism_consumer.dlq import (
 from marketprism_consumer.nats_broker import NatsBroker
 from marketprism_consumer.nats_client import connect
 from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.stream_reader import ReaderRunsError
 
 T = TypeVar("T")
 
@@ -254,7 +254,7 @@ def _with_stream(settings: Settings, ask: Callable[[DeadLetterStream, NatsBroker
         fail(str(refused), Exit.UNREACHABLE)
     except InsertRefused as refused:
         fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
-    except ReplayRunsError as error:
+    except ReaderRunsError as error:
         fail(str(error), Exit.FINDINGS)
 
 
