@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import structlog
@@ -23,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marketprism_consumer import health, logs
-from marketprism_consumer.commands.common import Exit, Json, fail, seconds, stderr
+from marketprism_consumer.commands.common import Exit, Json, fail, leave_word, seconds, stderr
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
 from marketprism_consumer.tiering.ledger import Entry, Ledger
@@ -201,9 +200,7 @@ class _Runner:
 def report(result: Result) -> None:
     """The last line, and the Pod's termination message."""
     typer.echo(json.dumps(result.as_dict()))
-    path = Path(os.environ.get("MARKETPRISM_TERMINATION_LOG", "").strip() or "/dev/termination-log")
-    if path.is_file() and os.access(path, os.W_OK):
-        path.write_text(termination_message(result), encoding="utf-8")
+    leave_word(termination_message(result))
 
 
 def termination_message(result: Result) -> str:

@@ -10,7 +10,6 @@ import sys
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -24,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from marketprism_consumer import health, logs
 from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.commands.common import Exit, File, fail, settings_of, stderr
+from marketprism_consumer.commands.common import Exit, File, fail, leave_word, settings_of, stderr
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.validation import report as told
 from marketprism_consumer.validation.run import Report, Request, Validation
@@ -43,7 +42,6 @@ Examples:
 Limits are in the pipeline's file: spec.validation.limits. Environment: CLICKHOUSE_HTTP_URL, CLICKHOUSE_HOT_DB, CLICKHOUSE_COLD_DB.
 Exit: 0 fine, 1 findings, 2 could not check (usage, ClickHouse unreachable, tables missing).
 """
-TERMINATION_LOG = Path("/dev/termination-log")
 COULD_NOT_CHECK = Exit.USAGE
 SUMMARY_FINDINGS = 20
 
@@ -205,8 +203,7 @@ class _Runner:
         else:
             for line in told.lines(report) if self._output is Output.TEXT else told.markdown(report):
                 typer.echo(line)
-        if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
-            TERMINATION_LOG.write_text(json.dumps(told.summary(report, SUMMARY_FINDINGS)))
+        leave_word(json.dumps(told.summary(report, SUMMARY_FINDINGS)))
 
 
 class _Progress:
