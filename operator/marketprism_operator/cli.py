@@ -17,13 +17,29 @@ from marketprism_operator.builders.request import Request
 from marketprism_operator.config import Config
 from marketprism_operator.naming import Manifest
 
+Raw = argparse.RawDescriptionHelpFormatter
+RUN = """\
+example:  marketprism-operator run --namespace market-data
+
+Settings are in the environment: MARKETPRISM_IMAGE, _PULL_SECRETS, _NAMESPACES, _RESYNC_SECONDS, _PORT, _LEASE.
+"""
+RENDER = "example:  marketprism-operator render -f pipeline.yaml > children.yaml"
+EXAMPLES = "example:  marketprism-operator render -f pipeline.yaml\n          marketprism-operator run"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="marketprism-operator", description="Runs StoragePipelines on Kubernetes.")
+    parser = argparse.ArgumentParser(
+        prog="marketprism-operator",
+        description="Runs StoragePipelines on Kubernetes.",
+        epilog=EXAMPLES,
+        formatter_class=Raw,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run the operator")
+    run = commands.add_parser("run", help="run the operator", epilog=RUN, formatter_class=Raw)
     run.add_argument("--namespace", action="append", help="only this one, with a Role; may be given again")
-    show = commands.add_parser("render", help="print the children of a resource, offline")
+    show = commands.add_parser(
+        "render", help="print the children of a resource, offline", epilog=RENDER, formatter_class=Raw
+    )
     show.add_argument("-f", "--file", required=True, help="the resources; - reads stdin")
     show.add_argument("--pod-monitors", action="store_true", help="as where the cluster has that API")
     arguments = parser.parse_args(argv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,31 @@ def test_consumers_in_use_are_not_deleted_and_unused_ones_are(servers: dict[str,
     assert len(json.loads(out)["deleted"]) == 8
     again = call("consumers", "delete", "-f", path, "--quiet", "1s", environ=servers)
     assert (again.returncode, again.stdout.strip()) == (0, "there are none")
+
+
+def test_a_consumer_tells_at_its_port_what_the_operator_shows(servers: dict[str, str], tmp_path: Path) -> None:
+    path, port, began = file(tmp_path, "s"), free_port(), time.time()
+    assert call("schema", "ensure", "-f", path, environ=servers).returncode == 0
+    with subprocess.Popen(
+        [*MARKETPRISM, "ingest", "-f", path, "--port", str(port)],
+        env={**os.environ, **servers},
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        try:
+            wait_for(lambda: get(port, "/readyz")[0] == 200, "/readyz is 200")
+            assert call("feed", "--rate", "0", "--count", "500", environ=servers).returncode == 0
+
+            def stored() -> dict[str, dict[str, float]]:
+                found: dict[str, dict[str, float]] = json.loads(get(port, "/status.json")[1])["dataTypes"]
+                done = all(one["lag"] == one["ack_pending"] == 0 and one["last_insert_time"] for one in found.values())
+                return found if done else {}
+
+            found = wait_for(stored, "all is stored")
+            assert len(found) == 8
+            assert all(began - 1 <= one["last_insert_time"] <= time.time() for one in found.values())
+        finally:
+            child.terminate()
+            child.wait(30)
 
 
 def test_a_wrong_time_is_named() -> None:

@@ -77,6 +77,41 @@ async def test_a_hand_edit_is_put_back_with_an_event_that_names_the_field(world:
         await until(lambda: world.get("Deployment", "main-default"))
 
 
+EDITS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "ConfigMap": ("main-pipeline", {"data": {"pipeline.yaml": "kind: Nothing"}}, "data.pipeline.yaml"),
+    "Service": ("main-metrics", {"spec": {"selector": {"app": "other"}}}, "spec.selector.app"),
+    "NetworkPolicy": ("main-storage", {"spec": {"policyTypes": ["Ingress", "Egress"]}}, "spec.policyTypes"),
+    "ServiceAccount": ("main-storage", {"automountServiceAccountToken": True}, "automountServiceAccountToken"),
+    "PodDisruptionBudget": ("main-fast", {"spec": {"maxUnavailable": 2}}, "spec.maxUnavailable"),
+}
+
+
+async def test_every_kind_of_child_is_put_back(world: World) -> None:
+    two = {**TWO, "consumers": {**TWO["consumers"], "fast": {"dataTypes": ["trade"], "replicas": 2}}}
+    with world.operator():
+        await brought_up(world, **two)
+        await until(lambda: world.get("PodDisruptionBudget", "main-fast"))
+        for kind, (name, edit, field) in EDITS.items():
+            before = await world.get(kind, name)
+            await world.edit(kind, name, edit)
+
+            async def told(kind: str = kind, name: str = name, field: str = field) -> bool:
+                wanted = f"{kind} {name}: {field}"
+                return any(
+                    one["message"].startswith(wanted)
+                    for one in await world.events()
+                    if one["reason"] == "DriftCorrected"
+                )
+
+            await until(told)
+            after = await world.get(kind, name)
+            assert before
+            assert after
+            assert {k: v for k, v in after.items() if k != "metadata"} == {
+                k: v for k, v in before.items() if k != "metadata"
+            }
+
+
 async def test_edits_roll_what_they_concern(world: World) -> None:
     await world.apply("Secret", "nats-auth", stringData={"token": "one"})
     spec = {**TWO, "nats": {"authSecretRef": {"name": "nats-auth"}}}
