@@ -59,7 +59,7 @@ sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
-	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/replay tests/commands tests/validation $(ARGS)
+	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/replay tests/commands tests/operations tests/validation $(ARGS)
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## The operator against a real API server

@@ -16,6 +16,7 @@ from marketprism_consumer.commands import (
     replay,
     run,
     schema,
+    tap,
     tiers,
     validate,
 )
@@ -32,6 +33,7 @@ app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
 app.command(epilog=feed.EXAMPLES)(feed.feed)
 app.command(epilog=audit.EXAMPLES)(audit.audit)
+app.command(epilog=tap.EXAMPLES)(tap.tap)
 app.command("replay", epilog=replay.EXAMPLES)(replay.replay_)
 app.command(epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command(epilog=tiers.EXAMPLES)(tiers.tiers)

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from marketprism_consumer.audit import audit
 from marketprism_consumer.cli import app
-from marketprism_consumer.commands.replay import chosen, moment, stretch_of
+from marketprism_consumer.commands.common import moment
+from marketprism_consumer.commands.replay import chosen, stretch_of
 from marketprism_consumer.replay import Stretch
 from marketprism_consumer.stream_reader import StreamReader
 from pipelines import DataType, Pipeline, trade

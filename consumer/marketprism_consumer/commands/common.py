@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -49,6 +50,19 @@ def seconds(text: str, option: str, least: float) -> float:
     if found < least:
         raise ValueError(f"{option}: {text} is less than {least:g}s")
     return found
+
+
+def moment(text: str, now: float) -> int:
+    """A time, UTC where it has no offset, or a duration before now, in µs. Raises ValueError."""
+    try:
+        return int((now - Duration(text).seconds) * 1e6)
+    except Refused:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time such as 2026-11-23T07:00, and no duration such as 2h") from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 
 def fail(message: str, code: Exit) -> NoReturn:

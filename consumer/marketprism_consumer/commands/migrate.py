@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 import structlog
@@ -22,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marketprism_consumer import health, logs
-from marketprism_consumer.commands.common import Exit, Json, fail, leave_word, seconds, stderr
+from marketprism_consumer.commands.common import Exit, Json, fail, leave_word, moment, seconds, stderr
 from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
 from marketprism_consumer.tiering.ledger import Entry, Ledger
@@ -90,8 +89,8 @@ def migrate(
             job,
             batch_limit=batch_limit or job.batch_limit,
             filter=Filter(exchange or job.filter.exchange, market_type, symbol or job.filter.symbol),
-            start=_time(start) if start else None,
-            end=_time(end) if end else None,
+            start=moment(start, time.time()) if start else None,
+            end=moment(end, time.time()) if end else None,
             mode=mode or job.mode,
         )
         interval = seconds(every, "--every", least=1.0) if every else None
@@ -119,15 +118,6 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
         return replace(job, older_than=seconds(older_than, "--older-than", least=0.001)) if older_than else job
     except (ResourceError, ValueError, Refused) as error:
         fail(str(error), Exit.USAGE)
-
-
-def _time(text: str) -> int:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time such as 2025-09-24T07:00:00") from None
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found
-    return round(found.timestamp() * 1_000_000)
 
 
 class _Runner:

@@ -8,21 +8,18 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
-from marketprism_api.problems import Refused
 from marketprism_api.settings import DataTypeSettings, Settings
-from marketprism_api.types import Duration
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from marketprism_consumer import logs
 from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stderr
+from marketprism_consumer.commands.common import Exit, File, Json, fail, moment, settings_of, stderr
 from marketprism_consumer.dlq import printable
 from marketprism_consumer.nats_broker import NatsBroker
 from marketprism_consumer.nats_client import connect
@@ -94,19 +91,6 @@ def stretch_of(from_seq: int, from_time: str, until: str, now: float) -> Stretch
         last=int(until) if until.isdigit() else None,
         until=moment(until, now) if until and not until.isdigit() else None,
     )
-
-
-def moment(text: str, now: float) -> int:
-    """A time, UTC where it has no offset, or a duration before now, in µs. Raises ValueError."""
-    try:
-        return int((now - Duration(text).seconds) * 1e6)
-    except Refused:
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no time such as 2026-11-23T07:00, and no duration such as 2h") from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 
 def chosen(

@@ -1,0 +1,61 @@
+"""NATS and ClickHouse for the length of a command; what goes wrong there as its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+
+from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.problems import ResourceError
+from marketprism_api.settings import Settings
+
+from marketprism_consumer.broker import BrokerRefused
+from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.commands.common import Exit, fail
+from marketprism_consumer.nats_broker import NatsBroker
+from marketprism_consumer.nats_client import PullClient, connect
+from marketprism_consumer.store import InsertRefused
+
+T = TypeVar("T")
+
+CONNECT_WAIT = 5.0  # [s]
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    client: PullClient
+    hot: ClickHouse
+    cold: ClickHouse
+
+    @property
+    def broker(self) -> NatsBroker:
+        return NatsBroker(self.client)
+
+
+def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awaitable[T]]) -> T:
+    """What `ask` finds; ends the command where NATS or ClickHouse can't be asked."""
+
+    async def run() -> T:
+        async with AsyncExitStack() as stack:
+            name = f"marketprism {command}"
+            client = await connect(settings.nats_url, nats_auth(os.environ), name=name, wait=CONNECT_WAIT)
+            stack.push_async_callback(client.close)
+            tiers = []
+            for database in (settings.hot_db, settings.cold_db):
+                auth = lambda: clickhouse_auth(os.environ)  # noqa: E731 - read anew at every connection
+                tiers.append(ClickHouse(settings.clickhouse_urls, database, auth=auth, cluster=settings.cluster))
+                stack.push_async_callback(tiers[-1].close)
+            return await ask(Servers(client, *tiers))
+
+    try:
+        return asyncio.run(run())
+    except ResourceError as error:
+        fail(str(error), Exit.USAGE)
+    except (BrokerRefused, TimeoutError) as refused:
+        fail(str(refused), Exit.UNREACHABLE)
+    except InsertRefused as refused:
+        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)

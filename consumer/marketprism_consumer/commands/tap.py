@@ -1,0 +1,119 @@
+"""`marketprism tap`: what comes, and what becomes of it, without taking it from anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import aclosing, suppress
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from marketprism_api.data_types import DataType
+from rich.table import Table
+from rich.text import Text
+
+from marketprism_consumer import logs
+from marketprism_consumer.commands.common import Exit, File, Json, fail, moment, seconds, settings_of, stdout
+from marketprism_consumer.commands.servers import Servers, with_servers
+from marketprism_consumer.dlq import printable, when
+from marketprism_consumer.tap import Tapped, Wanted
+from marketprism_consumer.tap import tap as run_tap
+
+EXAMPLES = """
+Examples:
+
+\b
+  marketprism tap                                       everything, as it is published, until Ctrl-C
+  marketprism tap --type trade --exchange binance_spot --symbol BTC-USDT --count 5
+  marketprism tap --refused --since 1h --for 10s        what of the last hour can't be a row
+  marketprism tap --type trade --output json | jq .row  a JSON object a line
+
+\b
+Nothing is consumed: ingest gets every message all the same. Exit: 0 done, 1 --for ended before --count messages came, 2 usage,
+4 NATS unreachable.
+"""
+WIDEST = 56  # characters of a value
+
+
+def tap(
+    file: File = "",
+    types: Annotated[
+        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be given again.")
+    ] = None,
+    exchange: Annotated[str, typer.Option(help="Only of this exchange.")] = "",
+    symbol: Annotated[str, typer.Option(help="Only of this symbol.")] = "",
+    refused: Annotated[bool, typer.Option("--refused", help="Only what can't be a row.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=0, help="End after so many; 0: never.")] = 0,
+    length: Annotated[str, typer.Option("--for", help="End after so long, such as 30s.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Begin with what arrived then: ISO 8601 (UTC), or 5m for so long ago.")
+    ] = "",
+    output: Json = "text",
+) -> None:
+    """Show messages as they are published: raw, the row that ingest makes of each, and the verdict, side by side."""
+    logs.configure("error")
+    settings = settings_of(file)
+    if unknown := [str(name) for name in types or () if name not in settings.data_types]:
+        fail(f"the pipeline does not store {', '.join(unknown)}", Exit.USAGE)
+    try:
+        start = moment(since, time.time()) if since else None
+        limit = seconds(length, "--for", least=0.001) if length else None
+    except ValueError as error:
+        fail(str(error), Exit.USAGE)
+    wanted = Wanted(exchange, symbol, refused)
+
+    async def run(servers: Servers) -> int:
+        shown = 0
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(limit),
+                aclosing(run_tap(servers.client, settings, types or list(settings.data_types), start)) as messages,
+            ):
+                async for one in messages:
+                    if not wanted(one):
+                        continue
+                    if output == "json":
+                        typer.echo(json.dumps(one.as_dict()))
+                    else:
+                        stdout.print(block(one))
+                    shown += 1
+                    if count and shown == count:
+                        break
+        return shown
+
+    try:
+        shown = with_servers(settings, "tap", run)
+    except KeyboardInterrupt:
+        raise typer.Exit(int(Exit.OK)) from None
+    raise typer.Exit(int(Exit.FINDINGS if count and shown < count else Exit.OK))
+
+
+def block(one: Tapped) -> Table:
+    """Left what came, field by field where it is an object; right the row. What comes from a message can't steer the terminal."""
+    good = one.refusal is None
+    title = Text(f"{one.subject}  seq {one.seq}  {when(one.arrived)}  ")
+    title.append(printable(one.verdict), style="green" if good else "red")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    left, right = raw_lines(one.payload), [_line(name, value) for name, value in (one.row or {}).items()]
+    for index in range(max(len(left), len(right))):
+        table.add_row(*(Text(side[index] if index < len(side) else "") for side in (left, right)))
+    return table
+
+
+def raw_lines(payload: bytes) -> list[str]:
+    try:
+        fields = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return [_cut(payload.decode(errors="backslashreplace"))]
+    return [_line(name, bytes(value).decode(errors="backslashreplace")) for name, value in fields.items()]
+
+
+def _line(name: str, value: Any) -> str:
+    return f"{printable(name)}: {_cut(str(value))}"
+
+
+def _cut(text: str) -> str:
+    shown = printable(text[: WIDEST + 1])
+    return shown if len(shown) <= WIDEST else f"{shown[: WIDEST - 1]}…"
