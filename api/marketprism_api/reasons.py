@@ -252,6 +252,16 @@ CONSUMERS_DELETING = Reason(
     "if it fails: `marketprism consumers delete -f pipeline.yaml`",
 )
 RUN_STARTED = Reason("MP7031", "RunStarted", "a run was asked for by annotation", "")
+DATA_FINE = Reason("MP7032", "DataFine", "the last validation found nothing wrong", "")
+DATA_WRONG = Reason(
+    "MP7033",
+    "DataWrong",
+    "the last validation found faults",
+    "the Job's log has the report: `kubectl logs job/<name>`; or run `marketprism validate`",
+)
+VALIDATION_FAILED = Reason(
+    "MP7034", "ValidationFailed", "the last validation could not check", "mend what the message says"
+)
 
 # MP8xxx: what validation finds in stored data.
 TRADES_MISSING = Reason(

@@ -354,6 +354,32 @@ def policy_findings(
     return [*steps, *_summary(steps, suspended, Seen())]
 
 
+def validity(
+    pipeline: StoragePipeline, run: Manifest | None, before: Sequence[Manifest], pods: Sequence[Manifest], seen: Seen
+) -> list[Finding]:
+    """The condition DataValid, where validation is scheduled. It is no part of Ready: wrong data is stored as well as right.
+    `run` is the last validation's own report, of a Pod that is still there; without one the last verdict stays."""
+    kind = "DataValid"
+    if not pipeline.spec.validation.schedule:
+        return []
+    if trouble := _pod_trouble(pods, seen.warnings):
+        reason, message = trouble
+        return [Finding(kind, "Unknown", reason.name, f"{message}: {reason.hint}")]
+    if run is None:
+        known = next((one for one in before if one["type"] == kind), None)
+        return [Finding(kind, known["status"], known["reason"], known["message"])] if known else [_unknown(kind)]
+    said = str(run.get("verdict", ""))
+    if not said:
+        why = "; ".join(_telling(str(run.get("message", "")))) or "it has left no report"
+        reason = reason_of(why) or reasons.VALIDATION_FAILED
+        return [Finding(kind, "Unknown", reason.name, f"{reasons.VALIDATION_FAILED.text}: {why}: {reason.hint}")]
+    if run.get("ok"):
+        return [_true(kind, reasons.DATA_FINE, said)]
+    found = [f"{one['code']} {one['reason']} {one['dataType']} ({one['count']})" for one in run.get("findings", ())]
+    more = [f"and {run['more']} more"] if run.get("more") else []
+    return [_false(kind, reasons.DATA_WRONG, f"{said}: {', '.join([*found, *more])}")]
+
+
 def conditions(findings: Sequence[Finding], before: Sequence[Manifest], generation: int, now: str) -> list[Manifest]:
     """As metav1 has them: the time moves only when the status flips."""
     old = {one["type"]: one for one in before}

@@ -16,7 +16,7 @@ from marketprism_api.tiering import TieringPolicy, misfits
 
 from marketprism_operator import ask, metrics, naming, observe, status
 from marketprism_operator.apply import Cluster, Done, Refused, controlled_by
-from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job
+from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
 from marketprism_operator.builders.request import Request
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
@@ -44,6 +44,8 @@ class Pass:
     seen: observe.Seen = field(default_factory=observe.Seen)
     workload: Manifest | None = None
     run: tuple[Manifest, str] | None = None
+    validating: tuple[Manifest, ...] = ()
+    """The Pods that validate, or have."""
     again: float = 0.0
     """Come back after so many seconds; 0: when something happens."""
 
@@ -262,6 +264,7 @@ async def look(one: Pass) -> None:
         one.seen = replace(one.seen, pods=pending, warnings=await _warnings(one, pending))
         return
     consumers = by_component.get(deployment.COMPONENT, [])
+    one.validating = tuple(by_component.get(validation.COMPONENT, ()))
     deployments = {}
     if one.request:
         for consumer in one.request.pipeline.spec.carriers:
@@ -274,7 +277,7 @@ async def look(one: Pass) -> None:
         one.seen,
         schema_pods=tuple(mine),
         pods=tuple(consumers),
-        warnings=await _warnings(one, [*waited_for, *consumers]),
+        warnings=await _warnings(one, [*waited_for, *consumers, *one.validating]),
         words=await ask.words(consumers),
         deployments=deployments,
     )
@@ -297,6 +300,11 @@ async def report(one: Pass) -> None:
     generation = one.live["metadata"].get("generation", 0)
     if one.kind == StoragePipeline.KIND:
         findings = observe.pipeline_findings(one.pipeline, one.seen)
+        if one.pipeline:
+            run = status.last_run(one.validating)
+            starting = [each for each in one.validating if observe.is_starting(each)]
+            known = before.get("conditions") or []
+            findings += observe.validity(one.pipeline, run[0] if run else None, known, starting, one.seen)
         renew = one.renew or "lastInsertTime" not in before
         rest = status.of_pipeline(one.pipeline, one.config.image, one.seen, before, renew) if one.pipeline else {}
     else:
@@ -349,6 +357,16 @@ def _tell(one: Pass, before: list[Any], now: list[Any]) -> None:
         reason = reasons.BY_NAME[new["reason"]]
         quiet = new["status"] != "False" or reason in (reasons.SCHEMA_RUNNING, reasons.ROLLING_OUT, reasons.SUSPENDED)
         (one.events.info if quiet else one.events.warn)(reason, new["message"])
+    _tell_verdict(one, before, now)
+
+
+def _tell_verdict(one: Pass, before: list[Any], now: list[Any]) -> None:
+    """What the last validation found, where it is another thing than before."""
+    old: Manifest = next((c for c in before if c["type"] == "DataValid"), {})
+    new: Manifest = next((c for c in now if c["type"] == "DataValid"), {})
+    if new and new["reason"] in reasons.BY_NAME and new["message"] != old.get("message") and new["status"] != "Unknown":
+        reason = reasons.BY_NAME[new["reason"]]
+        (one.events.info if new["status"] == "True" else one.events.warn)(reason, new["message"])
 
 
 async def _apply(one: Pass, manifest: Manifest) -> None:

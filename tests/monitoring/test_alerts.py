@@ -92,6 +92,9 @@ CAUSES: dict[str, tuple[dict[str, str], int, int | None, dict[str, str]]] = {
          READY % "False": "1x100"},
         12, 8, {"kind": "StoragePipeline", "namespace": "n", "name": "main", "status": "False"},
     ),
+    "MarketPrismDataNotValid": (
+        {READY.replace("Ready", "DataValid") % "False": "1x100"}, 1, None, {"namespace": "n", "name": "main"},
+    ),
     "MarketPrismOperatorIdle": ({"marketprism_operator_last_resync_time": "0x100"}, 45, 35, {}),
 }  # fmt: skip
 

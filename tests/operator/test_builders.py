@@ -19,6 +19,7 @@ from marketprism_operator.builders import (
     pod_monitor,
     schema_job,
     tiering,
+    validation,
 )
 from marketprism_operator.builders.overlay import overlaid
 from marketprism_operator.builders.request import Request
@@ -217,3 +218,24 @@ def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     )
     assert main(["render", "-f", str(bad)]) == 2
     assert "there is no such field" in capsys.readouterr().err
+
+
+# --- validation -------------------------------------------------------------------------------------------------------
+
+
+def test_validation_is_a_cron_job_where_it_is_scheduled() -> None:
+    assert validation.build(request()) is None
+    made = validation.build(request(validation={"schedule": "15 0 * * *", "timeZone": "Asia/Shanghai"}))
+    assert made
+    assert (made["kind"], made["metadata"]["name"]) == ("CronJob", "main-validate")
+    assert (made["spec"]["schedule"], made["spec"]["timeZone"]) == ("15 0 * * *", "Asia/Shanghai")
+    assert made["spec"]["suspend"] is False
+    assert made["spec"]["concurrencyPolicy"] == "Forbid"
+    assert made["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0, "findings are no reason to look again at once"
+
+
+@pytest.mark.parametrize("spec", [{"suspend": True}, {"validation": {"schedule": "15 0 * * *", "suspend": True}}])
+def test_nothing_is_validated_while_it_is_suspended(spec: dict[str, Any]) -> None:
+    made = validation.build(request(**{"validation": {"schedule": "15 0 * * *"}, **spec}))
+    assert made
+    assert made["spec"]["suspend"] is True

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from marketprism_api import reasons
+from marketprism_api.data_types import DataType
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import Run, TableRun, TieringPolicy
 from marketprism_consumer.tiering.run import Failure, Result, TableResult
+from marketprism_consumer.validation.report import summary
+from marketprism_consumer.validation.run import Finding as ValidationFinding
+from marketprism_consumer.validation.run import Report, Request, TypeReport
 from marketprism_operator import status
-from marketprism_operator.observe import Finding, Seen, Word, conditions, pipeline_findings, policy_findings
+from marketprism_operator.observe import Finding, Seen, Word, conditions, pipeline_findings, policy_findings, validity
 from pydantic.alias_generators import to_camel
 
 
@@ -425,3 +430,63 @@ def test_a_run_tells_what_is_left_and_what_failed() -> None:
     assert known.status.last_run
     assert set(made["tables"]["trades"]) <= {to_camel(name) for name in TableRun.model_fields}
     assert set(made) <= {to_camel(name) for name in Run.model_fields}, "the API server would drop what it doesn't know"
+
+
+# --- is the data right ------------------------------------------------------------------------------------------------
+
+SCHEDULED = pipeline(validation={"schedule": "15 0 * * *"})
+FAULTS = {
+    "ok": False,
+    "verdict": "FINDINGS: 1 kind of fault in 10 rows",
+    "findings": [{"code": "MP8001", "reason": "TradesMissing", "dataType": "trade", "count": 7}],
+    "more": 2,
+}
+VERDICTS: list[tuple[str, dict[str, Any], str, str, str]] = [
+    ("fine", {"ok": True, "verdict": "FINE: nothing wrong in 10 rows"}, "True", "DataFine", "FINE: nothing wrong"),
+    ("faults", FAULTS, "False", "DataWrong", "MP8001 TradesMissing trade (7), and 2 more"),
+    ("could not", {"ok": False, "message": "MP4001 ClickHouseUnreachable: x"}, "Unknown", "ClickHouseUnreachable", "MP4001"),
+    ("nothing said", {"ok": False, "message": ""}, "Unknown", "ValidationFailed", "it has left no report"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "state", "reason", "words"), [one[1:] for one in VERDICTS], ids=[one[0] for one in VERDICTS]
+)
+def test_the_last_verdict_is_a_condition(run: dict[str, Any], state: str, reason: str, words: str) -> None:
+    (found,) = validity(SCHEDULED, run, [], [], Seen())
+    assert (found.type, found.status, found.reason) == ("DataValid", state, reason)
+    assert words in found.message
+
+
+def test_without_a_schedule_nothing_is_said_of_the_data() -> None:
+    assert validity(pipeline(), FAULTS, [], [], Seen()) == []
+
+
+def test_a_verdict_stays_when_its_pod_is_gone() -> None:
+    (told,) = validity(SCHEDULED, FAULTS, [], [], Seen())
+    before = conditions([told], [], 1, "2026-01-01T00:00:00Z")
+    assert validity(SCHEDULED, None, before, [], Seen()) == [told]
+    (unknown,) = validity(SCHEDULED, None, [], [], Seen())
+    assert unknown.status == "Unknown"
+
+
+def test_a_validation_that_does_not_start_is_told() -> None:
+    (found,) = validity(SCHEDULED, None, [], [UNSCHEDULABLE], Seen())
+    assert (found.status, found.reason) == ("Unknown", "Unschedulable")
+
+
+def test_the_report_of_validate_is_read_as_it_is_written() -> None:
+    """A stand-in for the Pod, the message as the command leaves it."""
+    request = Request(0, 1, [DataType.TRADE])
+    report = Report("hot", "cold", request, [TypeReport("trade", "trades", findings=[LOST])])
+    left = {"containerStatuses": [{"state": {"terminated": {"finishedAt": "2026-01-01T00:00:00Z", "exitCode": 1,
+            "message": json.dumps(summary(report, 20))}}}]}  # fmt: skip
+    run = status.last_run([{"status": left}])
+    assert run
+    (found,) = validity(SCHEDULED, run[0], [], [], Seen())
+    assert found.reason == "DataWrong"
+    assert "MP8001 TradesMissing trade (3)" in found.message
+    assert len(json.dumps(summary(Report("h", "c", request, [TypeReport("t", "t", findings=[LOST] * 99)]), 20))) < 4096
+
+
+LOST = ValidationFinding(reasons.TRADES_MISSING, "trade", 3, 1)

@@ -12,6 +12,7 @@ from marketprism_operator.builders import (
     service,
     service_account,
     tiering,
+    validation,
 )
 from marketprism_operator.builders.request import Request
 from marketprism_operator.naming import Manifest
@@ -23,12 +24,12 @@ def common(request: Request) -> list[Manifest]:
 
 
 def workloads(request: Request) -> list[Manifest]:
-    """The consumers, and what goes with them."""
+    """The consumers, what goes with them, and what validates."""
     found: list[Manifest | None] = [network_policy.build(request), service.build(request), pod_monitor.build(request)]
     for key, spec in request.pipeline.spec.carriers.items():
         name = str(key)
         found += [deployment.build(request, name, spec), pod_disruption_budget.build(request, name, spec)]
-    return [one for one in found if one]
+    return [one for one in [*found, validation.build(request)] if one]
 
 
 def all_of(request: Request) -> list[Manifest]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -250,3 +251,45 @@ async def test_a_tiering_policy_is_a_cron_job_or_a_loop(world: World) -> None:
             return await world.get("CronJob", "main-migrate") is None
 
         await until(no_cron_job)
+
+
+async def test_what_validation_found_is_a_condition_and_an_event(world: World) -> None:
+    with world.operator():
+        await world.pipeline(validation={"schedule": "15 0 * * *"})
+        await until(lambda: world.names("CronJob"))
+        assert await world.names("CronJob") == {"main-validate"}
+        live = await world.get("CronJob", "main-validate")
+        assert live
+        # What the Job's controller and the kubelet would do.
+        template = live["spec"]["jobTemplate"]["spec"]["template"]
+        metadata = {"name": "main-validate-1", "labels": template["metadata"]["labels"]}
+        container = {"name": "validate", "image": "image:1"}
+        await world.apply("Pod", "main-validate-1", metadata=metadata, spec={"containers": [container]})
+        found = [{"code": "MP8001", "reason": "TradesMissing", "dataType": "trade", "count": 7}]
+        report = {"ok": False, "verdict": "FINDINGS: 1 kind of fault in 10 rows", "findings": found, "more": 0}
+        ended = {"exitCode": 1, "finishedAt": "2030-01-01T00:00:00Z", "message": json.dumps(report)}
+        status = {"name": "validate", "image": "image:1", "imageID": "", "ready": False, "restartCount": 0}
+        status |= {"state": {"terminated": ended}}
+        said = {"status": {"phase": "Failed", "containerStatuses": [status]}}
+        await world.edit("Pod", "main-validate-1", said, "/status")
+
+        async def told() -> bool:
+            one = await world.condition("StoragePipeline", "DataValid")
+            return one.get("reason") == "DataWrong" and "MP8001 TradesMissing trade (7)" in one["message"]
+
+        await until(told)
+
+        async def event() -> bool:
+            return any(one.get("reason") == "DataWrong" for one in await world.events())
+
+        await until(event)
+        assert await world.metric('marketprism_operator_resource_condition{kind="StoragePipeline"') > 0
+        assert (await world.condition("StoragePipeline", "Ready")).get("reason") != "DataWrong", (
+            "it is stored all the same"
+        )
+        await world.pipeline(validation={"window": "24h"})
+
+        async def removed() -> bool:
+            return not await world.names("CronJob") and not await world.condition("StoragePipeline", "DataValid")
+
+        await until(removed)
