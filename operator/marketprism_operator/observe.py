@@ -344,7 +344,9 @@ def policy_findings(
     elif run is None:
         last = _unknown("LastRunSucceeded", "no run has ended yet")
     elif run["result"] != "Failed":
-        last = _true("LastRunSucceeded", reasons.RUN_SUCCEEDED, f"{run.get('rows', 0)} rows moved")
+        last = _true(
+            "LastRunSucceeded", reasons.RUN_SUCCEEDED, run.get("message") or f"{run.get('rows', 0)} rows moved"
+        )
     else:
         said = str(run.get("message", ""))
         last = _false("LastRunSucceeded", reason_of(said) or reasons.RUN_FAILED, said)

@@ -234,7 +234,8 @@ async def prune(one: Pass) -> None:
         return
     assert one.request
     wanted = {(m["kind"], m["metadata"]["name"]) for m in children.all_of(one.request)}
-    for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob"):
+    monitors = ("PodMonitor",) if one.request.pod_monitors else ()
+    for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob", *monitors):
         found = await one.cluster.list(kind, one.namespace, one.request.selector)
         goodbyes = [  # of a pipeline of the same name: now that it is there again, it needs its durable consumers
             child for child in found if child["metadata"]["labels"].get(naming.COMPONENT) == goodbye_job.COMPONENT

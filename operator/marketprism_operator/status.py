@@ -114,6 +114,13 @@ def report_of(ended: Manifest) -> Manifest:
     return {"ok": ok, "result": "Succeeded" if ok else "Failed", "message": str(ended.get("message", ""))[-1000:]}
 
 
+def _dry(report: Mapping[str, Any]) -> Manifest:
+    """A dry run moves nothing: what it would have moved is only in its message."""
+    tables = {name: {**one, "rows": 0, "bytes": 0} for name, one in (report.get("tables") or {}).items()}
+    message = report.get("message") or f"dry run: {report.get('rows') or 0} rows would move"
+    return {**report, "rows": 0, "bytes": 0, "tables": tables, "message": message}
+
+
 def worth_telling(run: Manifest, at: str, known: Manifest | None, known_at: str) -> bool:
     """Of a loop, which ends a run every few seconds: whether another one is written, once a minute if it did something."""
     if known is None or known["result"] != run["result"]:
@@ -123,6 +130,8 @@ def worth_telling(run: Manifest, at: str, known: Manifest | None, known_at: str)
 
 
 def run_status(report: Mapping[str, Any]) -> Manifest:
+    if report.get("mode") == "dry-run":
+        report = _dry(report)
     result = report.get("result")
     tables = dict(list((report.get("tables") or {}).items())[:8])
     failures = {one.get("table"): "{code} {cause}: {message}".format_map(one) for one in report.get("failures") or []}

@@ -389,6 +389,15 @@ def test_the_last_run_is_read_from_the_termination_message() -> None:
     assert (made["result"], made["rows"], made["tables"]["trades"]["rows"]) == ("LimitReached", 9, 9)
 
 
+def test_a_dry_run_does_not_claim_to_have_moved_anything() -> None:
+    result = Result("r", "dry-run", 1.0)
+    result.tables["trades"] = TableResult(rows=9, bytes=100, backlog_rows=9)
+    made = status.run_status(result.as_dict())
+    assert (made["rows"], made["bytes"], made["tables"]["trades"]["rows"], made["backlogRows"]) == (0, 0, 0, 9)
+    found = policy_findings(policy(), Seen(), pipeline_there=True, workload={"metadata": {}}, run=made)
+    assert next(one for one in found if one.type == "LastRunSucceeded").message == "dry run: 9 rows would move"
+
+
 @pytest.mark.parametrize(
     ("run", "at", "told"),
     [

@@ -40,5 +40,10 @@ def all_of(request: Request) -> list[Manifest]:
 
 def migration(request: Request) -> list[Manifest]:
     """What migrates, last; and what goes with it."""
-    found = [network_policy.build(request), tiering.run_now(request), tiering.build(request)]
+    found = [
+        network_policy.build(request),
+        pod_monitor.build(request),
+        tiering.run_now(request),
+        tiering.build(request),
+    ]
     return [one for one in found if one]

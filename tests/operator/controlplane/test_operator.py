@@ -239,6 +239,54 @@ async def holder(world: World) -> str:
     return str(lease.to_dict()["spec"].get("holderIdentity", ""))
 
 
+POD_MONITORS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "podmonitors.monitoring.coreos.com"},
+    "spec": {
+        "group": "monitoring.coreos.com",
+        "scope": "Namespaced",
+        "names": {"kind": "PodMonitor", "plural": "podmonitors"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        ],
+    },
+}
+
+
+async def test_pod_monitors_where_the_cluster_has_them(world: World) -> None:
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    await world.client.request("post", path, body=POD_MONITORS)
+    try:
+
+        async def served() -> bool:
+            try:
+                await world.names("PodMonitor")
+            except ApiException:
+                return False
+            return True
+
+        await until(served)
+        loop = {"pipelineRef": {"name": "main"}, "every": "30s"}
+        with world.operator():
+            await world.pipeline()
+            await world.apply("TieringPolicy", "main", spec=loop)
+
+            async def monitored(*names: str) -> bool:
+                return await world.names("PodMonitor") == set(names)
+
+            await until(lambda: monitored("main-storage", "main-tiering"))
+            await world.apply("TieringPolicy", "main", spec={"pipelineRef": {"name": "main"}, "schedule": "0 * * * *"})
+            await until(lambda: monitored("main-storage"))
+    finally:
+        await world.client.request("delete", f"{path}/podmonitors.monitoring.coreos.com")
+
+
 async def test_a_tiering_policy_is_a_cron_job_or_a_loop(world: World) -> None:
     with world.operator():
         await world.pipeline()
