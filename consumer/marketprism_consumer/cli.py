@@ -6,6 +6,7 @@ import typer
 
 from marketprism_consumer.commands import (
     audit,
+    check,
     consumers,
     demo,
     dlq,
@@ -33,6 +34,7 @@ app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
 app.command(epilog=feed.EXAMPLES)(feed.feed)
 app.command(epilog=audit.EXAMPLES)(audit.audit)
+app.command(epilog=check.EXAMPLES)(check.check)
 app.command(epilog=tap.EXAMPLES)(tap.tap)
 app.command("replay", epilog=replay.EXAMPLES)(replay.replay_)
 app.command(epilog=migrate.EXAMPLES)(migrate.migrate)

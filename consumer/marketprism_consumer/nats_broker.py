@@ -97,7 +97,7 @@ class NatsBroker:
                 raise
             found = await self._create(durable)
         config = found["config"]
-        if drift := _drift(durable, config):
+        if drift := drift_of(durable, config):
             if any(name in FIXED for name in drift):
                 detail = f"{durable.stream}/{durable.name}: " + ", ".join(f"{k} is {v!r}" for k, v in drift.items())
                 raise BrokerRefused(reasons.CONSUMER_DRIFT, detail, lasting=True)
@@ -168,7 +168,7 @@ def _wanted(durable: Durable) -> dict[str, Any]:
     }
 
 
-def _drift(durable: Durable, config: Mapping[str, Any]) -> dict[str, Any]:
+def drift_of(durable: Durable, config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are not as the guarantee needs them. Where to begin is its owner's choice: a consumer made by hand
     to begin at a time is used as it is."""
     wanted = _wanted(durable)

@@ -11,7 +11,7 @@ from marketprism_api.reasons import ALL, BY_NAME, Reason
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / reasons.DOCS
-RESERVED = {"INVALID_RESOURCE", "INVALID_ENVIRONMENT", "NO_DEDUP_WINDOW"}  # for the operator's conditions
+RESERVED = {"INVALID_RESOURCE", "INVALID_ENVIRONMENT"}  # for the operator's conditions
 NAMED = {name: value for name, value in vars(reasons).items() if isinstance(value, Reason)}
 
 

@@ -1,0 +1,65 @@
+"""`marketprism check`: is everything around the pipeline as it needs it?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+import typer
+from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.problems import ResourceError
+from marketprism_api.settings import Settings
+from rich.table import Table
+from rich.text import Text
+
+from marketprism_consumer import logs
+from marketprism_consumer.check import Level, Line
+from marketprism_consumer.check import check as run_check
+from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
+from marketprism_consumer.dlq import printable
+
+EXAMPLES = """
+Examples:
+
+\b
+  marketprism check -f pipeline.yaml                   before the first start, or when something is odd
+  marketprism check --output json | jq '.lines[] | select(.level != "ok")'
+
+\b
+Endpoints, credentials, rights, streams, consumers, schema, deduplication, clocks, parts, disks. Changes nothing.
+Exit: 0 all ok, 1 warnings, 2 something is wrong (or the command line is).
+"""
+COLOUR = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}
+
+
+def check(file: File = "", output: Json = "text") -> None:
+    """Look at everything that the pipeline stands on; a line for each thing: ok, warning or wrong, with what to do."""
+    logs.configure("critical")
+    settings = settings_of(file)
+    try:
+        found = asyncio.run(_run(settings))
+    except ResourceError as error:
+        fail(str(error), Exit.USAGE)
+    worst = max(line.level for line in found)
+    if output == "json":
+        told = {"ok": worst is Level.OK, "worst": worst.name.lower(), "lines": [line.as_dict() for line in found]}
+        typer.echo(json.dumps(told))
+    else:
+        stdout.print(table(found))
+    raise typer.Exit(int(worst))
+
+
+async def _run(settings: Settings) -> list[Line]:
+    found = run_check(settings, lambda: nats_auth(os.environ), lambda: clickhouse_auth(os.environ))
+    return [line async for line in found]
+
+
+def table(found: list[Line]) -> Table:
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    for line in found:
+        said = Text(printable(line.found))
+        if line.level is not Level.OK:
+            said.append(f"\n→ {f'{line.code}: ' if line.code else ''}{line.todo}", style="bold")
+        shown.add_row(Text(line.level.name.lower(), style=COLOUR[line.level]), line.what, said)
+    return shown
