@@ -237,8 +237,11 @@ async def prune(one: Pass) -> None:
     monitors = ("PodMonitor",) if one.request.pod_monitors else ()
     for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob", *monitors):
         found = await one.cluster.list(kind, one.namespace, one.request.selector)
-        goodbyes = [  # of a pipeline of the same name: now that it is there again, it needs its durable consumers
-            child for child in found if child["metadata"]["labels"].get(naming.COMPONENT) == goodbye_job.COMPONENT
+        goodbyes = [  # to an earlier pipeline of the same name: this one needs the durable consumers
+            child
+            for child in found
+            if child["metadata"]["labels"].get(naming.COMPONENT) == goodbye_job.COMPONENT
+            and child["metadata"]["name"] != goodbye_job.name(one.request)
         ]
         for child in [*controlled_by(one.uid, found), *goodbyes]:
             name = child["metadata"]["name"]

@@ -16,6 +16,11 @@ from marketprism_operator.naming import Manifest
 COMPONENT = "goodbye"
 
 
+def name(request: Request) -> str:
+    """Of this very pipeline: another one of the same name has another uid."""
+    return naming.joined(request.name, COMPONENT, naming.digest(request.pipeline.metadata.uid))
+
+
 def build(request: Request) -> Manifest:
     args = ["consumers", "delete", "-f", f"{pod.CONFIG_DIR}/{config_map.FILE}", "--wait", "2m"]
     template = pod.template(request, COMPONENT, args, "", restart="Never")
@@ -30,7 +35,7 @@ def build(request: Request) -> Manifest:
     made = request.manifest(
         "batch/v1",
         "Job",
-        naming.joined(request.name, COMPONENT, naming.digest(request.pipeline.metadata.uid)),
+        name(request),
         COMPONENT,
         spec={"backoffLimit": 6, "activeDeadlineSeconds": 1800, "ttlSecondsAfterFinished": 3600, "template": template},
     )
