@@ -105,8 +105,8 @@ async def check_nats(settings: Settings, auth: NatsAuth) -> AsyncIterator[Line]:
         client = await connect(settings.nats_url, auth, name="marketprism check", wait=CONNECT_WAIT)
     except (TimeoutError, NatsError, OSError) as error:
         reason = reasons.NATS_DENIED if str(reasons.NATS_DENIED) in str(error) else reasons.NATS_UNREACHABLE
-        told = str(error)
-        yield wrong("nats", reason, told if told.startswith(str(reason)) else f"{where}: {told}")
+        said = str(error)
+        yield wrong("nats", reason, said if said.startswith(str(reason)) else f"{where}: {said}")
         return
     try:
         broker = NatsBroker(client)
