@@ -115,7 +115,7 @@ def _reachable(kind: str, causes: Sequence[Reason], seen: Seen) -> Finding:
         if reason in causes:
             assert reason
             return _false(kind, reason, said)
-    if done or _last_words(seen.schema_pods):
+    if done or any(reason_of(said) for said in _last_words(seen.schema_pods)):  # it has come as far as to try both
         return _true(kind, reasons.REACHABLE)
     return _unknown(kind, "the schema Job finds it out")
 

@@ -297,6 +297,15 @@ def test_an_operator_that_reaches_no_pod_still_finds_ready() -> None:
     assert found["StreamsReady"].status == "Unknown"
 
 
+def test_a_job_that_fails_before_it_tries_says_nothing_of_the_servers() -> None:
+    found = {one.type: one.status for one in pipeline_findings(pipeline(), schema_says("KeyError: 'HOME'", 1))}
+    assert (found["NATSReachable"], found["ClickHouseReachable"], found["SchemaReady"]) == (
+        "Unknown",
+        "Unknown",
+        "False",
+    )
+
+
 def test_suspended() -> None:
     seen = Seen(schema_job=job("Complete"), deployments={"default": deployment(0, 0)})
     found = {one.type: one for one in pipeline_findings(pipeline(suspend=True), seen)}

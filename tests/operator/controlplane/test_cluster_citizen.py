@@ -61,6 +61,22 @@ async def test_a_role_in_its_namespace_is_enough(world: World, tmp_path: Path, s
             assert process.poll() is None
 
 
+async def test_without_a_namespace_it_looks_after_all_of_them(world: World) -> None:
+    """Those of earlier tests among them, which are being deleted and take nothing new."""
+    await world.apply("Secret", "c", stringData={"username": "u", "password": "one"})
+    with world.operator(MARKETPRISM_NAMESPACES=""):
+        async with world.controllers():
+            await world.pipeline(clickhouse={"authSecretRef": {"name": "c"}})
+            await world.ready(seconds=90)
+            before = await world.get("Deployment", "main-default")
+            await world.apply("Secret", "c", stringData={"password": "two"})
+
+            async def rolled() -> bool:
+                return await world.get("Deployment", "main-default") != before
+
+            await until(rolled)
+
+
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 async def test_nothing_is_to_be_ignored_in_a_diff(world: World, example: Path) -> None:
     """As `kubectl diff --server-side` and Argo CD ask: what would change if the same file were applied again?"""
