@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marketprism_api.data_types import DataType
+from marketprism_api.validation import DEFAULTS
 from marketprism_consumer.clickhouse import INSERT_SETTINGS
 from marketprism_consumer.decode import Row, decode
 from marketprism_consumer.encode import Block, encode
@@ -29,6 +32,7 @@ from marketprism_consumer.feed import messages
 from marketprism_consumer.schema import SEQ_INDEX, Plan, Target, column_ddl, plan, render
 from marketprism_consumer.schema_server import DDL_SETTINGS, existing
 from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
+from marketprism_consumer.validation.checks import SHAPES, parameters, parity, statement
 from marketprism_consumer.values import Refusal
 from marketprism_consumer.views import VIEWS, View
 from stored_rows import comparable, expected, select
@@ -48,6 +52,7 @@ ENGINES = {
 }
 TARGET = Target("mp_hot", "mp_cold", retention=259_200)
 STREAM = "MARKET_DATA@2025-09-24T07:00:00.000000000Z"
+WINDOW = "timestamp >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
 DAY = "since = '2025-09-24 00:00:00', until = '2025-09-25 00:00:00'"
 PARAMETERS = {
     "trade_gaps": f"({DAY})",
@@ -169,6 +174,12 @@ class Outcome:
         return code
 
 
+def _literal(sql: str, data_type: DataType) -> str:
+    """With what would be sent as parameters written into it."""
+    given = {**parameters(DEFAULTS[data_type]), "since": 0, "until": 4_000_000_000_000_000}
+    return re.sub(r"\{(\w+):(\w+)\}", lambda found: f"CAST('{given[found[1]]}', '{found[2]}')", sql)
+
+
 def decoded() -> dict[str, list[Row]]:
     """Rows of all eight types, from the feed, and one at the edge of every decimal."""
     rows: dict[str, list[Row]] = {table.data_type: [] for table in TABLES}
@@ -263,6 +274,13 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         " (SELECT toString(count()) FROM mp_hot.trades WHERE exchange = 'binance_spot' AND symbol = 'BTC-USDT')"
         " FROM mp_cold.trades",
     )
+    for data_type, shape in SHAPES.items():
+        script.add(
+            f"validate {data_type}", _literal(statement(shape, "mp_hot", "mp_cold", WINDOW), DataType(data_type))
+        )
+        script.add(
+            f"parity {data_type}", _literal(parity(shape.table, "mp_hot", "mp_cold", WINDOW), DataType(data_type))
+        )
     for view in VIEWS:
         script.add(
             f"view {view.name}", f"SELECT toString(count()) FROM mp_hot.{view.name}{PARAMETERS.get(view.name, '')}"
@@ -377,6 +395,16 @@ def test_every_view_answers(engine: Outcome, view: View) -> None:
     ((count,),) = engine.result(f"view {view.name}")
     if view.name.startswith(("all_", "candles", "latest_", "lsr_")):
         assert int(count) > 0
+
+
+@by_table
+def test_validation_answers(engine: Outcome, table: Table) -> None:
+    lines = engine.result(f"validate {table.data_type}")
+    doubled = sum(int(line[4]) for line in lines)
+    in_cold = int(engine.result("user rows")[0][0]) if table is TRADES else 0
+    assert doubled == 2 * len(engine.rows[table.data_type]) + in_cold
+    ((both, differ, _),) = engine.result(f"parity {table.data_type}")
+    assert (int(both), int(differ)) == (0, 0)
 
 
 def test_both_tiers_are_one_table(engine: Outcome) -> None:
