@@ -1,4 +1,4 @@
-"""What the documented queries cost on a day of data, on one embedded server.
+"""What the documented queries and a validation cost on a day of data, on one embedded server.
 
     python -m bench.queries [--trades 10000000] [--books 1000000] [--write]
 
@@ -17,15 +17,26 @@ import tempfile
 import time
 from pathlib import Path
 
+from marketprism_api.data_types import DataType
 from marketprism_api.settings import effective
+from marketprism_api.validation import DEFAULTS
 from marketprism_consumer import schema_server
 from marketprism_consumer.clickhouse import ClickHouse
 from marketprism_consumer.embedded import process
+from marketprism_consumer.validation.run import Request, Validation
 
 from bench import a_day
 
 PAGE = Path(__file__).parents[1] / "docs" / "queries.md"
 ROUNDS = 3
+MIDNIGHT = 1_758_672_000_000_000
+VALIDATED = [
+    DataType.TRADE,
+    DataType.ORDERBOOK,
+    DataType.FUNDING_RATE,
+    DataType.OPEN_INTEREST,
+    DataType.LSR_TOP_POSITION,
+]
 
 
 def documented(text: str) -> dict[str, str]:
@@ -59,6 +70,12 @@ async def measure(trades: int, books: int) -> dict[str, tuple[int, float]]:
                 times.append(time.monotonic() - begun)
             found[title] = len(answer), statistics.median(times[1:])
             print(f"{title:24} {len(answer):>9,} rows  {found[title][1]:8.3f} s", flush=True)
+        report = await Validation(clickhouse, "marketprism_hot", "marketprism_cold", DEFAULTS).run(
+            Request(MIDNIGHT, MIDNIGHT + 86_400_000_000, VALIDATED)
+        )
+        assert report.fine, [finding.reason for finding in report.findings]
+        rows = sum(one.rows for one in report.types)
+        print(f"{'marketprism validate':24} {rows:>9,} rows  {report.seconds:8.3f} s", flush=True)
         await clickhouse.close()
         return found
 
