@@ -176,6 +176,8 @@ async def connect(
 
     async def error(problem: Exception) -> None:
         nonlocal logged
+        if isinstance(problem, ConnectionResetError) and connection.trouble.startswith(str(reasons.NATS_DENIED)):
+            return  # the server hangs up on whom it has refused: that says less than its refusal
         heard = str(problem) or type(problem).__name__
         denied = "authorization" in heard.lower() or "permissions" in heard.lower()
         reason = reasons.NATS_DENIED if denied else reasons.NATS_UNREACHABLE
