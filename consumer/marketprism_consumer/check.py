@@ -110,7 +110,8 @@ async def check_nats(settings: Settings, auth: NatsAuth) -> AsyncIterator[Line]:
         return
     try:
         broker = NatsBroker(client)
-        yield ok("nats", f"{where} answers, nats-server {client.connected_server_version}")
+        version = client.connected_server_version
+        yield ok("nats", f"{where} answers, nats-server {version.major}.{version.minor}.{version.patch}")
         streams: dict[str, Mapping[str, Any]] = {}
         for data_type in settings.data_types:
             async for line in _data_type(broker, settings, data_type, streams):

@@ -17,6 +17,7 @@ from marketprism_consumer.commands import (
     replay,
     run,
     schema,
+    status,
     tap,
     tiers,
     validate,
@@ -34,6 +35,7 @@ app.command(epilog=run.EXAMPLES)(run.run)
 app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
 app.command(epilog=feed.EXAMPLES)(feed.feed)
 app.command(epilog=audit.EXAMPLES)(audit.audit)
+app.command(epilog=status.EXAMPLES)(status.status)
 app.command(epilog=check.EXAMPLES)(check.check)
 app.command(epilog=tap.EXAMPLES)(tap.tap)
 app.command("replay", epilog=replay.EXAMPLES)(replay.replay_)

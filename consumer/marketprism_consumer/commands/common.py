@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -29,7 +30,8 @@ File = Annotated[
 Json = Annotated[str, typer.Option("--output", "-o", help="text or json.")]
 
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
-stdout = Console(soft_wrap=True, highlight=False)
+# In a pipe or a file lines may be long.
+stdout = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def settings_of(file: str) -> Settings:

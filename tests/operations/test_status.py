@@ -1,0 +1,122 @@
+"""`marketprism status`: the numbers of a running pipeline, and of one that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from cli import cli, cli_json
+from marketprism_consumer.commands.status import age
+from marketprism_consumer.status import state_of
+from marketprism_consumer.tiering.job import job_of
+from marketprism_consumer.tiering.run import Migration
+from marketprism_consumer.worker import Worker
+from pipelines import Pipeline, trade
+
+SUBJECT = "trade.binance_spot.spot.BTC-USDT"
+
+
+async def send(pipeline: Pipeline, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        await pipeline.send(SUBJECT, msgspec.json.encode(trade(trade_id=str(number))))
+
+
+async def of_trades(pipeline: Pipeline) -> dict[str, object]:
+    _, told = await cli_json(pipeline, "status")
+    found: dict[str, object] = next(one for one in told["types"] if one["data_type"] == "trade")
+    return found
+
+
+async def test_what_waits_and_what_was_stored(pipeline: Pipeline) -> None:
+    await send(pipeline, 30)
+    found = await of_trades(pipeline)
+    assert (found["state"], found["lag"], found["age"]) == ("no consumer", None, None)
+    await pipeline.send(SUBJECT, b"{")
+    await pipeline.ingest()
+    await send(pipeline, 7, first=100)
+    found = await of_trades(pipeline)
+    assert (found["state"], found["lag"], found["unacknowledged"], found["dead_letters"]) == ("nobody reads", 7, 0, 1)
+    assert (found["hot"]["rows"], found["rate"]) == (30, 0.5)  # type: ignore[index]
+    assert 0 <= found["age"] < 60  # type: ignore[operator]
+    code, text = await cli(pipeline, "status")
+    assert (code, "nobody reads" in text, "no migration yet" in text) == (1, True, True)
+
+
+async def test_while_it_runs_it_is_read(pipeline: Pipeline) -> None:
+    worker = Worker(pipeline.settings, list(pipeline.settings.data_types), pipeline.environ)
+    running = asyncio.create_task(worker.run())
+    try:
+        async with asyncio.timeout(30):
+            while worker.not_ready() or (await cli(pipeline, "status"))[0] != 0:
+                await asyncio.sleep(0.05)
+    finally:
+        worker.stop()
+        await running
+
+
+async def test_both_tiers_and_the_last_migration(pipeline: Pipeline) -> None:
+    await send(pipeline, 20)
+    await pipeline.ingest()
+    job = replace(job_of(pipeline.settings, None, pipeline.environ), older_than=0.0, tables=("trades",))
+    done = await Migration(job).run()
+    assert done.ok, done.failures
+    _, told = await cli_json(pipeline, "status")
+    found = next(one for one in told["types"] if one["data_type"] == "trade")
+    assert (found["hot"]["rows"], found["cold"]["rows"], found["rate"], found["age"]) == (0, 20, 0.0, None)
+    assert (told["lastMigration"]["table"], told["lastMigration"]["rows"]) == ("trades", 20)
+    assert "last migration" in (await cli(pipeline, "status"))[1]
+
+
+async def test_a_missing_stream_is_told(pipeline: Pipeline) -> None:
+    await pipeline.client.jetstream().delete_stream("ORDERBOOK_SNAP")
+    code, told = await cli_json(pipeline, "status")
+    assert (code, told["ok"]) == (1, False)
+    assert {one["data_type"] for one in told["types"] if one["state"] == "no stream"} == {"orderbook"}
+
+
+async def test_watch_goes_on_until_it_is_ended(pipeline: Pipeline) -> None:
+    command = [sys.executable, "-m", "marketprism_consumer.cli", "status", "-f", str(pipeline.file)]
+    with subprocess.Popen(
+        [*command, "--watch", "--every", "100ms", "--output", "json"],
+        env={**os.environ, **pipeline.environ},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            for _ in range(3):
+                line = await asyncio.to_thread(child.stdout.readline)
+                assert len(json.loads(line)["types"]) == 3
+            child.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(child.wait, 20) in (0, 130)
+        finally:
+            child.kill()
+
+
+async def test_usage(pipeline: Pipeline, tmp_path: Path) -> None:
+    assert (await cli(pipeline, "status", "--every", "often"))[0] == 2
+    file = tmp_path / "wrong.yaml"
+    file.write_text("kind: StoragePipeline")
+    pipeline.file = file
+    assert (await cli(pipeline, "status"))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("waiting", "held", "state"),
+    [(1, 0, "read"), (0, 5, "read"), (0, 0, "nobody reads")],
+    ids=["asks", "holds", "gone"],
+)
+def test_a_consumer_is_read_where_somebody_asks_or_holds(waiting: int, held: int, state: str) -> None:
+    assert state_of({"num_waiting": waiting, "num_ack_pending": held}) == state
+
+
+def test_ages_are_short() -> None:
+    assert [age(one) for one in (0.04, 119, 180, 7200, 200_000)] == ["0.0 s", "119.0 s", "3 min", "2 h", "2 d"]
