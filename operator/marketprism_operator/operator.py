@@ -60,11 +60,16 @@ class Operator:
         await events.post(self._api)
 
     def child_changed(self, body: Manifest) -> None:
+        """By its owner, whatever was done to its labels; a Pod's owner is not ours, its labels are."""
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
-        for label, kind in ((naming.PIPELINE, "StoragePipeline"), (naming.POLICY, "TieringPolicy")):
-            key = (kind, metadata["namespace"], labels.get(label, ""))
-            if key in self._parents:
+        owners = {(one["kind"], one["name"]) for one in metadata.get("ownerReferences") or []}
+        owners |= {
+            ("StoragePipeline", labels.get(naming.PIPELINE, "")),
+            ("TieringPolicy", labels.get(naming.POLICY, "")),
+        }
+        for kind, name in owners:
+            if (key := (kind, metadata["namespace"], name)) in self._parents:
                 self.queue.add_after(key, SETTLE)
 
     def reference_changed(self, kind: str, body: Manifest) -> None:

@@ -1,0 +1,112 @@
+"""kubectl and helm as people use them, and waiting for what they show."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+NAMESPACE = "marketprism-e2e"
+Manifest = dict[str, Any]
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """A command that did not succeed, with what it said."""
+
+
+def run(*command: str, given: str | None = None, seconds: float = 120) -> str:
+    """Its stdout. Raises Failed."""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds, check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def kubectl(*arguments: str, given: str | None = None, namespace: str = NAMESPACE) -> str:
+    return run("kubectl", "--namespace", namespace, *arguments, given=given)
+
+
+def apply(*manifests: Manifest) -> None:
+    kubectl("apply", "-f", "-", given="\n---\n".join(json.dumps(one) for one in manifests))
+
+
+def get(kind: str, name: str) -> Manifest:
+    found: Manifest = json.loads(kubectl("get", kind, name, "-o", "json"))
+    return found
+
+
+def find(kind: str, **labels: str) -> list[Manifest]:
+    """By labels of ours: `component="consumer"`, `pipeline="main"`, `consumer="fast"`."""
+    keys = {"component": "app.kubernetes.io/component"}
+    selector = ",".join(f"{keys.get(key, f'storage.marketprism.io/{key}')}={value}" for key, value in labels.items())
+    found: list[Manifest] = json.loads(kubectl("get", kind, "-l", selector, "-o", "json"))["items"]
+    return found
+
+
+def names(manifests: list[Manifest]) -> set[str]:
+    return {one["metadata"]["name"] for one in manifests}
+
+
+def condition(resource: Manifest, kind: str) -> Manifest:
+    """Empty where there is none, or where it is about an earlier spec."""
+    found = resource.get("status", {}).get("conditions", [])
+    generation = resource["metadata"]["generation"]
+    return next((one for one in found if one["type"] == kind and one["observedGeneration"] == generation), {})
+
+
+def patch(kind: str, name: str, spec: Manifest) -> None:
+    kubectl("patch", kind, name, "--type", "merge", "-p", json.dumps({"spec": spec}))
+
+
+def until(what: str, look: Callable[[], T], *, seconds: float = 60) -> T:
+    """The first true thing that `look` returns; an error after so many seconds."""
+    deadline = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            if last := look():
+                return last
+        except Failed as failed:
+            last = failed
+        time.sleep(0.3)
+    raise AssertionError(f"after {seconds:.0f} s still not: {what}; last seen: {last}\n{state()}")
+
+
+def ready(kind: str, name: str, *, seconds: float = 60) -> Manifest:
+    """The resource, once it is Ready as it is specified now."""
+
+    def look() -> Manifest | None:
+        one = get(kind, name)
+        return one if condition(one, "Ready").get("status") == "True" else None
+
+    return until(f"{kind} {name} is Ready", look, seconds=seconds)
+
+
+def reason(kind: str, name: str, of: str, wanted: str, *, seconds: float = 60) -> str:
+    """Waits for a condition's reason; returns its message."""
+
+    def look() -> str | None:
+        found = condition(get(kind, name), of)
+        return found["message"] if found.get("reason") == wanted else None
+
+    return until(f"{of} of {kind} {name} is {wanted}", look, seconds=seconds)
+
+
+def rolled_out(name: str) -> None:
+    kubectl("rollout", "status", f"deployment/{name}", "--timeout", "60s")
+
+
+def state() -> str:
+    """For people, where a test fails."""
+    shown = [run("kubectl", "get", "pods", "-A")]
+    for kind in ("storagepipeline", "tieringpolicy"):
+        for one in json.loads(kubectl("get", kind, "-o", "json"))["items"]:
+            shown.append(f"{kind} {one['metadata']['name']}")
+            shown += [
+                f"  {c['type']}={c['status']} {c['reason']}: {c['message']}"
+                for c in one.get("status", {}).get("conditions", [])
+            ]
+    return "\n".join(shown)

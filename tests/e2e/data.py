@@ -1,0 +1,121 @@
+"""The feed that is published, and what became of it: by `marketprism audit`, and by counting in ClickHouse."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from .cluster import NAMESPACE, Failed, apply, get, kubectl, run, until
+
+TABLES = {
+    "trade": "trades",
+    "orderbook": "orderbooks",
+    "funding_rate": "funding_rates",
+    "open_interest": "open_interests",
+    "liquidation": "liquidations",
+    "lsr_top_position": "lsr_top_positions",
+    "lsr_all_account": "lsr_all_accounts",
+    "volatility_index": "volatility_indices",
+}
+QUERY = """\
+import sys, urllib.request
+request = urllib.request.Request("http://clickhouse:8123/", sys.stdin.buffer.read(), {"X-ClickHouse-Key": sys.argv[1]})
+sys.stdout.write(urllib.request.urlopen(request, timeout=20).read().decode())
+"""
+
+
+def password() -> str:
+    return base64.b64decode(get("secret", "clickhouse-auth")["data"]["password"]).decode()
+
+
+def sql(statement: str) -> list[list[str]]:
+    """Rows of texts."""
+    answer = kubectl("exec", "-i", "tools", "--", "python", "-c", QUERY, password(), given=statement)
+    return [line.split("\t") for line in answer.splitlines()]
+
+
+def rows(*databases: str) -> dict[str, int]:
+    """Data type → rows, over the databases."""
+    wanted = databases or ("marketprism_hot",)
+    each = [f"SELECT '{kind}', count() FROM {db}.{table}" for kind, table in TABLES.items() for db in wanted]
+    found = dict.fromkeys(TABLES, 0)
+    for kind, count in sql(" UNION ALL ".join(each)):
+        found[kind] += int(count)
+    return found
+
+
+def arriving(*, seconds: float = 30) -> None:
+    """Waits until trades and order books are stored that were not before."""
+    before = rows("marketprism_hot", "marketprism_cold")
+
+    def look() -> bool:
+        now = rows("marketprism_hot", "marketprism_cold")
+        return now["trade"] > before["trade"] and now["orderbook"] > before["orderbook"]
+
+    until("new rows arrive", look, seconds=seconds)
+
+
+def audit(pipeline: str = "main", *options: str) -> dict[str, Any]:
+    """`marketprism audit` of the pipeline as it is in the cluster."""
+    spec = kubectl("get", "storagepipeline", pipeline, "-o", "yaml")
+    command = [
+        "kubectl",
+        "--namespace",
+        NAMESPACE,
+        "exec",
+        "-i",
+        "tools",
+        "--",
+        "env",
+        f"CLICKHOUSE_PASSWORD={password()}",
+    ]
+    try:
+        said = run(*command, "marketprism", "audit", "-f", "-", "--output", "json", *options, given=spec)
+    except Failed as failed:
+        said = str(failed).partition("\n")[2]
+        if not said.startswith("{"):
+            raise
+    report: dict[str, Any] = json.loads(said.splitlines()[0])
+    return report
+
+
+def proven(*options: str) -> dict[str, Any]:
+    """The audit's report; it holds, whatever goes on."""
+    report = audit("main", *options)
+    assert report["holds"], report
+    return report
+
+
+def start_feed() -> None:
+    """Messages until `stop_feed`: all eight types, one in a hundred that can't be a row."""
+    command = [
+        "marketprism",
+        "feed",
+        "--rate",
+        "400",
+        "--bad",
+        "1%",
+        "--streams",
+        "orderbook=ORDERBOOK_SNAP",
+        "--output",
+        "json",
+    ]
+    pod = get("pod", "tools")["spec"]["containers"][0]
+    container = {key: pod[key] for key in ("image", "imagePullPolicy", "env", "securityContext")}
+    security = get("pod", "tools")["spec"]["securityContext"]
+    spec = {
+        "restartPolicy": "Never",
+        "securityContext": security,
+        "containers": [{**container, "name": "feed", "command": command}],
+    }
+    apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "feed"}, "spec": spec})
+    kubectl("wait", "pod/feed", "--for=condition=Ready", "--timeout=60s")
+
+
+def stop_feed() -> dict[str, Any]:
+    """Its account of what JetStream has acknowledged."""
+    kubectl("exec", "feed", "--", "bash", "-c", "kill -TERM 1")
+    until("the feed has ended", lambda: get("pod", "feed")["status"]["phase"] == "Succeeded")
+    account: dict[str, Any] = json.loads(kubectl("logs", "feed").splitlines()[-1])
+    return account

@@ -1,0 +1,79 @@
+"""From nothing to rows."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from tests.e2e import data
+from tests.e2e.cluster import NAMESPACE, condition, find, kubectl, ready, run
+from tests.e2e.conftest import RELEASE, ROOT, install
+
+EXAMPLE = str(ROOT / "examples/pipeline.yaml")
+PROMISED = 10  # seconds
+
+
+def test_the_chart_is_installed_with_a_role_alone(cluster: None, older_chart: Path) -> None:
+    install(older_chart, "--set", f"namespaces={{{NAMESPACE}}}")
+    run("helm", "test", *RELEASE)
+    rights = kubectl(
+        "auth", "can-i", "--list", f"--as=system:serviceaccount:{RELEASE[2]}:marketprism", namespace="default"
+    )
+    assert "storagepipelines" not in rights
+
+
+def test_an_example_is_ready_within_seconds() -> None:
+    kubectl("apply", "-f", EXAMPLE)
+    pipeline = ready("storagepipeline", "main")
+    (job,) = find("pod", pipeline="main", component="schema")
+    moments = [job["status"]["startTime"], condition(pipeline, "Ready")["lastTransitionTime"]]
+    started, done = (datetime.fromisoformat(moment) for moment in moments)
+    print(f"Ready {(done - started).seconds} s after the schema Job's Pod could start")
+    assert (done - started).seconds <= PROMISED
+
+
+def test_rows_arrive_and_are_proven() -> None:
+    data.arriving()
+    report = data.proven()
+    assert {one["data_type"] for one in report["types"]} == set(data.TABLES)
+
+
+def test_pods_are_restricted_and_have_no_api_token() -> None:
+    for pod in find("pod", pipeline="main"):
+        mounts = [mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]]
+        assert not any("serviceaccount" in mount for mount in mounts)
+
+
+def test_applying_it_again_changes_nothing() -> None:
+    done = subprocess.run(
+        ["kubectl", "--namespace", NAMESPACE, "diff", "-f", EXAMPLE], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_tiering_begins_and_applying_it_again_on_the_server_changes_nothing(tmp_path: Path) -> None:
+    policies = tmp_path / "policies.yaml"
+    policies.write_text(
+        yaml.safe_dump_all(
+            [
+                policy("loop", every="30s", tables=["trades"]),
+                policy("cron", schedule="* * * * *", tables=["orderbooks"]),
+            ]
+        )
+    )
+    kubectl("apply", "--server-side", "-f", str(policies))
+    ready("tieringpolicy", "loop")
+    ready("tieringpolicy", "cron")
+    kubectl("diff", "--server-side", "-f", str(policies))
+
+
+def policy(name: str, **spec: object) -> dict[str, object]:
+    return {
+        "apiVersion": "storage.marketprism.io/v1alpha1",
+        "kind": "TieringPolicy",
+        "metadata": {"name": name},
+        "spec": {"pipelineRef": {"name": "main"}, "olderThan": "1m", "resources": {"requests": {"cpu": "10m"}}, **spec},
+    }

@@ -1,0 +1,54 @@
+"""The operator comes and goes; what it has set up runs on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e import data
+from tests.e2e.cluster import Failed, find, get, kubectl, names, patch, ready, run, until
+from tests.e2e.conftest import RELEASE, ROOT, install
+
+TLS = {"clickhouse": {"tlsSecretRef": {"name": "clickhouse-auth"}}}
+
+
+def columns() -> str:
+    return kubectl("get", "storagepipeline", "-o", "wide").splitlines()[0]
+
+
+def test_an_upgrade_brings_the_new_definitions_and_leaves_pods_alone() -> None:
+    before, pods = columns(), names(find("pod", pipeline="main", component="consumer"))
+    assert "tlsSecretRef" not in kubectl("explain", "storagepipeline.spec.clickhouse")
+    install(ROOT / "helm", "--set", "namespaces={marketprism-e2e}")
+    until(
+        "the new definition is served", lambda: "tlsSecretRef" in kubectl("explain", "storagepipeline.spec.clickhouse")
+    )
+    assert columns().startswith(before.rstrip())
+    assert columns() != before
+    ready("storagepipeline", "main")
+    assert names(find("pod", pipeline="main", component="consumer")) == pods
+
+
+def test_without_the_operator_everything_runs_on() -> None:
+    run("helm", "uninstall", *RELEASE, "--wait")
+    assert get("storagepipeline", "main")["spec"]["dataTypes"]
+    victim, *_ = sorted(names(find("pod", pipeline="main", consumer="fast")))
+    kubectl("delete", "pod", victim, "--grace-period=0", "--force")
+    data.arriving()
+    data.proven()
+
+
+def test_what_was_asked_for_meanwhile_is_done_when_it_is_back() -> None:
+    patch("storagepipeline", "main", {"dataTypes": {"trade": {"batch": {"maxRows": 700}}}})
+    kubectl("delete", "service", "main-metrics")
+    install(ROOT / "helm")  # for all namespaces this time
+    until("the Service is there again", lambda: get("service", "main-metrics"))
+    ready("storagepipeline", "main")
+    assert "maxRows: 700" in get("configmap", "main-pipeline")["data"]["pipeline.yaml"]
+    data.arriving()
+
+
+def test_the_operator_for_all_namespaces_has_no_right_to_secrets() -> None:
+    account = f"--as=system:serviceaccount:{RELEASE[2]}:marketprism"
+    for namespace in ("default", "kube-system", "marketprism-e2e"):
+        with pytest.raises(Failed, match="no"):
+            kubectl("auth", "can-i", "get", "secrets", account, namespace=namespace)
