@@ -30,7 +30,7 @@ def kubectl(*arguments: str, given: str | None = None, namespace: str = NAMESPAC
 
 
 def apply(*manifests: Manifest) -> None:
-    kubectl("apply", "-f", "-", given="\n---\n".join(json.dumps(one) for one in manifests))
+    kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
 
 
 def get(kind: str, name: str) -> Manifest:

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A story that has broken off is not told further."""
     report = yield
-    if report.failed and HERE in item.path.parents and "alone" not in item.keywords:
+    if report.failed and HERE in item.path.parents:
         item.session.shouldstop = f"{item.name} failed, and what follows builds upon it"
     return report
 
