@@ -63,7 +63,7 @@ def pipelines() -> Iterator[None]:
     [
         ("wrong-url", "ClickHouseReachable", "ClickHouseUnreachable", ("clickhuose:8123", "spec.clickhouse.url")),
         ("wrong-nats", "NATSReachable", "NATSUnreachable", ("spec.nats.url",)),
-        ("missing-secret", "SpecValid", "SecretMissing", ("Secret/nowhere", "create it")),
+        ("missing-secret", "SchemaReady", "SecretMissing", ('secret "nowhere" not found', "create it")),
         (
             "wrong-password",
             "ClickHouseReachable",
