@@ -88,6 +88,7 @@ class Ingest:
         self._surely_ours = True
         self._paused_until = 0.0
         self._stop_by: float | None = None
+        self._running: asyncio.Task[None] | None = None
         self._high_water = 0
         self._unburied: set[int] = set()
         self._read = 0  # the sequence up to which all was read when the stream was last asked
@@ -109,11 +110,14 @@ class Ingest:
         self._wake.set()
 
     def stop(self, grace: float) -> None:
-        """Pull no more, store what is held, leave; what is not stored after `grace` seconds is left to its redelivery."""
+        """Pull no more, store what is held, leave; what is not stored after `grace` seconds is left to its redelivery.
+        With none it leaves whatever it waits for."""
         self._stop_by = self._now() + grace
         self._set_state(reasons.STOPPING)
         self._source.cancel()
         self._wake.set()
+        if not grace and self._running:
+            self._running.cancel()
 
     @property
     def held(self) -> int:
@@ -141,6 +145,7 @@ class Ingest:
 
     async def run(self) -> None:
         keeper, watch = asyncio.create_task(self._keep()), asyncio.create_task(self._watch())
+        self._running = asyncio.current_task()
         try:
             while not (self.stopping and not len(self._batcher)):
                 if self._why_resync and not self.stopping:
@@ -150,7 +155,9 @@ class Ingest:
                 self._top_up()
                 if await self._due():
                     await self._flush(self._batcher.take(self._now(), stopping=self.stopping))
-        except _GraceOver:
+        except (_GraceOver, asyncio.CancelledError):
+            if not self.stopping:
+                raise
             log.warning("stopped with messages in hand; they are delivered again", data_type=self.table.data_type)
         finally:
             keeper.cancel()
