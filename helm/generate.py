@@ -68,7 +68,9 @@ $ kubectl apply -f examples/pipeline.yaml
 |---|---|---|
 {rows}
 """
-MEASURED = "Measured: the operator takes about 0.1 CPU seconds a reconcile."
+MEASURED = """\
+Measured: the operator answers 0.8 s after its start and takes 77 MB with one pipeline, 101 MB with 200 (`make scale`); a
+consumer is ready within 1.2 s and takes 76 MB when it has nothing to do."""
 
 
 def crd_template(text: str) -> str:

@@ -23,6 +23,22 @@ import sys, urllib.request
 request = urllib.request.Request("http://clickhouse:8123/", sys.stdin.buffer.read(), {"X-ClickHouse-Key": sys.argv[1]})
 sys.stdout.write(urllib.request.urlopen(request, timeout=20).read().decode())
 """
+DURABLES = """\
+import asyncio, os, nats
+async def durables():
+    connection = await nats.connect(os.environ["NATS_URL"])
+    for stream in ("MARKET_DATA", "ORDERBOOK_SNAP"):
+        for consumer in await connection.jetstream().consumers_info(stream):
+            print(consumer.name)
+    await connection.close()
+asyncio.run(durables())
+"""
+
+
+def durables(pipeline: str) -> list[str]:
+    """The JetStream consumers of a pipeline."""
+    found = kubectl("exec", "tools", "--", "python", "-c", DURABLES).split()
+    return [name for name in found if name.startswith(f"marketprism-{pipeline}-")]
 
 
 def password() -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.e2e import data
-from tests.e2e.cluster import Failed, condition, find, get, kubectl, names, patch, ready, reason, rolled_out, until
+from tests.e2e.cluster import Failed, find, get, kubectl, names, patch, ready, reason, rolled_out, until
 
 
 def pods(consumer: str) -> set[str]:
@@ -128,7 +128,7 @@ def test_an_overlay_that_no_pod_can_have_stops_nothing_and_can_be_mended() -> No
 def test_suspended_it_drains_and_stands_still_and_resumed_it_goes_on() -> None:
     patch("storagepipeline", "main", {"suspend": True})
     until("all Pods have gone", lambda: not find("pod", pipeline="main", component="consumer"), seconds=60)
-    assert condition(get("storagepipeline", "main"), "Ready")["reason"] == "Suspended"
+    reason("storagepipeline", "main", "Ready", "Suspended")
     before = data.rows("marketprism_hot", "marketprism_cold")
     report = data.proven()
     assert sum(one["pending"] for one in report["types"]) > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e import data
-from tests.e2e.cluster import find, kubectl, ready, until
+from tests.e2e.cluster import find, kubectl, patch, ready, until
 
 
 def test_every_message_is_stored_once_bit_exact() -> None:
@@ -32,6 +32,10 @@ def test_clickhouse_counts_as_many_by_itself() -> None:
 
 def test_deleting_the_pipeline_hangs_on_nothing_and_touches_no_row() -> None:
     before = data.rows("marketprism_hot", "marketprism_cold")
+    assert len(data.durables("main")) == len(data.TABLES)
+    patch("storagepipeline", "main", {"deletionPolicy": "Delete"})
+    ready("storagepipeline", "main")
     kubectl("delete", "storagepipeline", "main", "--timeout=20s")
-    until("its children have gone", lambda: not find("all", pipeline="main"), seconds=90)
+    until("its Pods have gone", lambda: not find("pod", pipeline="main", component="consumer"), seconds=90)
+    until("its JetStream consumers have gone, as it was asked for", lambda: not data.durables("main"))
     assert data.rows("marketprism_hot", "marketprism_cold") == before
