@@ -16,7 +16,7 @@ from .problems import Problem, Reason, Refused, ResourceError, did_you_mean, sho
 from .tiering import TieringPolicy, misfits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -50,7 +50,12 @@ def load_pipeline(source: str | Path | None = None, environ: Mapping[str, str] =
     source = source or environ.get("MARKETPRISM_FILE", "").strip()
     if not source:
         raise ResourceError([Problem("no file was given", hint="name one with -f, or in MARKETPRISM_FILE")])
-    found = [resource for resource in load(source) if isinstance(resource, StoragePipeline)]
+    return pipeline_of(load(source), source)
+
+
+def pipeline_of(resources: Sequence[Resource], source: str | Path) -> StoragePipeline:
+    """The one StoragePipeline of those loaded from `source`. Raises ResourceError."""
+    found = [resource for resource in resources if isinstance(resource, StoragePipeline)]
     if len(found) == 1:
         return found[0]
     file = "" if "\n" in str(source) else str(source)

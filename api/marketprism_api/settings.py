@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 
 NATS_URL = ("MARKETPRISM_NATS_URL", "NATS_URL")
 CLICKHOUSE_URL = ("CLICKHOUSE_HTTP_URL",)
+COLD_URL = ("CLICKHOUSE_COLD_HTTP_URL",)
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
 MAX_WINDOW_HOURS = 87_600
 
@@ -60,6 +61,8 @@ class Settings:
     clickhouse_urls: tuple[str, ...]
     hot_db: str
     cold_db: str
+    cold_urls: tuple[str, ...]
+    """Empty: cold is on hot's server."""
     cluster: str
     """Empty for a single server."""
     schema_mode: str
@@ -137,6 +140,13 @@ def effective(
         values.refuse(
             "CLICKHOUSE_HOT_DB and CLICKHOUSE_COLD_DB", "are the same database", "two different databases", hot_db
         )
+    cold = values.take(
+        "cold_url",
+        COLD_URL,
+        clickhouse_endpoints,
+        bool(policy and policy.spec.cold.url),
+        clickhouse_endpoints(str(policy.spec.cold.url)) if policy and policy.spec.cold.url else (),
+    )
     window = values.take(
         "migration_window_hours",
         ("MIGRATION_WINDOW_HOURS",),
@@ -153,13 +163,15 @@ def effective(
     )
     if values.problems:
         raise ResourceError(values.problems)
+    clickhouse_urls, cold_urls = tuple(one.url for one in clickhouse), tuple(one.url for one in cold)
     return Settings(
         pipeline_name=name,
         suspend=spec.suspend,
         nats_urls=tuple(one.url for one in nats),
-        clickhouse_urls=tuple(one.url for one in clickhouse),
+        clickhouse_urls=clickhouse_urls,
         hot_db=str(hot_db),
         cold_db=str(cold_db),
+        cold_urls=cold_urls if cold_urls != clickhouse_urls else (),
         cluster=str(databases.cluster),
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,

@@ -38,7 +38,6 @@ DISORDER = 3600.0  # rows this much older than the shortest retention may have b
 LOOKED_INTO = 1000  # missing messages that are decoded to see why
 
 Tier = str
-TIERS: tuple[Tier, ...] = ("hot", "cold")
 
 
 @dataclass(slots=True)
@@ -182,23 +181,27 @@ async def audit(
     clickhouse: ClickHouse,
     client: PullClient,
     *,
+    cold: ClickHouse | None = None,
     data_types: Iterable[DataType],
     deep: bool = False,
     both_tiers: bool = True,
 ) -> AuditReport:
-    """Raises BrokerRefused and InsertRefused where NATS or ClickHouse can't be asked."""
+    """`cold`: where that tier is, if not on hot's server. Raises BrokerRefused and InsertRefused where NATS or ClickHouse
+    can't be asked."""
     began = time.monotonic()
     broker = NatsBroker(client)
-    tiers = TIERS if both_tiers else TIERS[:1]
+    tiers: dict[Tier, ClickHouse] = {"hot": clickhouse}
+    if both_tiers:
+        tiers["cold"] = cold or clickhouse
     streams = {data_type: await stream_of(broker, settings, data_type) for data_type in settings.data_types}
     chosen = list(dict.fromkeys(data_types))
-    report = AuditReport([], [], deep, tiers)
+    report = AuditReport([], [], deep, tuple(tiers))
     for stream in dict.fromkeys(streams[data_type] for data_type in chosen):
         on_it = [data_type for data_type in settings.data_types if streams[data_type] == stream]
         if not stream:
             report.types += [_streamless(settings, data_type) for data_type in chosen if data_type in on_it]
             continue
-        one = _StreamAuditor(settings, clickhouse, broker, stream, on_it, tiers)
+        one = _StreamAuditor(settings, tiers, broker, stream, on_it)
         report.streams.append(await one.run([data_type for data_type in chosen if data_type in on_it], deep))
         report.types += one.types.values()
     report.types.sort(key=lambda one: chosen.index(DataType(one.data_type)))
@@ -242,16 +245,14 @@ class _StreamAuditor:
     def __init__(
         self,
         settings: Settings,
-        clickhouse: ClickHouse,
+        tiers: Mapping[Tier, ClickHouse],
         broker: NatsBroker,
         stream: str,
         on_it: Sequence[DataType],
-        tiers: Sequence[Tier],
     ) -> None:
         self.types: dict[str, TypeAudit] = {}
-        self._settings, self._clickhouse, self._broker = settings, clickhouse, broker
+        self._settings, self._tiers, self._broker = settings, tiers, broker
         self._stream, self._on_it = stream, on_it
-        self._tiers = tiers
         self._identity = ""
         self._census: dict[DataType, _Census] = {}
         self._dead: dict[str, Sequences] = {}
@@ -270,7 +271,8 @@ class _StreamAuditor:
         if after["created"] != info["created"]:
             raise BrokerRefused(reasons.STREAM_RECREATED, f"{self._stream}, while it was audited")
         first = after["state"]["first_seq"]
-        deleted = Sequences(after["state"].get("deleted") or ())
+        # A stream that never held a message says that 0 is deleted.
+        deleted = Sequences(seq for seq in after["state"].get("deleted") or () if seq)
 
         for data_type in chosen:
             census = self._census[data_type]
@@ -359,10 +361,10 @@ class _StreamAuditor:
 
     async def _take_census(self, table: Table) -> _Census:
         census = _Census()
-        for tier in self._tiers:
-            if tier == "hot" and self._clickhouse.cluster:
-                await self._clickhouse.settle(table)  # this replica may lag behind the one that was written to
-            rows = await self._clickhouse.query(
+        for tier, clickhouse in self._tiers.items():
+            if tier == "hot" and clickhouse.cluster:
+                await clickhouse.settle(table)  # this replica may lag behind the one that was written to
+            rows = await clickhouse.query(
                 f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
                 f" FROM {self._table(tier, table)} GROUP BY _stream, window"
             )
@@ -377,7 +379,7 @@ class _StreamAuditor:
     ) -> dict[str, tuple[int, int]]:
         """Identity → the sequences with a row in this window, as bits, and how many rows there are beyond those."""
         base = window * WINDOW
-        words = await self._clickhouse.query(
+        words = await self._tiers[tier].query(
             "SELECT _stream, intDiv(_seq, 64) AS word, groupBitOr(bitShiftLeft(toUInt64(1), _seq % 64)), count()"
             f" FROM {self._table(tier, table)}"
             f" WHERE _seq >= {base} AND _seq <= {min(last, base + WINDOW - 1)} AND _stream IN {{streams:Array(String)}}"
@@ -493,8 +495,8 @@ class _StreamAuditor:
         for data_type, census in self._census.items():
             if not (own := self._own(census)):
                 continue
-            for tier in self._tiers:
-                rows = await self._clickhouse.query(
+            for tier, clickhouse in self._tiers.items():
+                rows = await clickhouse.query(
                     f"SELECT count(), min(_seq) FROM {self._table(tier, BY_DATA_TYPE[data_type])}"
                     f" WHERE _stream IN {{streams:Array(String)}} AND timestamp >= toDateTime({cutoff}, 'UTC')",
                     {"streams": own},
@@ -523,8 +525,8 @@ class _StreamAuditor:
         one = self.types[str(data_type)]
         if not one.double:
             return
-        for tier in self._tiers:
-            rows = await self._clickhouse.query(
+        for tier, clickhouse in self._tiers.items():
+            rows = await clickhouse.query(
                 f"SELECT _stream, _seq, count() FROM {self._table(tier, BY_DATA_TYPE[data_type])} WHERE _stream != ''"
                 " GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
             )
@@ -557,10 +559,9 @@ class _StreamAuditor:
         await compare(
             self.types[str(data_type)],
             self._broker,
-            self._clickhouse,
             BY_DATA_TYPE[data_type],
             subject=self._settings.data_types[data_type].subject,
-            tables={tier: self._table(tier, BY_DATA_TYPE[data_type]) for tier in self._tiers},
+            tiers={tier: (server, self._table(tier, BY_DATA_TYPE[data_type])) for tier, server in self._tiers.items()},
             streams=self._identities(data_type),
             dead=self._dead[data_type],
             refused=self._refused[data_type],

@@ -61,11 +61,10 @@ class Findings(Protocol):
 async def compare(
     found: Findings,
     broker: NatsBroker,
-    clickhouse: ClickHouse,
     table: Table,
     *,
     subject: str,
-    tables: Mapping[str, str],
+    tiers: Mapping[str, tuple[ClickHouse, str]],
     streams: Sequence[str],
     dead: Sequences,
     refused: Sequences,
@@ -89,7 +88,7 @@ async def compare(
                 if message.seq in dead and message.seq not in refused and len(found.misburied) < NAMED:
                     found.misburied.append(Misburied(message.seq))
             seen: set[int] = set()
-            for tier, name in tables.items():
+            for tier, (clickhouse, name) in tiers.items():
                 stored = await clickhouse.query(
                     f"SELECT _seq, {columns} FROM {name} WHERE _seq >= {messages[0].seq} AND _seq <= {messages[-1].seq}"
                     " AND _stream IN {streams:Array(String)}",

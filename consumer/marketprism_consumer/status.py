@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from marketprism_api import reasons
@@ -18,6 +19,8 @@ from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Entry, Ledger
 from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.validation import record
+from marketprism_consumer.validation.record import Verdict
 
 MINUTE = 60  # what a rate is of [s]
 NO_SUCH_TABLE = 60
@@ -52,6 +55,7 @@ class Status:
     pipeline: str
     types: Sequence[TypeStatus]
     migration: Entry | None
+    validation: Verdict | None
 
     @property
     def flows(self) -> bool:
@@ -59,20 +63,20 @@ class Status:
         return all(one.state == READ for one in self.types)
 
     def as_dict(self) -> dict[str, Any]:
-        last = self.migration
         return {
             "ok": self.flows,
             "pipeline": self.pipeline,
             "types": [asdict(one) for one in self.types],
-            "lastMigration": last and {name: _text(value) for name, value in last._asdict().items()},
+            "lastMigration": _named(self.migration),
+            "lastValidation": _named(self.validation),
         }
 
 
 READ, UNREAD, NO_CONSUMER, NO_STREAM = "read", "nobody reads", "no consumer", "no stream"
 
 
-def _text(value: Any) -> Any:
-    return value if value is None or isinstance(value, (int, str)) else value.isoformat()
+def _named(found: Entry | Verdict | None) -> dict[str, Any] | None:
+    return found and {k: v.isoformat() if isinstance(v, datetime) else v for k, v in found._asdict().items()}
 
 
 async def status(settings: Settings, broker: NatsBroker, hot: Server, cold: Server) -> Status:
@@ -91,7 +95,12 @@ async def status(settings: Settings, broker: NatsBroker, hot: Server, cold: Serv
         if made.hot.rows:
             made.rate, made.age = await _fresh(hot, settings.hot_db, one.table)
         found.append(made)
-    return Status(settings.pipeline_name, found, await _last_migration(cold, settings.cold_db))
+    return Status(
+        settings.pipeline_name,
+        found,
+        await _last_migration(cold, settings.cold_db),
+        await record.last(hot, settings.hot_db),
+    )
 
 
 async def _consumed(settings: Settings, broker: NatsBroker, data_type: DataType) -> TypeStatus:

@@ -189,7 +189,12 @@ async def test_purged_dead_letters_are_told_from_lost_messages(pipeline: Pipelin
 async def test_a_server_that_does_not_answer_is_exit_4(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    monkeypatch.setattr("marketprism_consumer.commands.audit.CONNECT_WAIT", 0.2)
+    monkeypatch.setattr("marketprism_consumer.commands.servers.CONNECT_WAIT", 0.2)
     monkeypatch.setenv(variable, f"{'nats' if 'NATS' in variable else 'http'}://127.0.0.1:9")
     code, output = await cli("audit", "-f", str(pipeline.file))
     assert code == 4, output
+
+
+async def test_a_stream_without_a_message_has_lost_none(pipeline: Pipeline) -> None:
+    report = await check(pipeline)
+    assert [one.deleted_unread.count for one in report.streams] == [0, 0]

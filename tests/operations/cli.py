@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from typing import Any
 
 from marketprism_consumer.cli import app
@@ -22,3 +24,19 @@ async def cli_json(pipeline: Pipeline, *arguments: str) -> tuple[int, dict[str, 
         CliRunner().invoke, app, [*arguments, "-f", str(pipeline.file), "--output", "json"]
     )
     return result.exit_code, json.loads(result.stdout.splitlines()[-1])
+
+
+async def alone(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
+    """The same in a process of its own, as commands that handle signals want it."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "marketprism_consumer.cli",
+        *arguments,
+        "-f",
+        str(pipeline.file),
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    output, _ = await asyncio.wait_for(child.communicate(), 60)
+    return int(child.returncode or 0), output.decode()

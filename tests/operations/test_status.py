@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cli import cli, cli_json
+from cli import alone, cli, cli_json
 from marketprism_consumer.commands.status import age
 from marketprism_consumer.status import state_of
 from marketprism_consumer.tiering.job import job_of
@@ -65,7 +65,7 @@ async def test_while_it_runs_it_is_read(pipeline: Pipeline) -> None:
 async def test_both_tiers_and_the_last_migration(pipeline: Pipeline) -> None:
     await send(pipeline, 20)
     await pipeline.ingest()
-    job = replace(job_of(pipeline.settings, None, pipeline.environ), older_than=0.0, tables=("trades",))
+    job = replace(job_of(pipeline.settings, None), older_than=0.0, tables=("trades",))
     done = await Migration(job).run()
     assert done.ok, done.failures
     _, told = await cli_json(pipeline, "status")
@@ -73,6 +73,28 @@ async def test_both_tiers_and_the_last_migration(pipeline: Pipeline) -> None:
     assert (found["hot"]["rows"], found["cold"]["rows"], found["rate"], found["age"]) == (0, 20, 0.0, None)
     assert (told["lastMigration"]["table"], told["lastMigration"]["rows"]) == ("trades", 20)
     assert "last migration" in (await cli(pipeline, "status"))[1]
+
+
+async def test_the_last_validation(pipeline: Pipeline) -> None:
+    assert "no validation yet" in (await cli(pipeline, "status"))[1]
+    await send(pipeline, 20)
+    await pipeline.ingest()
+    code, text = await alone(pipeline, "validate", "--symbol", "BTC-USDT")
+    assert code == 0, text
+    code, text = await cli(pipeline, "status")
+    assert "FINE: nothing wrong in 20 rows" in text
+    assert "(only BTC-USDT)" in text
+    _, told = await cli_json(pipeline, "status")
+    found = told["lastValidation"]
+    assert (found["ok"], found["rows"], found["scope"]) == (True, 20, "BTC-USDT")
+
+
+async def test_a_verdict_that_cannot_be_kept_is_a_verdict_all_the_same(pipeline: Pipeline) -> None:
+    await pipeline.change("CREATE TABLE {hot}._validations (at UInt8) ENGINE = MergeTree ORDER BY at")
+    await send(pipeline, 20)
+    await pipeline.ingest()
+    code, text = await alone(pipeline, "validate", "--type", "trade")
+    assert (code, "FINE" in text, "will not show this verdict" in text) == (0, True, True), text
 
 
 async def test_a_missing_stream_is_told(pipeline: Pipeline) -> None:

@@ -92,6 +92,21 @@ async def test_what_ingest_has_in_hand_is_left_to_it(pipeline: Pipeline) -> None
     assert await pipeline.count("trades") == 3
 
 
+async def test_a_stream_of_another_name_is_read_where_ingest_reads_it(pipeline: Pipeline) -> None:
+    stream = pipeline.client.jetstream()
+    await stream.delete_stream("MARKET_DATA")
+    await stream.add_stream(name="ELSEWHERE", subjects=["trade.>", "lsr_top_position.>"])
+    try:
+        await publish(pipeline, 3)
+        await pipeline.ingest()
+        await pipeline.change("TRUNCATE TABLE {hot}.trades")
+        code, told = await cli(pipeline, "--type", "trade", "--from-seq", "1")
+        assert (code, told["tables"]["trades"]["stored"]) == (0, 3)
+        assert await holds(pipeline)
+    finally:
+        await stream.delete_stream("ELSEWHERE")
+
+
 async def test_before_ingest_has_ever_run_there_is_nothing_to_replay(pipeline: Pipeline) -> None:
     await publish(pipeline, 1)
     code, said = await cli(pipeline, "--type", "trade", "--from-seq", "1")
@@ -125,11 +140,14 @@ def test_a_stretch_begins_at_one_thing() -> None:
             stretch_of(seq, at, "", NOW)
 
 
-async def test_a_sequence_means_one_stream(pipeline: Pipeline) -> None:
+async def test_type_and_subject_choose_what_is_replayed(pipeline: Pipeline) -> None:
     settings = pipeline.settings
-    assert [one.table for one in chosen(settings, None, "orderbook.>", by_sequence=True)] == ["orderbooks"]
-    assert len(chosen(settings, None, "", by_sequence=False)) == len(settings.data_types)
-    with pytest.raises(ValueError, match="each stream counts for itself"):
-        chosen(settings, None, "", by_sequence=True)
+    assert chosen(settings, None, "orderbook.>") == [DataType.ORDERBOOK]
+    assert chosen(settings, None, "") == list(settings.data_types)
     with pytest.raises(ValueError, match="fit none"):
-        chosen(settings, DataType.TRADE, "orderbook.>", by_sequence=True)
+        chosen(settings, DataType.TRADE, "orderbook.>")
+
+
+async def test_a_sequence_means_one_stream(pipeline: Pipeline) -> None:
+    code, said = await cli(pipeline, "--from-seq", "1")
+    assert (code, "each stream counts for itself" in said) == (2, True)

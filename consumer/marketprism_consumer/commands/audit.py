@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 from typing import Annotated
 
 import typer
-from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
-from marketprism_api.settings import Settings
 
 from marketprism_consumer import logs
 from marketprism_consumer.audit import AuditReport
 from marketprism_consumer.audit import audit as run_audit
-from marketprism_consumer.broker import BrokerRefused
-from marketprism_consumer.clickhouse import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of
-from marketprism_consumer.nats_client import connect
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.commands.servers import with_servers
 
 EXAMPLES = """
 Examples:
@@ -32,8 +25,6 @@ Examples:
 \b
 Exit: 0 it holds, 1 findings, 2 usage, 4 NATS or ClickHouse unreachable.
 """
-
-CONNECT_WAIT = 5.0  # [s]
 
 
 def audit(
@@ -56,32 +47,25 @@ def audit(
     chosen = types or list(settings.data_types)
     if unknown := [str(name) for name in chosen if name not in settings.data_types]:
         fail(f"the pipeline does not store {', '.join(unknown)}", Exit.USAGE)
-    try:
-        report = asyncio.run(_run(settings, chosen, deep, both_tiers))
-    except (BrokerRefused, TimeoutError) as refused:
-        fail(str(refused), Exit.UNREACHABLE)
-    except InsertRefused as refused:
-        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+    report = with_servers(
+        settings,
+        "audit",
+        lambda servers: run_audit(
+            settings,
+            servers.hot,
+            servers.client,
+            cold=servers.cold,
+            data_types=chosen,
+            deep=deep,
+            both_tiers=both_tiers,
+        ),
+    )
     if output == "json":
         typer.echo(json.dumps(report.as_dict()))
     else:
         for line in lines(report):
             typer.echo(line)
     raise typer.Exit(int(Exit.OK if report.holds else Exit.FINDINGS))
-
-
-async def _run(settings: Settings, types: list[DataType], deep: bool, both_tiers: bool) -> AuditReport:
-    client = await connect(
-        settings.nats_url, nats_auth(os.environ), name="marketprism audit", wait=CONNECT_WAIT
-    )  # fmt: skip
-    clickhouse = ClickHouse(
-        settings.clickhouse_urls, settings.hot_db, auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
-    )
-    try:
-        return await run_audit(settings, clickhouse, client, data_types=types, deep=deep, both_tiers=both_tiers)
-    finally:
-        await clickhouse.close()
-        await client.close()
 
 
 def lines(report: AuditReport) -> list[str]:

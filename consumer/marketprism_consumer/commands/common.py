@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from marketprism_api.load import load_pipeline
+from marketprism_api.load import load, pipeline_of
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import Settings, effective
+from marketprism_api.tiering import TieringPolicy
 from marketprism_api.types import Duration
 from rich.console import Console
 
@@ -36,9 +37,13 @@ stdout = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatt
 
 def settings_of(file: str) -> Settings:
     """The effective settings; a wrong file or variable ends the command with what is wrong."""
+    source = file or os.environ.get("MARKETPRISM_FILE", "").strip()
     try:
-        pipeline = load_pipeline(file) if file or os.environ.get("MARKETPRISM_FILE") else None
-        return effective(pipeline, os.environ)
+        resources = load(source) if source else []
+        policies = [one for one in resources if isinstance(one, TieringPolicy)]
+        # A policy beside the pipeline says where cold is. Of several none speaks for all: then the environment does.
+        policy = policies[0] if len(policies) == 1 else None
+        return effective(pipeline_of(resources, source) if source else None, os.environ, policy)
     except ResourceError as error:
         fail(str(error), Exit.USAGE)
 

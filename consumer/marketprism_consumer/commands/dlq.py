@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
 import durationpy
 import typer
-from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from rich.table import Table
 from rich.text import Text
 
 from marketprism_consumer import logs
-from marketprism_consumer.broker import BrokerRefused
-from marketprism_consumer.clickhouse import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.dlq import (
     DeadLetterStream,
     Letter,
@@ -38,14 +33,10 @@ from marketprism_consumer.dlq import (
     printable_payload,
     when,
 )
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import connect
-from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.stream_reader import ReaderRunsError
 
 T = TypeVar("T")
 
-CONNECT_WAIT = 5.0  # [s]
 STAYS_SHOWN = 20
 
 app = typer.Typer(
@@ -168,7 +159,7 @@ def replay(
     """
     wanted = _wanted(data_type, reason, seqs=seq or ())
     settings = settings_of(file)
-    counts, stays = _with_stream(settings, lambda stream, broker: _replay(settings, stream, broker, wanted, dry_run))
+    counts, stays = _with_stream(settings, lambda stream, servers: _replay(stream, servers, wanted, dry_run))
     done = counts["replayed"] + counts["stored before"]
     if output == "json":
         still = [as_dict(one.letter) | {"why": one.why} for one in stays]
@@ -237,23 +228,14 @@ def _ago(text: str) -> int:
 # --- with the servers -------------------------------------------------------------------------------------------------
 
 
-def _with_stream(settings: Settings, ask: Callable[[DeadLetterStream, NatsBroker], Awaitable[T]]) -> T:
+def _with_stream(settings: Settings, ask: Callable[[DeadLetterStream, Servers], Awaitable[T]]) -> T:
     logs.configure("error")
-
-    async def run() -> T:
-        client = await connect(settings.nats_url, nats_auth(os.environ), name="marketprism dlq", wait=CONNECT_WAIT)
-        try:
-            broker = NatsBroker(client)
-            return await ask(DeadLetterStream(broker, settings.dead_letters.stream), broker)
-        finally:
-            await client.close()
-
     try:
-        return asyncio.run(run())
-    except (BrokerRefused, TimeoutError) as refused:
-        fail(str(refused), Exit.UNREACHABLE)
-    except InsertRefused as refused:
-        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+        return with_servers(
+            settings,
+            "dlq",
+            lambda servers: ask(DeadLetterStream(servers.broker, settings.dead_letters.stream), servers),
+        )
     except ReaderRunsError as error:
         fail(str(error), Exit.FINDINGS)
 
@@ -274,36 +256,20 @@ async def _collect(
     return (list(reversed(newest)) if order is Order.NEWEST else oldest), counts
 
 
-@asynccontextmanager
-async def _tiers(settings: Settings) -> AsyncIterator[list[ClickHouse]]:
-    tiers = [
-        ClickHouse(
-            settings.clickhouse_urls, database, auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
-        )
-        for database in (settings.hot_db, settings.cold_db)
-    ]
-    try:
-        yield tiers
-    finally:
-        for tier in tiers:
-            await tier.close()
-
-
 async def _replay(
-    settings: Settings, stream: DeadLetterStream, broker: NatsBroker, wanted: Wanted, dry_run: bool
+    stream: DeadLetterStream, servers: Servers, wanted: Wanted, dry_run: bool
 ) -> tuple[Counter[str], list[Outcome]]:
     counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
     stays: list[Outcome] = []
-    async with _tiers(settings) as tiers:
-        replay = Replay(broker, stream, tiers)
-        async for letters in stream.batches(wanted, alone=not dry_run):
-            if dry_run:
-                entries, outcomes = await replay.decode(letters)
-                counts["replayed"] += len(entries)
-            else:
-                outcomes = await replay.run(letters)
-            counts.update(outcome.state for outcome in outcomes)
-            stays += [outcome for outcome in outcomes if outcome.state == "stays"]
+    replay = Replay(servers.broker, stream, [servers.hot, servers.cold])
+    async for letters in stream.batches(wanted, alone=not dry_run):
+        if dry_run:
+            entries, outcomes = await replay.decode(letters)
+            counts["replayed"] += len(entries)
+        else:
+            outcomes = await replay.run(letters)
+        counts.update(outcome.state for outcome in outcomes)
+        stays += [outcome for outcome in outcomes if outcome.state == "stays"]
     return counts, stays
 
 

@@ -107,7 +107,7 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
     """The job of file, environment and the options that `migrate` and `tiers` share; ends the command on a mistake."""
     try:
         settings, policy = read(file, os.environ)
-        job = job_of(settings, policy, os.environ)
+        job = job_of(settings, policy)
         clickhouse_auth(os.environ), cold_auth()  # wrong credentials are told before anything is begun
         if cold_url:
             job = replace(job, cold_urls=tuple(one.url for one in clickhouse_endpoints(cold_url)))

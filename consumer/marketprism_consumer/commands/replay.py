@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
-from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import DataTypeSettings, Settings
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from marketprism_consumer import logs
-from marketprism_consumer.broker import BrokerRefused
-from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.audit import stream_of
 from marketprism_consumer.commands.common import Exit, File, Json, fail, moment, settings_of, stderr
+from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.dlq import printable
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import connect
 from marketprism_consumer.replay import NotYetStoredError, Replayed, Stretch, replay
-from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.stream_reader import ReaderRunsError
-
-CONNECT_WAIT = 5.0  # [s]
 
 EXAMPLES = """
 Examples:
@@ -61,19 +53,23 @@ def replay_(
     settings = settings_of(file)
     try:
         stretch = stretch_of(from_seq, from_time, until, time.time())
-        types = chosen(settings, data_type, subject, by_sequence=bool(from_seq) or until.isdigit())
+        types = chosen(settings, data_type, subject)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     logs.configure("error")
+    by_sequence = bool(from_seq) or until.isdigit()
+
+    async def run(servers: Servers) -> dict[str, Replayed]:
+        found = [await _where_it_is(servers, settings, kind) for kind in types]
+        if by_sequence and len({one.stream for one in found}) > 1:
+            fail("each stream counts for itself: name one with --type or --subject, or use times", Exit.USAGE)
+        return await _replay(servers, found, stretch, subject, dry_run)
+
     try:
-        found = asyncio.run(_replay(settings, types, stretch, subject, dry_run))
+        found = with_servers(settings, "replay", run)
     except (ReaderRunsError, NotYetStoredError) as error:
         hint = ": run `marketprism ingest`, it stores everything" if isinstance(error, NotYetStoredError) else ""
         fail(f"{error}{hint}", Exit.FINDINGS)
-    except (BrokerRefused, TimeoutError) as error:
-        fail(str(error), Exit.UNREACHABLE)
-    except InsertRefused as refused:
-        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
     _show(found, dry_run, output)
     raise typer.Exit(int(Exit.FINDINGS if any(one.refused for one in found.values()) else Exit.OK))
 
@@ -93,61 +89,51 @@ def stretch_of(from_seq: int, from_time: str, until: str, now: float) -> Stretch
     )
 
 
-def chosen(
-    settings: Settings, data_type: DataType | None, subject: str, *, by_sequence: bool
-) -> Sequence[DataTypeSettings]:
+def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequence[DataType]:
     """The data types that are replayed. Raises ValueError."""
     token = subject.partition(".")[0]
     wanted = [
-        one
+        kind
         for kind, one in settings.data_types.items()
         if (data_type is None or kind is data_type) and token in ("", "*", ">", one.subject.partition(".")[0])
     ]
     if not wanted:
         known = ", ".join(one.subject for one in settings.data_types.values())
         raise ValueError(f"--subject {subject!r} and --type fit none of the pipeline's subjects: {known}")
-    if by_sequence and len({one.stream for one in wanted}) > 1:
-        raise ValueError("each stream counts for itself: name one with --type or --subject, or use times")
     return wanted
 
 
 # --- with the servers -------------------------------------------------------------------------------------------------
 
 
+async def _where_it_is(servers: Servers, settings: Settings, kind: DataType) -> DataTypeSettings:
+    """With the stream that ingest reads, which another may be than the pipeline names."""
+    one = settings.data_types[kind]
+    return replace(one, stream=await stream_of(servers.broker, settings, kind) or one.stream)
+
+
 async def _replay(
-    settings: Settings, types: Sequence[DataTypeSettings], stretch: Stretch, subject: str, dry_run: bool
+    servers: Servers, types: Sequence[DataTypeSettings], stretch: Stretch, subject: str, dry_run: bool
 ) -> dict[str, Replayed]:
-    client = await connect(settings.nats_url, nats_auth(os.environ), name="marketprism replay", wait=CONNECT_WAIT)
-    tiers = [
-        ClickHouse(
-            settings.clickhouse_urls, database, auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
-        )
-        for database in (settings.hot_db, settings.cold_db)
-    ]
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-            found = {}
-            for one in types:
-                task = progress.add_task(one.table)
-                # `>` and `*` may stand for the data type: the subject is then the data type's own part of it.
-                narrowed = one.subject.partition(".")[0] + subject[1:] if subject[:1] == "*" else subject
-                found[one.table] = await replay(
-                    NatsBroker(client),
-                    tiers,
-                    one,
-                    stretch,
-                    subject="" if narrowed == ">" else narrowed,
-                    dry_run=dry_run,
-                    progress=lambda so_far, task=task, table=one.table: progress.update(  # type: ignore[misc]
-                        task, description=f"{table}: {so_far.read:,} read, {so_far.stored:,} stored"
-                    ),
-                )
-            return found
-    finally:
-        await client.close()
-        for tier in tiers:
-            await tier.close()
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        found = {}
+        for one in types:
+            task = progress.add_task(one.table)
+            # `>` and `*` may stand for the data type: the subject is then the data type's own part of it.
+            narrowed = one.subject.partition(".")[0] + subject[1:] if subject[:1] == "*" else subject
+            found[one.table] = await replay(
+                servers.broker,
+                [servers.hot, servers.cold],
+                one,
+                stretch,
+                subject="" if narrowed == ">" else narrowed,
+                dry_run=dry_run,
+                progress=lambda so_far, task=task, table=one.table: progress.update(  # type: ignore[misc]
+                    task, description=f"{table}: {so_far.read:,} read, {so_far.stored:,} stored"
+                ),
+            )
+        return found
 
 
 def _show(found: dict[str, Replayed], dry_run: bool, output: str) -> None:

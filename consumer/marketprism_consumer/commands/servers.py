@@ -19,6 +19,7 @@ from marketprism_consumer.commands.common import Exit, fail
 from marketprism_consumer.nats_broker import NatsBroker
 from marketprism_consumer.nats_client import PullClient, connect
 from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.tiering.job import cold_auth
 
 T = TypeVar("T")
 
@@ -36,6 +37,15 @@ class Servers:
         return NatsBroker(self.client)
 
 
+def tiers_of(settings: Settings) -> tuple[ClickHouse, ClickHouse]:
+    """Hot and cold, which may be on another server. Credentials are read anew at every connection."""
+    urls, auth = settings.clickhouse_urls, lambda: clickhouse_auth(os.environ)
+    hot = ClickHouse(urls, settings.hot_db, auth=auth, cluster=settings.cluster)
+    if settings.cold_urls:
+        return hot, ClickHouse(settings.cold_urls, settings.cold_db, auth=cold_auth)
+    return hot, ClickHouse(urls, settings.cold_db, auth=auth, cluster=settings.cluster)
+
+
 def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awaitable[T]]) -> T:
     """What `ask` finds; ends the command where NATS or ClickHouse can't be asked."""
 
@@ -44,12 +54,10 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
             name = f"marketprism {command}"
             client = await connect(settings.nats_url, nats_auth(os.environ), name=name, wait=CONNECT_WAIT)
             stack.push_async_callback(client.close)
-            tiers = []
-            for database in (settings.hot_db, settings.cold_db):
-                auth = lambda: clickhouse_auth(os.environ)  # noqa: E731 - read anew at every connection
-                tiers.append(ClickHouse(settings.clickhouse_urls, database, auth=auth, cluster=settings.cluster))
-                stack.push_async_callback(tiers[-1].close)
-            return await ask(Servers(client, *tiers))
+            servers = Servers(client, *tiers_of(settings))
+            stack.push_async_callback(servers.hot.close)
+            stack.push_async_callback(servers.cold.close)
+            return await ask(servers)
 
     try:
         return asyncio.run(run())

@@ -24,6 +24,7 @@ from marketprism_consumer.status import READ, Status
 from marketprism_consumer.status import status as take
 from marketprism_consumer.tiering.job import cold_auth, job_of, read
 from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.validation.record import Verdict
 
 EXAMPLES = """
 Examples:
@@ -45,11 +46,11 @@ def status(
     every: Annotated[str, typer.Option(help="With --watch: how often to look.")] = "2s",
     output: Json = "text",
 ) -> None:
-    """Show a running pipeline on one screen: rates, lag, freshness, dead letters, sizes of both tiers, the last migration."""
+    """Show a running pipeline on one screen: rates, lag, freshness, dead letters, sizes of both tiers, last migration and validation."""
     logs.configure("critical")
     try:
         settings, policy = read(file, os.environ)
-        job = job_of(settings, policy, os.environ)
+        job = job_of(settings, policy)
         pause = seconds(every, "--every", least=0.1)
     except (ResourceError, Refused, ValueError) as error:
         fail(str(error), Exit.USAGE)
@@ -103,7 +104,15 @@ def screen(found: Status) -> RenderableType:
             ),
         )
     last = f"last migration: {history_line(found.migration)}" if found.migration else "no migration yet"
-    return Group(table, Text(last))
+    return Group(table, Text(last), validation_line(found.validation))
+
+
+def validation_line(found: Verdict | None) -> Text:
+    if not found:
+        return Text("no validation yet")
+    scope = f" (only {found.scope})" if found.scope else ""
+    line = f"last validation: {found.at:%Y-%m-%d %H:%M:%S}  {found.text}{scope}"
+    return Text(line, style="" if found.ok else "red")
 
 
 def age(found: float) -> str:

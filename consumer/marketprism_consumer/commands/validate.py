@@ -25,6 +25,8 @@ from marketprism_consumer import health, logs
 from marketprism_consumer.clickhouse import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, fail, leave_word, settings_of, stderr
 from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.validation import record
 from marketprism_consumer.validation import report as told
 from marketprism_consumer.validation.run import Report, Request, Validation
 from marketprism_consumer.worker import Worker
@@ -72,7 +74,7 @@ def validate(
 ) -> None:
     """Look for what is missing, wrong, late or twice in what is stored: a verdict, and each finding with its place.
 
-    Reads only, both tiers, each row once. May run beside ingest and migration.
+    Reads both tiers, each row once, and writes the verdict down for `status`. May run beside ingest and migration.
     """
     logs.configure("error")
     settings = settings_of(file)
@@ -182,10 +184,22 @@ class _Runner:
             return COULD_NOT_CHECK
         self._last, self._problem = report, ""
         self._metrics.set(report)
+        await self._note(report)
         if self._metrics_file:
             write_to_textfile(self._metrics_file, self.registry)
         self._tell(report)
         return Exit.OK if report.fine else Exit.FINDINGS
+
+    async def _note(self, report: Report) -> None:
+        whole = len(self._types) == len(self._settings.data_types)
+        scope = ", ".join([*(() if whole else map(str, self._types)), *self._exchanges, *self._symbols])
+        server = Server(self._settings.clickhouse_urls, lambda: clickhouse_auth(os.environ), "marketprism validate")
+        try:
+            await record.note(server, self._settings.hot_db, report, scope)
+        except InsertRefused as refused:
+            stderr.print(f"`marketprism status` will not show this verdict: {refused}", style="yellow", markup=False)
+        finally:
+            await server.close()
 
     async def _unless_stopped(self, work: Any) -> Report | None:
         task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,12 +11,10 @@ from marketprism_api.credentials import ClickHouseAuth, clickhouse_auth
 from marketprism_api.load import load
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import Problem, ResourceError
-from marketprism_api.settings import Settings, clickhouse_endpoints, effective, variable
+from marketprism_api.settings import Settings, effective
 from marketprism_api.tiering import TieringPolicy
 
 from marketprism_consumer.tiering.slices import Filter
-
-COLD_URL = ("CLICKHOUSE_COLD_HTTP_URL",)
 
 
 class Mode(StrEnum):
@@ -62,20 +60,14 @@ def read(file: str, environ: Mapping[str, str]) -> tuple[Settings, TieringPolicy
     return effective(pipelines[0] if pipelines else None, environ, policy), policy
 
 
-def job_of(settings: Settings, policy: TieringPolicy | None, environ: Mapping[str, str]) -> Job:
-    """What file and environment say. Raises Refused for a bad CLICKHOUSE_COLD_HTTP_URL."""
+def job_of(settings: Settings, policy: TieringPolicy | None) -> Job:
+    """What file and environment say."""
     spec = policy.spec if policy else None
     stored = tuple(one.table for one in settings.data_types.values())
-    _, cold_url = variable(environ, *COLD_URL)
-    urls: Sequence[str] = ()
-    if cold_url:
-        urls = [one.url for one in clickhouse_endpoints(cold_url)]
-    elif spec and spec.cold.url:
-        urls = spec.cold.url.urls
     mode = {"Move": Mode.MOVE, "Copy": Mode.COPY, "DryRun": Mode.DRY_RUN}[spec.mode] if spec else Mode.MOVE
     return Job(
         hot_urls=settings.clickhouse_urls,
-        cold_urls=tuple(urls) if tuple(urls) != settings.clickhouse_urls else (),
+        cold_urls=settings.cold_urls,
         hot_db=settings.hot_db,
         cold_db=settings.cold_db,
         tables=tuple(table for table in stored if spec is None or table in spec.moved),

@@ -1,0 +1,61 @@
+"""The last verdict, kept beside the rows: for `status`, and for whoever asks the database."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.validation.report import verdict
+from marketprism_consumer.validation.run import Report
+
+TABLE = "_validations"
+NO_SUCH_TABLE = 60
+
+
+class Verdict(NamedTuple):
+    """`scope`: what it was narrowed to; empty for the whole pipeline."""
+
+    at: datetime
+    since: datetime
+    until: datetime
+    rows: int
+    ok: bool
+    scope: str
+    text: str
+
+
+async def note(server: Server, database: str, report: Report, scope: str) -> None:
+    """Raises InsertRefused: a validation needs no right to write, and goes on without."""
+    await server.command(
+        f"CREATE TABLE IF NOT EXISTS `{database}`.`{TABLE}` (at DateTime64(3, 'UTC') DEFAULT now64(3),"
+        " since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), rows UInt64, ok Bool, scope String, verdict String)"
+        " ENGINE = MergeTree ORDER BY at TTL toDateTime(at) + INTERVAL 1 YEAR"
+    )
+    await server.command(
+        f"INSERT INTO `{database}`.`{TABLE}` (since, until, rows, ok, scope, verdict)"
+        " SELECT fromUnixTimestamp64Micro({since:Int64}, 'UTC'), fromUnixTimestamp64Micro({until:Int64}, 'UTC'),"
+        " {rows:UInt64}, {ok:Bool}, {scope:String}, {verdict:String}",
+        {
+            "since": report.request.since,
+            "until": report.request.until,
+            "rows": sum(one.rows for one in report.types),
+            "ok": report.fine,
+            "scope": scope,
+            "verdict": verdict(report),
+        },
+    )
+
+
+async def last(server: Server, database: str) -> Verdict | None:
+    """None before the first one. Raises InsertRefused."""
+    try:
+        rows = await server.query(
+            f"SELECT at, since, until, rows, ok, scope, verdict FROM `{database}`.`{TABLE}` ORDER BY at DESC LIMIT 1"
+        )
+    except InsertRefused as refused:
+        if refused.code == NO_SUCH_TABLE and TABLE in str(refused):
+            return None
+        raise
+    return Verdict(*rows[0]) if rows else None
