@@ -1,6 +1,7 @@
 """What of the chart follows from something else: `python helm/generate.py [--check]`.
 
 - templates/crds/: crds/, kept when the release goes;
+- files/: monitoring/, its alerts and dashboards;
 - README.md: the comments of values.yaml;
 - deploy/install.yaml: the chart as one file for `kubectl apply`. It needs helm; without it, that file is left alone.
 """
@@ -117,6 +118,9 @@ def files() -> dict[Path, str]:
         CHART / "templates/crds" / path.name: crd_template(path.read_text(encoding="utf-8"))
         for path in sorted((ROOT / "crds").glob("*.yaml"))
     }
+    monitoring = ROOT / "monitoring"
+    for path in (monitoring / "alerts.yaml", *sorted((monitoring / "dashboards").glob("*.json"))):
+        found[CHART / "files" / path.relative_to(monitoring)] = path.read_text(encoding="utf-8")
     values = (CHART / "values.yaml").read_text(encoding="utf-8")
     found[CHART / "README.md"] = README.format(rows="\n".join(rows(values)), namespace=NAMESPACE, measured=MEASURED)
     return found

@@ -127,6 +127,16 @@ def test_images_are_told_by_tag_or_digest() -> None:
     ]
 
 
+def test_alerts_and_dashboards_come_where_they_are_wanted() -> None:
+    assert not of("PrometheusRule", rendered()) + of("ConfigMap", rendered())
+    found = rendered('alerts={"enabled":true,"labels":{"release":"p"}}', 'dashboards={"enabled":true}')
+    (rule,), (dashboards,) = of("PrometheusRule", found), of("ConfigMap", found)
+    assert rule["metadata"]["labels"]["release"] == "p"
+    assert rule["spec"] == yaml.safe_load((ROOT / "monitoring/alerts.yaml").read_text())
+    assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboards["data"] == {path.name: path.read_text() for path in (ROOT / "monitoring/dashboards").iterdir()}
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
