@@ -218,11 +218,11 @@ async def ours(servers: Servers, directory: Path, data_type: str, rows: int, cou
     )
 
 
-async def usual(servers: Servers, data_type: str, count: int) -> Result:
+async def usual(servers: Servers, data_type: str, kind: str, count: int) -> Result:
     clickhouse = ClickHouse([servers.clickhouse.url], "default")
     await clickhouse.command("CREATE DATABASE IF NOT EXISTS baseline")
-    await clickhouse.command(f"DROP TABLE IF EXISTS baseline.{data_type} SYNC")
-    await clickhouse.command(DDL[data_type])
+    await clickhouse.command(f"DROP TABLE IF EXISTS baseline.{kind} SYNC")
+    await clickhouse.command(DDL[kind])
     await clickhouse.close()
     await fill(servers.nats.url, data_type, count)
     command = [
@@ -232,15 +232,20 @@ async def usual(servers: Servers, data_type: str, count: int) -> Result:
         servers.nats.url,
         servers.clickhouse.url,
         STREAM,
-        data_type,
+        kind,
         str(count),
     ]
-    return await measure(
-        "baseline: push, json.loads, 100 rows", command, {}, f"baseline.{data_type}", "baseline", count, servers
-    )
+    return await measure(BASELINES[data_type][kind], command, {}, f"baseline.{kind}", "baseline", count, servers)
 
 
-BASELINE = {"trade": 20_000, "orderbook": 2_000}
+BASELINES = {
+    "trade": {"trade": "baseline: push, json.loads, 100 rows"},
+    "orderbook": {
+        "orderbook": "baseline: the same, levels as JSON text",
+        "orderbook_typed": "baseline: the same, levels as decimals",
+    },
+}
+COUNT = {"trade": 20_000, "orderbook": 2_000}
 OURS = {"trade": {100: 200_000, 10_000: 1_000_000}, "orderbook": {100: 10_000, 10_000: 20_000}}
 """Messages by `maxRows`. The last batch waits up to `maxDelay` for more, so a short run would measure that."""
 
@@ -258,18 +263,21 @@ async def run(quick: bool, only: str) -> dict[str, list[Result]]:
                 if only and only != data_type:
                     continue
                 part = 4 if quick else 1
-                base = await usual(servers, data_type, BASELINE[data_type] // part)
-                line(data_type, base, base)
-                found[data_type] = [base]
+                bases: list[Result] = []
+                for kind in BASELINES[data_type]:
+                    bases.append(await usual(servers, data_type, kind, COUNT[data_type] // part))
+                    line(data_type, bases[-1], bases[:1])
+                found[data_type] = [*bases]
                 for rows, count in sizes.items():
                     found[data_type].append(await ours(servers, directory, data_type, rows, count // part))
-                    line(data_type, found[data_type][-1], base)
+                    line(data_type, found[data_type][-1], bases)
     return found
 
 
-def line(data_type: str, r: Result, base: Result) -> None:
+def line(data_type: str, r: Result, bases: list[Result]) -> None:
+    ratios = ", ".join(f"{r.rate / base.rate:5.1f}x" for base in bases)
     print(
-        f"{data_type:10} {r.name:38} {r.messages:9,} in {r.seconds:6.2f} s = {r.rate:9,.0f}/s  {r.rate / base.rate:5.1f}x"
+        f"{data_type:10} {r.name:38} {r.messages:9,} in {r.seconds:6.2f} s = {r.rate:9,.0f}/s  {ratios:14}"
         f"  µs/message: consumer {r.consumer_us:6.1f}  clickhouse {r.clickhouse_us:6.1f}  nats {r.nats_us:5.1f}"
         f"  peak {r.peak_mb:4.0f} MB  {r.inserts} parts written and not yet merged",
         flush=True,

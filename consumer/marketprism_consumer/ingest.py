@@ -47,6 +47,7 @@ T = TypeVar("T")
 WATCH = 5.0  # how often it is asked whether the stream has lost unread messages [s]
 TICK = 0.5  # how often holds and requests are looked after [s]
 UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
+IN_HAND = 3  # batches: with two, decoding rests where an insert takes longer
 LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
 
 
@@ -193,11 +194,11 @@ class Ingest:
             self._top_up()
 
     def _top_up(self) -> None:
-        """Keep two batches' worth on the way or in hand: one being inserted, one filling."""
+        """Keep three batches' worth on the way or in hand: one being inserted, one filling meanwhile, one on its way."""
         if self.stopping or self._why_resync or not self._synced or self._now() < self._paused_until:
             return
-        rows = 2 * self._batcher.cap - len(self._held) - self._source.outstanding
-        size = max(MIN_PULL_BYTES, 2 * self._limits.max_bytes) - self._held_bytes - self._source.outstanding_bytes
+        rows = IN_HAND * self._batcher.cap - len(self._held) - self._source.outstanding
+        size = max(MIN_PULL_BYTES, IN_HAND * self._limits.max_bytes) - self._held_bytes - self._source.outstanding_bytes
         if size < MIN_PULL_BYTES and (self._held or self._source.outstanding):
             return
         if rows * 2 < self._batcher.cap:
