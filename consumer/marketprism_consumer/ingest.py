@@ -413,8 +413,10 @@ class Ingest:
     def _hand_back(self, messages: Sequence[Message]) -> None:
         """JetStream delivers them again at once. Only for what is surely ours: it heeds a late nak as well, and would give
         away what another holds by now. What may not be ours any more is dropped, and comes again after ack_wait."""
+        self._source.check()  # as before an acknowledgement
         if self._synced and not self._why_resync:
-            self._broker.nak([message.reply for message in messages])
+            until = self._now() + LEAST_HOLD
+            self._broker.nak([message.reply for message in messages if message.hold_until >= until])
         self._drop(messages)
 
     def _drop(self, messages: Iterable[Message]) -> None:
