@@ -110,6 +110,7 @@ class Source:
                 messages = []
                 self._status(number, headers)
                 continue
+            pull.bytes_left -= len(subject) + len(reply) + len(headers) + len(payload)  # as the server counts them
             message = from_delivery(subject, reply, payload, pull.hold_until)
             if message.consumer_seq <= self.last_delivery:
                 # It counts every delivery once: this is another consumer of the same name, perhaps of another stream.
@@ -126,9 +127,9 @@ class Source:
         if pull is None or not messages:
             return
         pull.left -= len(messages)
-        pull.bytes_left -= sum([len(message.payload) for message in messages])
         self.outstanding -= len(messages)
-        if pull.left <= 0:
+        # Where its bytes come out even, the server ends a request without a word (nats-server's nextWaiting).
+        if pull.left <= 0 or pull.bytes_left == 0:
             self._end(number)
         self._deliver(messages)
 
