@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e import data
-from tests.e2e.cluster import find, kubectl, patch, ready, until
+from tests.e2e.cluster import condition, find, get, kubectl, names, patch, ready, until
 
 
 def test_every_message_is_stored_once_bit_exact() -> None:
@@ -28,6 +28,24 @@ def test_clickhouse_counts_as_many_by_itself() -> None:
         )
         ((count, distinct),) = data.sql(f"SELECT count(), uniqExact(_stream, _seq) FROM ({both})")
         assert int(count) == int(distinct) == report[kind]["rows"], table
+
+
+def test_a_validation_says_what_it_found_and_rolls_no_consumer() -> None:
+    before = names(find("pod", pipeline="main", component="consumer"))
+    patch("storagepipeline", "main", {"validation": {"schedule": "0 5 * * *"}})
+    ready("storagepipeline", "main")
+    (cron,) = until("its CronJob is there", lambda: find("cronjob", pipeline="main", component="validate"))
+    kubectl("create", "job", "validate-now", f"--from=cronjob/{cron['metadata']['name']}")
+
+    def verdict() -> str | None:
+        found = condition(get("storagepipeline", "main"), "DataValid")
+        return found["message"] if found.get("status") in ("True", "False") else None
+
+    message = until("the condition has the verdict", verdict)
+    print(message)
+    (told,) = data.sql("SELECT rows, verdict FROM marketprism_hot._validations")
+    assert int(told[0]) > 0
+    assert names(find("pod", pipeline="main", component="consumer")) == before
 
 
 def test_deleting_the_pipeline_hangs_on_nothing_and_touches_no_row() -> None:

@@ -136,7 +136,7 @@ async def test_a_loop_answers_probes_and_ends_cleanly(place: Place) -> None:
         status = json.loads(await asyncio.to_thread(answers, "/status.json"))["dataTypes"]
         assert (status["result"], status["tables"]["trades"]["backlogRows"]) == ("Succeeded", 0)
         await place.run("RENAME TABLE {cold}.trades TO {cold}.elsewhere")
-        failed = 'marketprism_migration_failures_total{reason="MP5001",table="trades"}'
+        failed = 'marketprism_migration_failures_total{reason="SchemaMissing",table="trades"}'
         async with asyncio.timeout(30):
             while failed not in await asyncio.to_thread(answers, "/metrics"):
                 await asyncio.sleep(0.02)

@@ -21,7 +21,7 @@ class Metrics:
         )
         self._failures = Counter(
             "marketprism_migration_failures",
-            "Tables that were not finished, by the reason's code.",
+            "Tables that were not finished, by reason.",
             ["table", "reason"],
             registry=registry,
         )
@@ -36,7 +36,7 @@ class Metrics:
             self._backlog.labels(name).set(one.backlog_rows)
             self._behind.labels(name).set(one.backlog_seconds)
         for failure in result.failures:
-            self._failures.labels(failure.table, failure.reason.code).inc()
+            self._failures.labels(failure.table, failure.reason.name).inc()
         self._runs.labels(result.result).inc()
         if result.ok:
             self._success.set_to_current_time()
