@@ -111,8 +111,9 @@ def cpu(pid: int) -> float:
 
 
 def peak_mb(pid: int) -> float:
-    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    """0 for a process that has just ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 async def measure(
@@ -143,7 +144,7 @@ async def measure(
                 await asyncio.sleep(0.01)
                 continue
             if child.poll() is None:
-                used, memory = cpu(child.pid) - idle, peak_mb(child.pid)
+                used, memory = cpu(child.pid) - idle, max(memory, peak_mb(child.pid))
             stored = (await clickhouse.query(f"SELECT count() FROM {table}"))[0][0]
             if stored >= count:
                 break
