@@ -6,10 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from pages import cli, metrics, resources
+from pages import cli, conditions, metrics, resources
 
 DIRECTORY = Path(__file__).parent.parent / "docs" / "reference"
-PAGES = {"cli.md": cli.text, "metrics.md": metrics.text, "resources.md": resources.text}
+PAGES = {
+    "cli.md": cli.text,
+    "conditions.md": conditions.text,
+    "metrics.md": metrics.text,
+    "resources.md": resources.text,
+}
 
 
 def main() -> int:

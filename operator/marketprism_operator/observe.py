@@ -15,6 +15,7 @@ from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.reasons import Reason
 from marketprism_api.tiering import TieringPolicy
 
+from marketprism_operator.condition_types import Type
 from marketprism_operator.naming import Manifest
 
 
@@ -22,7 +23,7 @@ from marketprism_operator.naming import Manifest
 class Finding:
     """A condition without its times."""
 
-    type: str
+    type: Type
     status: str
     reason: str
     message: str
@@ -63,17 +64,17 @@ class Seen:
     """By Pod or Job that is not started: the last Warning among its Events."""
 
 
-def _true(kind: str, reason: Reason, message: str = "") -> Finding:
+def _true(kind: Type, reason: Reason, message: str = "") -> Finding:
     return Finding(kind, "True", reason.name, message or reason.text)
 
 
-def _false(kind: str, reason: Reason, message: str = "") -> Finding:
+def _false(kind: Type, reason: Reason, message: str = "") -> Finding:
     """Its message says the cause, and what to do."""
     said = f"{message or reason.text}: {reason.hint}" if reason.hint else message or reason.text
     return Finding(kind, "False", reason.name, said)
 
 
-def _unknown(kind: str, message: str = "") -> Finding:
+def _unknown(kind: Type, message: str = "") -> Finding:
     return Finding(kind, "Unknown", reasons.WAITING.name, message or reasons.WAITING.text)
 
 
@@ -104,10 +105,10 @@ def _spec_valid(seen: Seen) -> Finding:
 
 _NATS = (reasons.NATS_UNREACHABLE, reasons.NATS_DENIED, reasons.NO_JETSTREAM)
 _CLICKHOUSE = (reasons.CLICKHOUSE_UNREACHABLE, reasons.CLICKHOUSE_DENIED)
-_SERVERS = (("NATSReachable", _NATS), ("ClickHouseReachable", _CLICKHOUSE))
+_SERVERS: tuple[tuple[Type, tuple[Reason, ...]], ...] = (("NATSReachable", _NATS), ("ClickHouseReachable", _CLICKHOUSE))
 
 
-def _reachable(kind: str, causes: Sequence[Reason], seen: Seen) -> Finding:
+def _reachable(kind: Type, causes: Sequence[Reason], seen: Seen) -> Finding:
     """The schema Job tries both servers before anything else; from then on the consumers tell."""
     done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
     for said in [*([] if done else _last_words(seen.schema_pods)), *_spoken(seen)]:
@@ -121,7 +122,8 @@ def _reachable(kind: str, causes: Sequence[Reason], seen: Seen) -> Finding:
 
 
 def _schema(seen: Seen, spec: Finding, ignored: bool) -> Finding:
-    kind, job = "SchemaReady", seen.schema_job
+    kind: Type = "SchemaReady"
+    job = seen.schema_job
     if job is None:
         return _unknown(kind, "" if spec.good else "waits for a valid spec")
     if job_state(job) == "Complete":
@@ -153,7 +155,7 @@ def job_state(job: Manifest) -> str:
 
 
 def _streams(seen: Seen) -> Finding:
-    kind = "StreamsReady"
+    kind: Type = "StreamsReady"
     for said in _spoken(seen):
         reason = reason_of(said)
         if reason in (reasons.STREAM_MISSING, reasons.CONSUMER_DRIFT):
@@ -181,7 +183,7 @@ def reason_of(said: str) -> Reason | None:
 
 
 def _available(seen: Seen, schema: Finding, suspended: bool) -> Finding:
-    kind = "ConsumersAvailable"
+    kind: Type = "ConsumersAvailable"
     if suspended:
         left = len(seen.pods)
         return Finding(
@@ -317,7 +319,7 @@ def _summary(steps: Sequence[Finding], suspended: bool, seen: Seen) -> list[Find
     return [_true("Ready", reasons.READY)]
 
 
-def _of(kind: str, cause: Finding, status: str) -> Finding:
+def _of(kind: Type, cause: Finding, status: str) -> Finding:
     return Finding(kind, status, cause.reason, f"{cause.type}: {cause.message}")
 
 
@@ -361,7 +363,7 @@ def validity(
 ) -> list[Finding]:
     """The condition DataValid, where validation is scheduled. It is no part of Ready: wrong data is stored as well as right.
     `run` is the last validation's own report, of a Pod that is still there; without one the last verdict stays."""
-    kind = "DataValid"
+    kind: Type = "DataValid"
     if not pipeline.spec.validation.schedule:
         return []
     if trouble := _pod_trouble(pods, seen.warnings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from marketprism_api import reasons
@@ -16,7 +16,7 @@ from marketprism_consumer.tiering.run import Failure, Result, TableResult
 from marketprism_consumer.validation.report import summary
 from marketprism_consumer.validation.run import Finding as ValidationFinding
 from marketprism_consumer.validation.run import Report, Request, TypeReport
-from marketprism_operator import status
+from marketprism_operator import condition_types, status
 from marketprism_operator.observe import Finding, Seen, Word, conditions, pipeline_findings, policy_findings, validity
 from pydantic.alias_generators import to_camel
 
@@ -508,3 +508,11 @@ def test_the_report_of_validate_is_read_as_it_is_written() -> None:
 
 
 LOST = ValidationFinding(reasons.TRADES_MISSING, "trade", 3, 1)
+
+
+def test_every_type_of_condition_is_explained() -> None:
+    assert set(get_args(condition_types.Type)) == {
+        *condition_types.SUMMARY,
+        *condition_types.PIPELINE,
+        *condition_types.POLICY,
+    }

@@ -16,7 +16,10 @@ import pytest
 from aiohttp import web
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
+from marketprism_consumer.embedded import process
 from marketprism_consumer.embedded.process import EmbeddedServer
+from marketprism_consumer.schema import Target, render
+from marketprism_consumer.tables import TRADES
 from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering.server import Server
 from tiering_place import HOUR, Place, make
@@ -69,22 +72,17 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Gate:
-    """Stands before a ClickHouse and refuses what a real one would refuse by its users' settings, which the embedded one
-    has not."""
+    """Stands before a ClickHouse and lets whoever comes only read: the embedded one has no users of its own."""
 
     behind: str
     url: str = ""
-    login: str = ""
     read_only: bool = False
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        if self.login and request.headers.get("Authorization") != self.login:
-            text = "Code: 516. DB::Exception: archivist: Authentication failed. (AUTHENTICATION_FAILED)"
-            return web.Response(status=403, text=text, headers={"X-ClickHouse-Exception-Code": "516"})
         url = URL(f"{self.behind}{request.path_qs}", encoded=True)
         if self.read_only and request.method == "POST":
             url = url.update_query(readonly="2")
-        headers = {name: value for name, value in request.headers.items() if name not in ("Authorization", "Host")}
+        headers = {name: value for name, value in request.headers.items() if name != "Host"}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(request.method, url, headers=headers, data=await request.read()) as answer,
@@ -133,18 +131,29 @@ async def test_a_server_that_may_only_be_read(place: Place, gate: Gate, no_patie
     assert await place.counts() == (0, ROWS)
 
 
-async def test_a_wrong_password(place: Place, gate: Gate) -> None:
-    await place.fill(ROWS, hours_ago=12, span=HOUR)
-    gate.login = aiohttp.encode_basic_auth("archivist", "right")
+async def test_a_wrong_password(clickhouse_server: EmbeddedServer, tmp_path: Path) -> None:
+    guarded = process.start(
+        "clickhouse", tmp_path, environment={"MARKETPRISM_EMBEDDED_PASSWORD": "right"}, stderr=subprocess.DEVNULL
+    )
+    cold = Server([guarded.url], lambda: ClickHouseAuth(password="right"), "test")
+    with guarded:
+        place = await make(clickhouse_server.url)
+        for change in render(Target(place.hot, place.cold), [TRADES]):
+            await cold.command(change.sql)
+        await place.fill(ROWS, hours_ago=12, span=HOUR)
 
-    async def migrate(password: str) -> tuple[int, str]:
-        login = {"CLICKHOUSE_COLD_USER": "archivist", "CLICKHOUSE_COLD_PASSWORD": password}
-        arguments = ("migrate", "--table", "trades", "--cold-url", gate.url)
-        code, told = await asyncio.to_thread(lambda: place.cli(*arguments, **login))
-        return code, json.dumps(told)
+        async def migrate(password: str) -> tuple[int, str]:
+            arguments = ("migrate", "--table", "trades", "--cold-url", guarded.url)
+            code, told = await asyncio.to_thread(
+                lambda: place.cli(*arguments, CLICKHOUSE_COLD_USER="default", CLICKHOUSE_COLD_PASSWORD=password)
+            )
+            return code, json.dumps(told)
 
-    code, told = await migrate("wr0ng-secret")
-    assert (code, str(reasons.CLICKHOUSE_DENIED) in told, "wr0ng-secret" in told) == (1, True, False), told
-    assert await place.counts() == (ROWS, 0)
-    code, _ = await migrate("right")
-    assert (code, await place.counts()) == (0, (0, ROWS))
+        code, told = await migrate("wr0ng-secret")
+        assert (code, str(reasons.CLICKHOUSE_DENIED) in told, "wr0ng-secret" in told) == (1, True, False), told
+        assert (await place.counts())[0] == ROWS
+        code, told = await migrate("right")
+        assert (code, await place.counts()) == (0, (0, 0)), told
+        assert await cold.value(f"SELECT count() FROM {place.cold}.trades") == ROWS
+        await cold.close()
+        await place.server.close()
