@@ -47,7 +47,6 @@ T = TypeVar("T")
 WATCH = 5.0  # how often it is asked whether the stream has lost unread messages [s]
 TICK = 0.5  # how often holds and requests are looked after [s]
 UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
-IN_HAND = 3  # batches: with two, decoding rests where an insert takes longer
 LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
 
 
@@ -194,11 +193,12 @@ class Ingest:
             self._top_up()
 
     def _top_up(self) -> None:
-        """Keep three batches' worth on the way or in hand: one being inserted, one filling meanwhile, one on its way."""
+        """Keep on the way or in hand: a batch that is being inserted, one that fills meanwhile, and a request's worth more, or
+        decoding would rest where an insert takes longer."""
         if self.stopping or self._why_resync or not self._synced or self._now() < self._paused_until:
             return
-        rows = IN_HAND * self._batcher.cap - len(self._held) - self._source.outstanding
-        size = max(MIN_PULL_BYTES, IN_HAND * self._limits.max_bytes) - self._held_bytes - self._source.outstanding_bytes
+        rows = 5 * self._batcher.cap // 2 - len(self._held) - self._source.outstanding
+        size = 2 * self._limits.max_bytes + MIN_PULL_BYTES - self._held_bytes - self._source.outstanding_bytes
         if size < MIN_PULL_BYTES and (self._held or self._source.outstanding):
             return
         if rows * 2 < self._batcher.cap:
