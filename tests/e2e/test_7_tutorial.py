@@ -1,10 +1,11 @@
-"""The tutorial for Kubernetes, pasted line by line on a cluster that has nothing of it yet."""
+"""The tutorial for Kubernetes, pasted line by line on a cluster that has nothing of it yet; and in the middle of it, what
+other pages tell people to type there."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,23 @@ from tests.docs.pages import ROOT, typed
 from tests.e2e.cluster import kubectl, run, until
 from tests.e2e.conftest import HERE, VALUES, remove
 
-PAGE = ROOT / "docs/tutorial/kubernetes.md"
+TUTORIAL = ROOT / "docs/tutorial/kubernetes.md"
 NAMESPACE = "recording"
-# What a reader puts in, and what a script can't look at for ever.
-AS_PASTED = {"password=...": "password=e2e", " --watch": "", "helm install": f"helm install --wait --set {VALUES}"}
+OTHER_PAGES = [
+    ROOT / "docs/howto/upgrading.md",
+    ROOT / "docs/operations/troubleshooting.md",
+    ROOT / "docs/reference/conditions.md",
+    *sorted((ROOT / "docs/runbooks").glob("*.md")),
+]
+# What a reader puts in, what a script can't look at for ever, and what this pipeline has not (a container that ended).
+AS_PASTED = {
+    "password=...": "password=e2e",
+    " --watch": "",
+    "helm install": f"helm install --wait --set {VALUES}",
+    "--namespace marketprism-system": "--namespace marketprism",
+    "main-default": "main-fast",
+    " --previous": "",
+}
 
 
 @pytest.fixture
@@ -46,17 +60,34 @@ def stored() -> bool:
     return "lastInsertTime" in status and not status["pending"] + status["ackPending"]
 
 
-def test_the_tutorial_works_by_pasting(clean: None) -> None:
-    for line in [one.line for one in typed(PAGE)]:
-        pasted = line
+@pytest.fixture
+def paste(tmp_path: Path) -> Callable[[str], str]:
+    """Types a line as a reader does, whose kubectl is at the tutorial's namespace."""
+    config = tmp_path / "kubeconfig"
+    config.write_text(run("kubectl", "config", "view", "--raw", "--minify", "--flatten"))
+    run("kubectl", "--kubeconfig", str(config), "config", "set-context", "--current", "--namespace", NAMESPACE)
+    setting = f"PATH={Path(sys.executable).parent}:$PATH; export KUBECONFIG={config}; cd {ROOT}; "
+
+    def paste(line: str) -> str:
         for old, new in AS_PASTED.items():
-            pasted = pasted.replace(old, new)
-        said = run("sh", "-c", f"PATH={Path(sys.executable).parent}:$PATH; cd {ROOT}; {pasted}")
+            line = line.replace(old, new)
+        return run("sh", "-c", setting + line)
+
+    return paste
+
+
+def test_the_tutorial_works_by_pasting(clean: None, paste: Callable[[str], str]) -> None:
+    elsewhere = [one.line for page in OTHER_PAGES for one in typed(page) if one.line.startswith(("kubectl ", "helm "))]
+    assert len(elsewhere) > 10
+    for line in [one.line for one in typed(TUTORIAL)]:
+        said = paste(line)
         if "secret generic nats-auth" in line:
             bring_servers()
         if line.endswith("apply -f examples/pipeline.yaml"):
             kubectl("wait", "storagepipeline", "main", "--for=condition=Ready", "--timeout=60s", namespace=NAMESPACE)
             until("all that was published is stored", stored)
+            for other in elsewhere:
+                paste(other)
         if "marketprism audit" in line:
             assert said.splitlines()[-1].startswith("PROVEN")
         if "get storagepipelines" in line:
