@@ -15,7 +15,6 @@ from marketprism_consumer.audit import stream_of
 from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.nats_broker import CONSUMER_NOT_FOUND, NatsBroker
-from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Entry, Ledger
 from marketprism_consumer.tiering.server import Server
@@ -23,7 +22,6 @@ from marketprism_consumer.validation import record
 from marketprism_consumer.validation.record import Verdict
 
 MINUTE = 60  # what a rate is of [s]
-NO_SUCH_TABLE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +148,7 @@ async def _fresh(server: Server, database: str, table: str) -> tuple[float, floa
 
 
 async def _last_migration(cold: Server, database: str) -> Entry | None:
-    try:
-        entries = await Ledger(cold, database, "", "").history(1)
-    except InsertRefused as refused:
-        if refused.code == NO_SUCH_TABLE and LEDGER in str(refused):
-            return None
-        raise
+    if not await cold.has_table(database, LEDGER):
+        return None
+    entries = await Ledger(cold, database, "", "").history(1)
     return entries[0] if entries else None

@@ -54,6 +54,10 @@ class Server:
     async def value(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
         return (await self.query(sql, parameters))[0][0]
 
+    async def has_table(self, database: str, table: str) -> bool:
+        found = "SELECT count() FROM system.tables WHERE database = {database:String} AND name = {table:String}"
+        return bool(await self.value(found, {"database": database, "table": table}))
+
     async def command(
         self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
     ) -> None:

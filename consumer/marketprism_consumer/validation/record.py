@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from marketprism_consumer.store import InsertRefused
 from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.validation.report import verdict
 from marketprism_consumer.validation.run import Report
 
 TABLE = "_validations"
-NO_SUCH_TABLE = 60
 
 
 class Verdict(NamedTuple):
@@ -50,12 +48,9 @@ async def note(server: Server, database: str, report: Report, scope: str) -> Non
 
 async def last(server: Server, database: str) -> Verdict | None:
     """None before the first one. Raises InsertRefused."""
-    try:
-        rows = await server.query(
-            f"SELECT at, since, until, rows, ok, scope, verdict FROM `{database}`.`{TABLE}` ORDER BY at DESC LIMIT 1"
-        )
-    except InsertRefused as refused:
-        if refused.code == NO_SUCH_TABLE and TABLE in str(refused):
-            return None
-        raise
+    if not await server.has_table(database, TABLE):
+        return None
+    rows = await server.query(
+        f"SELECT at, since, until, rows, ok, scope, verdict FROM `{database}`.`{TABLE}` ORDER BY at DESC LIMIT 1"
+    )
     return Verdict(*rows[0]) if rows else None
