@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from marketprism_api.settings import Settings
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
@@ -20,12 +21,47 @@ class SubjectsTakenError(Exception):
         super().__init__(f"stream {stream} can't be created: {subject} already goes to stream {holder}")
 
 
+class StreamLackingError(Exception):
+    """A stream is there, and does not hold a subject that the pipeline assigns to it."""
+
+    def __init__(self, stream: str, subjects: Sequence[str]) -> None:
+        super().__init__(
+            f"stream {stream} exists and does not hold {', '.join(subjects)}: add that to its subjects "
+            f"(nats stream edit {stream}); a stream that exists is never altered from here"
+        )
+
+
+class Lookup(Protocol):
+    async def streams_of(self, subject: str) -> list[str]:
+        """The names of the streams that hold any of the subject."""
+
+
 def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> dict[str, list[str]]:
     """{'default': 'MARKET_DATA', 'orderbook': 'ORDERBOOK_SNAP'} -> the subjects of each stream."""
     found: dict[str, list[str]] = {}
     for name in types:
         found.setdefault(stream_of.get(name, stream_of["default"]), []).append(f"{name}.>")
     return found
+
+
+async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[str]:
+    """Make the streams of a pipeline, each with the subjects of all data types that are assigned to it: whoever comes first
+    makes them for every other process. Subjects that any stream holds are left where they are.
+
+    Returns the names of those created. Raises SubjectsTakenError, StreamLackingError, NATS's errors.
+    """
+    missing: dict[str, list[str]] = {}
+    for one in settings.data_types.values():
+        if not await lookup.streams_of(one.subject):
+            missing.setdefault(one.stream, []).append(one.subject)
+    created = await ensure_streams(js, missing)
+    for stream, subjects in missing.items():
+        if stream not in created:
+            # Somebody may have made it, whole, since the look-up.
+            lacking = [subject for subject in subjects if not await lookup.streams_of(subject)]
+            if lacking:
+                raise StreamLackingError(stream, lacking)
+    return created
 
 
 async def ensure_streams(js: Any, subjects_by_stream: Mapping[str, Sequence[str]]) -> list[str]:

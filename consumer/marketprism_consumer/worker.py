@@ -27,7 +27,7 @@ from marketprism_consumer.ingest import Ingest
 from marketprism_consumer.nats_broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.nats_client import PullClient, connect
 from marketprism_consumer.store import InsertRefused
-from marketprism_consumer.streams import SubjectsTakenError, ensure_streams
+from marketprism_consumer.streams import StreamLackingError, SubjectsTakenError, create_missing
 from marketprism_consumer.tables import BY_DATA_TYPE
 
 log = structlog.get_logger()
@@ -124,25 +124,23 @@ class Worker:
             self.ingests[str(data_type)] = self._ingest(str(data_type), one, streams[str(data_type)])
 
     async def _find_streams(self) -> dict[str, str]:
-        """The stream of each data type, waited for. Created where none holds the subject and the pipeline says so."""
+        """The stream of each data type of ours, waited for; those of the whole pipeline are created where it says so."""
         backoff = Backoff()
         while True:
             try:
                 subjects = {str(t): self.settings.data_types[t].subject for t in self.data_types}
                 found = {name: await self._broker.streams_of(subject) for name, subject in subjects.items()}
-                missing = missing_streams(self.settings, found)
+                missing = [f"{subjects[name]} ({name})" for name, streams in found.items() if not streams]
                 if not missing:
                     return {name: self._choose(name, streams) for name, streams in found.items()}
-                if self.settings.ensure_streams == "IfMissing" and (
-                    created := await ensure_streams(self._client.jetstream(), missing)
-                ):
+                if self.settings.ensure_streams == "IfMissing":
+                    created = await create_missing(self._client.jetstream(), self._broker, self.settings)
                     log.info("streams created", streams=created)
                     continue
-                detail = "no stream holds " + ", ".join(f"{s} ({name})" for name, all_ in missing.items() for s in all_)
-                reason = reasons.STREAM_MISSING
+                reason, detail = reasons.STREAM_MISSING, "no stream holds " + ", ".join(missing)
             except BrokerRefused as error:
                 reason, detail = error.reason, error.detail
-            except (SubjectsTakenError, NatsError) as error:
+            except (SubjectsTakenError, StreamLackingError, NatsError) as error:
                 reason, detail = reasons.STREAM_MISSING, str(error)
             wait = backoff.next()
             self._waits_for = f"{reason}: {detail}"
@@ -271,16 +269,6 @@ class Worker:
             async with asyncio.timeout(3):
                 await self._client.close()
         await self._clickhouse.close()
-
-
-def missing_streams(settings: Settings, found: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Streams to create, with the subjects that no stream holds yet."""
-    wanted: dict[str, list[str]] = {}
-    for name, streams in found.items():
-        if not streams:
-            one = settings.data_types[DataType(name)]
-            wanted.setdefault(one.stream, []).append(one.subject)
-    return wanted
 
 
 async def _all_or_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -129,10 +129,11 @@ def _schema(seen: Seen, spec: Finding, ignored: bool) -> Finding:
     if job_state(job) == "Complete":
         return _true(kind, reasons.SCHEMA_IGNORED if ignored else reasons.SCHEMA_DONE)
     said = _last_words(seen.schema_pods)
-    if said and all(reason_of(one) in (*_NATS, *_CLICKHOUSE) for one in said):
-        return _unknown(kind, "waits for both servers")
+    elsewhere = (*_NATS, *_CLICKHOUSE, *_STREAMS)
+    if said and all(reason_of(one) in elsewhere for one in said):
+        return _unknown(kind, "waits for both servers and the streams")
     if said:
-        about = next(one for one in said if reason_of(one) not in (*_NATS, *_CLICKHOUSE))
+        about = next(one for one in said if reason_of(one) not in elsewhere)
         return _false(kind, reason_of(about) or reasons.SCHEMA_FAILED, f"schema Job {_name(job)}: {about}")
     if trouble := _pod_trouble(seen.schema_pods, seen.warnings):
         return _false(kind, *trouble)
@@ -154,11 +155,17 @@ def job_state(job: Manifest) -> str:
 # --- consumers --------------------------------------------------------------------------------------------------------
 
 
+_STREAMS = (reasons.STREAM_MISSING, reasons.CONSUMER_DRIFT)
+
+
 def _streams(seen: Seen) -> Finding:
+    """The schema Job makes what is missing; from then on the consumers tell."""
     kind: Type = "StreamsReady"
-    for said in _spoken(seen):
+    done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
+    for said in [*([] if done else _last_words(seen.schema_pods)), *_spoken(seen)]:
         reason = reason_of(said)
-        if reason in (reasons.STREAM_MISSING, reasons.CONSUMER_DRIFT):
+        if reason in _STREAMS:
+            assert reason
             return _false(kind, reason, said)
     if any(word.ready or word.data_types for word in seen.words.values()):
         return _true(kind, reasons.STREAMS_FOUND)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from helm import generate
-from tests.e2e import data, guard
+from tests.e2e import guard
 from tests.e2e.cluster import NAMESPACE, Failed, kubectl, run
 
 HERE = Path(__file__).parent
@@ -44,14 +44,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """NATS, ClickHouse and tools, in a namespace that enforces the restricted standard; all of it goes at the end."""
+    """An empty NATS, an empty ClickHouse and tools, in a namespace that enforces the restricted standard; all of it goes at
+    the end."""
     remove()
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     kubectl("create", "-f", "-", given=yaml.safe_dump(namespace))
     kubectl("apply", "-f", str(HERE / "servers.yaml"))
     kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s")
-    data.start_feed()
     yield
     remove()
 

@@ -33,6 +33,21 @@ async def durables():
     await connection.close()
 asyncio.run(durables())
 """
+SUBJECTS = """\
+import asyncio, json, os, nats
+async def subjects():
+    connection = await nats.connect(os.environ["NATS_URL"])
+    streams = await connection.jetstream().streams_info()
+    print(json.dumps({one.config.name: sorted(one.config.subjects) for one in streams}))
+    await connection.close()
+asyncio.run(subjects())
+"""
+
+
+def subjects() -> dict[str, list[str]]:
+    """What each stream of the server holds."""
+    found: dict[str, list[str]] = json.loads(kubectl("exec", "tools", "--", "python", "-c", SUBJECTS))
+    return found
 
 
 def durables(pipeline: str) -> list[str]:

@@ -25,7 +25,7 @@ def test_the_chart_is_installed_with_a_role_alone(cluster: None, older_chart: Pa
     assert "storagepipelines" not in rights
 
 
-def test_an_example_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_is_ready_on_servers_that_have_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """How soon is told, not judged: 9 s on an idle machine of two cores, of promised 10, and more on a starved one."""
     kubectl("apply", "-f", EXAMPLE)
     took = seconds_to_ready()
@@ -42,7 +42,13 @@ def seconds_to_ready() -> int:
     return (done - started).seconds
 
 
+def test_the_streams_hold_what_the_pipeline_assigns_to_them() -> None:
+    slow = sorted(f"{name}.>" for name in data.TABLES if name != "orderbook")
+    assert data.subjects() == {"MARKET_DATA": slow, "ORDERBOOK_SNAP": ["orderbook.>"]}
+
+
 def test_rows_arrive_and_are_proven() -> None:
+    data.start_feed()
     data.arriving()
     report = data.proven()
     assert {one["data_type"] for one in report["types"]} == set(data.TABLES)

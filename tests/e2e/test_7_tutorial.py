@@ -47,10 +47,14 @@ def clean() -> Iterator[None]:
 
 
 def bring_servers() -> None:
-    """What the page takes for granted: a NATS and a ClickHouse with the credentials of its Secrets, and a collector."""
+    """What the page takes for granted: a NATS and a ClickHouse with the credentials of its Secrets, and nothing in them."""
     manifests = [one for one in yaml.safe_load_all((HERE / "servers.yaml").read_text()) if one["kind"] != "Secret"]
     kubectl("apply", "-f", "-", given=yaml.safe_dump_all(manifests), namespace=NAMESPACE)
     kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s", namespace=NAMESPACE)
+
+
+def collect() -> None:
+    """What a collector does, once there are streams."""
     feed = ["marketprism", "feed", "--count", "500", "--rate", "0", "--streams", "orderbook=ORDERBOOK_SNAP"]
     kubectl("exec", "tools", "--", *feed, namespace=NAMESPACE)
 
@@ -85,6 +89,7 @@ def test_the_tutorial_works_by_pasting(clean: None, paste: Callable[[str], str])
             bring_servers()
         if line.endswith("apply -f examples/pipeline.yaml"):
             kubectl("wait", "storagepipeline", "main", "--for=condition=Ready", "--timeout=60s", namespace=NAMESPACE)
+            collect()
             until("all that was published is stored", stored)
             for other in elsewhere:
                 paste(other)

@@ -207,6 +207,13 @@ STUCK = [
         "ensureStreams",
     ),
     (
+        "a stream lacks a subject, and the schema Job finds it out",
+        schema_says("MP3003 StreamMissing: stream MARKET_DATA exists and does not hold lsr_all_account.>", 1),
+        "StreamsReady",
+        "StreamMissing",
+        "lsr_all_account.>",
+    ),
+    (
         "the image can't be pulled",
         consumers_have({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
         "ConsumersAvailable",

@@ -22,6 +22,7 @@ from marketprism_consumer.nats_broker import NatsBroker
 from marketprism_consumer.nats_client import PullClient, connect
 from marketprism_consumer.schema import Plan, render
 from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.streams import StreamLackingError, SubjectsTakenError, create_missing
 from marketprism_consumer.tables import BY_DATA_TYPE
 
 app = typer.Typer(no_args_is_help=True, help="The tables: what is missing, make it, check it. Nothing is ever dropped.")
@@ -64,7 +65,8 @@ def ensure(
     file: File = "",
     wait: Annotated[str, typer.Option(help="How long NATS may take to answer.")] = "10s",
 ) -> None:
-    """See that NATS and ClickHouse answer, and make, compare or leave the tables, as spec.schema.mode says.
+    """See that NATS and ClickHouse answer; make the streams that are missing, as spec.nats.ensureStreams says, and make,
+    compare or leave the tables, as spec.schema.mode says.
 
     Whatever is wrong is told on stderr, a line each with its code. Exit: 0 all is well, 1 tables differ or a statement is
     refused, 2 usage, 4 a server does not answer.
@@ -93,13 +95,17 @@ async def _ensure(settings: Settings, wait: float) -> list[Problem]:
 
 
 async def _nats(settings: Settings, wait: float) -> list[Problem]:
-    """Whether JetStream takes the request that every consumer begins with."""
+    """Whether JetStream takes the request that every consumer begins with; the streams that all consumers will look for."""
     client = PullClient()
     try:
         await connect(settings.nats_url, nats_auth(os.environ), name="marketprism schema", wait=wait, client=client)
         broker = NatsBroker(client)
         for one in settings.data_types.values():
             await broker.streams_of(one.subject)
+        if settings.ensure_streams == "IfMissing":
+            await create_missing(client.jetstream(), broker, settings)
+    except (SubjectsTakenError, StreamLackingError) as error:
+        return [(f"{reasons.STREAM_MISSING}: {error}", Exit.FINDINGS)]
     except (BrokerRefused, TimeoutError) as error:
         return [(str(error), Exit.UNREACHABLE)]
     except (NatsError, OSError) as error:

@@ -1,4 +1,5 @@
-"""Sees from where the consumers run that NATS and ClickHouse answer, and that the tables are as the pipeline says.
+"""Sees from where the consumers run that NATS and ClickHouse answer, that the streams are there, and that the tables are as
+the pipeline says.
 
 Its name has the hash of all that it depends on: a change is another Job.
 """
@@ -17,7 +18,7 @@ COMPONENT = "schema"
 def build(request: Request) -> Manifest:
     spec = request.pipeline.spec
     concerns = {
-        "nats": spec.nats.model_dump(mode="json", exclude={"streams", "ack_wait", "ensure_streams"}),
+        "nats": spec.nats.model_dump(mode="json", exclude={"ack_wait"}),
         "clickhouse": spec.clickhouse.model_dump(mode="json"),
         "schema": spec.table_schema.model_dump(mode="json"),
         "dataTypes": list(spec.stored),
