@@ -17,13 +17,13 @@ help: ## List the targets
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything, pinned by requirements.lock
 
-$(INSTALLED): requirements.lock api/pyproject.toml consumer/pyproject.toml operator/pyproject.toml
+$(INSTALLED): requirements.lock api/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/python -m uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable api --editable consumer --editable operator
-	$(BIN)/python -m compileall -q .venv/lib api consumer operator > /dev/null || true  # some packages ship templates that do not compile
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable api --editable consumer --editable embedded --editable operator
+	$(BIN)/python -m compileall -q .venv/lib api consumer embedded operator > /dev/null || true  # some packages ship templates that do not compile
 	@touch $@
 
 .PHONY: demo
@@ -38,10 +38,11 @@ test: ## Everything that must pass, about 16 minutes
 	$(MAKE) tiering control-plane faults monitoring
 
 .PHONY: lint
-lint: $(INSTALLED) ## Style, types, generated files
+lint: $(INSTALLED) ## Style, types, layers, generated files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m marketprism_api.crds --check crds
 	$(BIN)/python -m marketprism_api.reasons_page --check docs/reference/reasons.md
 	$(BIN)/python helm/generate.py --check
@@ -144,8 +145,8 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --no-emit-package marketprism-api --all-extras --group dev --upgrade \
-		api/pyproject.toml consumer/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
+		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --all-extras --group dev --upgrade \
+		api/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
 	@# The images' own parts of it.
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package marketprism-api --constraints requirements.lock \

@@ -22,11 +22,11 @@ from random import Random
 from typing import Any
 
 import nats
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded import process
 from nats.js.api import StorageType, StreamConfig
 
 from bench.baseline import DDL
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_embedded import process
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STREAM = "BENCH"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from marketprism_consumer.tables import TABLES
+from marketprism_consumer.schema.tables import TABLES
 
 DAY = "2025-09-24 00:00:00"
 HOT_FROM_HOUR = 16

@@ -17,15 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import a_day
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import effective
 from marketprism_api.validation import DEFAULTS
-from marketprism_consumer import schema_server
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded import process
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.validation.run import Request, Validation
-
-from bench import a_day
+from marketprism_embedded import process
 
 PAGE = Path(__file__).parents[1] / "docs" / "queries.md"
 ROUNDS = 3
@@ -57,7 +56,7 @@ async def measure(trades: int, books: int) -> dict[str, tuple[int, float]]:
         process.start("clickhouse", Path(place)) as server,
     ):
         clickhouse = ClickHouse([server.url], "marketprism_hot")
-        await schema_server.apply(clickhouse, effective(None, {"CLICKHOUSE_HTTP_URL": server.url}))
+        await schema.apply(clickhouse, effective(None, {"CLICKHOUSE_HTTP_URL": server.url}))
         begun = time.monotonic()
         await a_day.fill(clickhouse.command, "marketprism_hot", "marketprism_cold", trade_rows=trades, book_rows=books)
         print(f"a day made in {time.monotonic() - begun:.0f} s", flush=True)

@@ -23,11 +23,11 @@ from typing import Any
 
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.settings import effective
-from marketprism_consumer import schema_server
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded import process
-from marketprism_consumer.tables import TRADES
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.tiering.server import Server
+from marketprism_embedded import process
 
 HOURS = 30
 YOUNG = 500_000
@@ -69,7 +69,7 @@ async def databases(url: str, name: str) -> tuple[str, str]:
     for database in (environ["CLICKHOUSE_HOT_DB"], environ["CLICKHOUSE_COLD_DB"]):
         await clickhouse.command(f"DROP DATABASE IF EXISTS {database} SYNC")
     settings = replace(effective(None, environ), hot_retention=None)
-    await schema_server.apply(clickhouse, settings)
+    await schema.apply(clickhouse, settings)
     await clickhouse.close()
     return settings.hot_db, settings.cold_db
 

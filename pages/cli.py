@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer.main
+
 from marketprism_consumer.cli import app
 
 HEADER = """\

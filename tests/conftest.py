@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
-from marketprism_consumer.embedded.process import EmbeddedServer, start
+
+from marketprism_embedded.process import EmbeddedServer, start
 
 # The same examples in every run. To look for new ones: pytest tests/unit --hypothesis-profile=search
 settings.register_profile("repeatable", derandomize=True, deadline=None)

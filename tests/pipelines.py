@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.errors import NotFoundError
+
 from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import Settings, effective
-from marketprism_consumer import schema_server
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded import process
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.feed import FeedMessage
 from marketprism_consumer.feed.publish import publish
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import PullClient, connect
-from marketprism_consumer.streams import ensure_streams, subjects_by_stream
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
 from marketprism_consumer.worker import Worker
-from nats.js.errors import NotFoundError
+from marketprism_embedded import process
 
 Environ = dict[str, str]
 
@@ -108,7 +109,7 @@ async def pipeline(servers: Environ, tmp_path: Path, monkeypatch: pytest.MonkeyP
     settings = effective(load_pipeline(file), environ)
     client = await connect(settings.nats_url, wait=10)
     clickhouse = ClickHouse(settings.clickhouse_urls, settings.hot_db)
-    await schema_server.apply(clickhouse, settings)
+    await schema.apply(clickhouse, settings)
     made = Pipeline(file, environ, settings, client, clickhouse)
     await made.make_streams()
     yield made

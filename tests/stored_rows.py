@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from marketprism_consumer.decode import Row
-from marketprism_consumer.tables import DECIMALS, TIME, Column, Table, nullable
+from marketprism_consumer.ingest.decode import Row
+from marketprism_consumer.schema.tables import DECIMALS, TIME, Column, Table, nullable
 
 
 def expression(column: Column) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from marketprism_consumer.broker import BrokerRefused
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.store import InsertRefused
 
 T = TypeVar("T")
 

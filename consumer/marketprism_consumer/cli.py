@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import typer
 
 from marketprism_consumer.commands import (
@@ -10,7 +12,6 @@ from marketprism_consumer.commands import (
     consumers,
     demo,
     dlq,
-    embedded,
     feed,
     ingest,
     migrate,
@@ -45,7 +46,10 @@ app.command(epilog=validate.EXAMPLES)(validate.validate)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
-app.add_typer(embedded.app, name="embedded", help="A NATS and a ClickHouse for one machine.")
+if find_spec("marketprism_embedded"):  # not in the image
+    from marketprism_embedded.__main__ import app as embedded
+
+    app.add_typer(embedded, name="embedded", help="A NATS and a ClickHouse for one machine.")
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ never restarts it: a restart would mend nothing and cost the messages in hand.
 from __future__ import annotations
 
 from aiohttp import web
-from marketprism_api import reasons
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from marketprism_api import reasons
 from marketprism_consumer.worker import Worker
 
 

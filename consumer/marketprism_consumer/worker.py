@@ -9,26 +9,26 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
+from nats.errors import Error as NatsError
+from prometheus_client import CollectorRegistry
+
 from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import DataTypeSettings, Settings
-from nats.errors import Error as NatsError
-from prometheus_client import CollectorRegistry
-
-from marketprism_consumer import schema_server
-from marketprism_consumer.account import Account, Metrics
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.batch import Limits
-from marketprism_consumer.broker import BrokerRefused, Durable
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.flood import Flood
-from marketprism_consumer.ingest import Ingest
-from marketprism_consumer.nats_broker import NatsBroker, NatsGraveyard
-from marketprism_consumer.nats_client import PullClient, connect
-from marketprism_consumer.store import InsertRefused
-from marketprism_consumer.streams import StreamLackingError, SubjectsTakenError, create_missing
-from marketprism_consumer.tables import BY_DATA_TYPE
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.ingest.batch import Limits
+from marketprism_consumer.ingest.broker import BrokerRefused, Durable
+from marketprism_consumer.ingest.flood import Flood
+from marketprism_consumer.ingest.ingest import Ingest
+from marketprism_consumer.ingest.metrics import Account, Metrics
+from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
+from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.streams import StreamLackingError, SubjectsTakenError, create_missing
+from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 log = structlog.get_logger()
 
@@ -174,7 +174,7 @@ class Worker:
         backoff = Backoff()
         while True:
             try:
-                plan = await schema_server.current_plan(self._clickhouse, self.settings)
+                plan = await schema.current_plan(self._clickhouse, self.settings)
                 problems = [change.why for change in plan.changes if not change.convenience]
                 problems += [f"{d.where}: {d.what}" for d in plan.differences if d.blocking]
                 if not problems:

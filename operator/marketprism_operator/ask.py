@@ -6,8 +6,8 @@ import asyncio
 
 import aiohttp
 
+from marketprism_operator.conditions import Word
 from marketprism_operator.naming import Manifest
-from marketprism_operator.observe import Word
 
 _TIMEOUT = aiohttp.ClientTimeout(total=2)
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 import yaml
+
 from marketprism_api.load import load
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy
-
 from marketprism_operator.builders import children
 from marketprism_operator.builders.request import Request
 from marketprism_operator.config import Config

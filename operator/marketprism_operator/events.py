@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
-from marketprism_api.reasons import Reason
 
+from marketprism_api.reasons import Reason
 from marketprism_operator.naming import FIELD_MANAGER, Manifest
 
 log = logging.getLogger(__name__)

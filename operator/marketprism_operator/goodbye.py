@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 
 from kubernetes.aio.client.exceptions import ApiException
+
 from marketprism_api import reasons
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import ResourceError
-
-from marketprism_operator.apply import Cluster, Refused
 from marketprism_operator.builders import goodbye_job
 from marketprism_operator.builders.request import Request
+from marketprism_operator.cluster import Cluster, Refused
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest

@@ -10,12 +10,12 @@ from typing import Any
 from kubernetes.aio.client import ApiClient
 
 from marketprism_operator import goodbye, metrics, naming, references
-from marketprism_operator.apply import Cluster
+from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
 from marketprism_operator.naming import Manifest
 from marketprism_operator.queue import Key, Queue
-from marketprism_operator.reconcile import Pass, reconcile
+from marketprism_operator.reconcile import Reconciliation, reconcile
 
 SETTLE = 0.2
 """Seconds from a child's change to the look at it: changes of children come in crowds."""
@@ -110,7 +110,7 @@ class Operator:
         if live is None or live["metadata"].get("deletionTimestamp"):
             return 0.0  # its children go with it
         events = Events(live)
-        one = Pass(self._cluster, self._config, events, live, renew=key in self._renew)
+        one = Reconciliation(self._cluster, self._config, events, live, renew=key in self._renew)
         self._renew.discard(key)
         began, result = time.monotonic(), "error"
         try:

@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
+
 from marketprism_api import reasons
 from marketprism_api.load import Resource, parse
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
-
-from marketprism_operator import ask, metrics, naming, observe, status
-from marketprism_operator.apply import Cluster, Done, Refused, controlled_by
+from marketprism_operator import ask, conditions, metrics, naming, status
 from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
 from marketprism_operator.builders.request import Request
+from marketprism_operator.cluster import Cluster, Done, Refused, controlled_by
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
@@ -29,7 +29,7 @@ LOOK_AT_LOOP = 60.0
 
 
 @dataclass
-class Pass:
+class Reconciliation:
     """One look at one resource."""
 
     cluster: Cluster
@@ -41,7 +41,7 @@ class Pass:
     resource: Resource | None = None
     pipeline: StoragePipeline | None = None
     request: Request | None = None
-    seen: observe.Seen = field(default_factory=observe.Seen)
+    seen: conditions.Seen = field(default_factory=conditions.Seen)
     workload: Manifest | None = None
     run: tuple[Manifest, str] | None = None
     validating: tuple[Manifest, ...] = ()
@@ -70,33 +70,33 @@ class Pass:
         return self.request is not None and not self.seen.problems
 
 
-Step = Callable[[Pass], Awaitable[None]]
+Step = Callable[[Reconciliation], Awaitable[None]]
 
 
-async def reconcile(one: Pass) -> float:
+async def reconcile(current: Reconciliation) -> float:
     """All steps. Returns after how many seconds to come back, 0 for not before something happens."""
-    for step in PIPELINE_STEPS if one.kind == StoragePipeline.KIND else POLICY_STEPS:
+    for step in PIPELINE_STEPS if current.kind == StoragePipeline.KIND else POLICY_STEPS:
         try:
-            await step(one)
+            await step(current)
         except Refused as refused:
-            if str(refused) not in str(one.live.get("status")):
-                one.events.warn(reasons.APPLY_REFUSED, str(refused))
-            one.seen = replace(one.seen, refused=str(refused))
-    return one.again
+            if str(refused) not in str(current.live.get("status")):
+                current.events.warn(reasons.APPLY_REFUSED, str(refused))
+            current.seen = replace(current.seen, refused=str(refused))
+    return current.again
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
-async def read_spec(one: Pass) -> None:
+async def read_spec(current: Reconciliation) -> None:
     """By the same models that the commands use."""
     try:
-        one.resource = parsed(one.live)
+        current.resource = parsed(current.live)
     except ResourceError as error:
-        one.seen = replace(one.seen, problems=tuple(str(p).replace("\n", ";") for p in error.problems))
+        current.seen = replace(current.seen, problems=tuple(str(p).replace("\n", ";") for p in error.problems))
         return
-    if isinstance(one.resource, StoragePipeline):
-        one.pipeline = one.resource
+    if isinstance(current.resource, StoragePipeline):
+        current.pipeline = current.resource
 
 
 def parsed(live: Manifest) -> Resource:
@@ -106,43 +106,44 @@ def parsed(live: Manifest) -> Resource:
     return found
 
 
-async def find_pipeline(one: Pass) -> None:
+async def find_pipeline(current: Reconciliation) -> None:
     """A policy's pipeline, and whether the two go together."""
-    if not isinstance(one.resource, TieringPolicy):
+    if not isinstance(current.resource, TieringPolicy):
         return
-    live = await one.cluster.get("StoragePipeline", one.namespace, str(one.resource.spec.pipeline_ref.name))
+    live = await current.cluster.get("StoragePipeline", current.namespace, str(current.resource.spec.pipeline_ref.name))
     if live is None:
         return
     try:
         found = parsed(live)
     except ResourceError:
-        one.seen = replace(
-            one.seen, problems=(f"pipeline {live['metadata']['name']} is not valid: see its conditions",)
+        current.seen = replace(
+            current.seen, problems=(f"pipeline {live['metadata']['name']} is not valid: see its conditions",)
         )
         return
     assert isinstance(found, StoragePipeline)
-    one.pipeline = found
+    current.pipeline = found
     problems = tuple(
-        f"{reason.path} {reason.message}: {reason.hint or reason.allowed}" for reason in misfits(one.resource, found)
+        f"{reason.path} {reason.message}: {reason.hint or reason.allowed}"
+        for reason in misfits(current.resource, found)
     )
-    one.seen = replace(one.seen, problems=problems)
+    current.seen = replace(current.seen, problems=problems)
 
 
-async def find_references(one: Pass) -> None:
+async def find_references(current: Reconciliation) -> None:
     """Which Secrets and ConfigMaps are there, and at which version."""
-    if one.resource is None or one.pipeline is None:
+    if current.resource is None or current.pipeline is None:
         return
-    policy = one.resource if isinstance(one.resource, TieringPolicy) else None
-    request = Request(one.pipeline, one.config.image, policy, one.config.pull_secrets)
+    policy = current.resource if isinstance(current.resource, TieringPolicy) else None
+    request = Request(current.pipeline, current.config.image, policy, current.config.pull_secrets)
     versions, missing = {}, []
     for name in sorted(referenced(request)):
         kind, _, object_name = name.partition("/")
-        version = await one.cluster.version(kind, one.namespace, object_name)
+        version = await current.cluster.version(kind, current.namespace, object_name)
         if version is None:
             missing.append(name)
         versions[name] = version or ""
-    one.seen = replace(one.seen, missing=tuple(missing))
-    one.request = replace(request, versions=versions, pod_monitors=await one.cluster.has_pod_monitors())
+    current.seen = replace(current.seen, missing=tuple(missing))
+    current.request = replace(request, versions=versions, pod_monitors=await current.cluster.has_pod_monitors())
 
 
 def referenced(request: Request) -> set[str]:
@@ -156,54 +157,54 @@ def referenced(request: Request) -> set[str]:
     return found.union(*(pod.references(template) for template in templates))
 
 
-async def apply_common(one: Pass) -> None:
+async def apply_common(current: Reconciliation) -> None:
     """What Pods need to be there before them."""
-    if one.may_apply:
-        assert one.request
-        for manifest in children.common(one.request):
-            await _apply(one, manifest)
+    if current.may_apply:
+        assert current.request
+        for manifest in children.common(current.request):
+            await _apply(current, manifest)
 
 
-async def run_schema(one: Pass) -> None:
+async def run_schema(current: Reconciliation) -> None:
     """The tables first: consumers wait for them."""
-    if not one.may_apply:
+    if not current.may_apply:
         return
-    assert one.request
-    wanted = schema_job.build(one.request)
+    assert current.request
+    wanted = schema_job.build(current.request)
     name = wanted["metadata"]["name"]
-    live = await one.cluster.get("Job", one.namespace, name)
-    if live and observe.job_state(live) == "Failed":
+    live = await current.cluster.get("Job", current.namespace, name)
+    if live and conditions.job_state(live) == "Failed":
         ended = max((c["lastTransitionTime"] for c in live["status"]["conditions"]), default="")
         wait = datetime.fromisoformat(str(ended)) + RETRY - datetime.now(UTC)
         if wait <= timedelta():
-            await one.cluster.delete("Job", one.namespace, name)
+            await current.cluster.delete("Job", current.namespace, name)
             live = None
-        one.again = max(wait.total_seconds(), 1.0)
-    if not one.seen.missing and not (live and live["metadata"].get("deletionTimestamp")):
-        await _apply(one, wanted)
-    one.seen = replace(one.seen, schema_job=await one.cluster.get("Job", one.namespace, name))
+        current.again = max(wait.total_seconds(), 1.0)
+    if not current.seen.missing and not (live and live["metadata"].get("deletionTimestamp")):
+        await _apply(current, wanted)
+    current.seen = replace(current.seen, schema_job=await current.cluster.get("Job", current.namespace, name))
 
 
-async def deploy(one: Pass) -> None:
+async def deploy(current: Reconciliation) -> None:
     """The consumers, once the tables are there. To stand still nothing has to be there."""
-    if not one.may_apply:
+    if not current.may_apply:
         return
-    assert one.request
-    job = one.seen.schema_job
-    ready = not one.seen.missing and job and observe.job_state(job) == "Complete"
-    for manifest in children.workloads(one.request):
+    assert current.request
+    job = current.seen.schema_job
+    ready = not current.seen.missing and job and conditions.job_state(job) == "Complete"
+    for manifest in children.workloads(current.request):
         if ready or manifest["kind"] not in ("Deployment", "PodDisruptionBudget"):
-            await _apply(one, manifest)
+            await _apply(current, manifest)
         elif manifest["kind"] == "Deployment":
-            await _hold(one, manifest)
+            await _hold(current, manifest)
 
 
-async def _hold(one: Pass, manifest: Manifest) -> None:
+async def _hold(current: Reconciliation, manifest: Manifest) -> None:
     """While a step before is not done, a Deployment that is there only follows in its number of Pods."""
-    live = await one.cluster.get("Deployment", one.namespace, manifest["metadata"]["name"])
+    live = await current.cluster.get("Deployment", current.namespace, manifest["metadata"]["name"])
     if live and live["spec"].get("replicas") != manifest["spec"]["replicas"]:
         kept = {**manifest["spec"], "template": _ours(live["spec"]["template"])}
-        await _apply(one, {**manifest, "spec": kept})
+        await _apply(current, {**manifest, "spec": kept})
 
 
 def _ours(template: Manifest) -> Manifest:
@@ -211,178 +212,186 @@ def _ours(template: Manifest) -> Manifest:
     return {**template, "metadata": metadata}
 
 
-async def migrate(one: Pass) -> None:
+async def migrate(current: Reconciliation) -> None:
     """The CronJob, or the Deployment that loops; and the run that was asked for, once."""
-    if not one.may_apply:
+    if not current.may_apply:
         return
-    assert one.request
-    *others, manifest = children.migration(one.request)
-    done = (one.live.get("status") or {}).get("runNow", "") == one.request.run_now
+    assert current.request
+    *others, manifest = children.migration(current.request)
+    done = (current.live.get("status") or {}).get("runNow", "") == current.request.run_now
     for other in others:
-        if not one.seen.missing and not (other["kind"] == "Job" and done):
-            await _apply(one, other)
-    if not one.seen.missing:
-        await _apply(one, manifest)
-        if one.request.run_now and not done:
-            one.events.info(reasons.RUN_STARTED, f"{naming.RUN_NOW}: {one.request.run_now}")
-    one.workload = await one.cluster.get(manifest["kind"], one.namespace, manifest["metadata"]["name"])
+        if not current.seen.missing and not (other["kind"] == "Job" and done):
+            await _apply(current, other)
+    if not current.seen.missing:
+        await _apply(current, manifest)
+        if current.request.run_now and not done:
+            current.events.info(reasons.RUN_STARTED, f"{naming.RUN_NOW}: {current.request.run_now}")
+    current.workload = await current.cluster.get(manifest["kind"], current.namespace, manifest["metadata"]["name"])
 
 
-async def prune(one: Pass) -> None:
+async def prune(current: Reconciliation) -> None:
     """What was ours and is not wanted any more."""
-    if not one.may_apply:
+    if not current.may_apply:
         return
-    assert one.request
-    wanted = {(m["kind"], m["metadata"]["name"]) for m in children.all_of(one.request)}
-    monitors = ("PodMonitor",) if one.request.pod_monitors else ()
+    assert current.request
+    wanted = {(m["kind"], m["metadata"]["name"]) for m in children.all_of(current.request)}
+    monitors = ("PodMonitor",) if current.request.pod_monitors else ()
     for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob", *monitors):
-        found = await one.cluster.list(kind, one.namespace, one.request.selector)
+        found = await current.cluster.list(kind, current.namespace, current.request.selector)
         goodbyes = [  # to an earlier pipeline of the same name: this one needs the durable consumers
             child
             for child in found
             if child["metadata"]["labels"].get(naming.COMPONENT) == goodbye_job.COMPONENT
-            and child["metadata"]["name"] != goodbye_job.name(one.request)
+            and child["metadata"]["name"] != goodbye_job.name(current.request)
         ]
-        for child in [*controlled_by(one.uid, found), *goodbyes]:
+        for child in [*controlled_by(current.uid, found), *goodbyes]:
             name = child["metadata"]["name"]
             if (kind, name) not in wanted and not child["metadata"].get("deletionTimestamp"):
-                await one.cluster.delete(kind, one.namespace, name)
-                one.events.info(reasons.CHILD_REMOVED, f"{kind} {name}")
+                await current.cluster.delete(kind, current.namespace, name)
+                current.events.info(reasons.CHILD_REMOVED, f"{kind} {name}")
 
 
-async def look(one: Pass) -> None:
+async def look(current: Reconciliation) -> None:
     """At Deployments and Pods; and the Pods are asked themselves."""
-    pods = await one.cluster.list(
-        "Pod", one.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, _label(one): one.name}
+    pods = await current.cluster.list(
+        "Pod", current.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, _label(current): current.name}
     )
     by_component: dict[str, list[Manifest]] = {}
     for found in pods:
         by_component.setdefault(found["metadata"]["labels"].get(naming.COMPONENT, ""), []).append(found)
-    if one.kind == TieringPolicy.KIND:
+    if current.kind == TieringPolicy.KIND:
         migrating = by_component.get("migrate", [])
-        one.run = status.last_run(migrating)
+        current.run = status.last_run(migrating)
         for word in (await ask.words(migrating)).values():
             if word.data_types.get("finished"):  # a loop tells its last run at its port
-                one.run = dict(word.data_types), str(word.data_types["finished"])
+                current.run = dict(word.data_types), str(word.data_types["finished"])
         pending = tuple(p for p in migrating if p.get("status", {}).get("phase") == "Pending")
-        one.seen = replace(one.seen, pods=pending, warnings=await _warnings(one, pending))
+        current.seen = replace(current.seen, pods=pending, warnings=await _warnings(current, pending))
         return
     consumers = by_component.get(deployment.COMPONENT, [])
-    one.validating = tuple(by_component.get(validation.COMPONENT, ()))
+    current.validating = tuple(by_component.get(validation.COMPONENT, ()))
     deployments = {}
-    if one.request:
-        for consumer in one.request.pipeline.spec.carriers:
-            name = deployment.name(one.request, str(consumer))
-            deployments[str(consumer)] = await one.cluster.get("Deployment", one.namespace, name)
-    job = one.seen.schema_job
+    if current.request:
+        for consumer in current.request.pipeline.spec.carriers:
+            name = deployment.name(current.request, str(consumer))
+            deployments[str(consumer)] = await current.cluster.get("Deployment", current.namespace, name)
+    job = current.seen.schema_job
     mine = [p for p in by_component.get(schema_job.COMPONENT, []) if job and controlled_by(job["metadata"]["uid"], [p])]
-    waited_for = [job] if job and not mine and not observe.job_state(job) else mine
-    one.seen = replace(
-        one.seen,
+    waited_for = [job] if job and not mine and not conditions.job_state(job) else mine
+    current.seen = replace(
+        current.seen,
         schema_pods=tuple(mine),
         pods=tuple(consumers),
-        warnings=await _warnings(one, [*waited_for, *consumers, *one.validating]),
+        warnings=await _warnings(current, [*waited_for, *consumers, *current.validating]),
         words=await ask.words(consumers),
         deployments=deployments,
     )
 
 
-def _label(one: Pass) -> str:
-    return naming.PIPELINE if one.kind == StoragePipeline.KIND else naming.POLICY
+def _label(current: Reconciliation) -> str:
+    return naming.PIPELINE if current.kind == StoragePipeline.KIND else naming.POLICY
 
 
-async def _warnings(one: Pass, found: Iterable[Manifest]) -> dict[str, str]:
+async def _warnings(current: Reconciliation, found: Iterable[Manifest]) -> dict[str, str]:
     """Why a Pod is not started, or a Job's not made, is in their Events only."""
-    stuck = [each for each in found if each["kind"] == "Job" or observe.is_starting(each)]
-    said = {each["metadata"]["name"]: await one.cluster.warning(each) for each in stuck}
+    stuck = [each for each in found if each["kind"] == "Job" or conditions.is_starting(each)]
+    said = {each["metadata"]["name"]: await current.cluster.warning(each) for each in stuck}
     return {name: text for name, text in said.items() if text}
 
 
-async def report(one: Pass) -> None:
+async def report(current: Reconciliation) -> None:
     """The status, written only where something in it has changed."""
-    before = one.live.get("status") or {}
-    generation = one.live["metadata"].get("generation", 0)
-    if one.kind == StoragePipeline.KIND:
-        findings = observe.pipeline_findings(one.pipeline, one.seen)
-        if one.pipeline:
-            run = status.last_run(one.validating)
-            starting = [each for each in one.validating if observe.is_starting(each)]
+    before = current.live.get("status") or {}
+    generation = current.live["metadata"].get("generation", 0)
+    if current.kind == StoragePipeline.KIND:
+        findings = conditions.pipeline_findings(current.pipeline, current.seen)
+        if current.pipeline:
+            run = status.last_run(current.validating)
+            starting = [each for each in current.validating if conditions.is_starting(each)]
             known = before.get("conditions") or []
-            findings += observe.validity(one.pipeline, run[0] if run else None, known, starting, one.seen)
-        renew = one.renew or "lastInsertTime" not in before
-        rest = status.of_pipeline(one.pipeline, one.config.image, one.seen, before, renew) if one.pipeline else {}
+            findings += conditions.validity(current.pipeline, run[0] if run else None, known, starting, current.seen)
+        renew = current.renew or "lastInsertTime" not in before
+        rest = (
+            status.of_pipeline(current.pipeline, current.config.image, current.seen, before, renew)
+            if current.pipeline
+            else {}
+        )
     else:
-        policy = one.resource if isinstance(one.resource, TieringPolicy) else None
-        rest = _policy_status(one, policy, before)
-        findings = observe.policy_findings(
-            policy, one.seen, pipeline_there=one.pipeline is not None, workload=one.workload, run=rest.get("lastRun")
+        policy = current.resource if isinstance(current.resource, TieringPolicy) else None
+        rest = _policy_status(current, policy, before)
+        findings = conditions.policy_findings(
+            policy,
+            current.seen,
+            pipeline_there=current.pipeline is not None,
+            workload=current.workload,
+            run=rest.get("lastRun"),
         )
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    conditions = observe.conditions(findings, before.get("conditions") or [], generation, now)
-    made = {**rest, "observedGeneration": generation, "conditions": conditions}
+    dated = conditions.dated(findings, before.get("conditions") or [], generation, now)
+    made = {**rest, "observedGeneration": generation, "conditions": dated}
     if made != before:
-        await one.cluster.apply_status(one.kind, one.namespace, one.name, made)
-        _tell(one, before.get("conditions") or [], conditions)
-    metrics.conditions(one.kind, one.namespace, one.name, {c["type"]: c["status"] for c in conditions})
-    settled = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    if not settled and not one.again:
-        one.again = 15.0  # what Pods say of themselves is no event
+        await current.cluster.apply_status(current.kind, current.namespace, current.name, made)
+        _tell(current, before.get("conditions") or [], dated)
+    metrics.conditions(current.kind, current.namespace, current.name, {c["type"]: c["status"] for c in dated})
+    settled = any(c["type"] == "Ready" and c["status"] == "True" for c in dated)
+    if not settled and not current.again:
+        current.again = 15.0  # what Pods say of themselves is no event
 
 
-def _policy_status(one: Pass, policy: TieringPolicy | None, before: Manifest) -> Manifest:
+def _policy_status(current: Reconciliation, policy: TieringPolicy | None, before: Manifest) -> Manifest:
     kept: Manifest = {
         key: before[key] for key in ("lastRun", "lastRunTime", "lastSuccessTime", "runNow") if key in before
     }
-    if one.run:
-        report, at = one.run
+    if current.run:
+        report, at = current.run
         last = status.run_status(report)
         loops = bool(policy and policy.spec.every)
         known, known_at = kept.get("lastRun"), kept.get("lastRunTime", "")
-        if at >= known_at and (one.renew or not loops or status.worth_telling(last, at, known, known_at)):
+        if at >= known_at and (current.renew or not loops or status.worth_telling(last, at, known, known_at)):
             kept |= {"lastRun": last, "lastRunTime": at}
             kept |= {"lastSuccessTime": at} if report.get("ok") else {}
     if policy:
         kept["schedule"] = str(policy.spec.schedule or f"every {policy.spec.every}")
         kept |= status.next_run(policy, datetime.now(UTC))
-        if one.request and one.request.run_now and one.workload and not one.seen.missing:
-            kept["runNow"] = one.request.run_now
-        if policy.spec.every and not one.again:
-            one.again = LOOK_AT_LOOP
-    if one.workload:
-        kept["workload"] = one.workload["metadata"]["name"]
+        if current.request and current.request.run_now and current.workload and not current.seen.missing:
+            kept["runNow"] = current.request.run_now
+        if policy.spec.every and not current.again:
+            current.again = LOOK_AT_LOOP
+    if current.workload:
+        kept["workload"] = current.workload["metadata"]["name"]
     return kept
 
 
-def _tell(one: Pass, before: list[Any], now: list[Any]) -> None:
+def _tell(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
     """Ready's changes are events, too."""
     old: Manifest = next((c for c in before if c["type"] == "Ready"), {})
     new = next(c for c in now if c["type"] == "Ready")
     if (old.get("status"), old.get("reason")) != (new["status"], new["reason"]):
         reason = reasons.BY_NAME[new["reason"]]
         quiet = new["status"] != "False" or reason in (reasons.SCHEMA_RUNNING, reasons.ROLLING_OUT, reasons.SUSPENDED)
-        (one.events.info if quiet else one.events.warn)(reason, new["message"])
-    _tell_verdict(one, before, now)
+        (current.events.info if quiet else current.events.warn)(reason, new["message"])
+    _tell_verdict(current, before, now)
 
 
-def _tell_verdict(one: Pass, before: list[Any], now: list[Any]) -> None:
+def _tell_verdict(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
     """What the last validation found, where it is another thing than before."""
     old: Manifest = next((c for c in before if c["type"] == "DataValid"), {})
     new: Manifest = next((c for c in now if c["type"] == "DataValid"), {})
     if new and new["reason"] in reasons.BY_NAME and new["message"] != old.get("message") and new["status"] != "Unknown":
         reason = reasons.BY_NAME[new["reason"]]
-        (one.events.info if new["status"] == "True" else one.events.warn)(reason, new["message"])
+        (current.events.info if new["status"] == "True" else current.events.warn)(reason, new["message"])
 
 
-async def _apply(one: Pass, manifest: Manifest) -> None:
-    outcome = await one.cluster.apply(manifest)
+async def _apply(current: Reconciliation, manifest: Manifest) -> None:
+    outcome = await current.cluster.apply(manifest)
     what = f"{manifest['kind']} {manifest['metadata']['name']}"
     if outcome.done is Done.CREATED:
-        one.events.info(reasons.CHILD_CREATED, what)
+        current.events.info(reasons.CHILD_CREATED, what)
     elif outcome.done is Done.CHANGED:
-        one.events.info(reasons.CHILD_CHANGED, f"{what}: {', '.join(outcome.fields)}")
+        current.events.info(reasons.CHILD_CHANGED, f"{what}: {', '.join(outcome.fields)}")
     elif outcome.done is Done.PUT_BACK:
         metrics.DRIFT.labels(manifest["kind"]).inc()
-        one.events.warn(reasons.DRIFT_CORRECTED, f"{what}: {', '.join(outcome.fields)}")
+        current.events.warn(reasons.DRIFT_CORRECTED, f"{what}: {', '.join(outcome.fields)}")
 
 
 PIPELINE_STEPS: tuple[Step, ...] = (read_spec, find_references, apply_common, run_schema, deploy, prune, look, report)

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from kubernetes.aio.client import ApiClient
 
-from marketprism_operator.apply import METADATA_ONLY
+from marketprism_operator.cluster import METADATA_ONLY
 from marketprism_operator.naming import Manifest
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config as ElectionConfi
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from marketprism_operator import main, metrics
+from marketprism_operator import metrics, triggers
 from marketprism_operator.config import Config
 from marketprism_operator.lease import Lease
 from marketprism_operator.operator import Operator
@@ -61,7 +61,7 @@ async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
 
 async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None:
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
-    main.register(registry, settings, operator)
+    triggers.register(registry, settings, operator)
     settings.scanning.disabled = bool(config.namespaces)  # a Role is enough then
     settings.watching.server_timeout = 600
     settings.networking.connect_timeout = 10

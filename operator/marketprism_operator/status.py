@@ -9,12 +9,12 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim
+
 from marketprism_api.data_types import DataType
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
-
+from marketprism_operator.conditions import Seen
 from marketprism_operator.naming import Manifest
-from marketprism_operator.observe import Seen
 
 _RESULTS = ("Succeeded", "Failed", "LimitReached")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import yaml
+
 from marketprism_api.crds import KINDS, crd, main, text
 from marketprism_api.data_types import TABLES, DataType
 from marketprism_api.pipeline import StreamKey

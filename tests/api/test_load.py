@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from marketprism_api.load import load, load_pipeline, parse
 from marketprism_api.pipeline import PipelineSpec, StoragePipeline
 from marketprism_api.problems import ResourceError

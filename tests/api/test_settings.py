@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import Batch, DataType
 from marketprism_api.load import parse

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from marketprism_api.problems import Refused, did_you_mean, masked
 from marketprism_api.types import Cron, Duration, Quantity, Ratio, endpoints
 

@@ -9,11 +9,12 @@ from itertools import islice
 
 import msgspec
 import pytest
-from marketprism_consumer.audit import AuditReport, audit
-from marketprism_consumer.cli import app
-from marketprism_consumer.feed import FeedMessage, messages
 from pipelines import DataType, Pipeline, trade
 from typer.testing import CliRunner
+
+from marketprism_consumer.cli import app
+from marketprism_consumer.feed import FeedMessage, messages
+from marketprism_consumer.operations.audit import AuditReport, audit
 
 TYPES = (DataType.TRADE, DataType.ORDERBOOK, DataType.LSR_TOP_POSITION)
 

@@ -6,7 +6,18 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marketprism_consumer.sequences import WINDOW, Judgement, Position, Ranges, Sequences, between, judge, runs, up_to
+
+from marketprism_consumer.operations.sequences import (
+    WINDOW,
+    Judgement,
+    Position,
+    Ranges,
+    Sequences,
+    between,
+    judge,
+    runs,
+    up_to,
+)
 
 NEAR = st.integers(min_value=1, max_value=300)
 FAR = st.integers(min_value=1, max_value=1 << 40)

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.demo.recording import PIPELINE, Recording, Wanted
-from marketprism_consumer.embedded import process
-from marketprism_consumer.tables import TABLES
+from marketprism_consumer.schema.tables import TABLES
+from marketprism_embedded import process
 
 NOW = {"mutations_sync": 2}
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from marketprism_consumer.embedded import nats as embedded_nats
-from marketprism_consumer.embedded import process
 
+from marketprism_embedded import nats as embedded_nats
+from marketprism_embedded import process
 from tests.commands.test_ingest import MARKETPRISM, call, get
 from tests.waiting import free_port, wait_for
 

@@ -2,8 +2,9 @@
 
 import pytest
 import typer
-from marketprism_consumer.cli import app
 from typer.testing import CliRunner
+
+from marketprism_consumer.cli import app
 
 
 def commands(group: typer.core.TyperGroup, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from marketprism_consumer.embedded import process
 
+from marketprism_embedded import process
 from tests.waiting import free_port, wait_for
 
 MARKETPRISM = [sys.executable, "-m", "marketprism_consumer.cli"]

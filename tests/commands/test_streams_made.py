@@ -9,9 +9,9 @@ from typing import Any
 
 import nats
 import pytest
-from marketprism_api.data_types import DataType
-from marketprism_consumer.embedded import process
 
+from marketprism_api.data_types import DataType
+from marketprism_embedded import process
 from tests.commands.test_ingest import call
 
 Environ = dict[str, str]

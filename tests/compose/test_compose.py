@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
+
 from marketprism_api.load import load, load_pipeline
 from marketprism_api.settings import effective
 from marketprism_api.tiering import TieringPolicy

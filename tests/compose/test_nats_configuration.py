@@ -9,7 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from marketprism_consumer.embedded.nats import binary
+from marketprism_embedded.nats import binary
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "compose" / "nats.conf"
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from marketprism_consumer.audit import audit
-from marketprism_consumer.cli import app
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.dlq import DeadLetterStream, Letter, Replay, Wanted, code_of, printable
-from marketprism_consumer.stream_reader import ReaderRunsError
 from pipelines import DataType, Pipeline, trade
 from typer.testing import CliRunner
+
+from marketprism_consumer.cli import app
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
+from marketprism_consumer.operations.audit import audit
+from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, Replay, Wanted, code_of, printable
 
 NASTY = "O'Brien \U0001f980 \x1b[31m\u202e\x00\n`\"\\"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import typer.main
-from marketprism_consumer.cli import app
 
+from marketprism_consumer.cli import app
 from tests.docs.pages import DOCS, ROOT, Typed, typed
 
 COMMANDS = [one for page in DOCS for one in typed(page) if one.line.startswith("marketprism ")]

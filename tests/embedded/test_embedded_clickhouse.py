@@ -24,10 +24,10 @@ import clickhouse_connect
 import lz4.frame
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from marketprism_consumer.embedded import clickhouse_http as protocol
-from marketprism_consumer.embedded.place import EmbeddedError
-from marketprism_consumer.embedded.process import EmbeddedServer, start
 
+from marketprism_embedded import clickhouse_http as protocol
+from marketprism_embedded.place import EmbeddedError
+from marketprism_embedded.process import EmbeddedServer, start
 from tests.waiting import wait_for
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
@@ -601,7 +601,7 @@ def test_a_query_is_found_and_killed_by_its_id(server: EmbeddedServer, ask: Http
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "marketprism_consumer.commands.embedded", "clickhouse", *arguments],
+        [sys.executable, "-m", "marketprism_embedded", "clickhouse", *arguments],
         check=False, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
 
@@ -671,7 +671,7 @@ def test_sigterm_lets_a_running_request_finish(tmp_path: Path) -> None:
 
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys, time\nfrom marketprism_consumer.embedded.process import start\n"
+        "import pathlib, sys, time\nfrom marketprism_embedded.process import start\n"
         "print(start('clickhouse', pathlib.Path(sys.argv[1])).pid, flush=True)\ntime.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)

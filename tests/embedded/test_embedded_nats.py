@@ -9,13 +9,14 @@ from pathlib import Path
 
 import nats
 import pytest
-from marketprism_consumer.embedded.nats import config
-from marketprism_consumer.embedded.process import start
+
+from marketprism_embedded.nats import config
+from marketprism_embedded.process import start
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "marketprism_consumer.commands.embedded", "nats", *arguments],
+        [sys.executable, "-m", "marketprism_embedded", "nats", *arguments],
         check=False, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
 
@@ -49,7 +50,7 @@ async def test_the_pid_is_nats_server_and_sigterm_ends_it(tmp_path: Path) -> Non
 
 def test_the_ready_line_is_the_url(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "marketprism_consumer.commands.embedded", "nats", "--port", "0", "--dir", str(tmp_path)],
+        [sys.executable, "-m", "marketprism_embedded", "nats", "--port", "0", "--dir", str(tmp_path)],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None

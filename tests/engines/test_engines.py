@@ -23,19 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_rows import comparable, expected, select
+
 from marketprism_api.data_types import DataType
 from marketprism_api.validation import DEFAULTS
-from marketprism_consumer.clickhouse import INSERT_SETTINGS
-from marketprism_consumer.decode import Row, decode
-from marketprism_consumer.encode import Block, encode
+from marketprism_consumer.clickhouse.schema import DDL_SETTINGS, existing
+from marketprism_consumer.clickhouse.store import INSERT_SETTINGS
 from marketprism_consumer.feed import messages
-from marketprism_consumer.schema import SEQ_INDEX, Plan, Target, column_ddl, plan, render
-from marketprism_consumer.schema_server import DDL_SETTINGS, existing
-from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
+from marketprism_consumer.ingest.decode import Row, decode
+from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.ingest.values import Refusal
+from marketprism_consumer.schema.ddl import SEQ_INDEX, Plan, Target, column_ddl, plan, render
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
+from marketprism_consumer.schema.views import VIEWS, View
 from marketprism_consumer.validation.checks import SHAPES, parameters, parity, statement
-from marketprism_consumer.values import Refusal
-from marketprism_consumer.views import VIEWS, View
-from stored_rows import comparable, expected, select
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 

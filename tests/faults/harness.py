@@ -26,19 +26,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from marketprism_api.load import load_pipeline
-from marketprism_api.settings import effective
-from marketprism_consumer import proof, schema_server
-from marketprism_consumer.audit import AuditReport, audit
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.feed import arguments, regenerate
-from marketprism_consumer.feed.publish import Account, publish
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import PullClient, connect
-from marketprism_consumer.store import InsertRefused
-from marketprism_consumer.streams import ensure_streams
 from prometheus_client.parser import text_string_to_metric_families
 
+from marketprism_api.load import load_pipeline
+from marketprism_api.settings import effective
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.demo import proof
+from marketprism_consumer.feed import arguments, regenerate
+from marketprism_consumer.feed.publish import Account, publish
+from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.streams import ensure_streams
+from marketprism_consumer.operations.audit import AuditReport, audit
 from tests.waiting import free_port, wait_for
 
 T = TypeVar("T")
@@ -361,7 +362,7 @@ class World:
             self.api("STREAM.UPDATE.MARKET_DATA", {**config, **limits})
 
     def make_tables(self) -> None:
-        self.call(schema_server.apply(self.store, self.settings))
+        self.call(schema.apply(self.store, self.settings))
 
     # --- actors ---
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import proxy as faults
 import pytest
 from harness import Ingest, Server, World
-from marketprism_api.reasons import ROW_REFUSED
-from marketprism_consumer.dead_letters import CODE, REASON
 from pipelines import trade
 from proxy import Proxy
 
+from marketprism_api.reasons import ROW_REFUSED
+from marketprism_consumer.ingest.dead_letters import CODE, REASON
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

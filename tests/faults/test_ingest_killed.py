@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 from harness import ACK_WAIT, Ingest, World
-from marketprism_consumer.faultpoints import POINTS
 from proxy import Proxy, answers
 
+from marketprism_consumer.faultpoints import POINTS
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from harness import Child, Server, World
-from marketprism_consumer.embedded import nats as embedded_nats
 
+from marketprism_embedded import nats as embedded_nats
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

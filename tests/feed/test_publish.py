@@ -16,11 +16,12 @@ from typing import Any
 import nats
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from marketprism_consumer.commands.feed import feed
 from marketprism_consumer.feed import DATA_TYPES, messages, regenerate
 from marketprism_consumer.feed.publish import publish
-from marketprism_consumer.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
-from typer.testing import CliRunner
+from marketprism_consumer.jetstream.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
 
 STREAMS = {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from marketprism_consumer.account import Account, Metrics
 from prometheus_client import CollectorRegistry, generate_latest
 from tools import LABELS, OTHERS, ROOT, SERIES, matched, names, rules, tool
+
+from marketprism_consumer.ingest.metrics import Account, Metrics
 
 RULES = {rule["alert"]: rule for rule in rules()}
 RUNBOOKS = ROOT / "docs" / "runbooks"

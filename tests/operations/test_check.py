@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 from cli import cli, cli_json
-from marketprism_consumer.broker import Durable
-from marketprism_consumer.check import Level, judge_clock, judge_disk, judge_durable, judge_parts, judge_stream
 from pipelines import Pipeline
 
+from marketprism_consumer.ingest.broker import Durable
+from marketprism_consumer.operations.check import (
+    Level,
+    judge_clock,
+    judge_disk,
+    judge_durable,
+    judge_parts,
+    judge_stream,
+)
 from tests.waiting import free_port
 
 DURABLE = Durable("S", "d", "trade.>", 60.0)

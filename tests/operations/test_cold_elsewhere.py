@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from cli import alone, cli_json
-from marketprism_consumer import schema_server
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded import process
 from pipelines import Pipeline, trade
+
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_embedded import process
 
 POLICY = """---
 apiVersion: storage.marketprism.io/v1alpha1
@@ -27,7 +28,7 @@ async def cold(pipeline: Pipeline, tmp_path: Path) -> AsyncIterator[ClickHouse]:
     with process.start("clickhouse", tmp_path / "cold") as server:
         pipeline.file.write_text(pipeline.file.read_text() + POLICY.replace("URL", server.url))
         there = ClickHouse([server.url], pipeline.cold)
-        await schema_server.apply(there, replace(pipeline.settings, clickhouse_urls=(server.url,)))
+        await schema.apply(there, replace(pipeline.settings, clickhouse_urls=(server.url,)))
         yield there
         await there.close()
 

@@ -8,10 +8,11 @@ from contextlib import aclosing
 
 import msgspec
 from cli import cli
-from marketprism_consumer.commands.tap import block, raw_lines
-from marketprism_consumer.tap import Wanted, tap, tapped
 from pipelines import DataType, Pipeline, trade
 from rich.console import Console
+
+from marketprism_consumer.commands.tap import block, raw_lines
+from marketprism_consumer.operations.tap import Wanted, tap, tapped
 
 ARRIVED = 1_758_700_551_000_000
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy

@@ -8,14 +8,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from marketprism_consumer.audit import audit
+from pipelines import DataType, Pipeline, trade
+from typer.testing import CliRunner
+
 from marketprism_consumer.cli import app
 from marketprism_consumer.commands.common import moment
 from marketprism_consumer.commands.replay import chosen, stretch_of
-from marketprism_consumer.replay import Stretch
-from marketprism_consumer.stream_reader import StreamReader
-from pipelines import DataType, Pipeline, trade
-from typer.testing import CliRunner
+from marketprism_consumer.jetstream.stream_reader import StreamReader
+from marketprism_consumer.operations.audit import audit
+from marketprism_consumer.operations.replay import Stretch
 
 NOW = 1_790_000_000.0
 

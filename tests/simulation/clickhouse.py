@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from marketprism_consumer.encode import token
-from marketprism_consumer.identity import content_columns
-from marketprism_consumer.store import InsertRefused, Stored
-from marketprism_consumer.tables import TRADES, Table
-
+from marketprism_consumer.ingest.encode import token
+from marketprism_consumer.ingest.identity import content_columns
+from marketprism_consumer.ingest.store import InsertRefused, Stored
+from marketprism_consumer.schema.tables import TRADES, Table
 from tests.simulation.process import Process
 
 if TYPE_CHECKING:

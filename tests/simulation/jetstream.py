@@ -13,9 +13,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from marketprism_api import reasons
-from marketprism_consumer.broker import BrokerRefused, Durable, DurableState, Receive, StreamState
-from marketprism_consumer.dead_letters import DeadLetter, place_of, prefix_of
-
+from marketprism_consumer.ingest.broker import BrokerRefused, Durable, DurableState, Receive, StreamState
+from marketprism_consumer.ingest.dead_letters import DeadLetter, place_of, prefix_of
 from tests.simulation.process import Process
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from itertools import count
 from typing import Any
 
 import pytest
-from marketprism_consumer import encode as encode_module
-from marketprism_consumer import ingest as ingest_module
-from marketprism_consumer.ingest import Ingest
 
+from marketprism_consumer.ingest import encode as encode_module
+from marketprism_consumer.ingest import ingest as ingest_module
+from marketprism_consumer.ingest.ingest import Ingest
 from tests.simulation import clickhouse, jetstream
 from tests.simulation.world import Violation, World
 

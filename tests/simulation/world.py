@@ -13,16 +13,16 @@ from typing import Any
 from unittest.mock import patch
 
 import structlog
-from marketprism_consumer import ingest as ingest_module
-from marketprism_consumer.account import Account, Metrics
-from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.batch import Limits
-from marketprism_consumer.broker import Durable
-from marketprism_consumer.flood import Flood
-from marketprism_consumer.ingest import Ingest
-from marketprism_consumer.tables import TRADES
 from prometheus_client import CollectorRegistry
 
+from marketprism_consumer.backoff import Backoff
+from marketprism_consumer.ingest import ingest as ingest_module
+from marketprism_consumer.ingest.batch import Limits
+from marketprism_consumer.ingest.broker import Durable
+from marketprism_consumer.ingest.flood import Flood
+from marketprism_consumer.ingest.ingest import Ingest
+from marketprism_consumer.ingest.metrics import Account, Metrics
+from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.clickhouse import KEY, ClickHouse, StorePort, sim_encode
 from tests.simulation.jetstream import EPOCH_NS, BrokerPort, GraveyardPort, JetStream
 from tests.simulation.process import Killed, Process

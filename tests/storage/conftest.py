@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded.process import EmbeddedServer
-from marketprism_consumer.encode import Block
-from marketprism_consumer.schema import Target, create_database, create_table
-from marketprism_consumer.schema_server import DDL_SETTINGS
-from marketprism_consumer.tables import Table
+
+from marketprism_consumer.clickhouse.schema import DDL_SETTINGS
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.ingest.encode import Block
+from marketprism_consumer.schema.ddl import Target, create_database, create_table
+from marketprism_consumer.schema.tables import Table
+from marketprism_embedded.process import EmbeddedServer
 
 _numbers = itertools.count(1)
 

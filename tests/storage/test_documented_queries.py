@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from marketprism_api.settings import effective
-from marketprism_consumer import schema_server
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded.process import EmbeddedServer
 
 from bench import a_day
 from bench.queries import PAGE, documented
+from marketprism_api.settings import effective
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_embedded.process import EmbeddedServer
 
 HOT, COLD = "documented_hot", "documented_cold"
 STATEMENTS = documented(PAGE.read_text())
@@ -25,7 +25,7 @@ def clickhouse(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Itera
     environ = {"CLICKHOUSE_HTTP_URL": clickhouse_server.url, "CLICKHOUSE_HOT_DB": HOT, "CLICKHOUSE_COLD_DB": COLD}
 
     async def fill() -> None:
-        await schema_server.apply(made, effective(None, environ))
+        await schema.apply(made, effective(None, environ))
         await a_day.fill(made.command, HOT, COLD, trade_rows=60_000, book_rows=12_000)
         for table in ("trades", "orderbooks"):
             hole = "timestamp BETWEEN '2025-09-24 07:10:00' AND '2025-09-24 07:20:00' AND symbol = 'ETH-USDT'"

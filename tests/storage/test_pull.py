@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from marketprism_consumer.broker import Durable
-from marketprism_consumer.message import Message
-from marketprism_consumer.source import Source
 from pipelines import Environ, Pipeline, pipeline, servers
+
+from marketprism_consumer.ingest.broker import Durable
+from marketprism_consumer.ingest.message import Message
+from marketprism_consumer.ingest.source import Source
 
 __all__ = ["Environ", "pipeline", "servers"]
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from marketprism_consumer.decode import Row, decode
-from marketprism_consumer.encode import encode
-from marketprism_consumer.fast import DECODERS
-from marketprism_consumer.tables import DECIMAL, RATIO, TABLES, TIME, TRADES, Column, Table, nullable
 from stored_rows import comparable, select
+
+from marketprism_consumer.ingest.decode import Row, decode
+from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.schema.tables import DECIMAL, RATIO, TABLES, TIME, TRADES, Column, Table, nullable
 
 STREAM = "S@1"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

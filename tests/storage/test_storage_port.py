@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from marketprism_consumer.clickhouse import ClickHouse, insert_comment
-from marketprism_consumer.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault
-from marketprism_consumer.decode import Row
-from marketprism_consumer.embedded.process import EmbeddedServer, start
-from marketprism_consumer.encode import Block, encode
-from marketprism_consumer.identity import content_indexes
-from marketprism_consumer.schema import Target, create_table
-from marketprism_consumer.store import InsertRefused
-from marketprism_consumer.tables import LIQUIDATIONS, ORDERBOOKS, TRADES
+
+from marketprism_consumer.clickhouse.store import ClickHouse, insert_comment
+from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault
+from marketprism_consumer.ingest.decode import Row
+from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.ingest.identity import content_indexes
+from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.schema.ddl import Target, create_table
+from marketprism_consumer.schema.tables import LIQUIDATIONS, ORDERBOOKS, TRADES
+from marketprism_embedded.process import EmbeddedServer, start
 
 STREAM = "MARKET_DATA@2025-09-24T07:00:00Z"
 AT = 1_758_700_551_123_456

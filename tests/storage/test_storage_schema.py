@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import Settings, effective
-from marketprism_consumer import schema_server
 from marketprism_consumer.cli import app
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded.process import EmbeddedServer
-from marketprism_consumer.encode import encode
-from marketprism_consumer.schema import Difference, Plan, render
-from marketprism_consumer.tables import TABLES, TRADES
-from marketprism_consumer.views import VIEWS
-from typer.testing import CliRunner
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.schema.ddl import Difference, Plan, render
+from marketprism_consumer.schema.tables import TABLES, TRADES
+from marketprism_consumer.schema.views import VIEWS
+from marketprism_embedded.process import EmbeddedServer
 
 _numbers = itertools.count(1)
 CLI = [sys.executable, "-m", "marketprism_consumer.cli", "schema"]
@@ -44,10 +45,10 @@ class Site:
         return f"{self.settings.hot_db}.trades"
 
     def plan(self) -> Plan:
-        return self.loop.run(schema_server.current_plan(self.clickhouse, self.settings))
+        return self.loop.run(schema.current_plan(self.clickhouse, self.settings))
 
     def apply(self) -> Plan:
-        return self.loop.run(schema_server.apply(self.clickhouse, self.settings))
+        return self.loop.run(schema.apply(self.clickhouse, self.settings))
 
     def alter(self, sql: str) -> None:
         self.loop.run(self.clickhouse.command(f"ALTER TABLE {self.trades} {sql}"))
@@ -91,7 +92,7 @@ def test_applied_it_fits_and_applied_again_it_changes_nothing(site: Site) -> Non
 def test_applied_twice_at_once_it_fits(site: Site) -> None:
     async def both() -> list[Plan]:
         others = [ClickHouse(site.settings.clickhouse_urls, "default") for _ in range(2)]
-        found = await asyncio.gather(*(schema_server.apply(other, site.settings) for other in others))
+        found = await asyncio.gather(*(schema.apply(other, site.settings) for other in others))
         for other in others:
             await other.close()
         return found
@@ -109,9 +110,9 @@ def test_applied_by_two_processes_at_once_it_fits(site: Site) -> None:
 
 
 def test_what_is_rendered_is_what_apply_makes(site: Site, loop: asyncio.Runner) -> None:
-    target = schema_server.target_of(site.settings)
+    target = schema.target_of(site.settings)
     for change in render(target):
-        loop.run(site.clickhouse.command(change.sql, schema_server.DDL_SETTINGS))
+        loop.run(site.clickhouse.command(change.sql, schema.DDL_SETTINGS))
     assert site.plan() == Plan((), ())
 
 
@@ -273,7 +274,7 @@ def test_json_is_one_object(site: Site, command: str) -> None:
 def test_render_needs_no_server(site: Site) -> None:
     answer = site.run("render", CLICKHOUSE_HTTP_URL="http://127.0.0.1:9")
     assert answer.exit_code == 0
-    assert answer.stdout == "".join(f"{change.sql};\n\n" for change in render(schema_server.target_of(site.settings)))
+    assert answer.stdout == "".join(f"{change.sql};\n\n" for change in render(schema.target_of(site.settings)))
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "verify"])

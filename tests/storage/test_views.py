@@ -12,15 +12,16 @@ from decimal import ROUND_DOWN, Decimal, localcontext
 from typing import Any
 
 import pytest
+
 from marketprism_api.settings import effective
-from marketprism_consumer import schema_server
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.decode import decode
-from marketprism_consumer.embedded.process import EmbeddedServer
-from marketprism_consumer.encode import encode
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.feed import messages
-from marketprism_consumer.tables import BY_DATA_TYPE, LSR_TOP_POSITIONS, ORDERBOOKS, TABLES, TRADES, Table
-from marketprism_consumer.views import bucket_seconds, everything
+from marketprism_consumer.ingest.decode import decode
+from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, LSR_TOP_POSITIONS, ORDERBOOKS, TABLES, TRADES, Table
+from marketprism_consumer.schema.views import bucket_seconds, everything
+from marketprism_embedded.process import EmbeddedServer
 
 STREAM = "S@1"
 Row = dict[str, Any]
@@ -61,7 +62,7 @@ def _tiers(server: EmbeddedServer, loop: asyncio.Runner) -> Tiers:
     hot, cold = f"views_{number}_hot", f"views_{number}_cold"
     environ = {"CLICKHOUSE_HTTP_URL": server.url, "CLICKHOUSE_HOT_DB": hot, "CLICKHOUSE_COLD_DB": cold}
     made = Tiers(ClickHouse([server.url], hot), ClickHouse([server.url], cold), loop)
-    loop.run(schema_server.apply(made.clickhouse, effective(None, environ)))
+    loop.run(schema.apply(made.clickhouse, effective(None, environ)))
     return made
 
 
@@ -159,7 +160,7 @@ async def test_while_rows_move_every_answer_has_each_once(clickhouse_server: Emb
         "CLICKHOUSE_COLD_DB": "moving_cold",
     }
     reader, writer = (ClickHouse([clickhouse_server.url], "moving_hot") for _ in range(2))
-    await schema_server.apply(reader, effective(None, environ))
+    await schema.apply(reader, effective(None, environ))
     await writer.command(
         f"INSERT INTO moving_hot.trades {A_TRADE[:-1]}, _stream, _seq) SELECT toDateTime64('2025-09-24 00:00:00', 6, 'UTC')"
         " + toIntervalMinute(number), 'e', 'm', 's', toString(number), 1, 1, 'buy', now64(6), 'S', number + 1 FROM numbers(1200)"

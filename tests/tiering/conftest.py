@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from marketprism_consumer.embedded.process import EmbeddedServer
 from tiering_place import Place, make
+
+from marketprism_embedded.process import EmbeddedServer
 
 
 @pytest.fixture

@@ -14,16 +14,17 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from marketprism_api import reasons
-from marketprism_api.credentials import ClickHouseAuth
-from marketprism_consumer.embedded import process
-from marketprism_consumer.embedded.process import EmbeddedServer
-from marketprism_consumer.schema import Target, render
-from marketprism_consumer.tables import TRADES
-from marketprism_consumer.tiering import run as tiering_run
-from marketprism_consumer.tiering.server import Server
 from tiering_place import HOUR, Place, make
 from yarl import URL
+
+from marketprism_api import reasons
+from marketprism_api.credentials import ClickHouseAuth
+from marketprism_consumer.schema.ddl import Target, render
+from marketprism_consumer.schema.tables import TRADES
+from marketprism_consumer.tiering import run as tiering_run
+from marketprism_consumer.tiering.server import Server
+from marketprism_embedded import process
+from marketprism_embedded.process import EmbeddedServer
 
 ROWS = 2000
 
@@ -50,7 +51,7 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         pytest.skip("NOT TESTED: a small disk needs root and mount namespaces")
     directory = tmp_path / "disk"
     directory.mkdir()
-    command = [sys.executable, "-m", "marketprism_consumer.commands.embedded", "clickhouse", "--output", "json"]
+    command = [sys.executable, "-m", "marketprism_embedded", "clickhouse", "--output", "json"]
     command += ["--dir", str(directory), "--port", "0"]
     mounted = f'mount -t tmpfs -o size=64m tmpfs {directory} && exec "$@"'
     with subprocess.Popen(

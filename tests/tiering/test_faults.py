@@ -16,16 +16,17 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tiering_place import HOUR, STREAM, Place, make, start_clickhouse, until
+
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.reasons import Reason
 from marketprism_consumer.faultpoints import POINTS
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering import server as tiering_server
 from marketprism_consumer.tiering.run import Migration, Result
 from marketprism_consumer.tiering.server import Server
-from tiering_place import HOUR, STREAM, Place, make, start_clickhouse, until
 
 KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "2"))
 MIGRATE_POINTS = [point for point in POINTS if point.startswith("migrate_")]

@@ -11,14 +11,15 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 import pytest
+from tiering_place import HOUR, Place
+from typer.testing import CliRunner
+
 from marketprism_api import reasons
 from marketprism_consumer import logs
 from marketprism_consumer.cli import app
 from marketprism_consumer.commands.migrate import termination_message
-from marketprism_consumer.tables import TABLES
+from marketprism_consumer.schema.tables import TABLES
 from marketprism_consumer.tiering.run import Failure, Result, TableResult
-from tiering_place import HOUR, Place
-from typer.testing import CliRunner
 
 POLICY = """
 apiVersion: storage.marketprism.io/v1alpha1

@@ -7,13 +7,14 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from tiering_place import HOUR, Place, make
+
 from marketprism_api.credentials import ClickHouseAuth
-from marketprism_consumer.embedded import process
-from marketprism_consumer.embedded.process import EmbeddedServer
 from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering.job import Mode
 from marketprism_consumer.tiering.server import Server
-from tiering_place import HOUR, Place, make
+from marketprism_embedded import process
+from marketprism_embedded.process import EmbeddedServer
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from marketprism_consumer.tiering.algorithm import Moved, Proof, Survey, TieringRefused, Totals, move_hour, plan
 from marketprism_consumer.tiering.lease import Contender, winner
 from marketprism_consumer.tiering.retention import expired, ttl_seconds

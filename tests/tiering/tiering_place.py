@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from marketprism_api.credentials import ClickHouseAuth
-from marketprism_consumer.embedded import process
-from marketprism_consumer.embedded.process import EmbeddedServer
-from marketprism_consumer.schema import Target, render
-from marketprism_consumer.tables import TABLES, TRADES, Table
+from marketprism_consumer.schema.ddl import Target, render
+from marketprism_consumer.schema.tables import TABLES, TRADES, Table
 from marketprism_consumer.tiering.job import Job
 from marketprism_consumer.tiering.run import Migration, Result
 from marketprism_consumer.tiering.server import Server
+from marketprism_embedded import process
+from marketprism_embedded.process import EmbeddedServer
 
 HOUR = 3600
 STREAM = "MARKET_DATA@2025-09-24T07:00:00.000000000Z"

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
-from marketprism_consumer.batch import GROWN, PACE, Batch, Batcher, Limits
-from marketprism_consumer.message import Message
-from marketprism_consumer.values import Refusal
+from marketprism_consumer.ingest.batch import GROWN, PACE, Batch, Batcher, Limits
+from marketprism_consumer.ingest.message import Message
+from marketprism_consumer.ingest.values import Refusal
 
 LIMITS = Limits(max_rows=100, max_delay=10.0, max_pending=1000, max_bytes=10_000)
 BAD = Refusal(reasons.BAD_JSON)

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer.decode import ARRIVAL_SLACK, MAX_LEVELS, RULES, decode, values_by_column
 from marketprism_consumer.feed import messages
-from marketprism_consumer.tables import BY_DATA_TYPE, TABLES
-from marketprism_consumer.values import Refusal
+from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, MAX_LEVELS, RULES, decode, values_by_column
+from marketprism_consumer.ingest.values import Refusal
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES
 
 SECOND = 1_758_700_551_000_000  # 2025-09-24 07:55:51 UTC [µs]
 MINUTE = 1_758_700_500_000_000  # 2025-09-24 07:55:00

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marketprism_consumer.decode import Row, decode
-from marketprism_consumer.embedded.native_blocks import with_revision
-from marketprism_consumer.encode import Block, encode, token
+
 from marketprism_consumer.feed import messages
-from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, TRADES, Table
+from marketprism_consumer.ingest.decode import Row, decode
+from marketprism_consumer.ingest.encode import Block, encode, token
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Table
+from marketprism_embedded.native_blocks import with_revision
 
 STREAM = "MARKET_DATA@2025-09-24T07:00:00.123456789Z"
 

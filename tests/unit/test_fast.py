@@ -10,10 +10,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marketprism_consumer.decode import ARRIVAL_SLACK, MAX_LEVELS, Row, decode
-from marketprism_consumer.fast import DECODERS
+
 from marketprism_consumer.feed import messages
-from marketprism_consumer.values import Refusal
+from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, MAX_LEVELS, Row, decode
+from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.values import Refusal
 
 ARRIVED = 1_758_700_600_000_000
 TRADE: dict[str, Any] = {

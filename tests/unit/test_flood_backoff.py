@@ -7,9 +7,10 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from marketprism_consumer.backoff import Backoff, Breaker
-from marketprism_consumer.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault, fault
-from marketprism_consumer.flood import Flood
+from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault, fault
+from marketprism_consumer.ingest.flood import Flood
 
 # --- flood --------------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marketprism_consumer.message import Message, from_delivery
+
+from marketprism_consumer.ingest.message import Message, from_delivery
 
 SHORT = b"$JS.ACK.MARKET_DATA.trade.3.8812.77.1758700551123456789.42"
 WITH_ACCOUNT = b"$JS.ACK.hub.ACC7xY.MARKET_DATA.trade.3.8812.77.1758700551123456789.42"

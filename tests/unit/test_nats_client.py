@@ -9,8 +9,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marketprism_consumer.nats_client import PullClient, masked
 from nats.aio.client import Client
+
+from marketprism_consumer.jetstream.client import PullClient, masked
 
 PULL, OTHER = 7, 8
 Frame = tuple[int, bytes, bytes, bytes, bytes]

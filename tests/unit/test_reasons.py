@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from marketprism_api import reasons, reasons_page
 from marketprism_api.reasons import ALL, BY_NAME, Reason
 

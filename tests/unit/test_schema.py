@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from marketprism_consumer.schema import (
+
+from marketprism_consumer.schema.ddl import (
     ORDER_BY,
     PARTITION,
     SEQ_INDEX,
@@ -25,8 +26,8 @@ from marketprism_consumer.schema import (
     settings_of,
     ttl_of,
 )
-from marketprism_consumer.tables import BY_DATA_TYPE, TABLES, TRADES, Table
-from marketprism_consumer.views import VIEWS
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Table
+from marketprism_consumer.schema.views import VIEWS
 
 GOLDEN = Path(__file__).with_name("golden")
 PLAIN = Target("marketprism_hot", "marketprism_cold")

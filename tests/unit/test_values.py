@@ -9,10 +9,11 @@ from decimal import Decimal, localcontext
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer import values
-from marketprism_consumer.values import Refusal, decimal, epoch, iso, micros, not_negative, positive, shown
+from marketprism_consumer.ingest import values
+from marketprism_consumer.ingest.values import Refusal, decimal, epoch, iso, micros, not_negative, positive, shown
 
 
 def refusal(call: Callable[[], object]) -> Reason:

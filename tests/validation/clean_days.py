@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings, effective
 from marketprism_api.validation import DEFAULTS, Limits
-from marketprism_consumer import schema_server
-from marketprism_consumer.clickhouse import ClickHouse
-from marketprism_consumer.embedded.process import EmbeddedServer
-from marketprism_consumer.encode import encode
-from marketprism_consumer.tables import BY_DATA_TYPE, Table
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 from marketprism_consumer.validation.run import Finding, Report, Request, Validation
+from marketprism_embedded.process import EmbeddedServer
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -76,7 +77,7 @@ def site(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[Si
         ClickHouse([clickhouse_server.url], "validated_cold"),
     )
     settings = effective(None, environ)
-    loop.run(schema_server.apply(hot, settings))
+    loop.run(schema.apply(hot, settings))
     yield Site(settings, hot, cold, loop)
     loop.run(hot.close())
     loop.run(cold.close())

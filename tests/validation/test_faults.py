@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from clean_days import DAY, FIRST_DAY, SECOND, Day, Row, Site
+
 from marketprism_api.data_types import DataType
 from marketprism_api.validation import DEFAULTS, Limits
-from marketprism_consumer.tables import TRADES
+from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.validation import report as told
 
 Make = Callable[..., Day]

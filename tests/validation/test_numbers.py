@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from marketprism_consumer.validation.numbers import Numbers
 from marketprism_consumer.validation.run import HOUR, slices
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from clean_days import SECOND, Day, Site
+from typer.testing import CliRunner
+
 from marketprism_api.data_types import DataType
 from marketprism_consumer.cli import app
 from marketprism_consumer.validation.report import when
-from typer.testing import CliRunner
 
 TYPES = ["--type", "trade"]
 

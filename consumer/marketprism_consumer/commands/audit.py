@@ -6,13 +6,13 @@ import json
 from typing import Annotated
 
 import typer
-from marketprism_api.data_types import DataType
 
+from marketprism_api.data_types import DataType
 from marketprism_consumer import logs
-from marketprism_consumer.audit import AuditReport
-from marketprism_consumer.audit import audit as run_audit
 from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of
 from marketprism_consumer.commands.servers import with_servers
+from marketprism_consumer.operations.audit import AuditReport
+from marketprism_consumer.operations.audit import audit as run_audit
 
 EXAMPLES = """
 Examples:

@@ -7,17 +7,17 @@ import json
 import os
 
 import typer
-from marketprism_api.credentials import clickhouse_auth, nats_auth
-from marketprism_api.problems import ResourceError
-from marketprism_api.settings import Settings
 from rich.table import Table
 from rich.text import Text
 
+from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.problems import ResourceError
+from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.check import Level, Line
-from marketprism_consumer.check import check as run_check
 from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
-from marketprism_consumer.dlq import printable
+from marketprism_consumer.operations.check import Level, Line
+from marketprism_consumer.operations.check import check as run_check
+from marketprism_consumer.operations.dlq import printable
 
 EXAMPLES = """
 Examples:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
+
 from marketprism_api.load import load, pipeline_of
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import Settings, effective
 from marketprism_api.tiering import TieringPolicy
 from marketprism_api.types import Duration
-from rich.console import Console
 
 
 class Exit(IntEnum):

@@ -8,16 +8,16 @@ import os
 from typing import Annotated
 
 import typer
-from marketprism_api.credentials import nats_auth
-from marketprism_api.settings import Settings
 from nats.errors import Error as NatsError
 
+from marketprism_api.credentials import nats_auth
+from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.broker import BrokerRefused
 from marketprism_consumer.commands.common import Exit, File, Json, fail, seconds, settings_of
-from marketprism_consumer.durables import DurablesInUse, Place, delete_unused, places
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import connect
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.client import connect
+from marketprism_consumer.jetstream.durables import DurablesInUse, Place, delete_unused, places
 
 app = typer.Typer(no_args_is_help=True, help="The durable consumers of a pipeline in JetStream.")
 

@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 import uvloop
+
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
-
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Exit, Json, fail, stderr, stdout
 from marketprism_consumer.demo.recording import PIPELINE, Recording, Wanted, as_dict
@@ -55,8 +55,8 @@ def demo(
 
 
 async def _demo(place: Path, wanted: Wanted, keep: bool, output: str) -> int:
-    from marketprism_consumer.embedded import process  # an extra: not in the image
-    from marketprism_consumer.embedded.place import EmbeddedError
+    from marketprism_embedded import process  # an extra: not in the image
+    from marketprism_embedded.place import EmbeddedError
 
     try:
         with (

@@ -13,15 +13,16 @@ from typing import Annotated, TypeVar
 
 import durationpy
 import typer
-from marketprism_api.data_types import DataType
-from marketprism_api.settings import Settings
 from rich.table import Table
 from rich.text import Text
 
+from marketprism_api.data_types import DataType
+from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.dlq import (
+from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
+from marketprism_consumer.operations.dlq import (
     DeadLetterStream,
     Letter,
     Outcome,
@@ -33,7 +34,6 @@ from marketprism_consumer.dlq import (
     printable_payload,
     when,
 )
-from marketprism_consumer.stream_reader import ReaderRunsError
 
 T = TypeVar("T")
 

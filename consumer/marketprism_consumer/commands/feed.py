@@ -27,7 +27,7 @@ from rich.table import Table
 
 from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
 from marketprism_consumer.feed.publish import Account, publish
-from marketprism_consumer.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
+from marketprism_consumer.jetstream.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
 
 UNREACHABLE = 4
 DEFAULT_URL = "nats://localhost:4222"

@@ -8,9 +8,9 @@ from typing import Annotated
 import durationpy
 import typer
 import uvloop
+
 from marketprism_api import reasons
 from marketprism_api.settings import Settings
-
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Exit, File, fail, settings_of
 from marketprism_consumer.commands.run import serve

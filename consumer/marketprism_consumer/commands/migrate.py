@@ -14,15 +14,15 @@ from typing import Annotated, Any, cast
 
 import structlog
 import typer
-from marketprism_api.credentials import clickhouse_auth
-from marketprism_api.problems import Refused, ResourceError
-from marketprism_api.settings import clickhouse_endpoints
 from prometheus_client import CollectorRegistry
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from marketprism_api.credentials import clickhouse_auth
+from marketprism_api.problems import Refused, ResourceError
+from marketprism_api.settings import clickhouse_endpoints
 from marketprism_consumer import health, logs
 from marketprism_consumer.commands.common import Exit, Json, fail, leave_word, moment, seconds, stderr
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
 from marketprism_consumer.tiering.ledger import Entry, Ledger
 from marketprism_consumer.tiering.metrics import Metrics

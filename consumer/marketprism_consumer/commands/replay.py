@@ -9,17 +9,17 @@ from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
-from marketprism_api.data_types import DataType
-from marketprism_api.settings import DataTypeSettings, Settings
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from marketprism_api.data_types import DataType
+from marketprism_api.settings import DataTypeSettings, Settings
 from marketprism_consumer import logs
-from marketprism_consumer.audit import stream_of
 from marketprism_consumer.commands.common import Exit, File, Json, fail, moment, settings_of, stderr
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.dlq import printable
-from marketprism_consumer.replay import NotYetStoredError, Replayed, Stretch, replay
-from marketprism_consumer.stream_reader import ReaderRunsError
+from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
+from marketprism_consumer.operations.audit import stream_of
+from marketprism_consumer.operations.dlq import printable
+from marketprism_consumer.operations.replay import NotYetStoredError, Replayed, Stretch, replay
 
 EXAMPLES = """
 Examples:

@@ -13,14 +13,15 @@ from typing import Annotated
 import structlog
 import typer
 import uvloop
+
 from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.settings import Settings
-
-from marketprism_consumer import health, logs, schema_server
-from marketprism_consumer.broker import BrokerRefused
-from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer import health, logs
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, fail, settings_of, stderr
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.worker import Worker
 
 log = structlog.get_logger()
@@ -59,8 +60,8 @@ def run(
 @contextlib.contextmanager
 def embedded_where_needed(settings: Settings, directory: Path, nats_port: int, clickhouse_port: int) -> Iterator[None]:
     """Starts what has no URL and sets the variables that lead to it. The servers end with this block, their data stays."""
-    from marketprism_consumer.embedded import process  # an extra: not in the image
-    from marketprism_consumer.embedded.place import EmbeddedError
+    from marketprism_embedded import process  # an extra: not in the image
+    from marketprism_embedded.place import EmbeddedError
 
     with contextlib.ExitStack() as stack:
         try:
@@ -86,7 +87,7 @@ async def apply_schema(settings: Settings) -> None:
         settings.clickhouse_urls, "default", auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
     )
     try:
-        await schema_server.apply(clickhouse, settings, lambda change: log.info("schema", done=change.why))
+        await schema.apply(clickhouse, settings, lambda change: log.info("schema", done=change.why))
     finally:
         await clickhouse.close()
 

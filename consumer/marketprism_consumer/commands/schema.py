@@ -9,21 +9,22 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
+from nats.errors import Error as NatsError
+
 from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.settings import Settings
-from nats.errors import Error as NatsError
-
-from marketprism_consumer import logs, schema_server
-from marketprism_consumer.broker import BrokerRefused
-from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer import logs
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, Json, fail, seconds, settings_of, stderr, stdout
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import PullClient, connect
-from marketprism_consumer.schema import Plan, render
-from marketprism_consumer.store import InsertRefused
-from marketprism_consumer.streams import StreamLackingError, SubjectsTakenError, create_missing
-from marketprism_consumer.tables import BY_DATA_TYPE
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.streams import StreamLackingError, SubjectsTakenError, create_missing
+from marketprism_consumer.schema.ddl import Plan, render
+from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 app = typer.Typer(no_args_is_help=True, help="The tables: what is missing, make it, check it. Nothing is ever dropped.")
 
@@ -31,7 +32,7 @@ app = typer.Typer(no_args_is_help=True, help="The tables: what is missing, make 
 @app.command(epilog="Example:  marketprism schema plan -f pipeline.yaml")
 def plan(file: File = "", output: Json = "text") -> None:
     """Print the statements that `apply` would run. Reads only."""
-    found = _with_server(settings_of(file), schema_server.current_plan)
+    found = _with_server(settings_of(file), schema.current_plan)
     _show(found, output, statements=True)
 
 
@@ -41,7 +42,7 @@ def apply(file: File = "", output: Json = "text") -> None:
     done: list[str] = []
     left = _with_server(
         settings_of(file),
-        lambda ch, settings: schema_server.apply(ch, settings, lambda change: done.append(change.why)),
+        lambda ch, settings: schema.apply(ch, settings, lambda change: done.append(change.why)),
     )
     if output == "json":
         _show(left, output, statements=False)
@@ -54,7 +55,7 @@ def apply(file: File = "", output: Json = "text") -> None:
 @app.command(epilog="Example:  marketprism schema verify -f pipeline.yaml; exits with 1 where something differs")
 def verify(file: File = "", output: Json = "text") -> None:
     """Compare the server with what the pipeline needs, and explain every difference. Reads only."""
-    found = _with_server(settings_of(file), schema_server.current_plan)
+    found = _with_server(settings_of(file), schema.current_plan)
     _show(found, output, statements=False)
     if not found.fits:
         raise typer.Exit(int(Exit.FINDINGS))
@@ -121,7 +122,7 @@ async def _tables(settings: Settings) -> list[Problem]:
         if settings.schema_mode == "Ignore":
             await clickhouse.query("SELECT 1")
             return []
-        look = schema_server.apply if settings.schema_mode == "Apply" else schema_server.current_plan
+        look = schema.apply if settings.schema_mode == "Apply" else schema.current_plan
         return [(text, Exit.FINDINGS) for text in _misfits(await look(clickhouse, settings))]
     except InsertRefused as refused:
         return [(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)]
@@ -139,7 +140,7 @@ def render_(file: File = "") -> None:
     """Print the whole DDL for an empty server, or for a cluster where spec.clickhouse.cluster names one. Offline."""
     settings = settings_of(file)
     tables = [BY_DATA_TYPE[str(data_type)] for data_type in settings.data_types]
-    for change in render(schema_server.target_of(settings), tables):
+    for change in render(schema.target_of(settings), tables):
         typer.echo(change.sql + ";\n")
 
 

@@ -12,13 +12,12 @@ from typing import TypeVar
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
-
-from marketprism_consumer.broker import BrokerRefused
-from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.commands.common import Exit, fail
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import PullClient, connect
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.tiering.job import cold_auth
 
 T = TypeVar("T")

@@ -9,19 +9,19 @@ from contextlib import nullcontext
 from typing import Annotated
 
 import typer
-from marketprism_api.credentials import clickhouse_auth
-from marketprism_api.problems import Refused, ResourceError
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from marketprism_api.credentials import clickhouse_auth
+from marketprism_api.problems import Refused, ResourceError
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Exit, Json, fail, seconds, stdout
 from marketprism_consumer.commands.migrate import PolicyFile, history_line
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.status import READ, Status
-from marketprism_consumer.status import status as take
+from marketprism_consumer.operations.status import READ, Status
+from marketprism_consumer.operations.status import status as take
 from marketprism_consumer.tiering.job import cold_auth, job_of, read
 from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.validation.record import Verdict

@@ -10,16 +10,16 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from marketprism_api.data_types import DataType
 from rich.table import Table
 from rich.text import Text
 
+from marketprism_api.data_types import DataType
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Exit, File, Json, fail, moment, seconds, settings_of, stdout
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.dlq import printable, when
-from marketprism_consumer.tap import Tapped, Wanted
-from marketprism_consumer.tap import tap as run_tap
+from marketprism_consumer.operations.dlq import printable, when
+from marketprism_consumer.operations.tap import Tapped, Wanted
+from marketprism_consumer.operations.tap import tap as run_tap
 
 EXAMPLES = """
 Examples:

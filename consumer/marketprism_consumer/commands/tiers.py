@@ -7,12 +7,12 @@ import json
 import os
 
 import typer
-from marketprism_api.credentials import clickhouse_auth
 from rich.table import Table
 
+from marketprism_api.credentials import clickhouse_auth
 from marketprism_consumer.commands.common import Exit, Json, fail, stdout
 from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import TieringRefused
 from marketprism_consumer.tiering.job import Job, cold_auth
 from marketprism_consumer.tiering.overview import TableOverview, overview, run_name

@@ -13,18 +13,18 @@ from enum import StrEnum
 from typing import Annotated, Any, cast
 
 import typer
+from prometheus_client import CollectorRegistry, write_to_textfile
+from rich.progress import BarColumn, Progress, TextColumn
+
 from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.problems import Refused
 from marketprism_api.settings import Settings
 from marketprism_api.types import Duration
-from prometheus_client import CollectorRegistry, write_to_textfile
-from rich.progress import BarColumn, Progress, TextColumn
-
 from marketprism_consumer import health, logs
-from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, fail, leave_word, settings_of, stderr
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation import report as told

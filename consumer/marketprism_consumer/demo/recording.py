@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from marketprism_api.settings import Settings
 
-from marketprism_consumer import schema_server
-from marketprism_consumer.broker import Durable
-from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_api.settings import Settings
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.demo.proof import Proof, dead_letters, places, prove
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import Account, publish
-from marketprism_consumer.nats_broker import NatsBroker
-from marketprism_consumer.nats_client import PullClient, connect
-from marketprism_consumer.proof import Proof, dead_letters, places, prove
-from marketprism_consumer.streams import ensure_streams, subjects_by_stream
-from marketprism_consumer.tables import TABLES
+from marketprism_consumer.ingest.broker import Durable
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
+from marketprism_consumer.schema.tables import TABLES
 
 PIPELINE = """
 apiVersion: storage.marketprism.io/v1alpha1
@@ -101,7 +101,7 @@ class Recording:
         self._client = await connect(self.settings.nats_url, wait=10)
         self._broker = NatsBroker(self._client)
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1))
-        await schema_server.apply(self.clickhouse, self.settings)
+        await schema.apply(self.clickhouse, self.settings)
         types = [str(data_type) for data_type in self.settings.data_types]
         await ensure_streams(self._client.jetstream(), subjects_by_stream({"default": self._stream}, types))
         self._consumer = self._start_consumer()

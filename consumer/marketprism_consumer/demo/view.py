@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
+from marketprism_consumer.demo.proof import Proof, shown_time
 from marketprism_consumer.demo.recording import Recording, TableSummary
-from marketprism_consumer.proof import Proof, shown_time
-from marketprism_consumer.tables import TABLES
+from marketprism_consumer.schema.tables import TABLES
 
 
 @contextlib.asynccontextmanager

@@ -29,7 +29,6 @@ from typing import NamedTuple, Protocol
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.tiering.slices import STEPS, Bucket, Filter, Slice, finer, pack
 

@@ -13,7 +13,6 @@ from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import Problem, ResourceError
 from marketprism_api.settings import Settings, effective
 from marketprism_api.tiering import TieringPolicy
-
 from marketprism_consumer.tiering.slices import Filter
 
 

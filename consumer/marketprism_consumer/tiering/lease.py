@@ -19,9 +19,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
-from marketprism_api import reasons
 
-from marketprism_consumer.store import InsertRefused
+from marketprism_api import reasons
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import TieringRefused
 from marketprism_consumer.tiering.server import Server
 

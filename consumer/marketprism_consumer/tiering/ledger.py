@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import Moved
 from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.tiering.slices import Slice

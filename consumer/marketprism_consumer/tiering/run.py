@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.reasons import Reason
-
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.clickhouse import DENIED
-from marketprism_consumer.clickhouse_errors import LATE_INSERT, Fault
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.clickhouse.store import DENIED
+from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, Fault
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering import retention
 from marketprism_consumer.tiering.algorithm import Moved, TieringRefused, move_hour, plan
 from marketprism_consumer.tiering.job import Job, Mode

@@ -9,11 +9,11 @@ from typing import Any
 
 import aiohttp
 from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
+
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
-
-from marketprism_consumer.clickhouse import refusal
-from marketprism_consumer.clickhouse_client import connect
+from marketprism_consumer.clickhouse.client import connect
+from marketprism_consumer.clickhouse.store import refusal
 from marketprism_consumer.tiering.algorithm import TieringRefused
 
 PATIENCE = 1800.0  # for the answer to one statement: an hour of a busy table on a slow disk [s]

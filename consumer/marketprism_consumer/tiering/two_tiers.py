@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketprism_api import reasons
-
-from marketprism_consumer.store import InsertRefused
+from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import Proof, Survey, TieringRefused, Totals
 from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.tiering.slices import Bucket, Filter, Slice

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_api.validation import Limits
-
-from marketprism_consumer.tables import (
+from marketprism_consumer.schema.tables import (
     FUNDING_RATES,
     LIQUIDATIONS,
     LSR_ALL_ACCOUNTS,
@@ -25,9 +24,9 @@ from marketprism_consumer.tables import (
     VOLATILITY_INDICES,
     Table,
 )
+from marketprism_consumer.schema.views import SERIES, bucket_seconds, everything
 from marketprism_consumer.tiering.two_tiers import Column as Hashed
 from marketprism_consumer.tiering.two_tiers import hashed
-from marketprism_consumer.views import SERIES, bucket_seconds, everything
 
 EXAMPLES = 3  # of each finding, a series and slice
 MAX_RUNS = 10_000  # more than so many runs of numbers in a slice are no sequence

@@ -12,8 +12,8 @@ from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.reasons import Reason
 from marketprism_api.validation import Limits
-
-from marketprism_consumer.clickhouse import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.schema.views import everything
 from marketprism_consumer.validation.checks import (
     EXAMPLES,
     MAX_RUNS,
@@ -25,7 +25,6 @@ from marketprism_consumer.validation.checks import (
     statement,
 )
 from marketprism_consumer.validation.numbers import Numbers
-from marketprism_consumer.views import everything
 
 SLICE_ROWS = 2_000_000
 SECOND = 1_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from marketprism_api.pipeline import ConsumerSpec
-
 from marketprism_operator import naming
 from marketprism_operator.builders import pod
 from marketprism_operator.builders.config_map import FILE

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from marketprism_api.meta import SecretRef
 from marketprism_api.pipeline import PodTemplate, Resources
-
 from marketprism_operator import naming
 from marketprism_operator.builders import config_map, service_account
 from marketprism_operator.builders.overlay import overlaid

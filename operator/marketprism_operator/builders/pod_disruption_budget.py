@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from marketprism_api.pipeline import ConsumerSpec
-
 from marketprism_operator.builders import deployment
 from marketprism_operator.builders.request import Request
 from marketprism_operator.naming import Manifest

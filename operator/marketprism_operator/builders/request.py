@@ -8,7 +8,6 @@ from typing import Any
 
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
-
 from marketprism_operator import naming
 from marketprism_operator.naming import Manifest
 

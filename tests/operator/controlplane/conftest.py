@@ -10,8 +10,9 @@ import yaml
 from control_plane import ControlPlane, control_plane
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
-from marketprism_api.meta import API_VERSION
 from pipeline_world import World, until
+
+from marketprism_api.meta import API_VERSION
 
 CRDS = Path(__file__).parents[3] / "crds"
 

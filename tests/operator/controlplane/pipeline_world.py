@@ -19,7 +19,8 @@ from aiohttp import ClientError, ClientSession
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
-from marketprism_operator.apply import KINDS, Cluster
+
+from marketprism_operator.cluster import KINDS, Cluster
 from marketprism_operator.naming import PIPELINE
 
 Object = dict[str, Any]

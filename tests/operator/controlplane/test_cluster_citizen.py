@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from marketprism_operator.apply import differing
 from pipeline_world import World, until
+
+from marketprism_operator.cluster import differing
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

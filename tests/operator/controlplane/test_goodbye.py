@@ -12,9 +12,10 @@ from typing import Any
 
 import nats
 import pytest
-from marketprism_consumer.embedded import process
 from nats.js.api import ConsumerConfig
 from pipeline_world import World, until
+
+from marketprism_embedded import process
 
 DURABLE = "marketprism-main-trade"
 MARKETPRISM = [sys.executable, "-m", "marketprism_consumer.cli"]

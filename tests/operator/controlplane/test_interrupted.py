@@ -9,12 +9,13 @@ import pytest
 from control_plane import ControlPlane
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
-from marketprism_operator.apply import Cluster
+from pipeline_world import World, until
+
+from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
 from marketprism_operator.naming import Manifest
-from marketprism_operator.reconcile import Pass, reconcile
-from pipeline_world import World, until
+from marketprism_operator.reconcile import Reconciliation, reconcile
 
 SPEC = {
     "dataTypes": {"trade": {}, "orderbook": {}},
@@ -57,7 +58,7 @@ async def brought_up(world: World, name: str, cluster: Cluster) -> None:
     for _ in range(2):
         live = await world.get("StoragePipeline", name)
         assert live
-        await reconcile(Pass(cluster, Config(), Events(live), live, renew=False))
+        await reconcile(Reconciliation(cluster, Config(), Events(live), live, renew=False))
         await world.jobs_succeed()
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
-from marketprism_operator.apply import said_by
 from pipeline_world import World, until
+
+from marketprism_operator.cluster import said_by
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # a value that is none

@@ -1,0 +1,1 @@
+"""ClickHouse: the one place that speaks to it."""

@@ -1,0 +1,56 @@
+"""The schema against a real server: ask what is there, run what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from marketprism_api.settings import Settings
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.schema.ddl import Change, Existing, ExistingTable, Plan, Target, plan
+from marketprism_consumer.schema.tables import BY_DATA_TYPE
+
+DDL_SETTINGS = {"flatten_nested": 0}  # 23.x would take Array(Tuple) apart
+
+
+def target_of(settings: Settings) -> Target:
+    retention = None if settings.hot_retention is None else int(settings.hot_retention)
+    return Target(settings.hot_db, settings.cold_db, settings.cluster, retention)
+
+
+async def existing(clickhouse: ClickHouse, target: Target) -> tuple[Existing, list[str]]:
+    """The tables of both databases, and which of the databases there are."""
+    both = {"databases": [target.hot, target.cold]}
+    databases = await clickhouse.query(
+        "SELECT name FROM system.databases WHERE name IN {databases:Array(String)}", both
+    )
+    tables = await clickhouse.query(
+        "SELECT database, name, engine, engine_full, sorting_key, partition_key, create_table_query FROM system.tables"
+        " WHERE database IN {databases:Array(String)}",
+        both,
+    )
+    columns = await clickhouse.query(
+        "SELECT database, table, name, type, default_kind, default_expression FROM system.columns"
+        " WHERE database IN {databases:Array(String)} ORDER BY position",
+        both,
+    )
+    found = {(row[0], row[1]): ExistingTable(row[2], row[3], row[4], row[5], row[6], {}) for row in tables}
+    for database, table, name, type_, kind, default in columns:
+        if (database, table) in found:
+            entry = {"type": type_, "default_kind": kind, "default_expression": default}
+            found[database, table].columns[name] = entry  # type: ignore[index]
+    return found, [row[0] for row in databases]
+
+
+async def current_plan(clickhouse: ClickHouse, settings: Settings) -> Plan:
+    target = target_of(settings)
+    found, databases = await existing(clickhouse, target)
+    tables = [BY_DATA_TYPE[str(data_type)] for data_type in settings.data_types]
+    return plan(target, found, databases, tables)
+
+
+async def apply(clickhouse: ClickHouse, settings: Settings, done: Callable[[Change], None] = lambda _: None) -> Plan:
+    """Run what is missing. Safe to run twice at once: every statement says IF NOT EXISTS. Returns the plan that is left."""
+    for change in (await current_plan(clickhouse, settings)).changes:
+        await clickhouse.command(change.sql, DDL_SETTINGS)
+        done(change)
+    return await current_plan(clickhouse, settings)

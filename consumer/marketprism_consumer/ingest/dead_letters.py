@@ -1,0 +1,98 @@
+"""What can't be a row goes into a JetStream stream of its own, whole, with the reason in its headers.
+
+Each dead letter has a subject of its own, made of the message's identity, and is published only where that subject is still
+empty. So a message that is buried twice (a crash before its ack) is one dead letter, however long ago the first was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
+from marketprism_consumer.ingest.message import Message
+from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.ingest.values import Refusal, iso, shown
+
+SUBJECT_PREFIX = "marketprism.dlq"
+
+REASON = "Marketprism-Reason"
+FIELD = "Marketprism-Field"
+DETAIL = "Marketprism-Detail"
+SUBJECT = "Marketprism-Subject"
+STREAM = "Marketprism-Stream"
+SEQ = "Marketprism-Seq"
+TIME = "Marketprism-Time"
+CODE = "Marketprism-Clickhouse-Code"
+CUT = "Marketprism-Payload-Cut"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """`stream` is the identity that the row would have had (`_stream`); `code` is ClickHouse's, 0 where it had none."""
+
+    message: Message
+    stream: str
+    reason: Reason
+    field: str = ""
+    detail: str = ""
+    code: int = 0
+
+    @classmethod
+    def of(cls, message: Message, refusal: Refusal, stream: str) -> DeadLetter:
+        return cls(message, stream, refusal.reason, refusal.field, refusal.detail)
+
+    @classmethod
+    def refused(cls, message: Message, refused: InsertRefused, stream: str) -> DeadLetter:
+        return cls(message, stream, reasons.ROW_REFUSED, detail=shown(str(refused), 300), code=refused.code)
+
+    def headers(self) -> dict[str, str]:
+        found = {
+            REASON: str(self.reason),
+            FIELD: self.field,
+            DETAIL: self.detail,
+            SUBJECT: header_safe(self.message.subject),
+            STREAM: self.stream,
+            SEQ: str(self.message.seq),
+            TIME: iso(self.message.arrived),
+            CODE: str(self.code) if self.code else "",
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def subject(self) -> str:
+        data_type = self.message.subject.partition(".")[0]
+        return f"{prefix_of(data_type, self.stream)}.{self.message.seq}.{self.message.arrived}"
+
+
+def prefix_of(data_type: str, stream: str) -> str:
+    """Of the subjects `marketprism.dlq.<data type>.<stream>.<hash of its identity>.<seq>.<arrived, µs>`: one message, one
+    subject. The time is there for a stream that went backwards and gives a sequence to another message."""
+    name = stream.partition("@")[0]
+    return f"{SUBJECT_PREFIX}.{data_type}.{name}.{blake2b(stream.encode(), digest_size=6).hexdigest()}"
+
+
+def place_of(subject: str) -> tuple[int, int]:
+    """The (sequence, arrival [µs]) in a dead letter's subject."""
+    _, seq, arrived = subject.rsplit(".", 2)
+    return int(seq), int(arrived)
+
+
+def header_safe(text: str) -> str:
+    """A header is one line: anything that is not printable ASCII is escaped."""
+    return text if text.isascii() and text.isprintable() else shown(text, 1000)
+
+
+def origin(headers: Mapping[str, str]) -> tuple[str, int]:
+    """The identity (stream, sequence) of the message that a dead letter holds."""
+    return headers[STREAM], int(headers[SEQ])
+
+
+class Graveyard(Protocol):
+    async def bury(self, letter: DeadLetter) -> None:
+        """Returns when the dead letter is surely in its stream. Raises BrokerRefused where it can't be."""
+
+    async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
+        """(sequence, arrival [µs]) of the messages of this origin that are dead letters. Raises BrokerRefused."""

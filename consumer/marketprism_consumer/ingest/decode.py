@@ -1,0 +1,374 @@
+"""A message's bytes to a row's values, or a refusal with its reason. Pure: no clock, no I/O.
+
+`decode` is the one rule, written as a table of fields for each data type. Trades and order books are 99 % of a feed: for the
+forms in which nearly all of them come, `fast.py` gives the same row sooner, and leaves every other form to this rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from marketprism_api import reasons
+from marketprism_consumer.ingest.values import Refusal, decimal, epoch, micros, not_negative, positive, shown
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
+
+Row = tuple[Any, ...]
+"""Values in the order of `Table.inserted`: times as int microseconds, decimals as plain text, levels as lists of text."""
+
+ARRIVAL_SLACK = (
+    86_400_000_000  # an event may be dated a day after its arrival at most: clocks are wrong, not by years [µs]
+)
+MAX_LEVELS = 10_000
+
+Fields = Mapping[str, msgspec.Raw]
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_levels = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_level = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
+_NULL = b"null"
+
+
+def decode(data_type: str, subject: str, payload: bytes, arrived: int) -> Row:
+    """The row of a message that arrived in its stream at `arrived` (µs UTC).
+
+    Raises Refusal, which names the reason and the field: the message then belongs into the dead letters.
+    """
+    fields = _object(payload)
+    claimed = _text(fields, "data_type", required=False)
+    if claimed is not None and claimed != data_type:
+        raise Refusal(reasons.SUBJECT_MISMATCH, "data_type", f"{shown(claimed)} on subject {shown(subject)}")
+    row = tuple(value for rule in RULES[data_type] for value in rule(fields))
+    check_arrival(row[0], arrived)
+    return row
+
+
+def check_arrival(timestamp: int, arrived: int) -> None:
+    if timestamp > arrived + ARRIVAL_SLACK:
+        raise Refusal(reasons.TIME_OUT_OF_RANGE, "timestamp", f"{timestamp} µs is over a day after its arrival")
+
+
+def _object(payload: bytes) -> Fields:
+    if not payload:
+        raise Refusal(reasons.EMPTY_PAYLOAD)
+    try:
+        return _decode_object(payload)
+    except RecursionError:
+        raise Refusal(reasons.BAD_JSON, detail="nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if isinstance(error, msgspec.ValidationError) and "Expected `object`" in str(error):
+            raise Refusal(reasons.NOT_AN_OBJECT, detail=shown(str(error))) from None
+        raise Refusal(reasons.BAD_JSON, detail=shown(str(error))) from None
+
+
+# --- values of one field ----------------------------------------------------------------------------------------------
+
+
+def _raw(fields: Fields, names: tuple[str, ...]) -> tuple[str, bytes | None]:
+    """The first of `names` that is present and not null, with its JSON text; (first name, None) where there is none."""
+    for name in names:
+        raw = fields.get(name)
+        if raw is not None and (value := bytes(raw)) != _NULL:
+            return name, value
+    return names[0], None
+
+
+def _string(raw: bytes, field: str) -> str:
+    try:
+        return _decode_text(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refusal(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not a text") from None
+
+
+def _scalar(raw: bytes, field: str) -> str:
+    """A JSON string's content, or a JSON number as it is written."""
+    if raw[0] == 0x22:
+        return _string(raw, field)
+    if raw[0] in b"-0123456789":
+        return raw.decode()
+    raise Refusal(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not a number")
+
+
+def _missing(field: str) -> Refusal:
+    return Refusal(reasons.MISSING_FIELD, field)
+
+
+def _text(fields: Fields, name: str, *, required: bool, limit: int = 1024) -> str | None:
+    field, raw = _raw(fields, (name,))
+    if raw is None:
+        if required:
+            raise _missing(field)
+        return None
+    text = _string(raw, field)
+    if len(text) > limit or (required and not text):
+        raise Refusal(reasons.BAD_TEXT, field, shown(text))
+    return text
+
+
+# --- rules: each reads one field (or side) and yields the values of its columns -----------------------------------------
+
+Rule = Callable[[Fields], tuple[Any, ...]]
+
+
+def name_rule(name: str) -> Rule:
+    """Exchange, market type, symbol: 1 to 128 characters, any of them."""
+    return lambda fields: (_text(fields, name, required=True, limit=128),)
+
+
+def id_rule(name: str) -> Rule:
+    """An id: a text, or a whole number as it is written."""
+
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        field, raw = _raw(fields, (name,))
+        if raw is None:
+            raise _missing(field)
+        text = _scalar(raw, field)
+        if not text or len(text) > 256:
+            raise Refusal(reasons.BAD_TEXT, field, shown(text))
+        return (text,)
+
+    return rule
+
+
+def text_rule(name: str, *, absent: str | None = None) -> Rule:
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        text = _text(fields, name, required=False, limit=256)
+        return (absent if text is None else text,)
+
+    return rule
+
+
+def decimal_rule(
+    *names: str, required: bool = False, scale: int = 18, check: Callable[[str, str], str] | None = None
+) -> Rule:
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        field, raw = _raw(fields, names)
+        if raw is None:
+            if required:
+                raise _missing(field)
+            return (None,)
+        text = _scalar(raw, field)
+        return (check(text, field) if check else decimal(text, field, scale),)
+
+    return rule
+
+
+def time_rule(*names: str, required: bool = False) -> Rule:
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        field, raw = _raw(fields, names)
+        if raw is None:
+            if required:
+                raise _missing(field)
+            return (None,)
+        text = _scalar(raw, field)
+        return (epoch(text, field) if raw[0] != 0x22 else micros(text, field),)
+
+    return rule
+
+
+def side_rule(fields: Fields) -> tuple[Any, ...]:
+    text = _text(fields, "side", required=True)
+    return (side(text or ""),)
+
+
+def side(text: str) -> str:
+    lowered = text.lower()
+    if lowered not in SIDES:
+        raise Refusal(reasons.BAD_SIDE, "side", shown(text))
+    return lowered
+
+
+SIDES: Final = frozenset({"buy", "sell", "unknown"})
+
+
+def bool_rule(name: str) -> Rule:
+    values = {b"true": True, b"false": False}
+
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        field, raw = _raw(fields, (name,))
+        if raw is None:
+            return (None,)
+        if raw not in values:
+            raise Refusal(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not true or false")
+        return (values[raw],)
+
+    return rule
+
+
+def integer_rule(name: str, bits: int) -> Rule:
+    whole = re.compile(rb'"?(\d{1,20})"?').fullmatch
+
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        field, raw = _raw(fields, (name,))
+        if raw is None:
+            return (None,)
+        match = whole(raw)
+        if match is None or (value := int(match[1])) >= 1 << bits:
+            raise Refusal(reasons.BAD_INTEGER, field, shown(raw.decode(errors="replace")))
+        return (value,)
+
+    return rule
+
+
+# --- order books ------------------------------------------------------------------------------------------------------
+
+
+def book_rule(fields: Fields) -> tuple[Any, ...]:
+    bid_prices, bid_quantities = _side_levels(fields, "bids")
+    ask_prices, ask_quantities = _side_levels(fields, "asks")
+    return book_values(bid_prices, bid_quantities, ask_prices, ask_quantities)
+
+
+def book_values(
+    bid_prices: list[str], bid_quantities: list[str], ask_prices: list[str], ask_quantities: list[str]
+) -> tuple[Any, ...]:
+    """Counts, best levels and the four level columns. Best is the best price that still has a quantity: a level with
+    quantity 0 takes the level away."""
+    bid, ask = best(bid_prices, bid_quantities, max), best(ask_prices, ask_quantities, min)
+    return (
+        len(bid_prices), len(ask_prices), *bid, *ask, bid_prices, bid_quantities, ask_prices, ask_quantities,
+    )  # fmt: skip
+
+
+def best(
+    prices: list[str], quantities: list[str], choose: Callable[..., tuple[Decimal, str, str]]
+) -> tuple[str | None, str | None]:
+    there = [(Decimal(p), p, q) for p, q in zip(prices, quantities, strict=True) if Decimal(q)]
+    if not there:
+        return None, None
+    _, price, quantity = choose(there, key=lambda level: level[0])
+    return price, quantity
+
+
+def _side_levels(fields: Fields, name: str) -> tuple[list[str], list[str]]:
+    field, raw = _raw(fields, (name,))
+    if raw is None:
+        raise _missing(field)
+    try:
+        levels = _decode_levels(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise Refusal(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
+    if len(levels) > MAX_LEVELS:
+        raise Refusal(reasons.TOO_MANY_LEVELS, field, f"{len(levels)} levels")
+    prices, quantities = [], []
+    for index, level in enumerate(levels):
+        price, quantity = _level(bytes(level), f"{field}[{index}]")
+        prices.append(price)
+        quantities.append(quantity)
+    return prices, quantities
+
+
+def _level(raw: bytes, field: str) -> tuple[str, str]:
+    try:
+        level = _decode_level(raw)
+        price, quantity = (level["price"], level["quantity"]) if isinstance(level, dict) else level
+    except (msgspec.DecodeError, RecursionError, KeyError, ValueError):
+        raise Refusal(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
+    return (
+        positive(_scalar(bytes(price), f"{field}.price"), f"{field}.price"),
+        not_negative(_scalar(bytes(quantity), f"{field}.quantity"), f"{field}.quantity"),
+    )
+
+
+# --- the eight types: one rule for each column (or group of columns) of `Table.inserted`, in its order ------------------
+
+
+def _rules(*own: Rule, event: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+    """Head and tail around a type's own rules. `event` names where the event's true time may stand, before the common
+    fields: the older form's `timestamp`, else `ts_ms`, which is the time of publishing."""
+    return (
+        time_rule(*event, "timestamp", "ts_ms", required=True),
+        name_rule("exchange"),
+        name_rule("market_type"),
+        name_rule("symbol"),
+        *own,
+        text_rule("data_source", absent=""),
+        time_rule("collected_at", "collected_ts_ms"),
+    )
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "trade": _rules(
+        id_rule("trade_id"),
+        decimal_rule("price", required=True, check=positive),
+        decimal_rule("quantity", required=True, check=not_negative),
+        side_rule,
+        bool_rule("is_maker"),
+        time_rule("trade_ts_ms", "trade_time", required=True),
+        event=("trade_ts_ms",),
+    ),
+    "orderbook": _rules(
+        integer_rule("last_update_id", 64),
+        integer_rule("first_update_id", 64),
+        integer_rule("prev_update_id", 64),
+        text_rule("update_type"),
+        integer_rule("depth_levels", 32),
+        book_rule,
+        time_rule("standardized_at"),
+    ),
+    "funding_rate": _rules(
+        decimal_rule("current_funding_rate", required=True),
+        decimal_rule("estimated_funding_rate"),
+        time_rule("next_funding_ts_ms", "next_funding_time"),
+        text_rule("funding_interval"),
+        decimal_rule("mark_price"),
+        decimal_rule("index_price"),
+        decimal_rule("premium_index"),
+        text_rule("instrument_id"),
+    ),
+    "open_interest": _rules(
+        decimal_rule("open_interest_value", required=True, check=not_negative),
+        decimal_rule("open_interest_usd"),
+        text_rule("open_interest_unit"),
+        decimal_rule("mark_price"),
+        decimal_rule("index_price"),
+        decimal_rule("change_24h"),
+        decimal_rule("change_24h_percent"),
+        text_rule("instrument_id"),
+    ),
+    "liquidation": _rules(
+        id_rule("liquidation_id"),
+        side_rule,
+        text_rule("status"),
+        decimal_rule("price", required=True, check=positive),
+        decimal_rule("quantity", required=True, check=not_negative),
+        decimal_rule("filled_quantity"),
+        decimal_rule("notional_value"),
+        decimal_rule("average_price"),
+        decimal_rule("bankruptcy_price"),
+        decimal_rule("margin_ratio"),
+        time_rule("liquidation_ts_ms", "liquidation_time", required=True),
+        text_rule("aggregation_mode"),
+        text_rule("instrument_id"),
+        event=("liquidation_ts_ms",),
+    ),
+    "lsr_top_position": _rules(
+        decimal_rule("long_short_ratio", required=True, scale=28),
+        decimal_rule("long_position_ratio", required=True, scale=28),
+        decimal_rule("short_position_ratio", required=True, scale=28),
+        text_rule("period"),
+        text_rule("instrument_id"),
+    ),
+    "lsr_all_account": _rules(
+        decimal_rule("long_short_ratio", required=True, scale=28),
+        decimal_rule("long_account_ratio", required=True, scale=28),
+        decimal_rule("short_account_ratio", required=True, scale=28),
+        text_rule("period"),
+        text_rule("instrument_id"),
+    ),
+    "volatility_index": _rules(
+        text_rule("currency"),
+        decimal_rule("vol_index", "volatility_index"),
+    ),
+}
+
+
+def values_by_column(table: Table, row: Row) -> dict[str, Any]:
+    return dict(zip((column.name for column in table.inserted), row, strict=True))
+
+
+assert RULES.keys() == BY_DATA_TYPE.keys()

@@ -1,0 +1,69 @@
+"""Rows to one Native block of frozen bytes.
+
+ClickHouse applies an insert token to each block, not to each statement: the same rows cut into other blocks are stored
+twice. So one batch is one block, encoded once; every retry sends the same rows under the same token.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from _ch_core import encode_native_block  # clickhouse-connect's Rust codec: one call, one block
+
+from marketprism_consumer.ingest.decode import Row
+from marketprism_consumer.schema.tables import EXPIRES, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`body` is the Native block without its header; `expiring` completes it with the deadline of one attempt."""
+
+    table: Table
+    columns: tuple[str, ...]
+    rows: int
+    body: bytes
+    token: str
+
+    def expiring(self, at: int) -> bytes:
+        """The block's bytes for one attempt: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
+        deadline = _name(EXPIRES) + _name("DateTime") + struct.pack("<I", at) * self.rows
+        return _varint(len(self.columns)) + _varint(self.rows) + self.body + deadline
+
+
+def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str]) -> Block:
+    """`rows` as one block, each with the identity (stream, sequence) of its message."""
+    # Not zip(*rows): it makes an iterator for each row, and the garbage collector looks at them all.
+    columns = [*([row[i] for row in rows] for i in range(len(table.inserted))), streams, seqs]
+    names = (*(c.name for c in table.inserted), "_stream", "_seq")
+    types = [table.column(name).type for name in names]
+    data: bytes = encode_native_block(list(names), types, columns, len(rows), None)
+    header = _varint(len(names)) + _varint(len(rows))
+    assert data.startswith(header), "the codec wrote block info before the block"
+    return Block(table, (*names, EXPIRES), len(rows), data[len(header) :], token(table, seqs, streams))
+
+
+def token(table: Table, seqs: Sequence[int], streams: Sequence[str]) -> str:
+    """Names exactly this set of messages. ClickHouse compares tokens only: another set must never get the same one."""
+    digest = blake2b(struct.pack(f"<{len(seqs)}Q", *seqs), digest_size=16)
+    for stream in sorted(set(streams)):
+        digest.update(stream.encode() + b"\0")
+    if len(set(streams)) > 1:
+        digest.update("\0".join(streams).encode())
+    return f"{streams[0]}:{table.name}:{seqs[0]}-{seqs[-1]}:{len(seqs)}:{digest.hexdigest()}"
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _name(text: str) -> bytes:
+    raw = text.encode()
+    return _varint(len(raw)) + raw

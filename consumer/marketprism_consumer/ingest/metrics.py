@@ -1,0 +1,110 @@
+"""The account that a data type's ingest gives of itself, as Prometheus metrics. Labels have closed sets of values."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
+from marketprism_consumer.ingest.batch import Batch
+from marketprism_consumer.ingest.decode import Row
+from marketprism_consumer.ingest.message import Message
+
+_ROWS = (1, 10, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+# There from the start as zeros: of a series that begins with 1, Prometheus sees no increase.
+LOSSES = (reasons.MESSAGES_MISSED, reasons.STREAM_RECREATED, reasons.STREAM_REGRESSED)
+STATES = (reasons.RUNNING, reasons.DEAD_LETTER_FLOOD, reasons.STOPPING)
+
+
+class Metrics:
+    """All metrics of a process, each with the label `data_type`; names, units and meaning in one place."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def make(kind: Any, name: str, text: str, *labels: str, **options: Any) -> Any:
+            return kind(f"marketprism_{name}", text, ("data_type", *labels), registry=registry, **options)
+
+        self.received = make(Counter, "messages_received_total", "Messages taken from JetStream, redelivered ones too.")
+        self.inserted = make(Counter, "rows_inserted_total", "Rows that ClickHouse confirmed.")
+        self.dead = make(Counter, "dead_letters_total", "Messages put into the dead-letter stream.", "reason")
+        self.redelivered = make(Counter, "messages_redelivered_total", "Messages that JetStream had delivered before.")
+        self.skipped = make(Counter, "messages_skipped_total", "Messages whose row was in the table already.")
+        self.batches = make(Counter, "batches_total", "Batches by what made them due.", "why")
+        self.batch_rows = make(Histogram, "batch_rows", "Rows of one insert.", buckets=_ROWS)
+        self.insert_seconds = make(Histogram, "insert_seconds", "Time of one insert [s].", buckets=_SECONDS)
+        self.insert_failures = make(Counter, "insert_failures_total", "Inserts refused or unanswered (code 0).", "code")
+        self.alarms = make(Counter, "alarms_total", "What a person should know of, by reason.", "reason")
+        self.lag_messages = make(Gauge, "stream_lag_messages", "Messages that JetStream has not delivered yet.")
+        self.lag_seconds = make(Gauge, "stream_lag_seconds", "Age of the oldest message of the last batch [s].")
+        self.freshness = make(
+            Histogram, "freshness_seconds", "From the event to its row being visible [s].", buckets=_SECONDS
+        )
+        self.in_flight = make(Gauge, "bytes_in_flight", "Payload held: pulled and not yet acknowledged [bytes].")
+        self.state = make(Gauge, "state", "1 for the state that the data type is in.", "reason")
+
+
+class Account:
+    """One data type's metrics, and the few numbers that a view or a summary line wants of them."""
+
+    def __init__(self, metrics: Metrics, data_type: str) -> None:
+        self._metrics, self._data_type = metrics, data_type
+        self.redelivered = metrics.redelivered.labels(data_type)
+        self.skipped = metrics.skipped.labels(data_type)
+        self._received = metrics.received.labels(data_type)
+        self._inserted = metrics.inserted.labels(data_type)
+        self._batch_rows = metrics.batch_rows.labels(data_type)
+        self._insert_seconds = metrics.insert_seconds.labels(data_type)
+        self._freshness = metrics.freshness.labels(data_type)
+        self._lag_messages = metrics.lag_messages.labels(data_type)
+        self._lag_seconds = metrics.lag_seconds.labels(data_type)
+        self._in_flight = metrics.in_flight.labels(data_type)
+        for loss in LOSSES:
+            metrics.alarms.labels(data_type, loss.name)
+        self.totals = {"received": 0, "inserted": 0, "dead_letters": 0, "inserts": 0}
+        self.last_insert_rows = 0
+        self.last_insert_seconds = 0.0
+        self.last_insert_time: float | None = None  # [s since 1970]
+        self.last_insert_ok: bool | None = None
+
+    def state(self, state: Reason) -> None:
+        for one in STATES:
+            self._metrics.state.labels(self._data_type, one.name).set(one is state)
+
+    def received(self, batch: Batch, lag: int, held_bytes: int) -> None:
+        self._in_flight.set(held_bytes)
+        self._received.inc(len(batch))
+        self.totals["received"] += len(batch)
+        self._metrics.batches.labels(self._data_type, batch.why).inc()
+        self._lag_messages.set(lag)
+
+    def inserted(
+        self, count: int, first: tuple[Message, Row, str], last: tuple[Message, Row, str], seconds: float
+    ) -> None:
+        """`first` and `last` of a batch stand for it in the times: a call a row would cost more than its decoding."""
+        now = time.time()
+        self._inserted.inc(count)
+        self.totals["inserted"] += count
+        self.totals["inserts"] += 1
+        self._batch_rows.observe(count)
+        self._insert_seconds.observe(seconds)
+        self._lag_seconds.set(max(0.0, now - first[0].arrived / 1e6))
+        for _, row, _ in (first, last):
+            self._freshness.observe(max(0.0, now - row[0] / 1e6))
+        self.last_insert_rows, self.last_insert_seconds, self.last_insert_ok = count, seconds, True
+        self.last_insert_time = now
+
+    def dead_lettered(self, reason: Reason) -> None:
+        self.totals["dead_letters"] += 1
+        self._metrics.dead.labels(self._data_type, reason.name).inc()
+
+    def insert_failed(self, code: int) -> None:
+        self.last_insert_ok = False
+        self._metrics.insert_failures.labels(self._data_type, str(code)).inc()
+
+    def alarm(self, reason: Reason) -> None:
+        self._metrics.alarms.labels(self._data_type, reason.name).inc()

@@ -1,0 +1,1 @@
+"""NATS JetStream: the one place that speaks to it."""

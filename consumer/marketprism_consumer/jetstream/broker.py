@@ -1,0 +1,235 @@
+"""The real broker: JetStream's API over one NATS connection."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
+
+from marketprism_api import reasons
+from marketprism_consumer.ingest.broker import BrokerRefused, Durable, DurableState, Receive, StreamState
+from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
+from marketprism_consumer.ingest.values import micros
+from marketprism_consumer.jetstream.client import PullClient
+
+log = structlog.get_logger()
+
+API_TIMEOUT = 5.0  # [s]
+SECOND = 1_000_000_000  # JetStream counts durations in nanoseconds
+
+STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, JETSTREAM_OFF = 10059, 10014, (10039, 10076)
+WRONG_LAST_SEQUENCE = (10071, 10164)
+
+
+class NatsBroker:
+    """The port of `broker.py` over a PullClient."""
+
+    def __init__(self, client: PullClient) -> None:
+        self.client = client
+
+    def pull(
+        self, durable: Durable, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
+    ) -> int:
+        request = json.dumps(
+            {
+                "batch": batch,
+                "max_bytes": max_bytes,
+                "expires": int(expires * SECOND),
+                "idle_heartbeat": int(heartbeat * SECOND),
+            }
+        ).encode()
+        return self.client.open_pull(f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}", request, receive)
+
+    def cancel(self, pull: int) -> None:
+        self.client.close_pull(pull)
+
+    def ack(self, replies: Sequence[bytes]) -> None:
+        self.client.write(b"".join([b"PUB %b 4\r\n+ACK\r\n" % reply for reply in replies]))
+
+    def nak(self, replies: Sequence[bytes]) -> None:
+        self.client.write(b"".join([b"PUB %b 4\r\n-NAK\r\n" % reply for reply in replies]))
+
+    async def extend(self, replies: Sequence[bytes]) -> bool:
+        *others, last = replies
+        self.client.write(b"".join([b"PUB %b 4\r\n+WPI\r\n" % reply for reply in others]))
+        try:
+            # The server handles a consumer's acks in order: an answer to the last one answers for all.
+            await self.client.request(last.decode(), b"+WPI", timeout=API_TIMEOUT)
+        except (NatsError, OSError):
+            return False
+        return True
+
+    async def stream(self, name: str) -> StreamState:
+        found = await self.api(f"STREAM.INFO.{name}", {})
+        state = found["state"]
+        return StreamState(found["created"], state["first_seq"], state["last_seq"], state["messages"])
+
+    async def streams_of(self, subject: str) -> list[str]:
+        """The names of the streams that hold any of the subject. Raises BrokerRefused."""
+        return (await self.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
+
+    async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
+        """How many messages the stream holds for each subject that fits; none where there is no such stream."""
+        found: dict[str, int] = {}
+        while True:
+            try:
+                info = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": len(found)})
+            except _ApiError as error:
+                if error.code == STREAM_NOT_FOUND:
+                    return found
+                raise
+            page: dict[str, int] = info["state"].get("subjects") or {}
+            found |= page
+            if not page or len(found) >= info.get("total", 0):
+                return found
+
+    async def ensure(self, durable: Durable) -> DurableState:
+        try:
+            found = await self.api(f"CONSUMER.INFO.{durable.stream}.{durable.name}", None)
+        except _ApiError as error:
+            if error.code != CONSUMER_NOT_FOUND:
+                raise
+            found = await self._create(durable)
+        config = found["config"]
+        if drift := drift_of(durable, config):
+            if any(name in FIXED for name in drift):
+                detail = f"{durable.stream}/{durable.name}: " + ", ".join(f"{k} is {v!r}" for k, v in drift.items())
+                raise BrokerRefused(reasons.CONSUMER_DRIFT, detail, lasting=True)
+            log.warning("consumer settings corrected", consumer=durable.name, was=drift)
+            found = await self._create(durable, config)
+        created, now = epoch_seconds(found["created"]), epoch_seconds(found["ts"]) if "ts" in found else time.time()
+        return DurableState(
+            found["delivered"]["stream_seq"],
+            found["num_pending"],
+            found["num_ack_pending"],
+            created,
+            now - created,
+        )
+
+    async def _create(self, durable: Durable, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        wanted = {**(config or {}), **_wanted(durable)}
+        request = {"stream_name": durable.stream, "config": wanted}
+        return await self.api(f"CONSUMER.DURABLE.CREATE.{durable.stream}.{durable.name}", request)
+
+    async def api(self, subject: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
+        """One call of JetStream's API; its errors as BrokerRefused."""
+        body = b"" if request is None else json.dumps(request).encode()
+        try:
+            message = await self.client.request(f"$JS.API.{subject}", body, timeout=API_TIMEOUT)
+        except NoRespondersError:
+            raise BrokerRefused(reasons.NO_JETSTREAM, f"no answer to $JS.API.{subject}") from None
+        except (NatsTimeout, NatsError, OSError) as error:
+            detail = f"$JS.API.{subject}: {type(error).__name__} {error}".strip()
+            if "permissions violation" in str(self.client.last_error or "").lower():
+                raise BrokerRefused(reasons.NATS_DENIED, f"{detail}; {self.client.last_error}") from None
+            raise BrokerRefused(reasons.NATS_UNREACHABLE, detail) from None
+        answer: dict[str, Any] = json.loads(message.data)
+        if "error" in answer:
+            raise _ApiError(subject, answer["error"])
+        return answer
+
+
+def epoch_seconds(text: str) -> float:
+    """An RFC 3339 time with up to nine digits, as Go writes it."""
+    return micros(text, "time") / 1e6
+
+
+class _ApiError(BrokerRefused):
+    def __init__(self, subject: str, error: Mapping[str, Any]) -> None:
+        self.code = int(error.get("err_code", 0))
+        detail = f"$JS.API.{subject}: {error.get('description')} ({self.code})"
+        if self.code == STREAM_NOT_FOUND:
+            super().__init__(reasons.STREAM_MISSING, detail)
+        elif self.code in JETSTREAM_OFF:
+            super().__init__(reasons.NO_JETSTREAM, detail, lasting=True)
+        else:
+            super().__init__(reasons.NATS_DENIED, detail)
+
+
+FIXED = frozenset({"ack_policy", "filter_subject", "deliver_subject"})  # JetStream can't change these on a consumer
+
+
+def _wanted(durable: Durable) -> dict[str, Any]:
+    return {
+        "durable_name": durable.name,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": int(durable.ack_wait * SECOND),
+        "max_deliver": -1,
+        "max_ack_pending": -1,
+        "filter_subject": durable.subject,
+        "replay_policy": "instant",
+    }
+
+
+def drift_of(durable: Durable, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not as the guarantee needs them. Where to begin is its owner's choice: a consumer made by hand
+    to begin at a time is used as it is."""
+    wanted = _wanted(durable)
+    checked = ("ack_policy", "ack_wait", "max_deliver", "max_ack_pending", "filter_subject")
+    drift = {name: config.get(name) for name in checked if config.get(name) != wanted[name]}
+    if config.get("deliver_subject"):
+        drift["deliver_subject"] = config["deliver_subject"]
+    return drift
+
+
+class NatsGraveyard:
+    """The dead-letter stream: made at first use where it is missing."""
+
+    def __init__(self, broker: NatsBroker, stream: str, max_age: float) -> None:
+        self._broker, self._stream, self._max_age = broker, stream, max_age
+        self._ready = False
+
+    async def bury(self, letter: DeadLetter) -> None:
+        try:
+            if not self._ready:
+                await self._ensure()
+            await self._publish(letter)
+        except BrokerRefused as refused:
+            self._ready = False
+            raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, str(refused)) from refused
+
+    async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
+        subjects = await self._broker.subjects(self._stream, f"{prefix_of(data_type, stream)}.>")
+        return {place_of(subject) for subject in subjects}
+
+    async def _publish(self, letter: DeadLetter) -> None:
+        client, payload = self._broker.client, letter.message.payload
+        headers = {**letter.headers(), "Nats-Expected-Last-Subject-Sequence": "0"}
+        room = client.max_payload - sum(len(k) + len(v) + 4 for k, v in headers.items()) - 256
+        if len(payload) > room:
+            headers[CUT] = f"{len(payload)} bytes, whole in the origin stream"
+            payload = payload[:room]
+        subject = letter.subject()
+        try:
+            message = await client.request(subject, payload, timeout=API_TIMEOUT, headers=headers)
+        except (NatsError, OSError) as failed:
+            raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, f"{subject}: {failed!r}") from None
+        answer = json.loads(message.data)
+        error = answer.get("error")
+        if error and int(error.get("err_code", 0)) not in WRONG_LAST_SEQUENCE:
+            raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, f"{subject}: {error.get('description')}")
+
+    async def _ensure(self) -> None:
+        try:
+            await self._broker.api(f"STREAM.INFO.{self._stream}", None)
+        except _ApiError as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
+            config = {
+                "name": self._stream,
+                "subjects": [f"{SUBJECT_PREFIX}.>"],
+                "retention": "limits",
+                "storage": "file",
+                "max_age": int(self._max_age * SECOND),
+                "discard": "new",  # a full dead-letter stream must say so, not forget
+                "allow_direct": True,
+            }
+            await self._broker.api(f"STREAM.CREATE.{self._stream}", config)
+        self._ready = True

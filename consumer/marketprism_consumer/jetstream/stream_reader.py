@@ -1,0 +1,178 @@
+"""Reads a stream, or some subjects of it, once from front to end: with an ephemeral consumer that acknowledges nothing
+and so changes nothing for anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from marketprism_api import reasons
+from marketprism_consumer.ingest.broker import ACK_PREFIX, BrokerRefused, Frame
+from marketprism_consumer.ingest.message import Message, from_delivery
+from marketprism_consumer.ingest.values import iso
+from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
+
+EXPIRES = 5.0  # of one request [s]
+MAX_BYTES = 16 << 20  # of one batch: books are large
+CONSUMER_EXISTS = (10105, 10148)
+INACTIVE = 60.0  # after so long without a request the server forgets the consumer [s]
+
+
+class ReaderRunsError(Exception):
+    """There is a reader of this name already."""
+
+
+class Read(Message, gc=False):
+    """A message with its headers, as they came."""
+
+    headers: bytes
+
+
+@dataclass(slots=True)
+class _Pull:
+    number: int = 0
+    messages: list[Read] = field(default_factory=list)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class StreamReader:
+    """`async with` it, then take `batches`, from sequence `first` on, or from what arrived at `since` [µs UTC]. `name`: only
+    one reader of that name at a time."""
+
+    def __init__(
+        self,
+        broker: NatsBroker,
+        stream: str,
+        subjects: Sequence[str],
+        *,
+        first: int = 1,
+        since: int | None = None,
+        headers_only: bool = False,
+        name: str = "",
+    ) -> None:
+        self._broker, self._stream = broker, stream
+        self._name = name
+        self._pull = _Pull()
+        self._over = False
+        self._config: dict[str, Any] = {
+            **(
+                {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, first)}
+                if since is None
+                else {"deliver_policy": "by_start_time", "opt_start_time": iso(since)}
+            ),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "headers_only": headers_only,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(INACTIVE * SECOND),
+        }
+        if len(subjects) == 1:
+            self._config["filter_subject"] = subjects[0]
+        else:
+            self._config["filter_subjects"] = list(subjects)
+
+    async def __aenter__(self) -> StreamReader:
+        """Raises BrokerRefused, ReaderRunsError."""
+        request: dict[str, Any] = {"stream_name": self._stream, "config": self._config}
+        where = f"CONSUMER.CREATE.{self._stream}"
+        if self._name:
+            # Creating the same once more would succeed; something that differs makes it one at a time.
+            self._config |= {"name": self._name, "metadata": {"reader": uuid.uuid4().hex}}
+            request["action"] = "create"
+            where += f".{self._name}"
+        try:
+            made = await self._broker.api(where, request)
+        except BrokerRefused as refused:
+            if self._name and getattr(refused, "code", 0) in CONSUMER_EXISTS:
+                why = f"another {self._name} of {self._stream} runs, or was killed less than a minute ago"
+                raise ReaderRunsError(why) from None
+            raise
+        self._name, self._over = made["name"], not made["num_pending"]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(self._pull)
+        try:
+            await self._broker.api(f"CONSUMER.DELETE.{self._stream}.{self._name}", None)
+        except BrokerRefused:
+            return  # the server forgets it by itself
+
+    async def batches(self, size: int) -> AsyncIterator[list[Read]]:
+        """Up to `size` messages each, in order, to the end that the stream has when it is reached. The next are on their
+        way meanwhile. Raises BrokerRefused."""
+        # One request at a time: JetStream serves several in turns, a message each.
+        pull = None if self._over else self._ask(size)
+        while pull:
+            try:
+                async with asyncio.timeout(2 * EXPIRES):
+                    await pull.done.wait()
+            except TimeoutError:
+                raise BrokerRefused(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
+            if not pull.messages and not self._over:
+                # The last messages may have expired under our hands: then there is no more to come.
+                state = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._name}", None)
+                self._over = not state["num_pending"]
+            following = None if self._over else self._ask(size)
+            if pull.messages:
+                yield pull.messages
+            pull = following
+
+    def _ask(self, size: int) -> _Pull:
+        pull = self._pull = _Pull()
+
+        def receive(_: int, frames: Sequence[Frame]) -> None:
+            for subject, reply, payload, headers in frames:
+                if not reply.startswith(ACK_PREFIX):
+                    if not headers.startswith(b"NATS/1.0 100"):
+                        self._end(pull)
+                    continue
+                m = from_delivery(subject, reply, payload, 0.0)
+                pull.messages.append(
+                    Read(
+                        m.seq,
+                        m.delivered,
+                        m.arrived,
+                        m.pending,
+                        m.consumer_seq,
+                        reply,
+                        m.subject,
+                        payload,
+                        0.0,
+                        headers,
+                    )
+                )
+                self._over = not m.pending
+                if self._over or len(pull.messages) == size:
+                    self._end(pull)
+
+        request = {
+            "batch": size,
+            "expires": int(EXPIRES * SECOND),
+            "max_bytes": max(MAX_BYTES, 2 * self._broker.client.max_payload),
+        }
+        pull.number = self._broker.client.open_pull(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", json.dumps(request).encode(), receive
+        )
+        return pull
+
+    def _end(self, pull: _Pull) -> None:
+        self._broker.client.close_pull(pull.number)
+        pull.done.set()
+
+
+def parse_headers(raw: bytes) -> dict[str, str]:
+    """`NATS/1.0` and its lines as name → value; the last of equal names wins."""
+    found: dict[str, str] = {}
+    for line in raw.decode(errors="backslashreplace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            found[name.strip()] = value.strip()
+    return found

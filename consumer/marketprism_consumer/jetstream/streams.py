@@ -1,0 +1,111 @@
+"""The streams that messages arrive in: made when they are missing, left alone when somebody else made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import BadRequestError, NotFoundError
+
+from marketprism_api.settings import Settings
+
+_NAME_IN_USE = 10058
+_SUBJECTS_OVERLAP = 10065
+
+
+class SubjectsTakenError(Exception):
+    """A stream can't be made, because another one already holds its subjects."""
+
+    def __init__(self, stream: str, subject: str, holder: str) -> None:
+        self.stream, self.subject, self.holder = stream, subject, holder
+        super().__init__(f"stream {stream} can't be created: {subject} already goes to stream {holder}")
+
+
+class StreamLackingError(Exception):
+    """A stream is there, and does not hold a subject that the pipeline assigns to it."""
+
+    def __init__(self, stream: str, subjects: Sequence[str]) -> None:
+        super().__init__(
+            f"stream {stream} exists and does not hold {', '.join(subjects)}: add that to its subjects "
+            f"(nats stream edit {stream}); a stream that exists is never altered from here"
+        )
+
+
+class Lookup(Protocol):
+    async def streams_of(self, subject: str) -> list[str]:
+        """The names of the streams that hold any of the subject."""
+
+
+def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> dict[str, list[str]]:
+    """{'default': 'MARKET_DATA', 'orderbook': 'ORDERBOOK_SNAP'} -> the subjects of each stream."""
+    found: dict[str, list[str]] = {}
+    for name in types:
+        found.setdefault(stream_of.get(name, stream_of["default"]), []).append(f"{name}.>")
+    return found
+
+
+async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[str]:
+    """Make the streams of a pipeline, each with the subjects of all data types that are assigned to it: whoever comes first
+    makes them for every other process. Subjects that any stream holds are left where they are.
+
+    Returns the names of those created. Raises SubjectsTakenError, StreamLackingError, NATS's errors.
+    """
+    missing: dict[str, list[str]] = {}
+    for one in settings.data_types.values():
+        if not await lookup.streams_of(one.subject):
+            missing.setdefault(one.stream, []).append(one.subject)
+    created = await ensure_streams(js, missing)
+    for stream, subjects in missing.items():
+        if stream not in created:
+            # Somebody may have made it, whole, since the look-up.
+            lacking = [subject for subject in subjects if not await lookup.streams_of(subject)]
+            if lacking:
+                raise StreamLackingError(stream, lacking)
+    return created
+
+
+async def ensure_streams(js: Any, subjects_by_stream: Mapping[str, Sequence[str]]) -> list[str]:
+    """The names of the streams that were missing and have been created."""
+    return [name for name, subjects in subjects_by_stream.items() if await _ensure(js, name, subjects)]
+
+
+async def _ensure(js: Any, name: str, subjects: Sequence[str]) -> bool:
+    try:
+        await js.stream_info(name)
+        return False
+    except NotFoundError:
+        pass
+    try:
+        await js.add_stream(_config(name, subjects))
+        return True
+    except BadRequestError as error:
+        if error.err_code == _NAME_IN_USE:  # somebody was quicker, with settings of their own
+            return False
+        if error.err_code == _SUBJECTS_OVERLAP and (taken := await _taken(js, subjects)):
+            raise SubjectsTakenError(name, *taken) from error
+        raise
+
+
+async def _taken(js: Any, subjects: Sequence[str]) -> tuple[str, str] | None:
+    for subject in subjects:
+        try:
+            return subject, await js.find_stream_name_by_subject(subject)
+        except NotFoundError:
+            continue
+    return None
+
+
+def _config(name: str, subjects: Sequence[str]) -> StreamConfig:
+    return StreamConfig(
+        name=name,
+        subjects=list(subjects),
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_msgs=5_000_000,
+        max_bytes=2 * 1024**3,
+        max_age=48 * 3600,
+        duplicate_window=120,
+        num_replicas=1,
+    )

@@ -1,0 +1,1 @@
+"""What a person asks of a pipeline: proofs, repairs, looks. Each a function that commands call."""

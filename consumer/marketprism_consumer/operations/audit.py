@@ -1,0 +1,575 @@
+"""Proves what became of every message: held = rows + dead letters + pending, by sequence, for each data type.
+
+Sets, not counts: what the stream holds (its headers are read once), what the tables hold, what the dead letters name. All
+are bits of a window of sequences (`sequences.py`), so that memory does not grow with stream or table. `deep.py` compares
+values.
+
+The order of reading makes it right while ingest, replay and tiering go on. First how far the durables are, so that whatever
+counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before cold: a
+replay inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from marketprism_api import reasons
+from marketprism_api.data_types import DataType
+from marketprism_api.settings import Settings
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.dead_letters import CODE, place_of, prefix_of
+from marketprism_consumer.ingest.decode import decode
+from marketprism_consumer.ingest.identity import stream_identity
+from marketprism_consumer.ingest.values import Refusal
+from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
+from marketprism_consumer.jetstream.client import PullClient
+from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
+from marketprism_consumer.operations.audit_values import Alteration, Misburied, compare
+from marketprism_consumer.operations.sequences import WINDOW, Position, Ranges, Sequences, between, judge, up_to
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
+
+HEADERS_AT_ONCE = 20_000
+DISORDER = 3600.0  # rows this much older than the shortest retention may have been deleted by it [s]
+LOOKED_INTO = 1000  # missing messages that are decoded to see why
+
+Tier = str
+
+
+@dataclass(slots=True)
+class TypeAudit:
+    """One data type. Counts are of messages, but `double`: rows beyond the first of a message."""
+
+    data_type: str
+    stream: str
+    identity: str = ""
+    first: int = 0
+    last: int = 0
+    held: int = 0
+    rows: int = 0
+    dead_letters: int = 0
+    pending: int = 0
+    unwanted: int = 0
+    missing: Ranges = field(default_factory=Ranges)
+    missing_among: bool = False
+    purged: int = 0
+    double: int = 0
+    doubles: list[tuple[str, Tier, int, int]] = field(default_factory=list)
+    row_and_dead_letter: Ranges = field(default_factory=Ranges)
+    stray: Ranges = field(default_factory=Ranges)
+    beyond: int = 0
+    in_both_tiers: int = 0
+    expired: int = 0
+    by_hand: int = 0
+    earlier_streams: dict[str, int] = field(default_factory=dict)
+    altered: int = 0
+    alterations: list[Alteration] = field(default_factory=list)
+    compared: int = 0
+    misburied: list[Misburied] = field(default_factory=list)
+    consumer_made: bool = True
+    problem: str = ""
+
+    @property
+    def findings(self) -> list[str]:
+        found = [self.problem] if self.problem else []
+        if self.missing.count - self.purged > 0:
+            among = " (among these, not yet acknowledged)" if self.missing_among else ""
+            found.append(f"missing {self.missing.count:,}: {self.missing}{among}")
+        if self.double:
+            named = ", ".join(f"{seq} ({tier}, {rows} times)" for _, tier, seq, rows in self.doubles[:5])
+            found.append(f"double {self.double:,}: {named}")
+        if self.row_and_dead_letter.count:
+            found.append(
+                f"row and dead letter at once {self.row_and_dead_letter.count:,}: {self.row_and_dead_letter}"
+                " (`marketprism dlq replay` ends that)"
+            )
+        if self.stray.count:
+            found.append(f"rows of messages that the stream never held here {self.stray.count:,}: {self.stray}")
+        if self.beyond:
+            found.append(f"{reasons.STREAM_REGRESSED}: rows above the stream's last sequence, up to {self.beyond}")
+        if self.altered:
+            found.append(f"altered {self.altered:,} of {self.compared:,}")
+            found += [str(alteration) for alteration in self.alterations]
+        found += [str(one) for one in self.misburied]
+        return found
+
+    @property
+    def notes(self) -> list[str]:
+        found = []
+        if not self.consumer_made and not self.problem:
+            found.append("the durable consumer is not there yet: it will be given all that is held, so that is pending")
+        if self.purged:
+            found.append(f"{self.purged:,} can't be rows, and their dead letters were purged or have expired")
+        if self.unwanted:
+            found.append(f"{self.unwanted:,} held from before the consumer's own start")
+        if self.in_both_tiers:
+            found.append(f"in both tiers {self.in_both_tiers:,}: copied to cold, not yet deleted from hot")
+        if self.expired:
+            found.append(f"rows of messages that have expired from the stream: {self.expired:,}")
+        if self.by_hand:
+            found.append(f"rows without a stream, inserted by hand: {self.by_hand:,}")
+        found += [f"of an earlier stream, {name}: {rows:,} rows" for name, rows in self.earlier_streams.items()]
+        return found
+
+    @property
+    def holds(self) -> bool:
+        return not self.findings
+
+    def __str__(self) -> str:
+        deep = f", altered {self.altered:,} of {self.compared:,}" if self.compared else ""
+        unwanted = f" + {self.unwanted:,} from before" if self.unwanted else ""
+        purged = f" + {self.purged:,} purged dead letters" if self.purged else ""
+        return (
+            f"{self.stream} {self.data_type} {self.first}..{self.last}: held {self.held:,} = {self.rows:,} rows + "
+            f"{self.dead_letters:,} dead letters + {self.pending:,} pending{unwanted}{purged}; "
+            f"missing {self.missing.count - self.purged:,}, double {self.double:,}{deep}"
+        )
+
+
+@dataclass(slots=True)
+class StreamAudit:
+    """One stream, by all of the pipeline's types on it. `lost`: gone from the stream before it was read; None where
+    other subjects share the stream, so that a gap may be theirs."""
+
+    stream: str
+    identity: str
+    first: int
+    last: int
+    lost: Ranges | None
+    deleted_unread: Ranges = field(default_factory=Ranges)
+
+    @property
+    def holds(self) -> bool:
+        return self.lost is None or not self.lost.count
+
+
+@dataclass(slots=True)
+class AuditReport:
+    types: list[TypeAudit]
+    streams: list[StreamAudit]
+    deep: bool
+    tiers: tuple[Tier, ...]
+    seconds: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        return all(one.holds for one in self.types) and all(one.holds for one in self.streams)
+
+    def __getitem__(self, data_type: str) -> TypeAudit:
+        return next(one for one in self.types if one.data_type == data_type)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON: counts, ranges as [first, last], findings and notes in words."""
+        return {
+            "holds": self.holds,
+            "deep": self.deep,
+            "tiers": list(self.tiers),
+            "seconds": round(self.seconds, 3),
+            "types": [
+                asdict(one) | {"holds": one.holds, "findings": one.findings, "notes": one.notes} for one in self.types
+            ],
+            "streams": [asdict(one) | {"holds": one.holds} for one in self.streams],
+        }
+
+
+async def audit(
+    settings: Settings,
+    clickhouse: ClickHouse,
+    client: PullClient,
+    *,
+    cold: ClickHouse | None = None,
+    data_types: Iterable[DataType],
+    deep: bool = False,
+    both_tiers: bool = True,
+) -> AuditReport:
+    """`cold`: where that tier is, if not on hot's server. Raises BrokerRefused and InsertRefused where NATS or ClickHouse
+    can't be asked."""
+    began = time.monotonic()
+    broker = NatsBroker(client)
+    tiers: dict[Tier, ClickHouse] = {"hot": clickhouse}
+    if both_tiers:
+        tiers["cold"] = cold or clickhouse
+    streams = {data_type: await stream_of(broker, settings, data_type) for data_type in settings.data_types}
+    chosen = list(dict.fromkeys(data_types))
+    report = AuditReport([], [], deep, tuple(tiers))
+    for stream in dict.fromkeys(streams[data_type] for data_type in chosen):
+        on_it = [data_type for data_type in settings.data_types if streams[data_type] == stream]
+        if not stream:
+            report.types += [_streamless(settings, data_type) for data_type in chosen if data_type in on_it]
+            continue
+        one = _StreamAuditor(settings, tiers, broker, stream, on_it)
+        report.streams.append(await one.run([data_type for data_type in chosen if data_type in on_it], deep))
+        report.types += one.types.values()
+    report.types.sort(key=lambda one: chosen.index(DataType(one.data_type)))
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def stream_of(broker: NatsBroker, settings: Settings, data_type: DataType) -> str:
+    """The stream that holds the type, as ingest chooses it; empty where none does."""
+    one = settings.data_types[data_type]
+    holders = await broker.streams_of(one.subject)
+    return one.stream if one.stream in holders else next(iter(holders), "")
+
+
+def _streamless(settings: Settings, data_type: DataType) -> TypeAudit:
+    one = settings.data_types[data_type]
+    reason = reasons.STREAM_MISSING
+    return TypeAudit(
+        str(data_type), one.stream, problem=f"{reason}: no stream holds {one.subject}, nothing can be compared"
+    )
+
+
+@dataclass(slots=True)
+class _Census:
+    """What the tables have of one type, by identity: the windows where its rows are, how many, and the outermost."""
+
+    windows: dict[tuple[Tier, str], dict[int, int]] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+
+    def identities(self) -> list[str]:
+        return sorted(self.first)
+
+    def rows(self, identity: str) -> int:
+        return sum(sum(windows.values()) for (_, name), windows in self.windows.items() if name == identity)
+
+
+class _StreamAuditor:
+    """One stream and the pipeline's types on it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tiers: Mapping[Tier, ClickHouse],
+        broker: NatsBroker,
+        stream: str,
+        on_it: Sequence[DataType],
+    ) -> None:
+        self.types: dict[str, TypeAudit] = {}
+        self._settings, self._tiers, self._broker = settings, tiers, broker
+        self._stream, self._on_it = stream, on_it
+        self._identity = ""
+        self._census: dict[DataType, _Census] = {}
+        self._dead: dict[str, Sequences] = {}
+        self._refused: dict[str, Sequences] = {}
+
+    async def run(self, chosen: Sequence[DataType], deep: bool) -> StreamAudit:
+        for data_type in self._on_it:
+            self._census[data_type] = await self._take_census(BY_DATA_TYPE[data_type])
+        info = await self._info()
+        last = info["state"]["last_seq"]
+        self._identity = stream_identity(self._stream, info["created"])
+        durables = {data_type: await self._durable(data_type) for data_type in self._on_it}
+        await self._read_dead_letters()
+        held = await self._read_held(chosen, info["state"]["first_seq"], last)
+        after = await self._info(deleted_details=True)
+        if after["created"] != info["created"]:
+            raise BrokerRefused(reasons.STREAM_RECREATED, f"{self._stream}, while it was audited")
+        first = after["state"]["first_seq"]
+        # A stream that never held a message says that 0 is deleted.
+        deleted = Sequences(seq for seq in after["state"].get("deleted") or () if seq)
+
+        for data_type in chosen:
+            census = self._census[data_type]
+            one = TypeAudit(str(data_type), self._stream, self._identity, first, last)
+            one.consumer_made = durables[data_type] is not None
+            one.by_hand = census.rows("")
+            one.beyond = max((census.last[i] for i in self._own(census) if census.last[i] > last), default=0)
+            self.types[str(data_type)] = one
+        covered = {self._settings.data_types[data_type].subject for data_type in self._on_it}
+        result = StreamAudit(
+            self._stream,
+            self._identity,
+            first,
+            last,
+            Ranges() if covered.issuperset(info["config"]["subjects"]) else None,
+        )
+        await self._judge(result, chosen, held, deleted, durables)
+        for data_type in chosen:
+            await self._earlier_streams(data_type)
+            await self._name_doubles(data_type)
+            await self._look_into_missing(self.types[str(data_type)])
+            if deep:
+                await self._compare(data_type)
+        return result
+
+    # --- what NATS says -----------------------------------------------------------------------------------------------
+
+    async def _info(self, *, deleted_details: bool = False) -> dict[str, Any]:
+        return await self._broker.api(f"STREAM.INFO.{self._stream}", {"deleted_details": deleted_details})
+
+    async def _durable(self, data_type: DataType) -> Mapping[str, Any] | None:
+        name = self._settings.data_types[data_type].durable
+        try:
+            return await self._broker.api(f"CONSUMER.INFO.{self._stream}.{name}", None)
+        except BrokerRefused as refused:
+            if getattr(refused, "code", 0) == CONSUMER_NOT_FOUND:
+                return None
+            raise
+
+    async def _read_dead_letters(self) -> None:
+        stream = self._settings.dead_letters.stream
+        prefixes = {}
+        for data_type in map(str, self._on_it):
+            self._dead[data_type], self._refused[data_type] = Sequences(), Sequences()
+            prefixes[prefix_of(data_type, self._identity)] = data_type
+        try:
+            async with StreamReader(
+                self._broker, stream, [f"{prefix}.>" for prefix in prefixes], headers_only=True
+            ) as reader:
+                async for messages in reader.batches(HEADERS_AT_ONCE):
+                    for message in messages:
+                        data_type = prefixes[message.subject.rsplit(".", 2)[0]]
+                        seq, _ = place_of(message.subject)
+                        self._dead[data_type].add(seq)
+                        if CODE in parse_headers(message.headers):
+                            self._refused[data_type].add(seq)
+        except BrokerRefused as refused:
+            if refused.reason is not reasons.STREAM_MISSING:  # no stream: there was never a dead letter
+                raise
+
+    async def _read_held(self, chosen: Sequence[DataType], first: int, last: int) -> dict[str, Sequences]:
+        held = {str(data_type): Sequences() for data_type in chosen}
+        subjects = [self._settings.data_types[data_type].subject for data_type in chosen]
+        async with StreamReader(self._broker, self._stream, subjects, first=first, headers_only=True) as reader:
+            async for messages in reader.batches(HEADERS_AT_ONCE):
+                for message in messages:
+                    if message.seq <= last:
+                        held[message.subject.partition(".")[0]].add(message.seq)
+                if messages[-1].seq >= last:
+                    break
+        return held
+
+    # --- what ClickHouse says -----------------------------------------------------------------------------------------
+
+    def _table(self, tier: Tier, table: Table) -> str:
+        database = self._settings.hot_db if tier == "hot" else self._settings.cold_db
+        return f"`{database}`.`{table.name}`"
+
+    def _own(self, census: _Census) -> list[str]:
+        """The stream's identity and its generations, of those in the tables."""
+        return [i for i in census.identities() if i == self._identity or i.startswith(f"{self._identity}~")]
+
+    def _identities(self, data_type: DataType) -> list[str]:
+        """What rows of this stream are looked for under: also its own name, where the census saw no row yet."""
+        return sorted({self._identity, *self._own(self._census[data_type])})
+
+    async def _take_census(self, table: Table) -> _Census:
+        census = _Census()
+        for tier, clickhouse in self._tiers.items():
+            if tier == "hot" and clickhouse.cluster:
+                await clickhouse.settle(table)  # this replica may lag behind the one that was written to
+            rows = await clickhouse.query(
+                f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
+                f" FROM {self._table(tier, table)} GROUP BY _stream, window"
+            )
+            for stream, window, count, first, last in rows:
+                census.windows.setdefault((tier, stream), {})[window] = count
+                census.first[stream] = min(first, census.first.get(stream, first))
+                census.last[stream] = max(last, census.last.get(stream, last))
+        return census
+
+    async def _scan(
+        self, tier: Tier, table: Table, streams: Sequence[str], window: int, last: int
+    ) -> dict[str, tuple[int, int]]:
+        """Identity → the sequences with a row in this window, as bits, and how many rows there are beyond those."""
+        base = window * WINDOW
+        words = await self._tiers[tier].query(
+            "SELECT _stream, intDiv(_seq, 64) AS word, groupBitOr(bitShiftLeft(toUInt64(1), _seq % 64)), count()"
+            f" FROM {self._table(tier, table)}"
+            f" WHERE _seq >= {base} AND _seq <= {min(last, base + WINDOW - 1)} AND _stream IN {{streams:Array(String)}}"
+            " GROUP BY _stream, word",
+            {"streams": list(streams)},
+        )
+        found: dict[str, Sequences] = {}
+        rows: dict[str, int] = {}
+        for stream, word, bits, count in words:
+            found.setdefault(stream, Sequences()).add_words([(word, bits)])
+            rows[stream] = rows.get(stream, 0) + count
+        sets = {stream: sequences.window(window) for stream, sequences in found.items()}
+        return {stream: (bits, rows[stream] - bits.bit_count()) for stream, bits in sets.items()}
+
+    async def _rows(self, data_type: DataType, streams: Sequence[str], window: int, last: int) -> tuple[int, int, int]:
+        """Of one window: the sequences with a row, the rows beyond one for each, and how many are in both tiers."""
+        table = BY_DATA_TYPE[data_type]
+        bits = double = both = 0
+        in_hot: dict[str, int] = {}
+        for tier in self._tiers:
+            for stream, (sequences, more) in (await self._scan(tier, table, streams, window, last)).items():
+                bits |= sequences
+                double += more
+                both += (sequences & in_hot.get(stream, 0)).bit_count()
+                in_hot[stream] = sequences
+        return bits, double, both
+
+    # --- the account --------------------------------------------------------------------------------------------------
+
+    async def _judge(
+        self,
+        result: StreamAudit,
+        chosen: Sequence[DataType],
+        held: Mapping[str, Sequences],
+        deleted: Sequences,
+        durables: Mapping[DataType, Mapping[str, Any] | None],
+    ) -> None:
+        first, last = result.first, result.last
+        horizon = await self._horizon(durables, first)
+        positions = {t: self._position(durables[t], self._census[t], self._dead[t]) for t in chosen}
+        unacked = {t: Ranges() for t in chosen}
+        undelivered = {t: Ranges() for t in chosen}
+        for window in self._windows(held, deleted, horizon, first, last):
+            base = window * WINDOW
+            gone = deleted.window(window)
+            accounted = 0
+            for data_type in self._on_it:
+                bits, double, both = await self._rows(data_type, self._identities(data_type), window, last)
+                dead = self._dead[data_type].window(window)
+                accounted |= bits | dead
+                one = self.types.get(str(data_type))
+                if one is None:
+                    continue
+                holds = held[data_type].window(window)
+                judged = judge(base, holds, bits, dead, positions[data_type])
+                one.held += holds.bit_count()
+                one.rows += judged.rows.bit_count()
+                one.dead_letters += judged.dead_letters.bit_count()
+                one.unwanted += judged.unwanted.bit_count()
+                one.double += double
+                one.in_both_tiers += both
+                one.expired += (bits & up_to(base, first - 1) | bits & gone).bit_count()
+                one.missing.add(judged.missing, base)
+                one.row_and_dead_letter.add(judged.both, base)
+                one.stray.add(bits & between(base, max(first, 1), last) & ~holds & ~gone, base)
+                unacked[data_type].add(judged.unacked, base)
+                undelivered[data_type].add(judged.undelivered, base)
+            if result.lost is not None:
+                result.lost.add(between(base, horizon, first - 1) & ~accounted, base)
+                result.deleted_unread.add(gone & ~accounted, base)
+        for data_type in chosen:
+            one, durable = self.types[str(data_type)], durables[data_type]
+            for waiting, covered in ((unacked[data_type], "num_ack_pending"), (undelivered[data_type], "num_pending")):
+                allowed = waiting.count if durable is None else min(waiting.count, durable[covered])
+                one.pending += allowed
+                if waiting.count > allowed:
+                    one.missing.count += waiting.count - allowed
+                    one.missing.ranges += waiting.ranges
+                    one.missing_among = one.missing_among or allowed > 0
+
+    def _windows(
+        self, held: Mapping[str, Sequences], deleted: Sequences, horizon: int, first: int, last: int
+    ) -> list[int]:
+        """Those with anything in them, in order."""
+        found = deleted.windows()
+        found.update(*(sequences.windows() for sequences in (*held.values(), *self._dead.values())))
+        for census in self._census.values():
+            own = set(self._own(census))
+            found.update(*(windows for (_, stream), windows in census.windows.items() if stream in own))
+        found.update(range(horizon // WINDOW, (first - 1) // WINDOW + 1))
+        return sorted(window for window in found if window * WINDOW <= last)
+
+    def _position(self, durable: Mapping[str, Any] | None, census: _Census, dead: Sequences) -> Position:
+        if durable is None:
+            return Position(0, 0, 0)
+        config = durable["config"]
+        begin: int = 0
+        if config["deliver_policy"] == "by_start_sequence":
+            begin = config["opt_start_seq"]
+        elif config["deliver_policy"] != "all":
+            own = [census.first[stream] for stream in self._own(census)]
+            begin = min(own, default=durable["delivered"]["stream_seq"] + 1)
+        return Position(begin, durable["ack_floor"]["stream_seq"], durable["delivered"]["stream_seq"])
+
+    async def _horizon(self, durables: Mapping[DataType, Mapping[str, Any] | None], first: int) -> int:
+        """From where on all that is gone from the stream must have been read: the first row that no retention can have
+        taken the neighbours of, else whatever no durable has reached."""
+        delivered: list[int] = [durable["delivered"]["stream_seq"] for durable in durables.values() if durable]
+        reached = max(delivered, default=first - 1) + 1
+        limits = [s for s in (self._settings.hot_retention, self._settings.dead_letters.max_age) if s]
+        cutoff = int(time.time() - min(limits) + DISORDER) if limits else 0
+        oldest: list[int] = []
+        for data_type, census in self._census.items():
+            if not (own := self._own(census)):
+                continue
+            for tier, clickhouse in self._tiers.items():
+                rows = await clickhouse.query(
+                    f"SELECT count(), min(_seq) FROM {self._table(tier, BY_DATA_TYPE[data_type])}"
+                    f" WHERE _stream IN {{streams:Array(String)}} AND timestamp >= toDateTime({cutoff}, 'UTC')",
+                    {"streams": own},
+                )
+                if rows[0][0]:
+                    oldest.append(rows[0][1])
+        return min([first, reached, *oldest])
+
+    # --- after the sets -----------------------------------------------------------------------------------------------
+
+    async def _earlier_streams(self, data_type: DataType) -> None:
+        """Their messages exist nowhere else, so they are only looked through for doubles."""
+        one, census = self.types[str(data_type)], self._census[data_type]
+        own = {"", *self._own(census)}
+        for identity in census.identities():
+            if identity in own:
+                continue
+            one.earlier_streams[identity] = census.rows(identity)
+            windows = set().union(*(w for (_, stream), w in census.windows.items() if stream == identity))
+            for window in sorted(windows):
+                _, double, both = await self._rows(data_type, [identity], window, census.last[identity])
+                one.double += double
+                one.in_both_tiers += both
+
+    async def _name_doubles(self, data_type: DataType) -> None:
+        one = self.types[str(data_type)]
+        if not one.double:
+            return
+        for tier, clickhouse in self._tiers.items():
+            rows = await clickhouse.query(
+                f"SELECT _stream, _seq, count() FROM {self._table(tier, BY_DATA_TYPE[data_type])} WHERE _stream != ''"
+                " GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
+            )
+            one.doubles += [(stream, tier, seq, count) for stream, seq, count in rows]
+
+    async def _look_into_missing(self, one: TypeAudit) -> None:
+        """A dead letter that was purged or has expired leaves its message with neither: told apart from a loss by
+        decoding the message, and by the dead-letter stream having let go of as many."""
+        if not 0 < one.missing.count <= LOOKED_INTO or one.missing_among:
+            return
+        try:
+            state = (await self._broker.api(f"STREAM.INFO.{self._settings.dead_letters.stream}", None))["state"]
+        except BrokerRefused:
+            return
+        gone = state["last_seq"] - state["messages"]
+        wanted = {seq for first, last in one.missing.ranges for seq in range(first, last + 1)} if gone else set()
+        undecodable = 0
+        if wanted:
+            subject = self._settings.data_types[DataType(one.data_type)].subject
+            async with StreamReader(self._broker, self._stream, [subject], first=min(wanted)) as reader:
+                async for messages in reader.batches(1000):
+                    undecodable += sum(
+                        _refused(one.data_type, m.subject, m.payload, m.arrived) for m in messages if m.seq in wanted
+                    )
+                    if messages[-1].seq >= max(wanted):
+                        break
+        one.purged = min(undecodable, gone)
+
+    async def _compare(self, data_type: DataType) -> None:
+        await compare(
+            self.types[str(data_type)],
+            self._broker,
+            BY_DATA_TYPE[data_type],
+            subject=self._settings.data_types[data_type].subject,
+            tiers={tier: (server, self._table(tier, BY_DATA_TYPE[data_type])) for tier, server in self._tiers.items()},
+            streams=self._identities(data_type),
+            dead=self._dead[data_type],
+            refused=self._refused[data_type],
+        )
+
+
+def _refused(data_type: str, subject: str, payload: bytes, arrived: int) -> bool:
+    try:
+        decode(data_type, subject, payload, arrived)
+    except Refusal:
+        return True
+    return False

@@ -1,0 +1,322 @@
+"""Is everything around the pipeline as it needs it? Reads only. Each line says ok, warning or wrong, and what to do.
+
+Wrong: it does not work, or the guarantee does not hold. Warning: it works, and will hurt one day.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from nats.errors import Error as NatsError
+
+from marketprism_api import reasons
+from marketprism_api.credentials import ClickHouseAuth, NatsAuth
+from marketprism_api.data_types import DataType
+from marketprism_api.reasons import Reason
+from marketprism_api.settings import Settings
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.store import ClickHouse, redacted
+from marketprism_consumer.ingest.broker import BrokerRefused, Durable
+from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, FIXED, SECOND, NatsBroker, drift_of, epoch_seconds
+from marketprism_consumer.jetstream.client import connect, masked
+from marketprism_consumer.schema.tables import BY_DATA_TYPE
+
+CONNECT_WAIT = 5.0  # [s]
+OLDEST_CLICKHOUSE = (23, 8)
+SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for so long [s]
+SHORT_AGE = 3600.0  # of a stream: the outage of ours that loses nothing [s]
+SKEW = 2.0  # between clocks [s]
+PARTS_SHARE = 0.5  # of those in a partition at which ClickHouse slows inserts down
+DISK_WARNING, DISK_WRONG = 0.15, 0.03  # free
+
+
+class Level(IntEnum):
+    OK = 0
+    WARNING = 1
+    WRONG = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`found` is what was seen; `todo`, where it is not ok, what to do."""
+
+    level: Level
+    what: str
+    found: str
+    todo: str = ""
+    code: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return {
+            "level": self.level.name.lower(),
+            "what": self.what,
+            "found": self.found,
+            "todo": self.todo,
+            "code": self.code,
+        }
+
+
+def ok(what: str, found: str) -> Line:
+    return Line(Level.OK, what, found)
+
+
+def warning(what: str, found: str, todo: str) -> Line:
+    return Line(Level.WARNING, what, found, todo)
+
+
+def wrong(what: str, reason: Reason, found: str) -> Line:
+    return Line(Level.WRONG, what, found.removeprefix(f"{reason}: "), reason.hint, reason.code)
+
+
+async def check(
+    settings: Settings, nats_auth: Callable[[], NatsAuth], clickhouse_auth: Callable[[], ClickHouseAuth]
+) -> AsyncIterator[Line]:
+    async for line in check_nats(settings, nats_auth()):
+        yield line
+    reached = []
+    for url in settings.clickhouse_urls:
+        clickhouse = ClickHouse([url], settings.hot_db, auth=clickhouse_auth, cluster=settings.cluster)
+        line = await endpoint(clickhouse, url)
+        yield line
+        if line.level is Level.OK:
+            reached.append(clickhouse)
+        else:
+            await clickhouse.close()
+    try:
+        if reached:
+            async for line in check_clickhouse(settings, reached[0]):
+                yield line
+    finally:
+        for clickhouse in reached:
+            await clickhouse.close()
+
+
+# --- NATS -------------------------------------------------------------------------------------------------------------
+
+
+async def check_nats(settings: Settings, auth: NatsAuth) -> AsyncIterator[Line]:
+    where = masked(settings.nats_url)
+    try:
+        client = await connect(settings.nats_url, auth, name="marketprism check", wait=CONNECT_WAIT)
+    except (TimeoutError, NatsError, OSError) as error:
+        reason = reasons.NATS_DENIED if str(reasons.NATS_DENIED) in str(error) else reasons.NATS_UNREACHABLE
+        said = str(error)
+        yield wrong("nats", reason, said if said.startswith(str(reason)) else f"{where}: {said}")
+        return
+    try:
+        broker = NatsBroker(client)
+        version = client.connected_server_version
+        yield ok("nats", f"{where} answers, nats-server {version.major}.{version.minor}.{version.patch}")
+        streams: dict[str, Mapping[str, Any]] = {}
+        for data_type in settings.data_types:
+            async for line in _data_type(broker, settings, data_type, streams):
+                yield line
+        for name, info in streams.items():
+            for line in judge_stream(name, info["config"]):
+                yield line
+        if told := next((info["ts"] for info in streams.values() if "ts" in info), None):
+            yield judge_clock("nats clock", epoch_seconds(told) - time.time())
+        yield await _dead_letters(broker, settings)
+    except BrokerRefused as refused:
+        yield wrong("jetstream", refused.reason, refused.detail)
+    finally:
+        await client.close()
+
+
+async def _data_type(
+    broker: NatsBroker, settings: Settings, data_type: DataType, streams: dict[str, Mapping[str, Any]]
+) -> AsyncIterator[Line]:
+    """`streams` gathers what the server says of each."""
+    one = settings.data_types[data_type]
+    holders = await broker.streams_of(one.subject)
+    what = f"stream of {data_type}"
+    if not holders:
+        if settings.ensure_streams == "IfMissing":
+            yield warning(what, f"no stream holds {one.subject}", f"{one.stream} is made when ingest starts")
+        else:
+            yield wrong(what, reasons.STREAM_MISSING, f"no stream holds {one.subject}")
+        return
+    stream = one.stream if one.stream in holders else holders[0]
+    if stream != one.stream:
+        todo = "it is read from there; correct spec.nats.streams"
+        yield warning(what, f"{one.subject} is in {stream}, not in {one.stream}", todo)
+    if stream not in streams:
+        streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
+    durable = Durable(stream, one.durable, one.subject, settings.ack_wait)
+    try:
+        info = await broker.api(f"CONSUMER.INFO.{stream}.{one.durable}", None)
+    except BrokerRefused as refused:
+        if refused.code != CONSUMER_NOT_FOUND:
+            raise
+        yield ok(f"consumer of {data_type}", f"{stream}/{one.durable} is not there yet: ingest makes it")
+        return
+    yield judge_durable(f"consumer of {data_type}", durable, info)
+
+
+def judge_durable(what: str, durable: Durable, info: Mapping[str, Any]) -> Line:
+    where = f"{durable.stream}/{durable.name}"
+    drift = drift_of(durable, info["config"])
+    found = ", ".join(f"{name} is {value!r}" for name, value in drift.items())
+    if FIXED.intersection(drift):
+        return wrong(what, reasons.CONSUMER_DRIFT, f"{where}: {found}")
+    if drift:
+        return warning(what, f"{where}: {found}", "ingest corrects it when it starts; who changed it?")
+    return ok(what, f"{where}: {info['num_pending']:,} pending, {info['num_ack_pending']:,} not yet acknowledged")
+
+
+def judge_stream(name: str, config: Mapping[str, Any]) -> list[Line]:
+    what = f"stream {name}"
+    found = []
+    if config.get("retention") != "limits":
+        todo = "make it with retention limits: else it deletes what was read, and nothing can be proved or replayed"
+        found.append(warning(what, f"its retention is {config.get('retention')}", todo))
+    if config.get("storage") != "file":
+        found.append(warning(what, f"its storage is {config.get('storage')}", "make it with file storage"))
+    window = config.get("duplicate_window", 0) / SECOND
+    if window < SHORT_WINDOW:
+        todo = f"raise duplicate_window to {SHORT_WINDOW:.0f}s or more: a publisher that tries again stores twice"
+        found.append(warning(what, f"it knows a Nats-Msg-Id for {window:g} s", todo))
+    age = config.get("max_age", 0) / SECOND
+    if 0 < age < SHORT_AGE:
+        found.append(warning(what, f"it forgets after {age:g} s", "raise max_age: a longer outage of ours loses data"))
+    return found or [ok(what, f"limits, file, knows a Nats-Msg-Id for {window:g} s")]
+
+
+def judge_clock(what: str, ahead: float) -> Line:
+    """`ahead`: of this machine's clock [s]."""
+    found = f"{abs(ahead):.1f} s {'ahead of' if ahead >= 0 else 'behind'} this machine's"
+    if abs(ahead) > SKEW:
+        return warning(what, found, "run NTP on both: freshness and ages are wrong by so much")
+    return ok(what, found)
+
+
+async def _dead_letters(broker: NatsBroker, settings: Settings) -> Line:
+    name = settings.dead_letters.stream
+    try:
+        letters = (await broker.stream(name)).messages
+    except BrokerRefused as refused:
+        if refused.reason is not reasons.STREAM_MISSING:
+            raise
+        return ok("dead letters", f"{name} is not there: made with the first one")
+    if letters:
+        return warning("dead letters", f"{letters:,} in {name}", "look at `marketprism dlq list`")
+    return ok("dead letters", f"none in {name}")
+
+
+# --- ClickHouse -------------------------------------------------------------------------------------------------------
+
+
+def refused_line(what: str, refused: InsertRefused, otherwise: Reason = reasons.CLICKHOUSE_DENIED) -> Line:
+    reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else otherwise
+    return wrong(what, reason, str(refused).removeprefix(f"{reasons.CLICKHOUSE_DENIED}: "))
+
+
+async def endpoint(clickhouse: ClickHouse, url: str) -> Line:
+    what = "clickhouse"
+    try:
+        version = str((await clickhouse.query("SELECT version()"))[0][0])
+    except InsertRefused as refused:
+        return refused_line(what, refused)
+    major, minor, *_ = version.split(".")
+    if (int(major), int(minor)) < OLDEST_CLICKHOUSE:
+        return Line(Level.WRONG, what, f"{redacted(url)} is ClickHouse {version}", "update it to 23.8 or newer")
+    return ok(what, f"{redacted(url)} answers, ClickHouse {version}")
+
+
+async def check_clickhouse(settings: Settings, clickhouse: ClickHouse) -> AsyncIterator[Line]:
+    before = time.time()
+    told = (await clickhouse.query("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0] / 1000
+    yield judge_clock("clickhouse clock", told - (before + time.time()) / 2)
+    for checks in (_schema, _rights, _parts, _disks):
+        try:
+            for line in await checks(settings, clickhouse):
+                yield line
+        except InsertRefused as refused:
+            yield refused_line(checks.__name__.strip("_"), refused)
+
+
+async def _schema(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
+    if settings.schema_mode == "Ignore":
+        return [ok("schema", "spec.schema.mode is Ignore: the tables are your own")]
+    plan = await schema.current_plan(clickhouse, settings)
+    found = []
+    for change in plan.changes:
+        if change.convenience:
+            found.append(warning("schema", change.why, "run `marketprism schema apply`"))
+        elif "deduplication_window" in change.sql and change.sql.startswith("ALTER"):
+            found.append(wrong("deduplication", reasons.NO_DEDUP_WINDOW, change.why))
+        else:
+            found.append(wrong("schema", reasons.SCHEMA_MISSING, change.why))
+    for one in plan.differences:
+        said = f"{one.where}: {one.what}"
+        if one.blocking:
+            found.append(wrong("schema", reasons.SCHEMA_DRIFT, said))
+        else:
+            found.append(warning("schema", said, "nothing, if it is meant"))
+    return found or [ok("schema", f"{len(settings.data_types)} tables in {settings.hot_db} and {settings.cold_db} fit")]
+
+
+async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
+    """Each by doing it, with no rows."""
+    found = []
+    for database in (settings.hot_db, settings.cold_db):
+        for data_type in settings.data_types:
+            table = BY_DATA_TYPE[str(data_type)]
+            names = ", ".join(column.name for column in table.inserted)
+            where = f"`{database}`.`{table.name}`"
+            try:
+                await clickhouse.command(f"INSERT INTO {where} ({names}) SELECT {names} FROM {where} WHERE 0")
+            except InsertRefused as refused:
+                if refused.code not in (60, 81):  # what is missing is the schema's line
+                    reason = reasons.INSERT_BLOCKED if refused.code not in (0, 164, 497) else reasons.CLICKHOUSE_DENIED
+                    found.append(refused_line(f"rights on {database}.{table.name}", refused, reason))
+    for table_name in ("parts", "processes", "columns", "tables"):
+        try:
+            await clickhouse.query(f"SELECT 1 FROM system.{table_name} LIMIT 0")
+        except InsertRefused as refused:
+            found.append(refused_line(f"rights on system.{table_name}", refused))
+    return found or [ok("rights", f"SELECT and INSERT in {settings.hot_db} and {settings.cold_db}, SELECT in system")]
+
+
+async def _parts(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
+    limit = await clickhouse.query("SELECT value FROM system.merge_tree_settings WHERE name = 'parts_to_delay_insert'")
+    rows = await clickhouse.query(
+        "SELECT database, table, partition, count() AS parts FROM system.parts"
+        " WHERE active AND database IN {databases:Array(String)} GROUP BY database, table, partition"
+        " ORDER BY parts DESC LIMIT 5",
+        {"databases": [settings.hot_db, settings.cold_db]},
+    )
+    return judge_parts([(f"{row[0]}.{row[1]}", str(row[2]), int(row[3])) for row in rows], int(limit[0][0]))
+
+
+def judge_parts(most: Sequence[tuple[str, str, int]], delay: int) -> list[Line]:
+    """`most`: table, partition and its parts, those with most first. ClickHouse slows inserts from `delay` on."""
+    found = []
+    for table, partition, parts in most:
+        said = f"{parts:,} in partition {partition} of {table}; from {delay:,} on inserts are slowed down"
+        todo = "larger batches (maxRows, maxDelay) make fewer; look at system.merges"
+        if parts >= delay:
+            found.append(Line(Level.WRONG, "parts", said, todo))
+        elif parts >= delay * PARTS_SHARE:
+            found.append(warning("parts", said, todo))
+    highest = most[0][2] if most else 0
+    return found or [ok("parts", f"{highest:,} in a partition at most; from {delay:,} on inserts are slowed down")]
+
+
+async def _disks(_: Settings, clickhouse: ClickHouse) -> list[Line]:
+    rows = await clickhouse.query("SELECT name, free_space, total_space FROM system.disks WHERE total_space > 0")
+    return [judge_disk(str(name), int(free), int(total)) for name, free, total in rows]
+
+
+def judge_disk(name: str, free: int, total: int) -> Line:
+    share = free / total
+    said = f"{free / 1e9:,.1f} GB of {total / 1e9:,.1f} are free"
+    todo = "move more to cold (olderThan), set cold.retention, or add space: a full disk refuses inserts"
+    if share > DISK_WARNING:
+        return ok(f"disk {name}", said)
+    return Line(Level.WRONG if share <= DISK_WRONG else Level.WARNING, f"disk {name}", said, todo)

@@ -1,0 +1,297 @@
+"""The dead letters: read, and given a second chance under the identity that their message has always had.
+
+A replay is exactly once, whatever is killed: looked up first, inserted under a token, and only then deleted. What is left
+in between is found by the next look-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
+from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.ingest import dead_letters
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
+from marketprism_consumer.ingest.decode import Row, decode
+from marketprism_consumer.ingest.identity import stream_identity
+from marketprism_consumer.ingest.values import Refusal, micros
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.stream_reader import INACTIVE, StreamReader, parse_headers
+from marketprism_consumer.operations.restore import Restore
+from marketprism_consumer.schema.tables import BY_DATA_TYPE
+
+READ_AT_ONCE = 1_000
+REPLAYER = "marketprism-dlq-replay"
+INSERT_WITHIN = INACTIVE / 2  # no insert of ours may outlive our claim to be the only replay [s]
+MESSAGE_NOT_FOUND = 10037
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter. `seq` and `buried` [µs UTC] are its place in the dead-letter stream; `payload` is empty where only
+    the headers were asked for."""
+
+    seq: int
+    buried: int
+    data_type: str
+    headers: dict[str, str]
+    payload: bytes
+
+    @classmethod
+    def of(cls, seq: int, buried: int, subject: str, headers: bytes, payload: bytes) -> Letter:
+        data_type = subject.removeprefix(f"{SUBJECT_PREFIX}.").partition(".")[0]
+        return cls(seq, buried, data_type, parse_headers(headers), payload)
+
+    def header(self, name: str) -> str:
+        return self.headers.get(name, "")
+
+    @property
+    def code(self) -> str:
+        return self.header(dead_letters.REASON).partition(" ")[0]
+
+    @property
+    def reason(self) -> Reason | None:
+        """None where a later version wrote a reason that this one does not know."""
+        return reasons.ALL.get(self.code)
+
+    @property
+    def origin(self) -> tuple[str, int]:
+        """The message's identity: stream and sequence. Raises Refusal where the headers don't have it."""
+        try:
+            return dead_letters.origin(self.headers)
+        except (KeyError, ValueError):
+            raise Refusal(
+                reasons.MISSING_FIELD, dead_letters.SEQ, "not one of ours: its headers lack an identity"
+            ) from None
+
+    @property
+    def is_cut(self) -> bool:
+        return dead_letters.CUT in self.headers
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters. `since` and `before` are times of burial [µs UTC]."""
+
+    data_type: str = ""
+    reason: str = ""
+    seqs: frozenset[int] = frozenset()
+    since: int | None = None
+    before: int | None = None
+
+    def __call__(self, letter: Letter) -> bool:
+        return (
+            (not self.reason or letter.code == self.reason)
+            and (not self.data_type or letter.data_type == self.data_type)
+            and (not self.seqs or letter.seq in self.seqs)
+            and (self.since is None or letter.buried >= self.since)
+            and (self.before is None or letter.buried < self.before)
+        )
+
+    @property
+    def subject(self) -> str:
+        return f"{SUBJECT_PREFIX}.{self.data_type}.>" if self.data_type else f"{SUBJECT_PREFIX}.>"
+
+
+def code_of(text: str) -> str:
+    """A reason as people write it, `MP2203` or `baddecimal`, as its code. Raises ValueError."""
+    lowered = text.lower()
+    for reason in reasons.ALL.values():
+        if lowered in (reason.code.lower(), reason.name.lower()):
+            return reason.code
+    known = ", ".join(
+        f"{reason.code} {reason.name}" for reason in reasons.ALL.values() if reason.code.startswith("MP2")
+    )
+    raise ValueError(f"{text!r} is no reason; one of {known}")
+
+
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+class DeadLetterStream:
+    """The dead-letter stream of a pipeline. One that does not exist yet has no dead letters."""
+
+    def __init__(self, broker: NatsBroker, name: str) -> None:
+        self._broker, self._name = broker, name
+
+    async def batches(
+        self, wanted: Wanted, *, headers_only: bool = False, alone: bool = False
+    ) -> AsyncIterator[list[Letter]]:
+        """Those wanted, oldest first. `alone`: as the only replay; raises ReaderRunsError. Raises BrokerRefused."""
+        reader = StreamReader(
+            self._broker,
+            self._name,
+            [wanted.subject],
+            first=min(wanted.seqs, default=1),
+            headers_only=headers_only,
+            name=REPLAYER if alone else "",
+        )
+        try:
+            async with reader:
+                async for messages in reader.batches(READ_AT_ONCE):
+                    letters = [Letter.of(m.seq, m.arrived, m.subject, m.headers, m.payload) for m in messages]
+                    if chosen := [letter for letter in letters if wanted(letter)]:
+                        yield chosen
+        except BrokerRefused as refused:
+            if refused.reason is not reasons.STREAM_MISSING:
+                raise
+
+    async def get(self, seq: int) -> Letter | None:
+        found = await raw_message(self._broker, self._name, seq)
+        if found is None:
+            return None
+        buried = micros(found["time"], "time")
+        headers, payload = (base64.b64decode(found.get(part, "")) for part in ("hdrs", "data"))
+        return Letter.of(seq, buried, found["subject"], headers, payload)
+
+    async def delete(self, letters: Iterable[Letter]) -> int:
+        """How many there still were."""
+        deleted = 0
+        for letter in letters:
+            try:
+                await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": letter.seq, "no_erase": True})
+                deleted += 1
+            except BrokerRefused as refused:
+                if getattr(refused, "code", 0) not in GONE:
+                    raise
+        return deleted
+
+
+GONE = (MESSAGE_NOT_FOUND, 10043, 10057)
+"""What JetStream says of a sequence that it does not hold (any more)."""
+
+
+async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, Any] | None:
+    """None where the stream does not hold the sequence, or does not exist."""
+    try:
+        found: dict[str, Any] = (await broker.api(f"STREAM.MSG.GET.{stream}", {"seq": seq}))["message"]
+        return found
+    except BrokerRefused as refused:
+        if refused.reason is reasons.STREAM_MISSING or getattr(refused, "code", 0) in GONE:
+            return None
+        raise
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------
+
+State = Literal["replayed", "stored before", "stays"]
+_STATES: dict[str, State] = {"stored": "replayed", "stored before": "stored before", "refused": "stays"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay did, or would do, with a dead letter."""
+
+    letter: Letter
+    state: State
+    why: str = ""
+
+
+Entry = tuple[Letter, Row]
+
+
+class Replay:
+    """`tiers`: where a row may be already; the first is where rows are inserted."""
+
+    def __init__(self, broker: NatsBroker, stream: DeadLetterStream, tiers: Sequence[ClickHouse]) -> None:
+        self._broker, self._stream = broker, stream
+        self._restore: Restore[Letter] = Restore(tiers)
+
+    async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
+        """Raises BrokerRefused, and InsertRefused where ClickHouse can't be asked."""
+        deadline = asyncio.get_running_loop().time() + INSERT_WITHIN
+        entries, stay = await self.decode(letters)
+        outcomes = await self.store(entries, deadline)
+        await self._stream.delete(outcome.letter for outcome in outcomes if outcome.state != "stays")
+        return [*outcomes, *stay]
+
+    async def decode(self, letters: Sequence[Letter]) -> tuple[list[Entry], list[Outcome]]:
+        """Rows, and what can still not be one."""
+        entries: list[Entry] = []
+        stay: list[Outcome] = []
+        for letter in letters:
+            try:
+                entries.append((letter, await self._row(letter)))
+            except Refusal as refusal:
+                stay.append(Outcome(letter, "stays", str(refusal)))
+        return entries, stay
+
+    async def store(self, entries: Sequence[Entry], deadline: float) -> list[Outcome]:
+        """Returns when each is in the table or refused. Nothing is deleted from the stream. ClickHouse takes nothing after
+        `deadline` [loop time]."""
+        groups: dict[tuple[str, str], list[Entry]] = {}
+        for letter, row in entries:
+            groups.setdefault((letter.data_type, letter.origin[0]), []).append((letter, row))
+        outcomes: list[Outcome] = []
+        for (data_type, stream), group in groups.items():
+            entries_ = [(letter, letter.origin[1], row) for letter, row in group]
+            for letter, state, why in await self._restore.store(BY_DATA_TYPE[data_type], stream, entries_, deadline):
+                outcomes.append(Outcome(letter, _STATES[state], why))
+        return outcomes
+
+    async def _row(self, letter: Letter) -> Row:
+        if letter.data_type not in BY_DATA_TYPE:
+            raise Refusal(reasons.SUBJECT_MISMATCH, detail=f"no such data type: {letter.data_type}")
+        letter.origin  # noqa: B018 - raises where there is none
+        payload = await self._whole(letter) if letter.is_cut else letter.payload
+        arrived = micros(letter.header(dead_letters.TIME), dead_letters.TIME)
+        return decode(letter.data_type, letter.header(dead_letters.SUBJECT), payload, arrived)
+
+    async def _whole(self, letter: Letter) -> bytes:
+        """The payload of a message that was too large for its dead letter, from where it came from."""
+        identity, seq = letter.origin
+        name = identity.partition("@")[0]
+        why = "its payload was cut, and its stream no longer holds the whole message"
+        try:
+            created = (await self._broker.api(f"STREAM.INFO.{name}", None))["created"]
+        except BrokerRefused as refused:
+            if refused.reason is not reasons.STREAM_MISSING:
+                raise
+            raise Refusal(reasons.BAD_JSON, detail=why) from None
+        found = await raw_message(self._broker, name, seq) if stream_identity(name, created) == identity else None
+        if found is None:
+            raise Refusal(reasons.BAD_JSON, detail=why)
+        return base64.b64decode(found.get("data", ""))
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def printable(text: str, keep: Callable[[str], bool] = lambda _: False) -> str:
+    """Control characters and the like as `\\x1b`: what comes from a message must not steer a terminal."""
+    return "".join(c if c.isprintable() or keep(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_payload(payload: bytes) -> str:
+    return printable(payload.decode(errors="backslashreplace"), lambda c: c == "\n")
+
+
+def when(at: int) -> str:
+    return datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def as_dict(letter: Letter) -> dict[str, Any]:
+    reason = letter.reason
+    return {
+        "seq": letter.seq,
+        "buried": when(letter.buried).replace(" ", "T") + "Z",
+        "data_type": letter.data_type,
+        "reason": letter.header(dead_letters.REASON),
+        "text": reason.text if reason else "",
+        "hint": reason.hint if reason else "",
+        "field": letter.header(dead_letters.FIELD),
+        "detail": letter.header(dead_letters.DETAIL),
+        "subject": letter.header(dead_letters.SUBJECT),
+        "stream": letter.header(dead_letters.STREAM),
+        "stream_seq": letter.header(dead_letters.SEQ),
+        "arrived": letter.header(dead_letters.TIME),
+        "clickhouse_code": letter.header(dead_letters.CODE),
+        "cut": letter.is_cut,
+    }

@@ -1,0 +1,153 @@
+"""The numbers of one screen: what comes, what waits, what is stored where. Reads only, and little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from marketprism_api import reasons
+from marketprism_api.data_types import DataType
+from marketprism_api.settings import Settings
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
+from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
+from marketprism_consumer.operations.audit import stream_of
+from marketprism_consumer.tiering.ledger import TABLE as LEDGER
+from marketprism_consumer.tiering.ledger import Entry, Ledger
+from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.validation import record
+from marketprism_consumer.validation.record import Verdict
+
+MINUTE = 60  # what a rate is of [s]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    rows: int = 0
+    bytes: int = 0
+    parts: int = 0
+
+
+@dataclass(slots=True)
+class TypeStatus:
+    """`rate`: rows stored a second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
+    hot has none. `lag`: messages not yet delivered, `unacknowledged` those delivered; None without a consumer."""
+
+    data_type: str
+    stream: str
+    state: str
+    rate: float = 0.0
+    age: float | None = None
+    lag: int | None = None
+    unacknowledged: int | None = None
+    dead_letters: int = 0
+    hot: Tier = field(default_factory=Tier)
+    cold: Tier = field(default_factory=Tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    pipeline: str
+    types: Sequence[TypeStatus]
+    migration: Entry | None
+    validation: Verdict | None
+
+    @property
+    def flows(self) -> bool:
+        """Every data type is read by somebody."""
+        return all(one.state == READ for one in self.types)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "ok": self.flows,
+            "pipeline": self.pipeline,
+            "types": [asdict(one) for one in self.types],
+            "lastMigration": _named(self.migration),
+            "lastValidation": _named(self.validation),
+        }
+
+
+READ, UNREAD, NO_CONSUMER, NO_STREAM = "read", "nobody reads", "no consumer", "no stream"
+
+
+def _named(found: Entry | Verdict | None) -> dict[str, Any] | None:
+    return found and {k: v.isoformat() if isinstance(v, datetime) else v for k, v in found._asdict().items()}
+
+
+async def status(settings: Settings, broker: NatsBroker, hot: Server, cold: Server) -> Status:
+    """Raises BrokerRefused and InsertRefused where NATS or ClickHouse can't be asked."""
+    sizes = {
+        "hot": await _sizes(hot, settings.hot_db),
+        "cold": await _sizes(cold, settings.cold_db),
+    }
+    found = []
+    for data_type, one in settings.data_types.items():
+        made = await _consumed(settings, broker, data_type)
+        letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
+        made.dead_letters = sum(letters.values())
+        made.hot = sizes["hot"].get(one.table, Tier())
+        made.cold = sizes["cold"].get(one.table, Tier())
+        if made.hot.rows:
+            made.rate, made.age = await _fresh(hot, settings.hot_db, one.table)
+        found.append(made)
+    return Status(
+        settings.pipeline_name,
+        found,
+        await _last_migration(cold, settings.cold_db),
+        await record.last(hot, settings.hot_db),
+    )
+
+
+async def _consumed(settings: Settings, broker: NatsBroker, data_type: DataType) -> TypeStatus:
+    one = settings.data_types[data_type]
+    stream = await stream_of(broker, settings, data_type)
+    if not stream:
+        return TypeStatus(str(data_type), one.stream, NO_STREAM)
+    try:
+        info = await broker.api(f"CONSUMER.INFO.{stream}.{one.durable}", None)
+    except BrokerRefused as refused:
+        if refused.code == CONSUMER_NOT_FOUND:
+            return TypeStatus(str(data_type), stream, NO_CONSUMER)
+        if refused.reason is reasons.STREAM_MISSING:
+            return TypeStatus(str(data_type), stream, NO_STREAM)
+        raise
+    made = TypeStatus(str(data_type), stream, state_of(info))
+    made.lag, made.unacknowledged = info["num_pending"], info["num_ack_pending"]
+    return made
+
+
+def state_of(info: Mapping[str, Any]) -> str:
+    """Somebody reads where a request waits for messages, or messages are in somebody's hands."""
+    return READ if info["num_waiting"] or info["num_ack_pending"] else UNREAD
+
+
+async def _sizes(server: Server, database: str) -> dict[str, Tier]:
+    rows = await server.query(
+        "SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts"
+        " WHERE active AND database = {database:String} GROUP BY table",
+        {"database": database},
+    )
+    return {str(table): Tier(int(count), int(size), int(parts)) for table, count, size, parts in rows}
+
+
+async def _fresh(server: Server, database: str, table: str) -> tuple[float, float | None]:
+    """Only of the parts that changed in the last minute, and of the one with the newest block: cheap on any table."""
+    of = "FROM system.parts WHERE active AND database = {database:String} AND table = {table:String}"
+    rows = await server.query(
+        f"SELECT countIf(created_at > now64(3) - INTERVAL {MINUTE} SECOND) / {MINUTE}, count(),"
+        f" toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(max(created_at)) FROM `{database}`.`{table}`"
+        f" WHERE _part IN (SELECT name {of} AND modification_time > now() - INTERVAL {MINUTE + 5} SECOND)"
+        f" OR _part IN (SELECT name {of} ORDER BY max_block_number DESC LIMIT 1)",
+        {"database": database, "table": table},
+    )
+    rate, count, age = rows[0]
+    return round(float(rate), 2), max(0.0, int(age) / 1000) if count else None
+
+
+async def _last_migration(cold: Server, database: str) -> Entry | None:
+    if not await cold.has_table(database, LEDGER):
+        return None
+    entries = await Ledger(cold, database, "", "").history(1)
+    return entries[0] if entries else None

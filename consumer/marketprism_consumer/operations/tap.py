@@ -1,0 +1,126 @@
+"""Messages as they are published, decoded as ingest would: through ordered consumers of our own, which acknowledge nothing
+and so take nothing from anybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from marketprism_api import reasons
+from marketprism_api.data_types import DataType
+from marketprism_api.settings import Settings
+from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.ingest.decode import decode, values_by_column
+from marketprism_consumer.ingest.values import Refusal, iso
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.client import PullClient
+from marketprism_consumer.operations.audit import stream_of
+from marketprism_consumer.schema.tables import BY_DATA_TYPE
+
+QUEUE = 10_000  # messages that wait to be shown; the oldest are dropped beyond
+
+
+@dataclass(frozen=True, slots=True)
+class Tapped:
+    """A message, and its row or why it can't be one. `arrived` in µs UTC."""
+
+    data_type: str
+    stream: str
+    seq: int
+    arrived: int
+    subject: str
+    payload: bytes
+    row: dict[str, Any] | None
+    refusal: Refusal | None
+
+    @property
+    def verdict(self) -> str:
+        return "row" if self.refusal is None else str(self.refusal)
+
+    def as_dict(self) -> dict[str, Any]:
+        refused = self.refusal
+        return {
+            "dataType": self.data_type,
+            "stream": self.stream,
+            "seq": self.seq,
+            "arrived": iso(self.arrived),
+            "subject": self.subject,
+            "raw": self.payload.decode(errors="backslashreplace"),
+            "row": self.row and {name: _json(value) for name, value in self.row.items()},
+            "verdict": "row" if refused is None else "dead letter",
+            "code": refused.reason.code if refused else "",
+            "why": str(refused) if refused else "",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`exchange` and `symbol` as the row has them; for what has no row, as the subject has."""
+
+    exchange: str = ""
+    symbol: str = ""
+    refused_only: bool = False
+
+    def __call__(self, one: Tapped) -> bool:
+        if self.refused_only and one.refusal is None:
+            return False
+        if one.row is None:
+            tokens = one.subject.split(".")
+            exchange, symbol = tokens[1] if len(tokens) > 1 else "", ".".join(tokens[3:])
+        else:
+            exchange, symbol = one.row["exchange"], one.row["symbol"]
+        return (not self.exchange or exchange == self.exchange) and (not self.symbol or symbol == self.symbol)
+
+
+def tapped(stream: str, seq: int, arrived: int, subject: str, payload: bytes) -> Tapped:
+    data_type = subject.partition(".")[0]
+    try:
+        row = values_by_column(BY_DATA_TYPE[data_type], decode(data_type, subject, payload, arrived))
+        return Tapped(data_type, stream, seq, arrived, subject, payload, row, None)
+    except Refusal as refusal:
+        return Tapped(data_type, stream, seq, arrived, subject, payload, None, refusal)
+
+
+def _json(value: Any) -> Any:
+    """Times stay µs and decimals text, as they are inserted."""
+    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+
+
+async def tap(
+    client: PullClient, settings: Settings, data_types: Sequence[DataType], since: int | None = None
+) -> AsyncGenerator[Tapped, None]:
+    """For ever. From now on, or from what arrived at `since` [µs UTC]. Raises BrokerRefused."""
+    broker = NatsBroker(client)
+    queue: asyncio.Queue[Msg] = asyncio.Queue(QUEUE)
+
+    async def take(message: Msg) -> None:
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(message)
+
+    async with AsyncExitStack() as stack:
+        for data_type in data_types:
+            subject = settings.data_types[data_type].subject
+            if not (stream := await stream_of(broker, settings, data_type)):
+                raise BrokerRefused(reasons.STREAM_MISSING, f"no stream holds {subject}")
+            policy = DeliverPolicy.NEW if since is None else DeliverPolicy.BY_START_TIME
+            config = ConsumerConfig(
+                deliver_policy=policy,
+                opt_start_time=None if since is None else datetime.fromtimestamp(since / 1e6, UTC),
+            )
+            subscription = await client.jetstream().subscribe(
+                subject, stream=stream, cb=take, ordered_consumer=True, config=config
+            )
+            stack.push_async_callback(subscription.unsubscribe)
+        while True:
+            message = await queue.get()
+            about = message.metadata
+            arrived = int(about.timestamp.timestamp() * 1e6)
+            yield tapped(about.stream, about.sequence.stream, arrived, message.subject, message.data)

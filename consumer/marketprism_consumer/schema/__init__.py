@@ -1,0 +1,1 @@
+"""The eight tables: their columns, their views, and the DDL that makes both. Pure."""

@@ -1,0 +1,264 @@
+"""The schema as DDL, and the difference between it and what a server has. Pure: `commands/schema.py` asks and runs.
+
+Additive only: nothing that holds data is ever dropped, narrowed or rewritten. What can't be mended by adding is told, not done.
+Nothing here needs more than ClickHouse 23.8: no newer setting, type or syntax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from marketprism_consumer.schema.tables import TABLES, Column, Table
+from marketprism_consumer.schema.views import MARK, VIEWS, View
+
+Tier = Literal["hot", "cold"]
+
+PARTITION: Mapping[Tier, str] = {
+    # Hourly in hot, so that a migrated hour is dropped as a whole; daily in cold, so that years stay few parts.
+    "hot": "toStartOfHour(timestamp)",
+    "cold": "toYYYYMMDD(timestamp)",
+}
+ORDER_BY = ("exchange", "market_type", "symbol", "timestamp")
+ZSTD: Mapping[Tier, str] = {"hot": "ZSTD(1)", "cold": "ZSTD(3)"}
+SEQ_INDEX = "_seq_range _seq TYPE minmax GRANULARITY 1"
+WINDOW = 10_000  # insert tokens remembered a table
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the schema goes. `retention` in seconds, counted from when a row was stored; None keeps rows for ever."""
+
+    hot: str
+    cold: str
+    cluster: str = ""
+    retention: int | None = None
+
+    def database(self, tier: Tier) -> str:
+        return self.hot if tier == "hot" else self.cold
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One statement, and why it is needed. `convenience`: ingest does its work without it."""
+
+    sql: str
+    why: str
+    convenience: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a person has to decide on. `blocking`: ingest would not be safe, or not possible, with it."""
+
+    where: str
+    what: str
+    blocking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    changes: tuple[Change, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def fits(self) -> bool:
+        return not self.changes and not any(d.blocking for d in self.differences)
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingTable:
+    """From system.tables and system.columns."""
+
+    engine: str
+    engine_full: str
+    sorting_key: str
+    partition_key: str
+    create: str
+    columns: Mapping[str, Mapping[str, Any]]
+
+
+Existing = Mapping[tuple[str, str], ExistingTable]
+"""(database, table) → what is there. A database without tables has no entry."""
+
+
+# --- rendering ------------------------------------------------------------------------------------------------------
+
+
+def create_database(database: str, cluster: str) -> str:
+    return f"CREATE DATABASE IF NOT EXISTS `{database}`{_on(cluster)}"
+
+
+def create_table(target: Target, tier: Tier, table: Table) -> str:
+    lines = [f"    {column_ddl(column, tier)}" for column in table.columns]
+    lines.append(f"    INDEX {SEQ_INDEX}")
+    ttl = f"\nTTL {ttl_of(target)}" if tier == "hot" and target.retention else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {full_name(target, tier, table)}{_on(target.cluster)}\n(\n"
+        + ",\n".join(lines)
+        + f"\n)\nENGINE = {'ReplicatedMergeTree' if target.cluster else 'MergeTree'}"
+        + f"\nPARTITION BY {PARTITION[tier]}\nORDER BY ({', '.join(ORDER_BY)}){ttl}"
+        + f"\nSETTINGS {settings_of(target)}"
+    )
+
+
+def column_ddl(column: Column, tier: Tier) -> str:
+    parts = [f"`{column.name}`", column.type]
+    if column.default or column.kind != "DEFAULT":
+        parts += [column.kind, column.default]
+    if column.kind == "DEFAULT":
+        parts.append(f"CODEC({codec(column, tier)})")
+    return " ".join(part for part in parts if part)
+
+
+def codec(column: Column, tier: Tier) -> str:
+    return (column.codec or "ZSTD").replace("ZSTD", ZSTD[tier])
+
+
+def settings_of(target: Target) -> str:
+    """Without a window a token is forgotten at once, and a retried insert doubles its rows."""
+    if target.cluster:
+        return f"replicated_deduplication_window = {WINDOW}, replicated_deduplication_window_seconds = 604800"
+    return f"non_replicated_deduplication_window = {WINDOW}"
+
+
+def ttl_of(target: Target) -> str:
+    return f"toDateTime(created_at) + toIntervalSecond({target.retention})"
+
+
+def full_name(target: Target, tier: Tier, table: Table) -> str:
+    return f"`{target.database(tier)}`.`{table.name}`"
+
+
+def _on(cluster: str) -> str:
+    return f" ON CLUSTER `{cluster}`" if cluster else ""
+
+
+def render(target: Target, tables: Sequence[Table] = TABLES) -> list[Change]:
+    """All of it, for an empty server."""
+    return list(plan(target, {}, databases=(), tables=tables).changes)
+
+
+# --- difference -----------------------------------------------------------------------------------------------------
+
+
+def plan(target: Target, existing: Existing, databases: Iterable[str], tables: Sequence[Table] = TABLES) -> Plan:
+    changes: list[Change] = []
+    differences: list[Difference] = []
+    there = set(databases)
+    for tier in ("hot", "cold"):
+        database = target.database(tier)
+        if database not in there:
+            changes.append(Change(create_database(database, target.cluster), f"database {database} does not exist"))
+            there.add(database)
+        for table in tables:
+            found = existing.get((database, table.name))
+            if found is None:
+                changes.append(
+                    Change(create_table(target, tier, table), f"table {database}.{table.name} does not exist")
+                )
+                continue
+            more, told = _compare(target, tier, table, found)
+            changes += more
+            differences += told
+    for view in VIEWS:
+        if set(view.tables) <= set(tables):
+            more, told = _compare_view(target, view, existing.get((target.hot, view.name)))
+            changes += more
+            differences += told
+    return Plan(tuple(changes), tuple(differences))
+
+
+def _compare(target: Target, tier: Tier, table: Table, found: ExistingTable) -> tuple[list[Change], list[Difference]]:
+    name = full_name(target, tier, table)
+    where = f"{target.database(tier)}.{table.name}"
+    alter = f"ALTER TABLE {name}{_on(target.cluster)}"
+    changes: list[Change] = []
+    differences: list[Difference] = []
+
+    def differs(what: str, *, blocking: bool, column: str = "") -> None:
+        differences.append(Difference(f"{where}.{column}" if column else where, what, blocking))
+
+    if not found.engine.endswith("MergeTree"):
+        differs(f"its engine is {found.engine}, which has no insert tokens; a MergeTree is needed", blocking=True)
+        return changes, differences
+    previous = ""
+    for column in sorted(table.columns, key=lambda column: column.kind != "EPHEMERAL"):  # others' defaults refer to it
+        have = found.columns.get(column.name)
+        if have is None:
+            after = f" AFTER `{previous}`" if previous else " FIRST"
+            sql = f"{alter} ADD COLUMN IF NOT EXISTS {column_ddl(column, tier)}{after if column.kind == 'DEFAULT' else ''}"
+            changes.append(Change(sql, f"{where} lacks the column {column.name}"))
+        else:
+            for what, blocking in _column_differences(column, have):
+                differs(what, blocking=blocking, column=column.name)
+        if column.kind == "DEFAULT":
+            previous = column.name
+    for name_there, have in found.columns.items():
+        if all(column.name != name_there for column in table.columns) and not have["default_kind"]:
+            differs(
+                "a column of the user's own; ingest leaves it to its type's default", blocking=False, column=name_there
+            )
+    if "_seq_range" not in found.create:
+        changes.append(Change(f"{alter} ADD INDEX IF NOT EXISTS {SEQ_INDEX}", f"{where} lacks the index for look-ups"))
+    if not _has_window(found):
+        changes.append(
+            Change(f"{alter} MODIFY SETTING {settings_of(target)}", f"{where} forgets insert tokens at once")
+        )
+    retention, ttl = ttl_of(target) if tier == "hot" and target.retention else "", _ttl(found)
+    if _plain(retention) != _plain(ttl):
+        if retention:
+            changes.append(Change(f"{alter} MODIFY TTL {retention}", f"{where} has another retention"))
+        else:
+            differs(f"its TTL deletes rows, though no retention is set for it: TTL {ttl}", blocking=False)
+    if _plain(found.sorting_key) != _plain(", ".join(ORDER_BY)):
+        differs(
+            f"ORDER BY is ({found.sorting_key}), not ({', '.join(ORDER_BY)}): slower for one symbol", blocking=False
+        )
+    if _plain(found.partition_key) != _plain(PARTITION[tier]):
+        differs(f"PARTITION BY is {found.partition_key or 'absent'}, not {PARTITION[tier]}", blocking=False)
+    return changes, differences
+
+
+def _compare_view(target: Target, view: View, found: ExistingTable | None) -> tuple[list[Change], list[Difference]]:
+    """A view holds no data: one of ours with another definition is replaced, what isn't ours is left alone."""
+    where = f"{target.hot}.{view.name}"
+    if found is None:
+        sql = view.create(target.hot, target.cold, _on(target.cluster))
+        return [Change(sql, f"view {where} does not exist", convenience=True)], []
+    if MARK not in found.create:
+        what = "it has the name of a view of ours, and is somebody's own; it is left alone"
+        return [], [Difference(where, what, blocking=False)]
+    if view.mark(target.hot, target.cold) not in found.create:
+        sql = view.create(target.hot, target.cold, _on(target.cluster), replace=True)
+        return [Change(sql, f"view {where} has another definition", convenience=True)], []
+    return [], []
+
+
+def _column_differences(column: Column, have: Mapping[str, Any]) -> Iterable[tuple[str, bool]]:
+    kind = have["default_kind"] or "DEFAULT"
+    if _plain(have["type"]) != _plain(column.type):
+        yield f"its type is {have['type']}, not {column.type}: change it by hand, it is not narrowed or rewritten", True
+    if kind != column.kind:
+        yield f"it is {kind}, not {column.kind}", True
+    elif column.default and _plain(have["default_expression"]) != _plain(column.default):
+        blocking = column.name == "created_at"
+        yield f"its default is {have['default_expression'] or 'absent'}, not {column.default}", blocking
+
+
+def _has_window(found: ExistingTable) -> bool:
+    if found.engine.startswith("Replicated"):
+        return not re.search(r"\breplicated_deduplication_window = 0\b", found.engine_full)
+    return bool(re.search(r"\bnon_replicated_deduplication_window = [1-9]", found.engine_full))
+
+
+def _ttl(found: ExistingTable) -> str:
+    match = re.search(r"\bTTL (.+?)(?: SETTINGS |$)", found.engine_full)
+    return match[1] if match else ""
+
+
+def _plain(text: str) -> str:
+    """Types and expressions as ClickHouse writes them back differ in blanks, quotes and brackets."""
+    return re.sub(r"[\s`()]", "", text)

@@ -1,0 +1,241 @@
+"""The API server, for what a reconcile needs of it. Every write is a server-side apply by one field manager.
+
+A child is written only where a dry run says that something would change: at rest nothing is written, and what a dry run
+would change although we asked for nothing new is what somebody else has edited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.resource import Resource
+
+from marketprism_api.meta import API_VERSION
+from marketprism_operator.naming import APPLIED_HASH, FIELD_MANAGER, Manifest, digest
+
+KINDS = {
+    "StoragePipeline": (API_VERSION, "storagepipelines"),
+    "TieringPolicy": (API_VERSION, "tieringpolicies"),
+    "ServiceAccount": ("v1", "serviceaccounts"),
+    "ConfigMap": ("v1", "configmaps"),
+    "Secret": ("v1", "secrets"),
+    "Service": ("v1", "services"),
+    "Pod": ("v1", "pods"),
+    "Job": ("batch/v1", "jobs"),
+    "CronJob": ("batch/v1", "cronjobs"),
+    "Deployment": ("apps/v1", "deployments"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "PodMonitor": ("monitoring.coreos.com/v1", "podmonitors"),
+}
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+UNREADABLE = "unreadable"
+
+
+class Refused(Exception):
+    """The API server does not take an object, and will not until somebody changes something."""
+
+
+class Done(Enum):
+    UNCHANGED = "unchanged"
+    CREATED = "created"
+    CHANGED = "changed"
+    PUT_BACK = "put back"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    done: Done
+    fields: tuple[str, ...] = ()
+
+
+class Cluster:
+    """Plain dicts in, plain dicts out."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self._client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
+        self._fits: dict[tuple[str, str, str], tuple[str, str]] = {}
+        """Child → at which resourceVersion a dry run last found that nothing differs from which manifest."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """None where it is not there."""
+        try:
+            found = await self._client.get(self._resource(kind), name=name, namespace=namespace)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return _plain(found)
+
+    async def list(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Manifest]:
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
+        found = await self._client.get(self._resource(kind), namespace=namespace or None, label_selector=selector)
+        api_version, _ = KINDS[kind]
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in _plain(found).get("items") or []]
+
+    async def version(self, kind: str, namespace: str, name: str) -> str | None:
+        """What changes with the object; None where it is not there, UNREADABLE where we may not know. Its content is not
+        even asked for."""
+        path = self._resource(kind).path(name=name, namespace=namespace)
+        try:
+            found = await self._client.request("get", path, header_params={"Accept": METADATA_ONLY})
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            if error.status == 403:
+                return UNREADABLE
+            raise
+        metadata = _plain(found)["metadata"]
+        return f"{metadata['uid']}/{metadata['resourceVersion']}"
+
+    async def warning(self, about: Manifest) -> str:
+        """The last Warning among the Events of an object; nothing where there is none, or we may not read them."""
+        metadata = about["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/events"
+        selector = f"involvedObject.uid={metadata['uid']},type=Warning"
+        try:
+            found = _plain(await self._client.request("get", path, field_selector=selector)).get("items") or []
+        except ApiException as error:
+            if error.status == 403:
+                return ""
+            raise
+        last: Manifest = max(found, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime")), default={})
+        return str(last.get("message", ""))
+
+    async def has_pod_monitors(self) -> bool:
+        try:
+            await self._client.request("get", f"/apis/{KINDS['PodMonitor'][0]}")
+        except ApiException as error:
+            if error.status in (403, 404):
+                return False
+            raise
+        return True
+
+    async def apply(self, manifest: Manifest) -> Outcome:
+        """Make it so. Raises Refused."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        wanted = digest(manifest)
+        body = {
+            **manifest,
+            "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), APPLIED_HASH: wanted}},
+        }
+        live = await self.get(kind, namespace, name)
+        try:
+            if live is None:
+                await self._apply(kind, body)
+                return Outcome(Done.CREATED)
+            if not _same_owner(live, manifest):
+                raise Refused(f"{kind} {name} exists and belongs to somebody else: delete it, or rename the resource")
+            key, fit = (kind, namespace, name), (live["metadata"]["resourceVersion"], wanted)
+            if self._fits.get(key) == fit:
+                return Outcome(Done.UNCHANGED)
+            fields = tuple(differing(live, await self._apply(kind, body, dry_run="All")))
+            if not fields:
+                self._fits[key] = fit
+                return Outcome(Done.UNCHANGED)
+            await self._apply(kind, body)
+        except ApiException as error:
+            if error.status in (400, 403, 422):
+                raise Refused(f"{kind} {name}: {said_by(error)}") from error
+            raise
+        before = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
+        return Outcome(Done.PUT_BACK if before == wanted else Done.CHANGED, fields)
+
+    async def _apply(self, kind: str, body: Manifest, dry_run: str | None = None) -> Manifest:
+        return _plain(
+            await self._client.server_side_apply(
+                self._resource(kind), body=body, field_manager=FIELD_MANAGER, force_conflicts=True, dry_run=dry_run
+            )
+        )
+
+    async def apply_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
+        path = self._resource(kind).path(name=name, namespace=namespace) + "/status"
+        body = {"apiVersion": KINDS[kind][0], "kind": kind, "metadata": {"name": name}, "status": status}
+        await self._client.request(
+            "patch",
+            path,
+            body=body,
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts=True,
+        )
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        self._fits.pop((kind, namespace, name), None)
+        try:
+            await self._client.delete(
+                self._resource(kind), name=name, namespace=namespace, propagation_policy="Background"
+            )
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def _resource(self, kind: str) -> Any:
+        """Our kinds are a closed set: nothing has to be discovered."""
+        api_version, plural = KINDS[kind]
+        group, _, version = api_version.rpartition("/")
+        return Resource(  # type: ignore[no-untyped-call]
+            prefix="apis" if group else "api",
+            group=group,
+            api_version=version,
+            kind=kind,
+            name=plural,
+            namespaced=True,
+            client=self._client,
+            verbs=[],
+        )
+
+
+def _plain(found: Any) -> Manifest:
+    plain: Manifest = found.to_dict()
+    return plain
+
+
+def said_by(error: ApiException) -> str:
+    """The API server's own words."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+def _same_owner(live: Manifest, manifest: Manifest) -> bool:
+    mine = {one["uid"] for one in manifest["metadata"].get("ownerReferences", [])}
+    theirs = {one["uid"] for one in live["metadata"].get("ownerReferences") or [] if one.get("controller")}
+    return not theirs or mine == theirs if mine else True
+
+
+_OWN = {("metadata", name) for name in ("managedFields", "resourceVersion", "generation")} | {("status",)}
+
+
+def differing(live: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """The paths of the fields that differ."""
+    if path in _OWN or path == ("metadata", "annotations", APPLIED_HASH) or live == wanted:
+        return
+    if isinstance(live, dict) and isinstance(wanted, dict):
+        for key in sorted({*live, *wanted}):
+            yield from differing(live.get(key), wanted.get(key), (*path, str(key)))
+    elif isinstance(live, list) and isinstance(wanted, list) and len(live) == len(wanted):
+        for number, (one, other) in enumerate(zip(live, wanted, strict=True)):
+            name = one.get("name", number) if isinstance(one, dict) else number
+            yield from differing(one, other, (*path[:-1], f"{path[-1]}[{name}]"))
+    elif path[:2] == ("metadata", "annotations") and len(path) == 2 and not {**(live or {}), **(wanted or {})}:
+        return
+    else:
+        yield ".".join(path)
+
+
+def controlled_by(uid: str, manifests: Iterable[Manifest]) -> list[Manifest]:
+    return [
+        one for one in manifests if any(ref.get("uid") == uid for ref in one["metadata"].get("ownerReferences") or [])
+    ]
