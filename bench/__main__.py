@@ -25,7 +25,7 @@ import nats
 from nats.js.api import StorageType, StreamConfig
 
 from bench.baseline import DDL
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_embedded import process
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -120,7 +120,7 @@ async def measure(
     name: str, command: list[str], env: dict[str, str], table: str, durable: str, count: int, servers: Any
 ) -> Result:
     """From the first message delivered to `count` rows visible. The stream holds more, so that nothing waits for more."""
-    clickhouse = ClickHouse([servers.clickhouse.url], "default")
+    clickhouse = ClickHouse([servers.clickhouse.url])
     connection = await nats.connect(servers.nats.url)
     js = connection.jetstream()
     before = {server.pid: cpu(server.pid) for server in (servers.clickhouse, servers.nats)}
@@ -193,7 +193,7 @@ class Servers:
 
 
 async def ours(servers: Servers, directory: Path, data_type: str, rows: int, count: int) -> Result:
-    clickhouse = ClickHouse([servers.clickhouse.url], "default")
+    clickhouse = ClickHouse([servers.clickhouse.url])
     for database in ("bench_hot", "bench_cold"):
         await clickhouse.command(f"DROP DATABASE IF EXISTS {database} SYNC")
     await clickhouse.close()
@@ -222,7 +222,7 @@ async def ours(servers: Servers, directory: Path, data_type: str, rows: int, cou
 
 
 async def usual(servers: Servers, data_type: str, kind: str, count: int) -> Result:
-    clickhouse = ClickHouse([servers.clickhouse.url], "default")
+    clickhouse = ClickHouse([servers.clickhouse.url])
     await clickhouse.command("CREATE DATABASE IF NOT EXISTS baseline")
     await clickhouse.command(f"DROP TABLE IF EXISTS baseline.{kind} SYNC")
     await clickhouse.command(DDL[kind])

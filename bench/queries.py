@@ -22,7 +22,7 @@ from marketprism_api.data_types import DataType
 from marketprism_api.settings import effective
 from marketprism_api.validation import DEFAULTS
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.validation.run import Request, Validation
 from marketprism_embedded import process
 
@@ -55,7 +55,7 @@ async def measure(trades: int, books: int) -> dict[str, tuple[int, float]]:
         tempfile.TemporaryDirectory(prefix="bench-queries-") as place,
         process.start("clickhouse", Path(place)) as server,
     ):
-        clickhouse = ClickHouse([server.url], "marketprism_hot")
+        clickhouse = ClickHouse([server.url])
         await schema.apply(clickhouse, effective(None, {"CLICKHOUSE_HTTP_URL": server.url}))
         begun = time.monotonic()
         await a_day.fill(clickhouse.command, "marketprism_hot", "marketprism_cold", trade_rows=trades, book_rows=books)

@@ -24,9 +24,9 @@ from typing import Any
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.tables import TRADES
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 
 HOURS = 30
@@ -47,7 +47,7 @@ class Result:
     read_ratio: float
 
 
-async def fill(server: Server, database: str, rows: int) -> None:
+async def fill(server: ClickHouse, database: str, rows: int) -> None:
     """`rows` over 30 hours that are due, and half a million that are not."""
     columns = (
         "INSERT INTO {database}.trades (timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker,"
@@ -65,7 +65,7 @@ async def fill(server: Server, database: str, rows: int) -> None:
 
 async def databases(url: str, name: str) -> tuple[str, str]:
     environ = {"CLICKHOUSE_HTTP_URL": url, "CLICKHOUSE_HOT_DB": f"{name}_hot", "CLICKHOUSE_COLD_DB": f"{name}_cold"}
-    clickhouse = ClickHouse([url], "default")
+    clickhouse = ClickHouse([url])
     for database in (environ["CLICKHOUSE_HOT_DB"], environ["CLICKHOUSE_COLD_DB"]):
         await clickhouse.command(f"DROP DATABASE IF EXISTS {database} SYNC")
     settings = replace(effective(None, environ), hot_retention=None)
@@ -74,14 +74,14 @@ async def databases(url: str, name: str) -> tuple[str, str]:
     return settings.hot_db, settings.cold_db
 
 
-async def bare(server: Server, hot: str, cold: str) -> float:
+async def bare(server: ClickHouse, hot: str, cold: str) -> float:
     """What one would write by hand: no identity, no check, nothing that survives a kill."""
     names = ", ".join(column.name for column in TRADES.stored)
     due = "WHERE timestamp < now() - INTERVAL 8 HOUR"
     began = time.monotonic()
     every = {"max_threads": os.cpu_count() or 2}
-    await server.command(f"INSERT INTO {cold}.trades ({names}) SELECT {names} FROM {hot}.trades {due}", None, every)
-    await server.command(f"ALTER TABLE {hot}.trades DELETE {due}", None, every)
+    await server.command(f"INSERT INTO {cold}.trades ({names}) SELECT {names} FROM {hot}.trades {due}", settings=every)
+    await server.command(f"ALTER TABLE {hot}.trades DELETE {due}", settings=every)
     return time.monotonic() - began
 
 
@@ -103,7 +103,7 @@ class Reader:
         self._thread.join()
 
     async def _read(self) -> None:
-        server = Server([self._url], ClickHouseAuth, "bench reader")
+        server = open_server([self._url], ClickHouseAuth, "bench reader")
         sql = (
             "SELECT toStartOfMinute(timestamp) AS minute, count(), sum(quantity), max(price) FROM"
             f" {self._hot}.trades WHERE exchange = 'okx_spot' AND symbol = 'S1-USDT' AND timestamp > now() - INTERVAL 50 MINUTE"
@@ -144,7 +144,7 @@ def migrate(url: str, hot: str, cold: str) -> tuple[dict[str, Any], float]:
 
 
 async def measure(url: str, rows: int) -> Result:
-    server = Server([url], ClickHouseAuth, "bench")
+    server = open_server([url], ClickHouseAuth, "bench")
     by_hand, ours, memory, idle, busy = [], [], [], [], []
     for _ in range(ROUNDS):
         hot, cold = await databases(url, "bare")

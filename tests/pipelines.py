@@ -18,7 +18,8 @@ from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import Settings, effective
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.feed import FeedMessage
 from marketprism_consumer.feed.publish import publish
 from marketprism_consumer.jetstream.broker import NatsBroker
@@ -63,6 +64,10 @@ class Pipeline:
         return NatsBroker(self.client)
 
     @property
+    def store(self) -> ClickHouseStore:
+        return ClickHouseStore(self.clickhouse, self.hot)
+
+    @property
     def hot(self) -> str:
         return self.settings.hot_db
 
@@ -95,7 +100,7 @@ class Pipeline:
 
     async def change(self, sql: str) -> None:
         """By hand, as somebody might: with `{hot}` and `{cold}` for the databases."""
-        await self.clickhouse.command(sql.format(hot=self.hot, cold=self.cold), {"mutations_sync": 2})
+        await self.clickhouse.command(sql.format(hot=self.hot, cold=self.cold), settings={"mutations_sync": 2})
 
 
 @pytest.fixture
@@ -108,7 +113,7 @@ async def pipeline(servers: Environ, tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.write_text(PIPELINE)
     settings = effective(load_pipeline(file), environ)
     client = await connect(settings.nats_url, wait=10)
-    clickhouse = ClickHouse(settings.clickhouse_urls, settings.hot_db)
+    clickhouse = ClickHouse(settings.clickhouse_urls)
     await schema.apply(clickhouse, settings)
     made = Pipeline(file, environ, settings, client, clickhouse)
     await made.make_streams()

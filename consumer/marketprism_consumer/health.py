@@ -6,11 +6,22 @@ never restarts it: a restart would mend nothing and cost the messages in hand.
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from marketprism_api import reasons
-from marketprism_consumer.worker import Worker
+
+
+class Probed(Protocol):
+    """What a probe may ask. `not_ready`: what is not as it should be, by its place; empty where all is well."""
+
+    registry: CollectorRegistry
+
+    def not_ready(self) -> dict[str, str]: ...
+
+    def status(self) -> dict[str, Any]: ...
 
 
 class PortTakenError(Exception):
@@ -18,22 +29,22 @@ class PortTakenError(Exception):
         super().__init__(f"{reasons.PORT_TAKEN}: {host}:{port}: {reasons.PORT_TAKEN.hint}")
 
 
-async def serve(worker: Worker, host: str, port: int) -> tuple[web.AppRunner, int]:
+async def serve(probed: Probed, host: str, port: int) -> tuple[web.AppRunner, int]:
     """Port 0 takes a free one. Returns the runner (to clean up) and the port."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        problems = worker.not_ready()
+        problems = probed.not_ready()
         text = "".join(f"{name}: {why}\n" for name, why in problems.items())
         return web.Response(text=text or "ok\n", status=503 if problems else 200)
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(worker.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(probed.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def status(_: web.Request) -> web.Response:
-        return web.json_response({"ready": not worker.not_ready(), "dataTypes": worker.status()})
+        return web.json_response({"ready": not probed.not_ready(), "dataTypes": probed.status()})
 
     app = web.Application()
     app.add_routes(

@@ -18,7 +18,8 @@ from marketprism_api.data_types import DataType
 from marketprism_api.settings import DataTypeSettings, Settings
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.batch import Limits
 from marketprism_consumer.ingest.broker import BrokerRefused, Durable
 from marketprism_consumer.ingest.flood import Flood
@@ -51,8 +52,9 @@ class Worker:
         self._client = PullClient()
         self._broker = NatsBroker(self._client)
         self._clickhouse = ClickHouse(
-            settings.clickhouse_urls, settings.hot_db, auth=lambda: clickhouse_auth(environ), cluster=settings.cluster
+            settings.clickhouse_urls, lambda: clickhouse_auth(environ), cluster=settings.cluster
         )
+        self._store = ClickHouseStore(self._clickhouse, settings.hot_db)
         self._stopping = asyncio.Event()
         self._waits_for = "the JetStream streams"
 
@@ -203,7 +205,7 @@ class Worker:
             Durable(stream, one.durable, one.subject, self.settings.ack_wait),
             BY_DATA_TYPE[name],
             self._broker,
-            self._clickhouse,
+            self._store,
             NatsGraveyard(self._broker, letters.stream, letters.max_age or 0),
             Limits(one.batch.max_rows, one.batch.max_delay, one.batch.max_pending, one.batch.max_bytes),
             Flood(letters.max_ratio, letters.min_messages, letters.window),

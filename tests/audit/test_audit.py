@@ -25,7 +25,7 @@ def feed(count: int, seed: int = 1, bad: float = 0.05) -> list[FeedMessage]:
 
 
 async def check(pipeline: Pipeline, *, deep: bool = True, types: tuple[DataType, ...] = TYPES) -> AuditReport:
-    return await audit(pipeline.settings, pipeline.clickhouse, pipeline.client, data_types=types, deep=deep)
+    return await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=types, deep=deep)
 
 
 async def cli(*arguments: str) -> tuple[int, str]:

@@ -51,26 +51,26 @@ async def recorded(tmp_path: Path) -> AsyncIterator[Recording]:
 
 async def test_the_proof_finds_a_row_that_was_removed_doubled_or_altered(recorded: Recording) -> None:
     assert (await recorded.prove()).holds
-    tables = {table.name: recorded.clickhouse.table(table) for table in TABLES}
+    tables = {table.name: recorded.store.table(table) for table in TABLES}
     trades, books = tables["trades"], tables["orderbooks"]
     first, second, third = (
-        row[0] for row in await recorded.clickhouse.query(f"SELECT _seq FROM {trades} ORDER BY _seq LIMIT 3")
+        row[0] for row in await recorded.store.clickhouse.query(f"SELECT _seq FROM {trades} ORDER BY _seq LIMIT 3")
     )
 
-    await recorded.clickhouse.command(f"ALTER TABLE {trades} DELETE WHERE _seq = {first}", NOW)
+    await recorded.store.clickhouse.command(f"ALTER TABLE {trades} DELETE WHERE _seq = {first}", settings=NOW)
     assert (await recorded.prove()).missing == 1
 
-    await recorded.clickhouse.command(f"INSERT INTO {trades} SELECT * FROM {trades} WHERE _seq = {second}")
+    await recorded.store.clickhouse.command(f"INSERT INTO {trades} SELECT * FROM {trades} WHERE _seq = {second}")
     assert (await recorded.prove()).double == 1
 
-    await recorded.clickhouse.command(
+    await recorded.store.clickhouse.command(
         f"ALTER TABLE {trades} UPDATE price = price + toDecimal128('0.000000000000000001', 18) WHERE _seq = {third}",
-        NOW,
+        settings=NOW,
     )
-    await recorded.clickhouse.command(
+    await recorded.store.clickhouse.command(
         f"ALTER TABLE {books} UPDATE bid_quantities = arrayReverse(bid_quantities)"
         f" WHERE _seq = (SELECT min(_seq) FROM {books} WHERE length(bid_quantities) > 1)",
-        NOW,
+        settings=NOW,
     )
     proof = await recorded.prove()
     assert (proof.missing, proof.double, proof.altered) == (1, 1, 2)

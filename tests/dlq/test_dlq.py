@@ -14,7 +14,7 @@ from pipelines import DataType, Pipeline, trade
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, Replay, Wanted, code_of, printable
@@ -59,16 +59,13 @@ async def mended(pipeline: Pipeline, payload: bytes, seq: int = 1) -> None:
     await pipeline.client.jetstream().publish(raw, payload, headers=found.headers)
 
 
-def tiers(pipeline: Pipeline) -> list[ClickHouse]:
-    return [ClickHouse(pipeline.settings.clickhouse_urls, database) for database in (pipeline.hot, pipeline.cold)]
+def tiers(pipeline: Pipeline) -> list[ClickHouseStore]:
+    return [ClickHouseStore(pipeline.clickhouse, database) for database in (pipeline.hot, pipeline.cold)]
 
 
 @pytest.fixture
-async def replay(pipeline: Pipeline) -> Any:
-    both = tiers(pipeline)
-    yield Replay(pipeline.broker, stream(pipeline), both)
-    for tier in both:
-        await tier.close()
+def replay(pipeline: Pipeline) -> Any:
+    return Replay(pipeline.broker, stream(pipeline), tiers(pipeline))
 
 
 async def test_no_stream_is_no_dead_letters(pipeline: Pipeline) -> None:
@@ -134,7 +131,7 @@ async def test_what_is_a_row_now_is_replayed_once_and_the_rest_stays(pipeline: P
     # Again: nothing is left to replay but what can't be.
     assert (await cli(pipeline, "replay", "--seq", "3"))[1] == "replayed 0, stay 0\n"
     assert await pipeline.count("trades") == 1
-    report = await audit(pipeline.settings, pipeline.clickhouse, pipeline.client, data_types=[DataType.TRADE])
+    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])
     assert report.holds, report["trade"].findings
 
 

@@ -31,7 +31,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.demo import proof
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import Account, publish
@@ -334,7 +335,7 @@ class World:
         self.file = self.write_file("pipeline")
         self.settings = effective(load_pipeline(self.file), {"CLICKHOUSE_HTTP_URL": clickhouse.url})
         self.hot = self.settings.hot_db
-        self.store = ClickHouse(self.settings.clickhouse_urls, self.hot)
+        self.store = ClickHouseStore(ClickHouse(self.settings.clickhouse_urls), self.hot)
         self.client: PullClient = self.call(connect(nats.url, wait=20))
         self.broker = NatsBroker(self.client)
 
@@ -362,7 +363,7 @@ class World:
             self.api("STREAM.UPDATE.MARKET_DATA", {**config, **limits})
 
     def make_tables(self) -> None:
-        self.call(schema.apply(self.store, self.settings))
+        self.call(schema.apply(self.store.clickhouse, self.settings))
 
     # --- actors ---
 
@@ -405,10 +406,10 @@ class World:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """`{hot}` in it is the hot database."""
-        return self.call(self.store.query(sql.replace("{hot}", self.hot)))
+        return self.call(self.store.clickhouse.query(sql.replace("{hot}", self.hot)))
 
     def change(self, sql: str) -> None:
-        self.call(self.store.command(sql.replace("{hot}", self.hot)))
+        self.call(self.store.clickhouse.command(sql.replace("{hot}", self.hot)))
 
     def rows(self, table: str) -> int:
         return int(self.query(f"SELECT count() FROM {{hot}}.{table}")[0][0])
@@ -485,6 +486,6 @@ class World:
             with suppress(InsertRefused):
                 self.change(f"DROP DATABASE IF EXISTS {database}")
         with suppress(Exception):
-            self.call(self.store.close())
+            self.call(self.store.clickhouse.close())
             self.call(self.client.close())
         return [f"{one.err.name}: {line[:1500]}" for one in self.ingests for line in one.unexpected()]

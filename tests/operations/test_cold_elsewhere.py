@@ -12,7 +12,7 @@ from cli import alone, cli_json
 from pipelines import Pipeline, trade
 
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_embedded import process
 
 POLICY = """---
@@ -27,7 +27,7 @@ spec: {pipelineRef: {name: test}, every: 1h, cold: {url: URL}}
 async def cold(pipeline: Pipeline, tmp_path: Path) -> AsyncIterator[ClickHouse]:
     with process.start("clickhouse", tmp_path / "cold") as server:
         pipeline.file.write_text(pipeline.file.read_text() + POLICY.replace("URL", server.url))
-        there = ClickHouse([server.url], pipeline.cold)
+        there = ClickHouse([server.url])
         await schema.apply(there, replace(pipeline.settings, clickhouse_urls=(server.url,)))
         yield there
         await there.close()

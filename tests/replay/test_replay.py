@@ -34,7 +34,7 @@ async def publish(pipeline: Pipeline, count: int) -> None:
 
 
 async def holds(pipeline: Pipeline) -> bool:
-    report = await audit(pipeline.settings, pipeline.clickhouse, pipeline.client, data_types=[DataType.TRADE])
+    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])
     return report.holds
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.schema import DDL_SETTINGS
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.schema.ddl import Target, create_database, create_table
 from marketprism_consumer.schema.tables import Table
@@ -24,7 +25,7 @@ _numbers = itertools.count(1)
 class Place:
     """One database with some tables, and the store on it, for tests that are not coroutines."""
 
-    store: ClickHouse
+    store: ClickHouseStore
     loop: asyncio.Runner
 
     @property
@@ -40,10 +41,10 @@ class Place:
         self.loop.run(insert())
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        return self.loop.run(self.store.query(sql, parameters))
+        return self.loop.run(self.store.clickhouse.query(sql, parameters))
 
     def command(self, sql: str) -> None:
-        self.loop.run(self.store.command(sql))
+        self.loop.run(self.store.clickhouse.command(sql))
 
     def count(self, table: Table) -> int:
         return int(self.query(f"SELECT count() FROM {self.store.table(table)}")[0][0])
@@ -55,17 +56,17 @@ def make_place(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Itera
 
     def make(*tables: Table, url: str = clickhouse_server.url) -> Place:
         target = Target(f"place_{next(_numbers)}", "unused")
-        store = ClickHouse([url], target.hot)
+        store = ClickHouseStore(ClickHouse([url]), target.hot)
         stores.append(store)
 
         async def create() -> None:
-            await store.command(create_database(target.hot, ""))
+            await store.clickhouse.command(create_database(target.hot, ""))
             for table in tables:
-                await store.command(create_table(target, "hot", table), DDL_SETTINGS)
+                await store.clickhouse.command(create_table(target, "hot", table), settings=DDL_SETTINGS)
 
         loop.run(create())
         return Place(store, loop)
 
     yield make
     for store in stores:
-        loop.run(store.close())
+        loop.run(store.clickhouse.close())

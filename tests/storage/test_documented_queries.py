@@ -11,7 +11,7 @@ from bench import a_day
 from bench.queries import PAGE, documented
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_embedded.process import EmbeddedServer
 
 HOT, COLD = "documented_hot", "documented_cold"
@@ -21,7 +21,7 @@ STATEMENTS = documented(PAGE.read_text())
 @pytest.fixture(scope="module")
 def clickhouse(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[ClickHouse]:
     """With a hole, so that there are gaps to be found."""
-    made = ClickHouse([clickhouse_server.url], HOT)
+    made = ClickHouse([clickhouse_server.url])
     environ = {"CLICKHOUSE_HTTP_URL": clickhouse_server.url, "CLICKHOUSE_HOT_DB": HOT, "CLICKHOUSE_COLD_DB": COLD}
 
     async def fill() -> None:
@@ -29,7 +29,7 @@ def clickhouse(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Itera
         await a_day.fill(made.command, HOT, COLD, trade_rows=60_000, book_rows=12_000)
         for table in ("trades", "orderbooks"):
             hole = "timestamp BETWEEN '2025-09-24 07:10:00' AND '2025-09-24 07:20:00' AND symbol = 'ETH-USDT'"
-            await made.command(f"ALTER TABLE {COLD}.{table} DELETE WHERE {hole}", {"mutations_sync": 2})
+            await made.command(f"ALTER TABLE {COLD}.{table} DELETE WHERE {hole}", settings={"mutations_sync": 2})
 
     loop.run(fill())
     yield made

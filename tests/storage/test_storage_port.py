@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from marketprism_consumer.clickhouse.store import ClickHouse, insert_comment
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore, insert_comment
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.encode import Block, encode
@@ -73,12 +74,12 @@ def test_the_same_block_before_and_after_a_restart_is_stored_once(
         place.insert(same)
         server.stop() if end == "stopped" else server.kill()
     with start("clickhouse", tmp_path) as server:
-        again = replace(place, store=ClickHouse([server.url], place.database))
+        again = replace(place, store=ClickHouseStore(ClickHouse([server.url]), place.database))
         again.insert(same)
         assert again.count(TRADES) == 10
         again.insert(block([trade(n) for n in range(10)], first=11))
         assert again.count(TRADES) == 20
-        loop.run(again.store.close())
+        loop.run(again.store.clickhouse.close())
 
 
 def test_an_insert_that_was_stored_in_part_is_completed_by_its_retry(make_place: MakePlace) -> None:
@@ -197,13 +198,15 @@ def test_settle_returns_when_the_inserts_that_ran_have_ended(make_place: MakePla
     )
 
     async def run() -> tuple[int, int]:
-        ours = asyncio.create_task(store.command(slow, {"log_comment": insert_comment(store.database, TRADES)}))
+        ours = asyncio.create_task(
+            store.clickhouse.command(slow, settings={"log_comment": insert_comment(store.database, TRADES)})
+        )
         running = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {comment:String}"
-        while not (await store.query(running, {"comment": insert_comment(store.database, TRADES)}))[0][0]:
+        while not (await store.clickhouse.query(running, {"comment": insert_comment(store.database, TRADES)}))[0][0]:
             assert not ours.done()
-        before = (await store.query(f"SELECT count() FROM {table}"))[0][0]
+        before = (await store.clickhouse.query(f"SELECT count() FROM {table}"))[0][0]
         await store.settle(TRADES)
-        after = (await store.query(f"SELECT count() FROM {table}"))[0][0]
+        after = (await store.clickhouse.query(f"SELECT count() FROM {table}"))[0][0]
         await ours
         return before, after
 
@@ -216,8 +219,10 @@ def test_settle_waits_for_no_other_table_and_not_without_need(make_place: MakePl
 
     async def run() -> bool:
         other = insert_comment(store.database, LIQUIDATIONS)
-        slow = asyncio.create_task(store.query("SELECT sleep(1)", settings={"log_comment": other}))
-        while not (await store.query("SELECT count() FROM system.processes WHERE query LIKE 'SELECT sleep%'"))[0][0]:
+        slow = asyncio.create_task(store.clickhouse.query("SELECT sleep(1)", settings={"log_comment": other}))
+        while not (
+            await store.clickhouse.query("SELECT count() FROM system.processes WHERE query LIKE 'SELECT sleep%'")
+        )[0][0]:
             assert not slow.done()
         await store.settle(TRADES)
         done = slow.done()
@@ -264,7 +269,7 @@ def test_a_bad_rows_neighbours_are_not_stored_with_it_and_are_fine_without_it(ma
 
 
 def test_nobody_there_is_no_answer_and_passes(loop: asyncio.Runner) -> None:
-    store = ClickHouse(["http://127.0.0.1:9"], "nowhere")
+    store = ClickHouse(["http://127.0.0.1:9"])
     refused = refusal(lambda: loop.run(store.query("SELECT 1")))
     assert (refused.code, refused.fault) == (0, Fault.PASSING)
     assert "MP4001" in str(refused)
@@ -273,7 +278,7 @@ def test_nobody_there_is_no_answer_and_passes(loop: asyncio.Runner) -> None:
 def test_the_next_endpoint_is_tried_where_one_does_not_answer(
     clickhouse_server: EmbeddedServer, loop: asyncio.Runner
 ) -> None:
-    store = ClickHouse(["http://127.0.0.1:9", clickhouse_server.url], "default")
+    store = ClickHouse(["http://127.0.0.1:9", clickhouse_server.url])
     assert refusal(lambda: loop.run(store.query("SELECT 1"))).code == 0
     assert loop.run(store.query("SELECT 1")) == [(1,)]
     loop.run(store.close())
@@ -300,7 +305,10 @@ def test_a_users_insert_works_as_written_and_its_rows_are_ordinary(
 ) -> None:
     place = make_place()
     target = Target("marketprism_hot", "marketprism_cold")
-    hot, cold = (replace(place, store=ClickHouse([clickhouse_server.url], db)) for db in (target.hot, target.cold))
+    hot, cold = (
+        replace(place, store=ClickHouseStore(ClickHouse([clickhouse_server.url]), db))
+        for db in (target.hot, target.cold)
+    )
     for database in (target.hot, target.cold):
         place.command(f"DROP DATABASE IF EXISTS {database}")
         place.command(f"CREATE DATABASE {database}")
@@ -327,7 +335,7 @@ def test_a_users_insert_works_as_written_and_its_rows_are_ordinary(
     assert place.query(tail) == [("marketprism", None, "", 0, 1)]
     assert loop.run(cold.store.high_water(TRADES, ""))[0] == 0
     for store in (hot.store, cold.store):
-        loop.run(store.close())
+        loop.run(store.clickhouse.close())
     for database in (target.hot, target.cold):
         place.command(f"DROP DATABASE {database}")
 

@@ -20,7 +20,8 @@ from marketprism_api.load import load_pipeline
 from marketprism_api.settings import Settings, effective
 from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.ddl import Difference, Plan, render
 from marketprism_consumer.schema.tables import TABLES, TRADES
@@ -69,7 +70,7 @@ def site(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[Si
         "CLICKHOUSE_HOT_DB": f"site_{number}_hot",
         "CLICKHOUSE_COLD_DB": f"site_{number}_cold",
     }
-    clickhouse = ClickHouse([clickhouse_server.url], "default")
+    clickhouse = ClickHouse([clickhouse_server.url])
     yield Site(environ, effective(None, environ), clickhouse, loop)
     loop.run(clickhouse.close())
 
@@ -91,7 +92,7 @@ def test_applied_it_fits_and_applied_again_it_changes_nothing(site: Site) -> Non
 
 def test_applied_twice_at_once_it_fits(site: Site) -> None:
     async def both() -> list[Plan]:
-        others = [ClickHouse(site.settings.clickhouse_urls, "default") for _ in range(2)]
+        others = [ClickHouse(site.settings.clickhouse_urls) for _ in range(2)]
         found = await asyncio.gather(*(schema.apply(other, site.settings) for other in others))
         for other in others:
             await other.close()
@@ -112,7 +113,7 @@ def test_applied_by_two_processes_at_once_it_fits(site: Site) -> None:
 def test_what_is_rendered_is_what_apply_makes(site: Site, loop: asyncio.Runner) -> None:
     target = schema.target_of(site.settings)
     for change in render(target):
-        loop.run(site.clickhouse.command(change.sql, schema.DDL_SETTINGS))
+        loop.run(site.clickhouse.command(change.sql, settings=schema.DDL_SETTINGS))
     assert site.plan() == Plan((), ())
 
 
@@ -207,13 +208,13 @@ def test_a_table_of_an_older_version_becomes_whole_and_its_rows_stay_readable(si
         " VALUES ('2025-09-24 07:55:51', 'e', 'm', 's', '1', 2, 3, 'buy', '2025-09-24 07:55:51')"
     )
     assert site.apply() == Plan((), ())
-    store = ClickHouse(site.settings.clickhouse_urls, site.settings.hot_db)
+    store = ClickHouseStore(ClickHouse(site.settings.clickhouse_urls), site.settings.hot_db)
     at = 1_758_700_551_000_000
     block = encode(TRADES, [(at, "e", "m", "s", "2", "2", "3", "buy", None, at, "", None)], [1], ["S@1"])
 
     async def insert() -> None:
         await store.insert(block, asyncio.get_running_loop().time() + 60)
-        await store.close()
+        await store.clickhouse.close()
 
     site.loop.run(insert())
     assert site.query(f"SELECT trade_id, toString(notional), _stream, _seq FROM {site.trades} ORDER BY trade_id") == [

@@ -15,7 +15,8 @@ import pytest
 
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.encode import encode
@@ -31,21 +32,21 @@ Row = dict[str, Any]
 class Tiers:
     """Both databases with their views, and what was stored, by table, as dicts with `_seq`."""
 
-    clickhouse: ClickHouse
-    cold: ClickHouse
+    hot: ClickHouseStore
+    cold: ClickHouseStore
     loop: asyncio.Runner
     stored: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
 
     def query(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        sql = sql.format(hot=self.clickhouse.database, cold=self.cold.database)
-        return self.loop.run(self.clickhouse.query(sql, parameters))
+        sql = sql.format(hot=self.hot.database, cold=self.cold.database)
+        return self.loop.run(self.hot.clickhouse.query(sql, parameters))
 
     def run(self, sql: str) -> None:
-        sql = sql.format(hot=self.clickhouse.database, cold=self.cold.database)
-        self.loop.run(self.clickhouse.command(sql, {"mutations_sync": 2}))
+        sql = sql.format(hot=self.hot.database, cold=self.cold.database)
+        self.loop.run(self.hot.clickhouse.command(sql, settings={"mutations_sync": 2}))
 
     def insert(self, table: Table, rows: list[tuple[Any, ...]], first_seq: int, tier: str = "hot") -> None:
-        store = self.clickhouse if tier == "hot" else self.cold
+        store = self.hot if tier == "hot" else self.cold
         block = encode(table, rows, range(first_seq, first_seq + len(rows)), [STREAM] * len(rows))
 
         async def insert() -> None:
@@ -61,8 +62,9 @@ def _tiers(server: EmbeddedServer, loop: asyncio.Runner) -> Tiers:
     number = next(_numbers)
     hot, cold = f"views_{number}_hot", f"views_{number}_cold"
     environ = {"CLICKHOUSE_HTTP_URL": server.url, "CLICKHOUSE_HOT_DB": hot, "CLICKHOUSE_COLD_DB": cold}
-    made = Tiers(ClickHouse([server.url], hot), ClickHouse([server.url], cold), loop)
-    loop.run(schema.apply(made.clickhouse, effective(None, environ)))
+    clickhouse = ClickHouse([server.url])
+    made = Tiers(ClickHouseStore(clickhouse, hot), ClickHouseStore(clickhouse, cold), loop)
+    loop.run(schema.apply(clickhouse, effective(None, environ)))
     return made
 
 
@@ -70,8 +72,8 @@ def _tiers(server: EmbeddedServer, loop: asyncio.Runner) -> Tiers:
 def empty(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[Tiers]:
     made = _tiers(clickhouse_server, loop)
     yield made
-    loop.run(made.clickhouse.close())
-    loop.run(made.cold.close())
+    loop.run(made.hot.clickhouse.close())
+    loop.run(made.cold.clickhouse.close())
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +92,8 @@ def tiers(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[T
         made.insert(table, own[third:], third + 1, "hot")
         made.stored[table.name] = [dict(zip(names, row, strict=True), _seq=number) for number, row in enumerate(own, 1)]
     yield made
-    loop.run(made.clickhouse.close())
-    loop.run(made.cold.close())
+    loop.run(made.hot.clickhouse.close())
+    loop.run(made.cold.clickhouse.close())
 
 
 def at(us: int) -> datetime:
@@ -159,7 +161,7 @@ async def test_while_rows_move_every_answer_has_each_once(clickhouse_server: Emb
         "CLICKHOUSE_HOT_DB": "moving_hot",
         "CLICKHOUSE_COLD_DB": "moving_cold",
     }
-    reader, writer = (ClickHouse([clickhouse_server.url], "moving_hot") for _ in range(2))
+    reader, writer = (ClickHouse([clickhouse_server.url]) for _ in range(2))
     await schema.apply(reader, effective(None, environ))
     await writer.command(
         f"INSERT INTO moving_hot.trades {A_TRADE[:-1]}, _stream, _seq) SELECT toDateTime64('2025-09-24 00:00:00', 6, 'UTC')"

@@ -22,7 +22,7 @@ from marketprism_api.credentials import ClickHouseAuth
 from marketprism_consumer.schema.ddl import Target, render
 from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.tiering import run as tiering_run
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 from marketprism_embedded.process import EmbeddedServer
 
@@ -116,7 +116,7 @@ async def test_a_full_disk(clickhouse_server: EmbeddedServer, small_disk: SmallD
     small_disk.filler.unlink()
     assert (await place.migrate()).ok
     assert await place.counts() == (0, 0)
-    cold = Place(small_disk.url, place.hot, place.cold, Server([small_disk.url], ClickHouseAuth, "test"))
+    cold = Place(small_disk.url, place.hot, place.cold, open_server([small_disk.url], ClickHouseAuth, "test"))
     assert (await cold.rows())["cold"] == before
     await cold.server.close()
 
@@ -136,7 +136,7 @@ async def test_a_wrong_password(clickhouse_server: EmbeddedServer, tmp_path: Pat
     guarded = process.start(
         "clickhouse", tmp_path, environment={"MARKETPRISM_EMBEDDED_PASSWORD": "right"}, stderr=subprocess.DEVNULL
     )
-    cold = Server([guarded.url], lambda: ClickHouseAuth(password="right"), "test")
+    cold = open_server([guarded.url], lambda: ClickHouseAuth(password="right"), "test")
     with guarded:
         place = await make(clickhouse_server.url)
         for change in render(Target(place.hot, place.cold), [TRADES]):

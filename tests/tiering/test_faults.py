@@ -21,12 +21,13 @@ from tiering_place import HOUR, STREAM, Place, make, start_clickhouse, until
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.reasons import Reason
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.faultpoints import POINTS
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering import run as tiering_run
-from marketprism_consumer.tiering import server as tiering_server
+from marketprism_consumer.tiering import servers as tiering_servers
 from marketprism_consumer.tiering.run import Migration, Result
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.servers import server as open_server
 
 KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "2"))
 MIGRATE_POINTS = [point for point in POINTS if point.startswith("migrate_")]
@@ -80,7 +81,7 @@ async def test_a_holder_that_stands_still_is_overtaken_and_does_no_harm_when_it_
 
 async def test_a_living_holder_is_not_overtaken(place: Place) -> None:
     await place.fill(10, hours_ago=12, span=3 * HOUR)
-    server = Server([place.url], ClickHouseAuth, "another")
+    server = open_server([place.url], ClickHouseAuth, "another")
     holder = tiering_run.Lease(server, place.cold, place.job().pair, "another", "host a pid 1", 0.9)
     async with holder.held():
         result = await place.migrate(lease=2.0)
@@ -95,7 +96,7 @@ async def test_of_many_one_holds_the_lease(place: Place) -> None:
 
     async def contend(name: str) -> None:
         nonlocal holding, most
-        server = Server([place.url], ClickHouseAuth, name)
+        server = open_server([place.url], ClickHouseAuth, name)
         with suppress(tiering_run.TieringRefused):
             async with tiering_run.Lease(server, place.cold, "pair", name, name, 0.5).held():
                 holding += 1
@@ -138,7 +139,7 @@ async def test_refusals_delete_nothing_and_are_mended(place: Place, monkeypatch:
 async def test_too_little_memory_is_told_and_mended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     await place.fill(60_000, hours_ago=12, span=1800)
     monkeypatch.setattr(tiering_run, "TRIES", 1)
-    monkeypatch.setattr(tiering_server, "SETTINGS", {**tiering_server.SETTINGS, "max_memory_usage": 5_000_000})
+    monkeypatch.setattr(tiering_servers, "SETTINGS", {**tiering_servers.SETTINGS, "max_memory_usage": 5_000_000})
     result = await place.migrate()
     assert [failure.code for failure in result.failures] == [241]
     assert sum(await place.counts()) == 60_000  # a short first hour may have fitted
@@ -160,16 +161,16 @@ async def test_a_passing_refusal_is_tried_again_and_told_when_it_stays(
     place: Place, monkeypatch: pytest.MonkeyPatch, code: int, reason: Reason
 ) -> None:
     await place.fill(500, hours_ago=12, span=HOUR)
-    real, left = Server.command, 0
+    real, left = ClickHouse.command, 0
 
-    async def command(self: Server, sql: str, *rest: object) -> None:
+    async def command(self: ClickHouse, sql: str, *rest: object, **named: object) -> None:
         nonlocal left
         if "cold_" in sql and "INSERT INTO" in sql and "NOT IN" in sql and left:
             left -= 1
             raise InsertRefused(code, "not now")
-        await real(self, sql, *rest)  # type: ignore[arg-type]
+        await real(self, sql, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Server, "command", command)
+    monkeypatch.setattr(ClickHouse, "command", command)
     monkeypatch.setattr(tiering_run.Backoff, "next", lambda self: setattr(self, "tries", self.tries + 1) or 0.0)
     left = 1000
     result = await place.migrate()
@@ -182,16 +183,16 @@ async def test_a_passing_refusal_is_tried_again_and_told_when_it_stays(
 
 async def test_a_right_that_is_missing_is_told_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     await place.fill(10, hours_ago=12, span=60)
-    real, tries = Server.command, 0
+    real, tries = ClickHouse.command, 0
 
-    async def command(self: Server, sql: str, *rest: object) -> None:
+    async def command(self: ClickHouse, sql: str, *rest: object, **named: object) -> None:
         nonlocal tries
         if "cold_" in sql and "INSERT INTO" in sql and "NOT IN" in sql:
             tries += 1
             raise InsertRefused(497, "no grant INSERT")
-        await real(self, sql, *rest)  # type: ignore[arg-type]
+        await real(self, sql, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Server, "command", command)
+    monkeypatch.setattr(ClickHouse, "command", command)
     assert [failure.reason for failure in (await place.migrate()).failures] == [reasons.CLICKHOUSE_DENIED]
     assert (tries, await place.counts()) == (1, (10, 0))
 

@@ -12,7 +12,7 @@ from tiering_place import HOUR, Place, make
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering.job import Mode
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 from marketprism_embedded.process import EmbeddedServer
 
@@ -27,7 +27,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 async def apart(clickhouse_server: EmbeddedServer, second: EmbeddedServer) -> AsyncIterator[tuple[Place, Place]]:
     """The pair, and cold's server with its databases of the same names."""
     place = await make(clickhouse_server.url, second.url)
-    cold = Place(second.url, place.hot, place.cold, Server([second.url], ClickHouseAuth, "test"))
+    cold = Place(second.url, place.hot, place.cold, open_server([second.url], ClickHouseAuth, "test"))
     yield place, cold
     for one in (place, cold):
         for database in (one.hot, one.cold):

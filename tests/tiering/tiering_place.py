@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from marketprism_api.credentials import ClickHouseAuth
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.ddl import Target, render
 from marketprism_consumer.schema.tables import TABLES, TRADES, Table
 from marketprism_consumer.tiering.job import Job
 from marketprism_consumer.tiering.run import Migration, Result
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 from marketprism_embedded.process import EmbeddedServer
 
@@ -40,7 +41,7 @@ class Place:
     url: str
     hot: str
     cold: str
-    server: Server
+    server: ClickHouse
     cold_url: str = ""
 
     def job(self, **changes: Any) -> Job:
@@ -137,11 +138,11 @@ class Place:
 async def make(url: str, cold_url: str = "") -> Place:
     """With the table `trades`; `create` makes others."""
     name = uuid.uuid4().hex[:8]
-    server = Server([url], ClickHouseAuth, "test")
+    server = open_server([url], ClickHouseAuth, "test")
     made = Place(url, f"hot_{name}", f"cold_{name}", server, cold_url)
     await made.create([TRADES])
     if cold_url:
-        other = Place(cold_url, made.hot, made.cold, Server([cold_url], ClickHouseAuth, "test"))
+        other = Place(cold_url, made.hot, made.cold, open_server([cold_url], ClickHouseAuth, "test"))
         await other.create([TRADES])
         await other.server.close()
     return made

@@ -14,7 +14,8 @@ from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings, effective
 from marketprism_api.validation import DEFAULTS, Limits
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 from marketprism_consumer.validation.run import Finding, Report, Request, Validation
@@ -34,8 +35,8 @@ class Site:
     """Both databases, and the days that tests have taken."""
 
     settings: Settings
-    hot: ClickHouse
-    cold: ClickHouse
+    hot: ClickHouseStore
+    cold: ClickHouseStore
     loop: asyncio.Runner
     seq: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -61,7 +62,9 @@ class Site:
         **chosen: Sequence[str],
     ) -> Report:
         given = dict.fromkeys(DataType, limits) if limits else DEFAULTS
-        validation = Validation(self.hot, self.hot.database, self.cold.database, given, slice_rows=slice_rows)
+        validation = Validation(
+            self.hot.clickhouse, self.hot.database, self.cold.database, given, slice_rows=slice_rows
+        )
         return self.loop.run(validation.run(Request(since, until, types, **chosen)))
 
 
@@ -72,15 +75,12 @@ def site(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[Si
         "CLICKHOUSE_HOT_DB": "validated_hot",
         "CLICKHOUSE_COLD_DB": "validated_cold",
     }
-    hot, cold = (
-        ClickHouse([clickhouse_server.url], "validated_hot"),
-        ClickHouse([clickhouse_server.url], "validated_cold"),
-    )
+    clickhouse = ClickHouse([clickhouse_server.url])
+    hot, cold = ClickHouseStore(clickhouse, "validated_hot"), ClickHouseStore(clickhouse, "validated_cold")
     settings = effective(None, environ)
-    loop.run(schema.apply(hot, settings))
+    loop.run(schema.apply(clickhouse, settings))
     yield Site(settings, hot, cold, loop)
-    loop.run(hot.close())
-    loop.run(cold.close())
+    loop.run(clickhouse.close())
 
 
 @dataclass

@@ -120,7 +120,7 @@ def test_the_query_of_a_finding_shows_it(day: Make) -> None:
     report = faulty.validate()
     sql = told.query(report, report.types[0], report.findings[0])
     assert "symbol = 'C\\'C'" in sql
-    found = faulty.site.loop.run(faulty.site.hot.query(sql))
+    found = faulty.site.loop.run(faulty.site.hot.clickhouse.query(sql))
     assert any(Decimal(1030) in row for row in found)
     assert len(found) == 3
 

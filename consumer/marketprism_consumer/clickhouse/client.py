@@ -1,19 +1,193 @@
-"""A client of one ClickHouse endpoint, as all of ours are made."""
+"""The one client of ClickHouse: over HTTP through clickhouse-connect, at one or several URLs of the same tables."""
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 from clickhouse_connect.driver import create_async_client
+from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
 
+from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
+from marketprism_consumer.backoff import Breaker
+from marketprism_consumer.ingest.clickhouse_errors import Fault
+from marketprism_consumer.ingest.store import InsertRefused
 
 CONNECT_TIMEOUT = 5.0  # [s]
+PATIENCE = 32.0  # for the answer to one statement [s]
+CLOCK_EVERY = 60.0  # how often the server's clock is read again [s]
+SETTLE_POLL = 0.05  # [s]
+DENIED = frozenset({192, 193, 194, 195, 497, 516})
+
+Values = Mapping[str, Any]
+
+
+class Endpoint:
+    """One server: its client, made at first use and again after a failure, its breaker, and its clock against ours."""
+
+    def __init__(self, url: str, auth: Callable[[], ClickHouseAuth], patience: float) -> None:
+        self.url = url
+        self.breaker = Breaker()
+        self._auth = auth
+        self._patience = patience
+        self._client: Any = None
+        self._making = asyncio.Lock()
+        self._clock_offset = 0.0
+        self.clock_read_at = -math.inf
+
+    async def client(self) -> Any:
+        async with self._making:  # one for all data types, though they ask at once
+            if self._client is None:
+                self._client = await connect(self.url, self._auth(), self._patience)
+            return self._client
+
+    async def server_time(self, at: float) -> float:
+        """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock
+        took, the answer is too early, never too late."""
+        if time.monotonic() - self.clock_read_at > CLOCK_EVERY:
+            result = await (await self.client()).query("SELECT toUnixTimestamp64Milli(now64(3))")
+            self.clock_read_at = time.monotonic()
+            self._clock_offset = result.result_rows[0][0] / 1000 - self.clock_read_at
+        return at + self._clock_offset
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        self.clock_read_at = -math.inf
+        if client is not None:
+            await client.close()
+
+
+class ClickHouse:
+    """All calls raise InsertRefused, whatever went wrong; the next one then goes to another URL.
+
+    `comment` marks every statement in system.processes, `settings` go with each, `patience` is how long an answer may take
+    [s], `cluster` names the replicas whose statements `settle` waits for. Credentials are read anew for every connection.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        auth: Callable[[], ClickHouseAuth] = ClickHouseAuth,
+        *,
+        comment: str = "",
+        settings: Values | None = None,
+        patience: float = PATIENCE,
+        cluster: str = "",
+    ) -> None:
+        self.urls = tuple(urls)
+        self.comment = comment
+        self.cluster = cluster
+        self._settings = {**(settings or {}), **({"log_comment": comment} if comment else {})}
+        self._endpoints = [Endpoint(url, auth, patience) for url in urls]
+        self._current = 0
+
+    @property
+    def url(self) -> str:
+        """The one in use."""
+        return self.urls[self._current]
+
+    async def query(
+        self, sql: str, parameters: Values | None = None, *, settings: Values | None = None
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT; `parameters` are bound by the server, never spliced in."""
+        async with self.endpoint() as endpoint:
+            client = await endpoint.client()
+            result = await client.query(sql, parameters=dict(parameters or {}), settings=self._with(settings))
+            return [tuple(row) for row in result.result_rows]
+
+    async def value(self, sql: str, parameters: Values | None = None) -> Any:
+        """The first column of the first row."""
+        return (await self.query(sql, parameters))[0][0]
+
+    async def has_table(self, database: str, table: str) -> bool:
+        found = "SELECT count() FROM system.tables WHERE database = {database:String} AND name = {table:String}"
+        return bool(await self.value(found, {"database": database, "table": table}))
+
+    async def command(self, sql: str, parameters: Values | None = None, *, settings: Values | None = None) -> None:
+        async with self.endpoint() as endpoint:
+            client = await endpoint.client()
+            await client.command(sql, parameters=dict(parameters or {}), settings=self._with(settings))
+
+    async def read(self, sql: str, parameters: Values) -> bytes:
+        """The rows of a SELECT as Native blocks."""
+        async with self.endpoint() as endpoint:
+            client = await endpoint.client()
+            return bytes(await client.raw_query(sql, dict(parameters), settings=self._with(None), fmt="Native"))
+
+    async def write(self, table: str, columns: Sequence[str], blocks: bytes, settings: Values | None = None) -> None:
+        """Native blocks into `database.table`."""
+        async with self.endpoint() as endpoint:
+            client = await endpoint.client()
+            await client.raw_insert(table, list(columns), blocks, self._with(settings), "Native")
+
+    async def settle(self, prefix: str, mine: str = "") -> None:
+        """Return when none of the statements is running any more that run now and whose comment begins with `prefix`, those
+        of `mine` aside. They are known by their ids: what begins meanwhile is not waited for."""
+        source = f"clusterAllReplicas('{self.cluster}', system.processes)" if self.cluster else "system.processes"
+        sql = (
+            f"SELECT query_id FROM {source} WHERE startsWith(Settings['log_comment'], {{prefix:String}})"
+            " AND (Settings['log_comment'] != {mine:String} OR {mine:String} = '')"
+            " AND position(query, 'system.processes') = 0"
+        )
+        given = {"prefix": prefix, "mine": mine}
+        running = {row[0] for row in await self.query(sql, given)}
+        while running:
+            await asyncio.sleep(SETTLE_POLL)
+            running &= {row[0] for row in await self.query(sql, given)}
+
+    async def close(self) -> None:
+        for endpoint in self._endpoints:
+            await endpoint.close()
+
+    def _with(self, settings: Values | None) -> dict[str, Any]:
+        return {**self._settings, **(settings or {})}
+
+    @asynccontextmanager
+    async def endpoint(self) -> AsyncIterator[Endpoint]:
+        """The endpoint in use, with whatever goes wrong on it told as InsertRefused, and another one next time."""
+        loop = asyncio.get_running_loop()
+        endpoint = await self._allowed()
+        try:
+            yield endpoint
+        except (ClickHouseConnectError, aiohttp.ClientError, OSError, TimeoutError, InsertRefused) as error:
+            refused = refusal(error, endpoint.url)
+            if refused.code == 0 or refused.code in DENIED:
+                # A new client reads rotated credentials and makes new connections.
+                await endpoint.close()
+            if refused.fault is Fault.LATE:
+                endpoint.clock_read_at = -math.inf  # perhaps the server's clock was set
+            if refused.fault in (Fault.PASSING, Fault.SERVER):
+                endpoint.breaker.failed(loop.time())
+                self._current = (self._current + 1) % len(self._endpoints)
+            elif refused.fault is not Fault.UNKNOWN:
+                endpoint.breaker.succeeded()  # it is the request that was late or wrong
+            raise refused from error
+        endpoint.breaker.succeeded()
+
+    async def _allowed(self) -> Endpoint:
+        """The first endpoint, from the current one on, whose breaker lets a try through; waits where none does."""
+        loop = asyncio.get_running_loop()
+        while True:
+            waits = []
+            for step in range(len(self._endpoints)):
+                index = (self._current + step) % len(self._endpoints)
+                wait = self._endpoints[index].breaker.wait(loop.time())
+                if not wait:
+                    self._current = index
+                    return self._endpoints[index]
+                waits.append(wait)
+            await asyncio.sleep(min(waits))
 
 
 async def connect(url: str, auth: ClickHouseAuth, patience: float) -> Any:
-    """`patience`: how long an answer may take [s]. Raises what clickhouse-connect does."""
+    """Raises what clickhouse-connect does."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     return await create_async_client(
@@ -31,3 +205,21 @@ async def connect(url: str, auth: ClickHouseAuth, patience: float) -> Any:
         connect_timeout=CONNECT_TIMEOUT,
         send_receive_timeout=patience,
     )
+
+
+def refusal(error: BaseException, url: str) -> InsertRefused:
+    """Any failure of a request as InsertRefused, with the server's own code where it gave one."""
+    if isinstance(error, InsertRefused):
+        return error
+    code = getattr(error, "code", None)
+    where = redacted(url)
+    if isinstance(code, int):
+        reason = f"{reasons.CLICKHOUSE_DENIED}: " if code in DENIED else ""
+        return InsertRefused(code, f"{reason}{where}: {error}")
+    return InsertRefused(0, f"{reasons.CLICKHOUSE_UNREACHABLE}: {where}: {type(error).__name__}: {error}")
+
+
+def redacted(url: str) -> str:
+    parts = urlsplit(url)
+    host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    return f"{parts.scheme}://{host}{parts.path}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.ddl import Change, Existing, ExistingTable, Plan, Target, plan
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
@@ -51,6 +51,6 @@ async def current_plan(clickhouse: ClickHouse, settings: Settings) -> Plan:
 async def apply(clickhouse: ClickHouse, settings: Settings, done: Callable[[Change], None] = lambda _: None) -> Plan:
     """Run what is missing. Safe to run twice at once: every statement says IF NOT EXISTS. Returns the plan that is left."""
     for change in (await current_plan(clickhouse, settings)).changes:
-        await clickhouse.command(change.sql, DDL_SETTINGS)
+        await clickhouse.command(change.sql, settings=DDL_SETTINGS)
         done(change)
     return await current_plan(clickhouse, settings)

@@ -5,31 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import structlog
 import typer
 from prometheus_client import CollectorRegistry
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import clickhouse_endpoints
-from marketprism_consumer import health, logs
+from marketprism_consumer import logs
+from marketprism_consumer.commands import loop
 from marketprism_consumer.commands.common import Exit, Json, fail, leave_word, moment, seconds, stderr
+from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.tiering import servers
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
 from marketprism_consumer.tiering.ledger import Entry, Ledger
 from marketprism_consumer.tiering.metrics import Metrics
 from marketprism_consumer.tiering.run import LEASE, Migration, Result
-from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.tiering.slices import Filter
-from marketprism_consumer.worker import Worker
 
 log = structlog.get_logger()
 
@@ -99,8 +96,8 @@ def migrate(
         fail(str(error), Exit.USAGE)
     if history:
         raise typer.Exit(asyncio.run(_history(job, output)))
-    runner = _Runner(job, lease_seconds, interval, text=output != "json")
-    raise typer.Exit(int(asyncio.run(runner.serve(host, port))))
+    work = _Migrations(job, lease_seconds, text=output != "json")
+    raise typer.Exit(int(asyncio.run(loop.run(work, interval, host, port))))
 
 
 def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str) -> Job:
@@ -120,12 +117,11 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
         fail(str(error), Exit.USAGE)
 
 
-class _Runner:
-    """One run, or one after the other; and what a probe sees of it."""
+class _Migrations:
+    """Each run's report, and what a probe sees of the last one."""
 
-    def __init__(self, job: Job, lease: float, every: float | None, *, text: bool) -> None:
-        self._job, self._lease, self._every, self._text = job, lease, every, text
-        self._stop = asyncio.Event()
+    def __init__(self, job: Job, lease: float, *, text: bool) -> None:
+        self._job, self._lease, self._text = job, lease, text
         self._migration: Migration | None = None
         self._last: Result | None = None
         self.registry = CollectorRegistry()
@@ -139,40 +135,12 @@ class _Runner:
     def status(self) -> dict[str, Any]:
         return self._last.as_dict() if self._last else {}
 
-    def _stopped(self) -> None:
-        self._stop.set()
+    def stop(self) -> None:
         if self._migration:
             self._migration.stop()
 
-    async def serve(self, host: str, port: int) -> Exit:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopped)
-        server = None
-        if self._every and port:
-            try:
-                server, _ = await health.serve(
-                    cast(Worker, self), host, port
-                )  # it asks for no more than this class has
-            except health.PortTakenError as error:
-                fail(str(error), Exit.USAGE)
-        try:
-            while True:
-                code = await self._once()
-                if not self._every or self._stop.is_set():
-                    # Asked to end, a loop has done its work; its last run's failure is in the output.
-                    return Exit.OK if self._every else code
-                try:
-                    await asyncio.wait_for(self._stop.wait(), self._every)
-                except TimeoutError:
-                    continue
-                return Exit.OK
-        finally:
-            if server:
-                await server.cleanup()
-
-    async def _once(self) -> Exit:
-        with _shown(sys.stderr.isatty() and self._text) as progress:
+    async def once(self) -> Exit:
+        with RowProgress(shown=self._text) as progress:
             self._migration = Migration(
                 self._job, lambda: clickhouse_auth(os.environ), cold_auth, lease=self._lease, progress=progress
             )
@@ -225,46 +193,10 @@ def lines(result: Result) -> list[str]:
     return found
 
 
-class _shown:
-    """Progress on a terminal; the callback for a Migration."""
-
-    def __init__(self, terminal: bool) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description:20}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows  {task.fields[rate]:,.0f} rows/s"),
-            TextColumn("{task.fields[mb]:,.1f} MB"),
-            TimeRemainingColumn(),
-            console=stderr,
-            transient=True,
-            disable=not terminal,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._began: dict[str, float] = {}
-
-    def __enter__(self) -> Callable[[str, int, int, int], None]:
-        self._bar.start()
-        return self._progress
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _progress(self, table: str, rows: int, planned: int, bytes_: int) -> None:
-        if table not in self._tasks:
-            self._tasks[table] = self._bar.add_task(table, total=planned, rate=0.0, mb=0.0)
-            self._began[table] = time.monotonic()
-        rate = rows / max(time.monotonic() - self._began[table], 0.001)
-        self._bar.update(self._tasks[table], completed=rows, total=planned, rate=rate, mb=bytes_ / 1e6)
-
-
 async def _history(job: Job, output: str) -> int:
-    server = Server(
-        job.cold_urls or job.hot_urls,
-        cold_auth if job.cold_urls else lambda: clickhouse_auth(os.environ),
-        "marketprism migrate --history",
-    )
+    _, cold = servers.both(job, "marketprism migrate --history")
     try:
-        entries = await Ledger(server, job.cold_db, "", "").history(200)
+        entries = await Ledger(cold, job.cold_db, "", "").history(200)
     except InsertRefused as refused:
         if refused.code == 60:
             typer.echo("[]" if output == "json" else "nothing was migrated yet")
@@ -272,7 +204,7 @@ async def _history(job: Job, output: str) -> int:
         stderr.print(str(refused), style="red", markup=False)
         return int(Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
     finally:
-        await server.close()
+        await cold.close()
     if output == "json":
         typer.echo(json.dumps([entry._asdict() for entry in entries], default=str))
         return int(Exit.OK)

@@ -14,12 +14,11 @@ import structlog
 import typer
 import uvloop
 
-from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.settings import Settings
 from marketprism_consumer import health, logs
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, fail, settings_of, stderr
+from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.worker import Worker
@@ -83,9 +82,7 @@ def embedded_where_needed(settings: Settings, directory: Path, nats_port: int, c
 async def apply_schema(settings: Settings) -> None:
     if settings.schema_mode != "Apply":
         return
-    clickhouse = ClickHouse(
-        settings.clickhouse_urls, "default", auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
-    )
+    clickhouse = clickhouse_of(settings, "run")
     try:
         await schema.apply(clickhouse, settings, lambda change: log.info("schema", done=change.why))
     finally:

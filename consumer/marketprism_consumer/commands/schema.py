@@ -12,12 +12,13 @@ import typer
 from nats.errors import Error as NatsError
 
 from marketprism_api import reasons
-from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.credentials import nats_auth
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.commands.common import Exit, File, Json, fail, seconds, settings_of, stderr, stdout
+from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.jetstream.broker import NatsBroker
@@ -117,7 +118,7 @@ async def _nats(settings: Settings, wait: float) -> list[Problem]:
 
 
 async def _tables(settings: Settings) -> list[Problem]:
-    clickhouse = _clickhouse(settings)
+    clickhouse = clickhouse_of(settings, "schema")
     try:
         if settings.schema_mode == "Ignore":
             await clickhouse.query("SELECT 1")
@@ -146,7 +147,7 @@ def render_(file: File = "") -> None:
 
 def _with_server(settings: Settings, ask: Callable[[ClickHouse, Settings], Awaitable[Plan]]) -> Plan:
     async def run() -> Plan:
-        clickhouse = _clickhouse(settings)
+        clickhouse = clickhouse_of(settings, "schema")
         try:
             return await ask(clickhouse, settings)
         finally:
@@ -156,12 +157,6 @@ def _with_server(settings: Settings, ask: Callable[[ClickHouse, Settings], Await
         return asyncio.run(run())
     except InsertRefused as refused:
         fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
-
-
-def _clickhouse(settings: Settings) -> ClickHouse:
-    return ClickHouse(
-        settings.clickhouse_urls, "default", auth=lambda: clickhouse_auth(os.environ), cluster=settings.cluster
-    )
 
 
 def _show(plan: Plan, output: str, *, statements: bool) -> None:

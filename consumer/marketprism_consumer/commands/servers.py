@@ -12,7 +12,8 @@ from typing import TypeVar
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.common import Exit, fail
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.store import InsertRefused
@@ -28,21 +29,28 @@ CONNECT_WAIT = 5.0  # [s]
 @dataclass(frozen=True, slots=True)
 class Servers:
     client: PullClient
-    hot: ClickHouse
-    cold: ClickHouse
+    hot: ClickHouseStore
+    cold: ClickHouseStore
 
     @property
     def broker(self) -> NatsBroker:
         return NatsBroker(self.client)
 
 
-def tiers_of(settings: Settings) -> tuple[ClickHouse, ClickHouse]:
-    """Hot and cold, which may be on another server. Credentials are read anew at every connection."""
-    urls, auth = settings.clickhouse_urls, lambda: clickhouse_auth(os.environ)
-    hot = ClickHouse(urls, settings.hot_db, auth=auth, cluster=settings.cluster)
+def clickhouse_of(settings: Settings, command: str) -> ClickHouse:
+    """Hot's server. Credentials are read anew for every connection."""
+    comment = f"marketprism {command}"
+    return ClickHouse(
+        settings.clickhouse_urls, lambda: clickhouse_auth(os.environ), comment=comment, cluster=settings.cluster
+    )
+
+
+def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHouseStore]:
+    """Hot and cold, over one client where they are on one server."""
+    hot = cold = clickhouse_of(settings, command)
     if settings.cold_urls:
-        return hot, ClickHouse(settings.cold_urls, settings.cold_db, auth=cold_auth)
-    return hot, ClickHouse(urls, settings.cold_db, auth=auth, cluster=settings.cluster)
+        cold = ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment)
+    return ClickHouseStore(hot, settings.hot_db), ClickHouseStore(cold, settings.cold_db)
 
 
 def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awaitable[T]]) -> T:
@@ -53,9 +61,9 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
             name = f"marketprism {command}"
             client = await connect(settings.nats_url, nats_auth(os.environ), name=name, wait=CONNECT_WAIT)
             stack.push_async_callback(client.close)
-            servers = Servers(client, *tiers_of(settings))
-            stack.push_async_callback(servers.hot.close)
-            stack.push_async_callback(servers.cold.close)
+            servers = Servers(client, *tiers_of(settings, command))
+            stack.push_async_callback(servers.hot.clickhouse.close)
+            stack.push_async_callback(servers.cold.clickhouse.close)
             return await ask(servers)
 
     try:

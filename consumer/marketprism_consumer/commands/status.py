@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Exit, Json, fail, seconds, stdout
@@ -22,8 +21,7 @@ from marketprism_consumer.commands.migrate import PolicyFile, history_line
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.operations.status import READ, Status
 from marketprism_consumer.operations.status import status as take
-from marketprism_consumer.tiering.job import cold_auth, job_of, read
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.job import read
 from marketprism_consumer.validation.record import Verdict
 
 EXAMPLES = """
@@ -49,31 +47,24 @@ def status(
     """Show a running pipeline on one screen: rates, lag, freshness, dead letters, sizes of both tiers, last migration and validation."""
     logs.configure("critical")
     try:
-        settings, policy = read(file, os.environ)
-        job = job_of(settings, policy)
+        settings, _ = read(file, os.environ)
         pause = seconds(every, "--every", least=0.1)
     except (ResourceError, Refused, ValueError) as error:
         fail(str(error), Exit.USAGE)
 
     async def run(servers: Servers) -> bool:
-        hot = Server(job.hot_urls, lambda: clickhouse_auth(os.environ), "marketprism status")
-        cold = Server(job.cold_urls, cold_auth, hot.comment) if job.cold_urls else hot
-        try:
-            with Live(console=stdout, auto_refresh=False) if watch and output != "json" else nullcontext() as live:
-                while True:
-                    found = await take(settings, servers.broker, hot, cold)
-                    if output == "json":
-                        typer.echo(json.dumps(found.as_dict()))
-                    elif live:
-                        live.update(screen(found), refresh=True)
-                    else:
-                        stdout.print(screen(found))
-                    if not watch:
-                        return found.flows
-                    await asyncio.sleep(pause)
-        finally:
-            await hot.close()
-            await cold.close()
+        with Live(console=stdout, auto_refresh=False) if watch and output != "json" else nullcontext() as live:
+            while True:
+                found = await take(settings, servers.broker, servers.hot.clickhouse, servers.cold.clickhouse)
+                if output == "json":
+                    typer.echo(json.dumps(found.as_dict()))
+                elif live:
+                    live.update(screen(found), refresh=True)
+                else:
+                    stdout.print(screen(found))
+                if not watch:
+                    return found.flows
+                await asyncio.sleep(pause)
 
     try:
         flows = with_servers(settings, "status", run)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 
 import typer
 from rich.table import Table
 
-from marketprism_api.credentials import clickhouse_auth
 from marketprism_consumer.commands.common import Exit, Json, fail, stdout
 from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
 from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.tiering import servers
 from marketprism_consumer.tiering.algorithm import TieringRefused
-from marketprism_consumer.tiering.job import Job, cold_auth
+from marketprism_consumer.tiering.job import Job
 from marketprism_consumer.tiering.overview import TableOverview, overview, run_name
-from marketprism_consumer.tiering.server import Server
 
 EXAMPLES = """
 Examples:
@@ -58,8 +56,7 @@ def tiers(
 
 
 async def _run(job: Job) -> dict[str, TableOverview]:
-    hot = Server(job.hot_urls, lambda: clickhouse_auth(os.environ), "marketprism tiers")
-    cold = Server(job.cold_urls, cold_auth, hot.comment) if job.cold_urls else hot
+    hot, cold = servers.both(job, "marketprism tiers")
     try:
         return {table: await overview(job, hot, cold, table, run_name()) for table in job.tables}
     finally:

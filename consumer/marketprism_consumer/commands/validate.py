@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import sys
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from prometheus_client import CollectorRegistry, write_to_textfile
-from rich.progress import BarColumn, Progress, TextColumn
 
-from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.problems import Refused
 from marketprism_api.settings import Settings
 from marketprism_api.types import Duration
-from marketprism_consumer import health, logs
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer import logs
+from marketprism_consumer.commands import loop
 from marketprism_consumer.commands.common import Exit, File, fail, leave_word, settings_of, stderr
+from marketprism_consumer.commands.loop import RowProgress
+from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.ingest.store import InsertRefused
-from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation import report as told
 from marketprism_consumer.validation.run import Report, Request, Validation
-from marketprism_consumer.worker import Worker
 
 EXAMPLES = """
 Examples:
@@ -89,8 +84,8 @@ def validate(
             raise ValueError(f"--to {end} is not after --from {start}")
     except ValueError as error:
         fail(str(error), COULD_NOT_CHECK)
-    runner = _Runner(settings, chosen, exchanges or [], symbols or [], window, fixed, output, metrics_file)
-    raise typer.Exit(int(asyncio.run(runner.serve(interval, host, port))))
+    work = _Validations(settings, chosen, exchanges or [], symbols or [], window, fixed, output, metrics_file)
+    raise typer.Exit(int(asyncio.run(loop.run(work, interval, host, port))))
 
 
 def _seconds(text: str, option: str) -> float:
@@ -109,8 +104,8 @@ def _time(text: str) -> int:
     return round(found.timestamp() * 1_000_000)
 
 
-class _Runner:
-    """One validation, or one after the other; and what a probe sees of it."""
+class _Validations:
+    """Each run's report, and what a probe sees of the last one."""
 
     def __init__(
         self,
@@ -137,38 +132,16 @@ class _Runner:
     def status(self) -> dict[str, Any]:
         return told.as_dict(self._last) if self._last else {}
 
-    async def serve(self, every: float | None, host: str, port: int) -> Exit:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        server = None
-        if every and port:
-            try:
-                server, _ = await health.serve(
-                    cast(Worker, self), host, port
-                )  # it asks for no more than this class has
-            except health.PortTakenError as error:
-                fail(str(error), COULD_NOT_CHECK)
-        try:
-            while True:
-                code = await self._once()
-                if not every or self._stop.is_set():
-                    return Exit.OK if every else code
-                try:
-                    await asyncio.wait_for(self._stop.wait(), every)
-                except TimeoutError:
-                    continue
-                return Exit.OK
-        finally:
-            if server:
-                await server.cleanup()
+    def stop(self) -> None:
+        self._stop.set()
 
-    async def _once(self) -> Exit:
+    async def once(self) -> Exit:
         settings = self._settings
-        clickhouse = ClickHouse(settings.clickhouse_urls, settings.hot_db, auth=lambda: clickhouse_auth(os.environ))
+        clickhouse = clickhouse_of(settings, "validate")
         until = self._fixed[1] or time.time_ns() // 1000
         since = self._fixed[0] or until - int(self._window * 1e6)
         try:
-            with _Progress() as progress:
+            with RowProgress() as progress:
                 report = await self._unless_stopped(
                     Validation(clickhouse, settings.hot_db, settings.cold_db, settings.limits, progress).run(
                         Request(since, until, self._types, self._exchanges, self._symbols)
@@ -193,13 +166,13 @@ class _Runner:
     async def _note(self, report: Report) -> None:
         whole = len(self._types) == len(self._settings.data_types)
         scope = ", ".join([*(() if whole else map(str, self._types)), *self._exchanges, *self._symbols])
-        server = Server(self._settings.clickhouse_urls, lambda: clickhouse_auth(os.environ), "marketprism validate")
+        clickhouse = clickhouse_of(self._settings, "validate")
         try:
-            await record.note(server, self._settings.hot_db, report, scope)
+            await record.note(clickhouse, self._settings.hot_db, report, scope)
         except InsertRefused as refused:
             stderr.print(f"`marketprism status` will not show this verdict: {refused}", style="yellow", markup=False)
         finally:
-            await server.close()
+            await clickhouse.close()
 
     async def _unless_stopped(self, work: Any) -> Report | None:
         task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
@@ -218,28 +191,3 @@ class _Runner:
             for line in told.lines(report) if self._output is Output.TEXT else told.markdown(report):
                 typer.echo(line)
         leave_word(json.dumps(told.summary(report, SUMMARY_FINDINGS)))
-
-
-class _Progress:
-    """On a terminal, on stderr."""
-
-    def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description:20}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
-        )
-        self._bar = Progress(*columns, console=stderr, transient=True, disable=not sys.stderr.isatty())
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, table: str, rows: int, total: int) -> None:
-        if table not in self._tasks:
-            self._tasks[table] = self._bar.add_task(table, total=total)
-        self._bar.update(self._tasks[table], completed=rows, total=total)

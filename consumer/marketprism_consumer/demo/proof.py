@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.feed import FeedMessage
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.jetstream.broker import NatsBroker
@@ -63,7 +63,11 @@ def places(manifest: Path) -> dict[int, Place]:
 
 
 async def prove(
-    messages: Iterable[FeedMessage], where: Mapping[int, Place], clickhouse: ClickHouse, broker: NatsBroker, dlq: str
+    messages: Iterable[FeedMessage],
+    where: Mapping[int, Place],
+    clickhouse: ClickHouseStore,
+    broker: NatsBroker,
+    dlq: str,
 ) -> Proof:
     """`messages` as they were generated; each that has a place must be one right row, or one dead letter if it is bad."""
     buried = Counter({(s, seq): count for (s, _, seq), count in (await dead_letters(broker, dlq)).items()})
@@ -96,7 +100,7 @@ async def dead_letters(broker: NatsBroker, stream: str) -> Counter[tuple[str, st
 
 
 async def _check(
-    proof: Proof, table: Table, chunk: Mapping[Place, FeedMessage], buried: Counter[Place], clickhouse: ClickHouse
+    proof: Proof, table: Table, chunk: Mapping[Place, FeedMessage], buried: Counter[Place], clickhouse: ClickHouseStore
 ) -> None:
     if not chunk:
         return
@@ -119,13 +123,13 @@ async def _check(
 
 
 async def _rows(
-    table: Table, chunk: Mapping[Place, FeedMessage], clickhouse: ClickHouse
+    table: Table, chunk: Mapping[Place, FeedMessage], clickhouse: ClickHouseStore
 ) -> dict[Place, list[dict[str, Any]]]:
     seqs = sorted(seq for _, seq in chunk)
     columns = [column.name for column in table.inserted]
     selected = ", ".join(f"toUnixTimestamp64Micro({c})" if (table.name, c) in _TIMES else c for c in columns)
     found: dict[Place, list[dict[str, Any]]] = {}
-    for stream, seq, *values in await clickhouse.query(
+    for stream, seq, *values in await clickhouse.clickhouse.query(
         f"SELECT _stream, _seq, {selected} FROM {clickhouse.table(table)} WHERE _seq BETWEEN {seqs[0]} AND {seqs[-1]}"
     ):
         place = (stream.partition("@")[0], seq)

@@ -20,7 +20,8 @@ import aiohttp
 
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.demo.proof import Proof, dead_letters, places, prove
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import Account, publish
@@ -87,7 +88,7 @@ class Recording:
     def __init__(self, wanted: Wanted, settings: Settings, environ: Mapping[str, str], place: Path) -> None:
         self.wanted, self.settings, self.place = wanted, settings, place
         self.progress = Progress()
-        self.clickhouse = ClickHouse(settings.clickhouse_urls, settings.hot_db)
+        self.store = ClickHouseStore(ClickHouse(settings.clickhouse_urls), settings.hot_db)
         self._environ = environ
         self._client: PullClient
         self._broker: NatsBroker
@@ -101,7 +102,7 @@ class Recording:
         self._client = await connect(self.settings.nats_url, wait=10)
         self._broker = NatsBroker(self._client)
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1))
-        await schema.apply(self.clickhouse, self.settings)
+        await schema.apply(self.store.clickhouse, self.settings)
         types = [str(data_type) for data_type in self.settings.data_types]
         await ensure_streams(self._client.jetstream(), subjects_by_stream({"default": self._stream}, types))
         self._consumer = self._start_consumer()
@@ -111,7 +112,7 @@ class Recording:
         self._consumer.kill()
         await self._http.close()
         await self._client.close()
-        await self.clickhouse.close()
+        await self.store.clickhouse.close()
 
     @property
     def elapsed(self) -> float:
@@ -141,7 +142,7 @@ class Recording:
 
     async def prove(self) -> Proof:
         published = islice(regenerate(self._feed), self.progress.account.sent)
-        return await prove(published, places(self._manifest), self.clickhouse, self._broker, self._dlq)
+        return await prove(published, places(self._manifest), self.store, self._broker, self._dlq)
 
     async def tables(self) -> list[TableSummary]:
         micros = "toUnixTimestamp64Micro"
@@ -149,8 +150,8 @@ class Recording:
             TableSummary(table.name, *rows[0])
             for table in TABLES
             if (
-                rows := await self.clickhouse.query(
-                    f"SELECT count(), {micros}(min(timestamp)), {micros}(max(timestamp)) FROM {self.clickhouse.table(table)}"
+                rows := await self.store.clickhouse.query(
+                    f"SELECT count(), {micros}(min(timestamp)), {micros}(max(timestamp)) FROM {self.store.table(table)}"
                 )
             )
         ]
@@ -158,9 +159,9 @@ class Recording:
     async def refresh(self) -> None:
         """Rows and dead letters are counted where they are stored: a killed consumer's own count dies with it."""
         counts = " UNION ALL ".join(
-            f"SELECT '{table.data_type}', count() FROM {self.clickhouse.table(table)}" for table in TABLES
+            f"SELECT '{table.data_type}', count() FROM {self.store.table(table)}" for table in TABLES
         )
-        self.progress.stored = Counter(dict(row[:2] for row in await self.clickhouse.query(counts)))
+        self.progress.stored = Counter(dict(row[:2] for row in await self.store.clickhouse.query(counts)))
         self.progress.dead = Counter()
         for (_, data_type, _), count in (await dead_letters(self._broker, self._dlq)).items():
             self.progress.dead[data_type] += count

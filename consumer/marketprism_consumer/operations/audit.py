@@ -19,7 +19,7 @@ from typing import Any
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.dead_letters import CODE, place_of, prefix_of
 from marketprism_consumer.ingest.decode import decode
@@ -177,10 +177,10 @@ class AuditReport:
 
 async def audit(
     settings: Settings,
-    clickhouse: ClickHouse,
+    clickhouse: ClickHouseStore,
     client: PullClient,
     *,
-    cold: ClickHouse | None = None,
+    cold: ClickHouseStore | None = None,
     data_types: Iterable[DataType],
     deep: bool = False,
     both_tiers: bool = True,
@@ -189,7 +189,7 @@ async def audit(
     can't be asked."""
     began = time.monotonic()
     broker = NatsBroker(client)
-    tiers: dict[Tier, ClickHouse] = {"hot": clickhouse}
+    tiers: dict[Tier, ClickHouseStore] = {"hot": clickhouse}
     if both_tiers:
         tiers["cold"] = cold or clickhouse
     streams = {data_type: await stream_of(broker, settings, data_type) for data_type in settings.data_types}
@@ -244,7 +244,7 @@ class _StreamAuditor:
     def __init__(
         self,
         settings: Settings,
-        tiers: Mapping[Tier, ClickHouse],
+        tiers: Mapping[Tier, ClickHouseStore],
         broker: NatsBroker,
         stream: str,
         on_it: Sequence[DataType],
@@ -361,9 +361,9 @@ class _StreamAuditor:
     async def _take_census(self, table: Table) -> _Census:
         census = _Census()
         for tier, clickhouse in self._tiers.items():
-            if tier == "hot" and clickhouse.cluster:
+            if tier == "hot" and clickhouse.clickhouse.cluster:
                 await clickhouse.settle(table)  # this replica may lag behind the one that was written to
-            rows = await clickhouse.query(
+            rows = await clickhouse.clickhouse.query(
                 f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
                 f" FROM {self._table(tier, table)} GROUP BY _stream, window"
             )
@@ -378,7 +378,7 @@ class _StreamAuditor:
     ) -> dict[str, tuple[int, int]]:
         """Identity → the sequences with a row in this window, as bits, and how many rows there are beyond those."""
         base = window * WINDOW
-        words = await self._tiers[tier].query(
+        words = await self._tiers[tier].clickhouse.query(
             "SELECT _stream, intDiv(_seq, 64) AS word, groupBitOr(bitShiftLeft(toUInt64(1), _seq % 64)), count()"
             f" FROM {self._table(tier, table)}"
             f" WHERE _seq >= {base} AND _seq <= {min(last, base + WINDOW - 1)} AND _stream IN {{streams:Array(String)}}"
@@ -495,7 +495,7 @@ class _StreamAuditor:
             if not (own := self._own(census)):
                 continue
             for tier, clickhouse in self._tiers.items():
-                rows = await clickhouse.query(
+                rows = await clickhouse.clickhouse.query(
                     f"SELECT count(), min(_seq) FROM {self._table(tier, BY_DATA_TYPE[data_type])}"
                     f" WHERE _stream IN {{streams:Array(String)}} AND timestamp >= toDateTime({cutoff}, 'UTC')",
                     {"streams": own},
@@ -525,7 +525,7 @@ class _StreamAuditor:
         if not one.double:
             return
         for tier, clickhouse in self._tiers.items():
-            rows = await clickhouse.query(
+            rows = await clickhouse.clickhouse.query(
                 f"SELECT _stream, _seq, count() FROM {self._table(tier, BY_DATA_TYPE[data_type])} WHERE _stream != ''"
                 " GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.values import Refusal, shown
 from marketprism_consumer.jetstream.broker import NatsBroker
@@ -64,7 +64,7 @@ async def compare(
     table: Table,
     *,
     subject: str,
-    tiers: Mapping[str, tuple[ClickHouse, str]],
+    tiers: Mapping[str, tuple[ClickHouseStore, str]],
     streams: Sequence[str],
     dead: Sequences,
     refused: Sequences,
@@ -89,7 +89,7 @@ async def compare(
                     found.misburied.append(Misburied(message.seq))
             seen: set[int] = set()
             for tier, (clickhouse, name) in tiers.items():
-                stored = await clickhouse.query(
+                stored = await clickhouse.clickhouse.query(
                     f"SELECT _seq, {columns} FROM {name} WHERE _seq >= {messages[0].seq} AND _seq <= {messages[-1].seq}"
                     " AND _stream IN {streams:Array(String)}",
                     {"streams": list(streams)},

@@ -19,7 +19,7 @@ from marketprism_api.data_types import DataType
 from marketprism_api.reasons import Reason
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.store import ClickHouse, redacted
+from marketprism_consumer.clickhouse.client import ClickHouse, redacted
 from marketprism_consumer.ingest.broker import BrokerRefused, Durable
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, FIXED, SECOND, NatsBroker, drift_of, epoch_seconds
@@ -80,7 +80,7 @@ async def check(
         yield line
     reached = []
     for url in settings.clickhouse_urls:
-        clickhouse = ClickHouse([url], settings.hot_db, auth=clickhouse_auth, cluster=settings.cluster)
+        clickhouse = ClickHouse([url], clickhouse_auth, cluster=settings.cluster)
         line = await endpoint(clickhouse, url)
         yield line
         if line.level is Level.OK:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest import dead_letters
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
@@ -200,7 +200,7 @@ Entry = tuple[Letter, Row]
 class Replay:
     """`tiers`: where a row may be already; the first is where rows are inserted."""
 
-    def __init__(self, broker: NatsBroker, stream: DeadLetterStream, tiers: Sequence[ClickHouse]) -> None:
+    def __init__(self, broker: NatsBroker, stream: DeadLetterStream, tiers: Sequence[ClickHouseStore]) -> None:
         self._broker, self._stream = broker, stream
         self._restore: Restore[Letter] = Restore(tiers)
 

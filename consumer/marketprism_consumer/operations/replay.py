@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from marketprism_api.settings import DataTypeSettings
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.identity import stream_identity
@@ -57,7 +57,7 @@ class NotYetStoredError(Exception):
 
 async def replay(
     broker: NatsBroker,
-    tiers: Sequence[ClickHouse],
+    tiers: Sequence[ClickHouseStore],
     one: DataTypeSettings,
     stretch: Stretch,
     *,

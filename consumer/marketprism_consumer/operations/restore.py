@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
 from marketprism_api import reasons
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.clickhouse_errors import Fault
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.encode import encode
@@ -27,7 +27,7 @@ State = Literal["stored", "stored before", "refused"]
 class Restore(Generic[T]):
     """`tiers`: where a row may be already; the first is where rows are inserted."""
 
-    def __init__(self, tiers: Sequence[ClickHouse]) -> None:
+    def __init__(self, tiers: Sequence[ClickHouseStore]) -> None:
         self._tiers = tiers
 
     async def store(

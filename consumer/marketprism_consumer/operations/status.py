@@ -10,13 +10,13 @@ from typing import Any
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
 from marketprism_consumer.operations.audit import stream_of
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Entry, Ledger
-from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation.record import Verdict
 
@@ -76,7 +76,7 @@ def _named(found: Entry | Verdict | None) -> dict[str, Any] | None:
     return found and {k: v.isoformat() if isinstance(v, datetime) else v for k, v in found._asdict().items()}
 
 
-async def status(settings: Settings, broker: NatsBroker, hot: Server, cold: Server) -> Status:
+async def status(settings: Settings, broker: NatsBroker, hot: ClickHouse, cold: ClickHouse) -> Status:
     """Raises BrokerRefused and InsertRefused where NATS or ClickHouse can't be asked."""
     sizes = {
         "hot": await _sizes(hot, settings.hot_db),
@@ -123,7 +123,7 @@ def state_of(info: Mapping[str, Any]) -> str:
     return READ if info["num_waiting"] or info["num_ack_pending"] else UNREAD
 
 
-async def _sizes(server: Server, database: str) -> dict[str, Tier]:
+async def _sizes(server: ClickHouse, database: str) -> dict[str, Tier]:
     rows = await server.query(
         "SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts"
         " WHERE active AND database = {database:String} GROUP BY table",
@@ -132,7 +132,7 @@ async def _sizes(server: Server, database: str) -> dict[str, Tier]:
     return {str(table): Tier(int(count), int(size), int(parts)) for table, count, size, parts in rows}
 
 
-async def _fresh(server: Server, database: str, table: str) -> tuple[float, float | None]:
+async def _fresh(server: ClickHouse, database: str, table: str) -> tuple[float, float | None]:
     """Only of the parts that changed in the last minute, and of the one with the newest block: cheap on any table."""
     of = "FROM system.parts WHERE active AND database = {database:String} AND table = {table:String}"
     rows = await server.query(
@@ -146,7 +146,7 @@ async def _fresh(server: Server, database: str, table: str) -> tuple[float, floa
     return round(float(rate), 2), max(0.0, int(age) / 1000) if count else None
 
 
-async def _last_migration(cold: Server, database: str) -> Entry | None:
+async def _last_migration(cold: ClickHouse, database: str) -> Entry | None:
     if not await cold.has_table(database, LEDGER):
         return None
     entries = await Ledger(cold, database, "", "").history(1)

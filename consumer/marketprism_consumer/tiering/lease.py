@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import structlog
 
 from marketprism_api import reasons
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import TieringRefused
-from marketprism_consumer.tiering.server import Server
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ def winner(contenders: list[Contender]) -> str | None:
 class Lease:
     """`who` is shown to others: host and process. `seconds` without a heartbeat, and the lease is another's."""
 
-    def __init__(self, server: Server, database: str, pair: str, holder: str, who: str, seconds: float) -> None:
+    def __init__(self, server: ClickHouse, database: str, pair: str, holder: str, who: str, seconds: float) -> None:
         self._server = server
         self._table = f"`{database}`.`{TABLE}`"
         self._given = {"pair": pair, "holder": holder, "who": who, "lease": int(seconds * 1e6)}

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import Moved
-from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.tiering.slices import Slice
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 class Ledger:
     """Its failures are logged, never raised: the rows are what counts."""
 
-    def __init__(self, server: Server, database: str, run: str, mode: str) -> None:
+    def __init__(self, server: ClickHouse, database: str, run: str, mode: str) -> None:
         self._server, self._run, self._mode = server, run, mode
         self._table = f"`{database}`.`{TABLE}`"
 

@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.tiering.job import Job
-from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.tiering.slices import HOUR, SECOND, Slice, when
 from marketprism_consumer.tiering.two_tiers import (
     BY_HAND,
@@ -59,7 +59,7 @@ class TableOverview:
         return {**asdict(self), "doubles": self.doubles}
 
 
-async def overview(job: Job, hot: Server, cold: Server, table: str, run: str) -> TableOverview:
+async def overview(job: Job, hot: ClickHouse, cold: ClickHouse, table: str, run: str) -> TableOverview:
     """A day at a time: the server never holds more identities in memory. Raises InsertRefused, TieringRefused."""
     tiers = await open_tiers(hot, job.hot_db, cold, job.cold_db, table, run, lambda: 0)
     found = TableOverview(await _tier(tiers.hot), await _tier(tiers.cold))
@@ -133,7 +133,7 @@ async def _day_of_two(tiers: TwoTiers, found: TableOverview, day: Slice, what: s
         await server.command(f"DROP TABLE {table} SYNC")
 
 
-async def _judge(server: Server, found: TableOverview, rows: str, given: dict[str, Any]) -> None:
+async def _judge(server: ClickHouse, found: TableOverview, rows: str, given: dict[str, Any]) -> None:
     overlap = (
         f"SELECT count() FROM (SELECT 1 FROM ({rows}) WHERE _seq != 0 GROUP BY stream, _seq HAVING uniqExact(tier) = 2)"
     )

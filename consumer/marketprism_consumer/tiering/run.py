@@ -19,7 +19,7 @@ from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.clickhouse.store import DENIED
+from marketprism_consumer.clickhouse.client import DENIED, ClickHouse
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, Fault
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering import retention
@@ -27,7 +27,7 @@ from marketprism_consumer.tiering.algorithm import Moved, TieringRefused, move_h
 from marketprism_consumer.tiering.job import Job, Mode
 from marketprism_consumer.tiering.lease import Lease
 from marketprism_consumer.tiering.ledger import Ledger
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.tiering.servers import server, settle
 from marketprism_consumer.tiering.slices import SECOND, Slice, by_hour, when, within
 from marketprism_consumer.tiering.two_tiers import BROUGHT, TwoTiers, condition, open_tiers, values
 
@@ -170,16 +170,16 @@ class Migration:
         result = Result(uuid.uuid4().hex[:12], job.mode.value)
         async with AsyncExitStack() as stack:
             comment = f"marketprism migrate {job.pair}"
-            hot = Server(job.hot_urls, self._auth, f"{comment} {result.run}")
-            cold = Server(job.cold_urls, self._cold_auth, hot.comment) if job.cold_urls else hot
-            keeper = Server(cold.urls, self._cold_auth if job.cold_urls else self._auth, "marketprism migrate's lease")
-            for server in (hot, cold, keeper):
-                stack.push_async_callback(server.close)
+            hot = server(job.hot_urls, self._auth, f"{comment} {result.run}")
+            cold = server(job.cold_urls, self._cold_auth, hot.comment) if job.cold_urls else hot
+            keeper = server(cold.urls, self._cold_auth if job.cold_urls else self._auth, "marketprism migrate's lease")
+            for opened in (hot, cold, keeper):
+                stack.push_async_callback(opened.close)
             try:
                 lease = await self._begin(stack, keeper, result)
                 if lease:
-                    for server in {hot, cold}:
-                        await server.settle(comment, mine=hot.comment)
+                    for each in {hot, cold}:
+                        await settle(each, comment, mine=hot.comment)
                 if hot is not cold:
                     await _drop_brought(hot, job.hot_db)
                 ledger = Ledger(keeper, job.cold_db, result.run, job.mode.value)
@@ -196,7 +196,7 @@ class Migration:
         result.stopped = self.stopping
         return result
 
-    async def _begin(self, stack: AsyncExitStack, keeper: Server, result: Result) -> Lease | None:
+    async def _begin(self, stack: AsyncExitStack, keeper: ClickHouse, result: Result) -> Lease | None:
         """A dry run writes nothing, so it takes no lease either."""
         if self._lease_seconds is None or self.job.mode is Mode.DRY_RUN:
             return None
@@ -210,8 +210,8 @@ class _TableRun:
         self,
         migration: Migration,
         table: str,
-        hot: Server,
-        cold: Server,
+        hot: ClickHouse,
+        cold: ClickHouse,
         ledger: Ledger,
         result: Result,
         lease: Lease | None,
@@ -342,8 +342,8 @@ class _TableRun:
                 log.warning("tried again", table=self._table, slice=str(slices[0]), error=str(refused))
                 await asyncio.sleep(backoff.next())
                 # A statement whose answer was lost may still run.
-                for server in {self._hot, self._cold}:
-                    await server.settle(server.comment)
+                for each in {self._hot, self._cold}:
+                    await settle(each, each.comment)
                 if refused.code == MEMORY_LIMIT:
                     size = max(size // 4, SMALLEST)
                     slices = await plan(tiers, slices[0].start, slices[-1].end, size, self._job.filter)
@@ -398,7 +398,7 @@ class _TableRun:
             self.done.backlog_seconds = (cutoff - oldest) / SECOND
 
 
-async def _drop_brought(hot: Server, database: str) -> None:
+async def _drop_brought(hot: ClickHouse, database: str) -> None:
     """What dead runs left in memory."""
     rows = await hot.query(
         "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})",

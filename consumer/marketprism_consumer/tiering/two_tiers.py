@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketprism_api import reasons
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering.algorithm import Proof, Survey, TieringRefused, Totals
-from marketprism_consumer.tiering.server import Server
 from marketprism_consumer.tiering.slices import Bucket, Filter, Slice
 
 NO_SUCH_PART = 232
@@ -38,7 +38,7 @@ class Column:
 class Place:
     """A table on a server. `version` is its server's."""
 
-    server: Server
+    server: ClickHouse
     database: str
     table: str
     version: tuple[int, int]
@@ -244,13 +244,15 @@ class TwoTiers:
             if blocks:
                 digest = hashlib.blake2b(blocks, digest_size=16).hexdigest()
                 names = [column.name for column in self.columns]
-                await self.cold.server.write(self.cold.name, names, blocks, f"{token}/{digest}")
+                await self.cold.server.write(
+                    self.cold.name, names, blocks, {"insert_deduplication_token": f"{token}/{digest}"}
+                )
             return
         fenced = "ignore(throwIf(toUnixTimestamp64Micro(now64(6)) > {fence:Int64}, 'the lease has ended')) = 0"
         await self.cold.server.command(
             f"INSERT INTO {self.cold.name} ({self._names}) {rows} AND {fenced} LIMIT 1 BY {IDENTITY}",
             values(one, fence=self.fence()),
-            {"insert_deduplication_token": token},
+            settings={"insert_deduplication_token": token},
         )
 
     async def _count(self, one: Slice, parts: Sequence[str], where: str) -> int:
@@ -289,7 +291,13 @@ def brought_name(run: str, table: str) -> str:
 
 
 async def open_tiers(
-    hot: Server, hot_database: str, cold: Server, cold_database: str, table: str, run: str, fence: Callable[[], int]
+    hot: ClickHouse,
+    hot_database: str,
+    cold: ClickHouse,
+    cold_database: str,
+    table: str,
+    run: str,
+    fence: Callable[[], int],
 ) -> TwoTiers:
     """Both tables, compared. Raises TieringRefused where cold could not take every value of hot."""
     hot_columns = await _columns(hot, hot_database, table)
@@ -323,7 +331,7 @@ def hot_columns_of(columns: Sequence[tuple[str, str, str]]) -> dict[str, str]:
     return {name: type_ for name, type_, kind in columns if kind in ("", "DEFAULT")}
 
 
-async def _columns(server: Server, database: str, table: str) -> list[tuple[str, str, str]]:
+async def _columns(server: ClickHouse, database: str, table: str) -> list[tuple[str, str, str]]:
     rows = await server.query(
         "SELECT name, type, default_kind FROM system.columns"
         " WHERE database = {database:String} AND table = {table:String} ORDER BY position",
@@ -336,6 +344,6 @@ async def _columns(server: Server, database: str, table: str) -> list[tuple[str,
     return [(str(name), str(type_), str(kind)) for name, type_, kind in rows]
 
 
-async def version_of(server: Server) -> tuple[int, int]:
+async def version_of(server: ClickHouse) -> tuple[int, int]:
     major, minor, *_ = str(await server.value("SELECT version()")).split(".")
     return int(major), int(minor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from marketprism_consumer.tiering.server import Server
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.validation.report import verdict
 from marketprism_consumer.validation.run import Report
 
@@ -24,7 +24,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-async def note(server: Server, database: str, report: Report, scope: str) -> None:
+async def note(server: ClickHouse, database: str, report: Report, scope: str) -> None:
     """Raises InsertRefused: a validation needs no right to write, and goes on without."""
     await server.command(
         f"CREATE TABLE IF NOT EXISTS `{database}`.`{TABLE}` (at DateTime64(3, 'UTC') DEFAULT now64(3),"
@@ -46,7 +46,7 @@ async def note(server: Server, database: str, report: Report, scope: str) -> Non
     )
 
 
-async def last(server: Server, database: str) -> Verdict | None:
+async def last(server: ClickHouse, database: str) -> Verdict | None:
     """None before the first one. Raises InsertRefused."""
     if not await server.has_table(database, TABLE):
         return None

@@ -12,7 +12,7 @@ from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.reasons import Reason
 from marketprism_api.validation import Limits
-from marketprism_consumer.clickhouse.store import ClickHouse
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.views import everything
 from marketprism_consumer.validation.checks import (
     EXAMPLES,
@@ -225,7 +225,7 @@ class Validation:
         sql = statement(shape, self._hot, self._cold, _where(request))
         for one in slices(hours, request.since, request.until, self._slice_rows):
             given = _parameters(request, one.since, one.until)
-            for row in await self._clickhouse.query(sql, {**given, **parameters(limits)}, SETTINGS):
+            for row in await self._clickhouse.query(sql, {**given, **parameters(limits)}, settings=SETTINGS):
                 line, answers = Line(*row[: len(Line._fields)]), row[len(Line._fields) :]
                 key = (line.exchange, line.market_type, line.symbol, line.period)
                 series = found.series.setdefault(key, Series())
@@ -274,7 +274,7 @@ class Validation:
         self, shape: Shape, request: Request, given: Mapping[str, Any], found: TypeReport, finding: Finding
     ) -> None:
         sql = parity(shape.table, self._hot, self._cold, _where(request))
-        ((both, differ, examples),) = await self._clickhouse.query(sql, given, SETTINGS)
+        ((both, differ, examples),) = await self._clickhouse.query(sql, given, settings=SETTINGS)
         found.in_both += both
         if differ:
             finding.add(differ, [

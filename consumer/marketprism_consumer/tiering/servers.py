@@ -1,0 +1,48 @@
+"""The ClickHouse servers of a migration: few statements, long ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from marketprism_api import reasons
+from marketprism_api.credentials import ClickHouseAuth, clickhouse_auth
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.tiering.algorithm import TieringRefused
+from marketprism_consumer.tiering.job import Job, cold_auth
+
+PATIENCE = 1800.0  # for the answer to one statement: an hour of a busy table on a slow disk [s]
+SETTLED_WITHIN = 300.0  # [s]
+
+# Defaults that differ between servers are sent. `mutations_sync` 2 makes DELETE and UPDATE wait, also on old servers.
+SETTINGS: Mapping[str, Any] = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "mutations_sync": 2,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_partitions_per_insert_block": 0,
+    "input_format_skip_unknown_fields": 0,
+    "max_threads": 1,  # one core: readers and ingest have the others; and the same blocks at a second try
+}
+
+
+def server(urls: Sequence[str], auth: Callable[[], ClickHouseAuth] = ClickHouseAuth, comment: str = "") -> ClickHouse:
+    return ClickHouse(urls, auth, comment=comment, settings=SETTINGS, patience=PATIENCE)
+
+
+def both(job: Job, comment: str) -> tuple[ClickHouse, ClickHouse]:
+    """Hot's server and cold's, which may be the same."""
+    hot = server(job.hot_urls, lambda: clickhouse_auth(os.environ), comment)
+    return hot, server(job.cold_urls, cold_auth, comment) if job.cold_urls else hot
+
+
+async def settle(clickhouse: ClickHouse, prefix: str, mine: str = "") -> None:
+    """Return when the statements of an earlier run have ended. Raises TieringRefused when that takes too long."""
+    try:
+        async with asyncio.timeout(SETTLED_WITHIN):
+            await clickhouse.settle(prefix, mine)
+    except TimeoutError:
+        what = f"statements of an earlier run ({prefix}) are still running on {clickhouse.url}"
+        raise TieringRefused(reasons.MIGRATION_BUSY, f"{what}: look at system.processes, or KILL QUERY") from None
