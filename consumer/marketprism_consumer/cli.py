@@ -23,6 +23,7 @@ from marketprism_consumer.commands import (
     tiers,
     validate,
 )
+from marketprism_consumer.commands.exits import epilog
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,18 +32,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Keeps a crypto market-data stream in ClickHouse: exactly once, bit-exact, provably complete.",
 )
-app.command(epilog=demo.EXAMPLES)(demo.demo)
-app.command(epilog=run.EXAMPLES)(run.run)
-app.command(epilog=ingest.EXAMPLES)(ingest.ingest)
-app.command(epilog=feed.EXAMPLES)(feed.feed)
-app.command(epilog=audit.EXAMPLES)(audit.audit)
-app.command(epilog=status.EXAMPLES)(status.status)
-app.command(epilog=check.EXAMPLES)(check.check)
-app.command(epilog=tap.EXAMPLES)(tap.tap)
-app.command("replay", epilog=replay.EXAMPLES)(replay.replay_)
-app.command(epilog=migrate.EXAMPLES)(migrate.migrate)
-app.command(epilog=tiers.EXAMPLES)(tiers.tiers)
-app.command(epilog=validate.EXAMPLES)(validate.validate)
+for name, run_it, examples in (
+    ("demo", demo.demo, demo.EXAMPLES),
+    ("run", run.run, run.EXAMPLES),
+    ("ingest", ingest.ingest, ingest.EXAMPLES),
+    ("feed", feed.feed, feed.EXAMPLES),
+    ("audit", audit.audit, audit.EXAMPLES),
+    ("status", status.status, status.EXAMPLES),
+    ("check", check.check, check.EXAMPLES),
+    ("tap", tap.tap, tap.EXAMPLES),
+    ("replay", replay.replay_, replay.EXAMPLES),
+    ("migrate", migrate.migrate, migrate.EXAMPLES),
+    ("tiers", tiers.tiers, tiers.EXAMPLES),
+    ("validate", validate.validate, validate.EXAMPLES),
+):
+    app.command(name, epilog=epilog(name, examples))(run_it)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from nats.errors import Error as NatsError
 from prometheus_client import CollectorRegistry
+from pydantic.alias_generators import to_camel
 
 from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
@@ -79,13 +80,13 @@ class Worker:
         """The numbers that a view wants, by data type."""
         return {
             name: {
-                **ingest.account.totals,
+                **{to_camel(name): total for name, total in ingest.account.totals.items()},
                 "state": ingest.state.name,
                 "lag": ingest.backlog,
-                "ack_pending": ingest.held,
-                "last_insert_time": ingest.account.last_insert_time,
-                "last_insert_rows": ingest.account.last_insert_rows,
-                "last_insert_seconds": round(ingest.account.last_insert_seconds, 4),
+                "ackPending": ingest.held,
+                "lastInsertTime": ingest.account.last_insert_time,
+                "lastInsertRows": ingest.account.last_insert_rows,
+                "lastInsertSeconds": round(ingest.account.last_insert_seconds, 4),
             }
             for name, ingest in self.ingests.items()
         }
@@ -244,7 +245,7 @@ class Worker:
             now = self.status()
             for name, one in now.items():
                 gained = {
-                    key: one[key] - before[name][key] for key in ("received", "inserted", "dead_letters", "inserts")
+                    key: one[key] - before[name][key] for key in ("received", "inserted", "deadLetters", "inserts")
                 }
                 log.info("last minute", data_type=name, state=one["state"], lag=one["lag"], **gained)
             before = now

@@ -65,12 +65,12 @@ def _numbers(before: Mapping[str, Any], said: list[Mapping[str, Any]]) -> Manife
     kept = {key: before[key] for key in ("lastInsertTime",) if before.get(key)}
     if not said:
         return {"pending": before.get("pending", 0), "ackPending": before.get("ackPending", 0), **kept}
-    if last := max((float(one.get("last_insert_time") or 0) for one in said), default=0.0):
+    if last := max((float(one.get("lastInsertTime") or 0) for one in said), default=0.0):
         at = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         kept["lastInsertTime"] = max(at, kept.get("lastInsertTime", ""))
     return {
         "pending": max(int(one.get("lag") or 0) for one in said),
-        "ackPending": sum(int(one.get("ack_pending") or 0) for one in said),
+        "ackPending": sum(int(one.get("ackPending") or 0) for one in said),
         **kept,
     }
 

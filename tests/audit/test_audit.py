@@ -99,7 +99,7 @@ async def test_from_pending_to_proven_to_everything_that_can_be_found(pipeline: 
 
     code, output = await cli("audit", "-f", str(pipeline.file), "--deep", "--type", "trade", "-o", "json")
     told = json.loads(output.splitlines()[-1])
-    assert (code, told["holds"], [t["data_type"] for t in told["types"]]) == (1, False, ["trade"])
+    assert (code, told["holds"], [t["dataType"] for t in told["types"]]) == (1, False, ["trade"])
     assert told["types"][0]["missing"] == {"count": 1, "ranges": [[removed, removed]]}
     code, output = await cli("audit", "-f", str(pipeline.file), "--hot-only")
     assert code == 1

@@ -28,7 +28,7 @@ def test_the_demo_kills_its_consumer_and_still_proves_every_row() -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
     result = json.loads(shown.stdout)
     assert result["holds"]
-    assert result["proof"]["acknowledged"] == result["proof"]["rows"] + result["proof"]["dead_letters"] > 5000
+    assert result["proof"]["acknowledged"] == result["proof"]["rows"] + result["proof"]["deadLetters"] > 5000
     assert all(table["rows"] > 0 for table in result["tables"]), "not every data type was stored"
     assert len(result["tables"]) == len(TABLES)
     assert any("kill -9" in event for event in result["events"])

@@ -143,12 +143,12 @@ def test_a_consumer_tells_at_its_port_what_the_operator_shows(servers: dict[str,
 
             def stored() -> dict[str, dict[str, float]]:
                 found: dict[str, dict[str, float]] = json.loads(get(port, "/status.json")[1])["dataTypes"]
-                done = all(one["lag"] == one["ack_pending"] == 0 and one["last_insert_time"] for one in found.values())
+                done = all(one["lag"] == one["ackPending"] == 0 and one["lastInsertTime"] for one in found.values())
                 return found if done else {}
 
             found = wait_for(stored, "all is stored")
             assert len(found) == 8
-            assert all(began - 1 <= one["last_insert_time"] <= time.time() for one in found.values())
+            assert all(began - 1 <= one["lastInsertTime"] <= time.time() for one in found.values())
         finally:
             child.terminate()
             child.wait(30)

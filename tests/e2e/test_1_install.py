@@ -51,7 +51,7 @@ def test_rows_arrive_and_are_proven() -> None:
     data.start_feed()
     data.arriving()
     report = data.proven()
-    assert {one["data_type"] for one in report["types"]} == set(data.TABLES)
+    assert {one["dataType"] for one in report["types"]} == set(data.TABLES)
 
 
 def test_pods_are_restricted_and_have_no_api_token() -> None:

@@ -13,7 +13,7 @@ def test_every_message_is_stored_once_bit_exact() -> None:
     kubectl("delete", "tieringpolicy", "--all")
     until("no migration is at work", lambda: not find("pod", component="migrate"))
     report = data.proven("--deep")
-    held, dead = (sum(one[key] for one in report["types"]) for key in ("held", "dead_letters"))
+    held, dead = (sum(one[key] for one in report["types"]) for key in ("held", "deadLetters"))
     bad = sum(one["bad"] for one in account["types"].values())
     print(f"{held} held = {held - dead} rows + {dead} dead letters; {report['seconds']} s")
     assert (held, dead) == (account["stored"], bad)
@@ -21,7 +21,7 @@ def test_every_message_is_stored_once_bit_exact() -> None:
 
 
 def test_clickhouse_counts_as_many_by_itself() -> None:
-    report = {one["data_type"]: one for one in data.proven()["types"]}
+    report = {one["dataType"]: one for one in data.proven()["types"]}
     for kind, table in data.TABLES.items():
         both = " UNION ALL ".join(
             f"SELECT _stream, _seq FROM {db}.{table}" for db in ("marketprism_hot", "marketprism_cold")

@@ -63,7 +63,7 @@ def test_a_flood_of_bad_messages_pauses_its_type_alone(make_world: Callable[...,
     assert "DeadLetterFlood" in wait_for(lambda: (found := ingest.get("/readyz"))[0] == 503 and found[1], "unready")
     ingest.until_more(100, "orderbook")
     published = bad.stop().acknowledged
-    assert ingest.status("trade")["dead_letters"] < published / 2  # most of them are still where they were
+    assert ingest.status("trade")["deadLetters"] < published / 2  # most of them are still where they were
     world.feed(rate=1000, bad=0.0, types=["trade"])
     ingest.until_more(300, "trade")
     wait_for(lambda: ingest.ready, "ready")

@@ -44,11 +44,11 @@ async def test_the_proof_and_a_replay_look_into_both_servers(pipeline: Pipeline,
 
     assert (await cli_json(pipeline, "audit", "--deep"))[0] == 0
     _, told = await cli_json(pipeline, "status")
-    assert next(one for one in told["types"] if one["data_type"] == "trade")["cold"]["rows"] == 10
+    assert next(one for one in told["types"] if one["dataType"] == "trade")["cold"]["rows"] == 10
 
     await cold.command(f"ALTER TABLE {pipeline.cold}.trades DELETE WHERE _seq IN (3, 4)", {"mutations_sync": 2})
     code, told = await cli_json(pipeline, "audit", "--type", "trade")
     assert (code, told["types"][0]["findings"]) == (1, ["missing 2: 3..4"])
     code, told = await cli_json(pipeline, "replay", "--type", "trade", "--from-seq", "1")
-    assert (told["tables"]["trades"]["stored"], told["tables"]["trades"]["stored_before"]) == (2, 8)
+    assert (told["tables"]["trades"]["stored"], told["tables"]["trades"]["storedBefore"]) == (2, 8)
     assert (await cli_json(pipeline, "audit", "--deep"))[0] == 0

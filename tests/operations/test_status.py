@@ -32,7 +32,7 @@ async def send(pipeline: Pipeline, count: int, first: int = 0) -> None:
 
 async def of_trades(pipeline: Pipeline) -> dict[str, object]:
     _, told = await cli_json(pipeline, "status")
-    found: dict[str, object] = next(one for one in told["types"] if one["data_type"] == "trade")
+    found: dict[str, object] = next(one for one in told["types"] if one["dataType"] == "trade")
     return found
 
 
@@ -44,7 +44,7 @@ async def test_what_waits_and_what_was_stored(pipeline: Pipeline) -> None:
     await pipeline.ingest()
     await send(pipeline, 7, first=100)
     found = await of_trades(pipeline)
-    assert (found["state"], found["lag"], found["unacknowledged"], found["dead_letters"]) == ("nobody reads", 7, 0, 1)
+    assert (found["state"], found["lag"], found["unacknowledged"], found["deadLetters"]) == ("nobody reads", 7, 0, 1)
     assert (found["hot"]["rows"], found["rate"]) == (30, 0.5)  # type: ignore[index]
     assert 0 <= found["age"] < 60  # type: ignore[operator]
     code, text = await cli(pipeline, "status")
@@ -70,7 +70,7 @@ async def test_both_tiers_and_the_last_migration(pipeline: Pipeline) -> None:
     done = await Migration(job).run()
     assert done.ok, done.failures
     _, told = await cli_json(pipeline, "status")
-    found = next(one for one in told["types"] if one["data_type"] == "trade")
+    found = next(one for one in told["types"] if one["dataType"] == "trade")
     assert (found["hot"]["rows"], found["cold"]["rows"], found["rate"], found["age"]) == (0, 20, 0.0, None)
     assert (told["lastMigration"]["table"], told["lastMigration"]["rows"]) == ("trades", 20)
     assert "last migration" in (await cli(pipeline, "status"))[1]
@@ -102,7 +102,7 @@ async def test_a_missing_stream_is_told(pipeline: Pipeline) -> None:
     await pipeline.client.jetstream().delete_stream("ORDERBOOK_SNAP")
     code, told = await cli_json(pipeline, "status")
     assert (code, told["ok"]) == (1, False)
-    assert {one["data_type"] for one in told["types"] if one["state"] == "no stream"} == {"orderbook"}
+    assert {one["dataType"] for one in told["types"] if one["state"] == "no stream"} == {"orderbook"}
 
 
 async def test_watch_goes_on_until_it_is_ended(pipeline: Pipeline) -> None:

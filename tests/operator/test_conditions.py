@@ -349,7 +349,7 @@ def test_numbers_are_renewed_only_when_asked() -> None:
 
 def test_numbers_of_several_pods() -> None:
     def says(lag: int, held: int, at: float | None) -> Word:
-        return Word(True, "", {"trade": {"lag": lag, "ack_pending": held, "last_insert_time": at}})
+        return Word(True, "", {"trade": {"lag": lag, "ackPending": held, "lastInsertTime": at}})
 
     seen = replace(WELL, words={"a": says(5, 3, 1_700_000_000.5), "b": says(4, 2, None)})
     made = status.of_pipeline(pipeline(), "i:1", seen, {}, renew=True)

@@ -50,11 +50,11 @@ async def test_what_was_lost_comes_back_and_nothing_else_does(pipeline: Pipeline
     assert (code, told["tables"]["trades"]["stored"], await pipeline.count("trades")) == (0, 10, 10)
     code, told = await cli(pipeline, "--from-seq", "1", "--type", "trade")
     assert (code, told["dryRun"]) == (0, False)
-    assert told["tables"]["trades"] | {"read": 21, "stored": 10, "stored_before": 10} == told["tables"]["trades"]
+    assert told["tables"]["trades"] | {"read": 21, "stored": 10, "storedBefore": 10} == told["tables"]["trades"]
     assert list(told["tables"]["trades"]["bad"].values()) == [1]
     assert await holds(pipeline)
     code, told = await cli(pipeline, "--from-time", "1h", "--subject", "trade.okx.>")
-    assert (told["tables"]["trades"]["stored"], told["tables"]["trades"]["stored_before"]) == (0, 20)
+    assert (told["tables"]["trades"]["stored"], told["tables"]["trades"]["storedBefore"]) == (0, 20)
     assert await pipeline.count("trades") == 20
 
 
@@ -64,7 +64,7 @@ async def test_what_is_in_cold_is_there(pipeline: Pipeline) -> None:
     await pipeline.change("INSERT INTO {cold}.trades SELECT * FROM {hot}.trades WHERE _seq <= 2")
     await pipeline.change("ALTER TABLE {hot}.trades DELETE WHERE _seq <= 3")
     _, told = await cli(pipeline, "--from-seq", "1", "--type", "trade")
-    assert (told["tables"]["trades"]["stored"], told["tables"]["trades"]["stored_before"]) == (1, 3)
+    assert (told["tables"]["trades"]["stored"], told["tables"]["trades"]["storedBefore"]) == (1, 3)
 
 
 async def test_a_stretch_ends_where_it_is_told_to(pipeline: Pipeline) -> None:

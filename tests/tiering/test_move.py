@@ -175,7 +175,7 @@ async def test_the_users_statement_before_during_and_after(place: Place) -> None
     assert len(theirs) in range(len(by_hand), 2 * len(by_hand) + 1)
     code, found = place.cli("tiers", "--table", "trades", "--output", "json")
     assert code == 1
-    assert found["tables"]["trades"]["doubles_by_hand"] == len(theirs)
+    assert found["tables"]["trades"]["doublesByHand"] == len(theirs)
 
 
 async def test_one_identity_with_two_contents_is_refused(place: Place) -> None:

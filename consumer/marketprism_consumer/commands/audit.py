@@ -9,7 +9,8 @@ import typer
 
 from marketprism_api.data_types import DataType
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of
+from marketprism_consumer.commands.common import File, Json, fail, settings_of
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import with_servers
 from marketprism_consumer.operations.audit import AuditReport
 from marketprism_consumer.operations.audit import audit as run_audit
@@ -21,9 +22,6 @@ Examples:
   marketprism audit -f pipeline.yaml                   every data type, by sequence numbers
   marketprism audit -f pipeline.yaml --deep            and every value of every row against its message
   marketprism audit -f pipeline.yaml --type trade --output json
-
-\b
-Exit: 0 it holds, 1 findings, 2 usage, 4 NATS or ClickHouse unreachable.
 """
 
 

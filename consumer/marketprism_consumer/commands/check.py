@@ -10,11 +10,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.common import File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.operations.check import Level, Line
 from marketprism_consumer.operations.check import check as run_check
 from marketprism_consumer.operations.dlq import printable
@@ -28,8 +30,8 @@ Examples:
 
 \b
 Endpoints, credentials, rights, streams, consumers, schema, deduplication, clocks, parts, disks. Changes nothing.
-Exit: 0 all ok, 1 warnings, 2 something is wrong (or the command line is).
 """
+UNREACHABLE = {reasons.NATS_UNREACHABLE.code, reasons.NATS_DENIED.code, reasons.CLICKHOUSE_UNREACHABLE.code}
 COLOUR = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}
 
 
@@ -47,7 +49,13 @@ def check(file: File = "", output: Json = "text") -> None:
         typer.echo(json.dumps(told))
     else:
         stdout.print(table(found))
-    raise typer.Exit(int(worst))
+    raise typer.Exit(int(exit_of(found)))
+
+
+def exit_of(found: list[Line]) -> Exit:
+    if any(line.code in UNREACHABLE for line in found):
+        return Exit.UNREACHABLE
+    return Exit.OK if all(line.level is Level.OK for line in found) else Exit.FINDINGS
 
 
 async def _run(settings: Settings) -> list[Line]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,14 +16,7 @@ from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import Settings, effective
 from marketprism_api.tiering import TieringPolicy
 from marketprism_api.types import Duration
-
-
-class Exit(IntEnum):
-    OK = 0
-    FINDINGS = 1
-    USAGE = 2
-    UNREACHABLE = 4
-
+from marketprism_consumer.commands.exits import Exit
 
 File = Annotated[
     str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin; without it every default holds.")

@@ -13,7 +13,8 @@ from nats.errors import Error as NatsError
 from marketprism_api.credentials import nats_auth
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, File, Json, fail, seconds, settings_of
+from marketprism_consumer.commands.common import File, Json, fail, seconds, settings_of
+from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import connect
@@ -27,7 +28,7 @@ def consumers() -> None:
     """The durable consumers of a pipeline in JetStream."""
 
 
-@app.command(epilog="Example:  marketprism consumers delete -f pipeline.yaml --wait 2m")
+@app.command(epilog=epilog("consumers delete", "Example:  marketprism consumers delete -f pipeline.yaml --wait 2m"))
 def delete(
     file: File = "",
     wait: Annotated[str, typer.Option(help="How long to wait until nothing uses them.")] = "1m",
@@ -36,8 +37,6 @@ def delete(
 ) -> None:
     """Delete a pipeline's durable consumers, never one in use. Streams, their messages and all rows stay: a pipeline that
     comes back reads its streams from the first message on and stores only what is not in the tables.
-
-    Exit: 0 there are none (any more), 1 something uses them, 2 usage, 4 NATS can't be used.
     """
     logs.configure("error")
     settings = settings_of(file)

@@ -17,7 +17,8 @@ import uvloop
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, Json, fail, stderr, stdout
+from marketprism_consumer.commands.common import Json, fail, stderr, stdout
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.demo.recording import PIPELINE, Recording, Wanted, as_dict
 from marketprism_consumer.demo.view import show_result, shown
 
@@ -28,7 +29,7 @@ Examples:
   marketprism demo                            15 seconds, a kill -9 in the middle, the proof
   marketprism demo --seconds 60 --rate 10000  longer and faster
   marketprism demo --keep                     leaves the servers up to be queried, until Ctrl-C
-  marketprism demo --output json              the numbers, for a script; exit code 0 only if the proof holds
+  marketprism demo --output json              the numbers, for a script
 """
 
 

@@ -13,13 +13,15 @@ from typing import Annotated, TypeVar
 
 import durationpy
 import typer
+from pydantic.alias_generators import to_camel
 from rich.table import Table
 from rich.text import Text
 
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.common import File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
 from marketprism_consumer.operations.dlq import (
@@ -81,9 +83,6 @@ Examples:
   marketprism dlq replay --dry-run                     what would become rows now
   marketprism dlq replay --reason DecimalOutOfRange    after the column was widened
   marketprism dlq replay --seq 17 --seq 18
-
-\b
-Exit: 0 all replayed, 1 some stay, 4 NATS or ClickHouse unreachable.
 """
 PURGE = """
 Examples:
@@ -94,7 +93,7 @@ Examples:
 """
 
 
-@app.command("list", epilog=LIST)
+@app.command("list", epilog=epilog("dlq list", LIST))
 def list_(
     file: File = "",
     data_type: Type = None,
@@ -111,15 +110,15 @@ def list_(
         for letter in letters:
             typer.echo(json.dumps(as_dict(letter)))
     elif output is Output.JSON:
-        reasons_ = [{"data_type": t, "reason": r, "count": n} for (t, r), n in counts.most_common()]
+        reasons_ = [{"dataType": t, "reason": r, "count": n} for (t, r), n in counts.most_common()]
         typer.echo(
-            json.dumps({"dead_letters": [as_dict(one) for one in letters], "total": counts.total(), "counts": reasons_})
+            json.dumps({"deadLetters": [as_dict(one) for one in letters], "total": counts.total(), "counts": reasons_})
         )
     else:
         _print_list(letters, counts)
 
 
-@app.command(epilog=SHOW)
+@app.command(epilog=epilog("dlq show", SHOW))
 def show(
     seq: Annotated[int, typer.Argument(min=1, help="The number in the first column of `dlq list`.")],
     file: File = "",
@@ -144,7 +143,7 @@ def show(
     typer.echo(f"\n{printable_payload(letter.payload)}")
 
 
-@app.command(epilog=REPLAY)
+@app.command(epilog=epilog("dlq replay", REPLAY))
 def replay(
     file: File = "",
     data_type: Type = None,
@@ -164,7 +163,9 @@ def replay(
     if output == "json":
         still = [as_dict(one.letter) | {"why": one.why} for one in stays]
         typer.echo(
-            json.dumps({"dry_run": dry_run, **{k.replace(" ", "_"): n for k, n in counts.items()}, "still": still})
+            json.dumps(
+                {"dryRun": dry_run, **{to_camel(k.replace(" ", "_")): n for k, n in counts.items()}, "still": still}
+            )
         )
     else:
         for one in stays[:STAYS_SHOWN]:
@@ -177,7 +178,7 @@ def replay(
     raise typer.Exit(int(Exit.FINDINGS if stays else Exit.OK))
 
 
-@app.command(epilog=PURGE)
+@app.command(epilog=epilog("dlq purge", PURGE))
 def purge(
     file: File = "",
     data_type: Type = None,

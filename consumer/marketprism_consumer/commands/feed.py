@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
 from marketprism_consumer.feed.publish import Account, publish
 from marketprism_consumer.jetstream.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
 
-UNREACHABLE = 4
 DEFAULT_URL = "nats://localhost:4222"
 # Event time passes this fast when nothing paces the feed: fast enough never to run ahead of the clock.
 UNPACED_RATE = 200_000.0
@@ -91,7 +91,6 @@ def feed(
     """Publish a synthetic collector's messages to JetStream: all eight types, every form seen on the wire.
 
     Prints an account of what JetStream acknowledged; its arguments generate the same messages again.
-    Exit: 0 done, 1 messages refused or their outcome unknown, 2 usage, 4 server unreachable.
     """
     plan = _plan(url, rate, count, seconds, seed, types, symbols, book_levels, bad, manifest, streams)
     account = _run(plan)
@@ -100,10 +99,7 @@ def feed(
     else:
         _print_account(account)
     if account.refused or account.unknown:
-        raise typer.Exit(1)
-
-
-feed.__doc__ = f"{feed.__doc__}\n{EXAMPLES}"
+        raise typer.Exit(int(Exit.FINDINGS))
 
 
 # --- what was asked for -----------------------------------------------------------------------------------------
@@ -176,16 +172,16 @@ def _run(plan: Plan) -> Account:
         _fail(
             f"no connection to NATS at {', '.join(map(_without_password, plan.urls))}: {error}",
             "start a server with `nats-server -js`, or name another with --url or MARKETPRISM_NATS_URL",
-            UNREACHABLE,
+            Exit.UNREACHABLE,
         )
     except OSError as error:
-        _fail(f"can't write the manifest {error.filename or ''}: {error.strerror}", "", 2)
+        _fail(f"can't write the manifest {error.filename or ''}: {error.strerror}", "", Exit.USAGE)
     except nats.js.errors.ServiceUnavailableError:
-        _fail("the NATS server answers, but JetStream does not", "start it with `nats-server -js`", UNREACHABLE)
+        _fail("the NATS server answers, but JetStream does not", "start it with `nats-server -js`", Exit.UNREACHABLE)
     except SubjectsTakenError as error:
-        _fail(str(error), f"name it with --streams {error.subject.removesuffix('.>')}={error.holder}", 1)
+        _fail(str(error), f"name it with --streams {error.subject.removesuffix('.>')}={error.holder}", Exit.FINDINGS)
     except nats.errors.Error as error:
-        _fail(f"NATS refused: {error}", "", 1)
+        _fail(f"NATS refused: {error}", "", Exit.FINDINGS)
 
 
 async def _feed(plan: Plan) -> Account:
@@ -242,9 +238,9 @@ def _without_password(url: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
-def _fail(what: str, hint: str, code: int) -> NoReturn:
+def _fail(what: str, hint: str, code: Exit) -> NoReturn:
     typer.echo(f"error: {what}" + (f"\n\nhint: {hint}" if hint else ""), err=True)
-    raise typer.Exit(code)
+    raise typer.Exit(int(code))
 
 
 # --- what people see --------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import uvloop
 from marketprism_api import reasons
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, File, fail, settings_of
+from marketprism_consumer.commands.common import File, fail, settings_of
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.run import serve
 from marketprism_consumer.worker import Worker
 

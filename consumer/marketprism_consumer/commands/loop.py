@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marketprism_consumer import health
-from marketprism_consumer.commands.common import Exit, fail, stderr
+from marketprism_consumer.commands.common import fail, stderr
+from marketprism_consumer.commands.exits import Exit
 
 
 class Work(health.Probed, Protocol):

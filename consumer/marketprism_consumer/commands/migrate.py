@@ -17,8 +17,10 @@ from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_api.settings import clickhouse_endpoints
 from marketprism_consumer import logs
+from marketprism_consumer.camel import camel
 from marketprism_consumer.commands import loop
-from marketprism_consumer.commands.common import Exit, Json, fail, leave_word, moment, seconds, stderr
+from marketprism_consumer.commands.common import Json, fail, leave_word, moment, seconds, stderr
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering import servers
@@ -43,7 +45,7 @@ Examples:
 \b
 Environment: CLICKHOUSE_HTTP_URL, CLICKHOUSE_HOT_DB, CLICKHOUSE_COLD_DB, CLICKHOUSE_COLD_HTTP_URL, MIGRATION_WINDOW_HOURS
 (8; fractions such as 0.05), MIGRATION_BATCH_LIMIT (5000000). Options go before it, it goes before the file.
-Exit: 0 done, 1 a table failed or was refused, 2 usage, 4 unreachable. The last line on stdout is the result as JSON.
+The last line on stdout is the result as JSON.
 """
 TERMINATION_LIMIT = 4096
 
@@ -206,7 +208,7 @@ async def _history(job: Job, output: str) -> int:
     finally:
         await cold.close()
     if output == "json":
-        typer.echo(json.dumps([entry._asdict() for entry in entries], default=str))
+        typer.echo(json.dumps(camel(entries)))
         return int(Exit.OK)
     for one in entries:
         typer.echo(history_line(one))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -14,7 +14,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import DataTypeSettings, Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, File, Json, fail, moment, settings_of, stderr
+from marketprism_consumer.camel import camel
+from marketprism_consumer.commands.common import File, Json, fail, moment, settings_of, stderr
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
 from marketprism_consumer.operations.audit import stream_of
@@ -28,9 +30,6 @@ Examples:
   marketprism replay --from-time 2h                                what arrived in the last two hours
   marketprism replay --from-time 2026-11-23T07:00 --until 2026-11-23T08:00 --subject 'trade.binance_spot.>'
   marketprism replay --type trade --from-seq 1000 --until 2000 --dry-run
-
-\b
-Exit: 0 done, 1 ClickHouse refused rows or there is nothing to replay to, 2 usage, 4 NATS or ClickHouse unreachable.
 """
 
 
@@ -138,7 +137,7 @@ async def _replay(
 
 def _show(found: dict[str, Replayed], dry_run: bool, output: str) -> None:
     if output == "json":
-        typer.echo(json.dumps({"dryRun": dry_run, "tables": {table: asdict(one) for table, one in found.items()}}))
+        typer.echo(json.dumps({"dryRun": dry_run, "tables": camel(found)}))
         return
     verb = "would be stored" if dry_run else "stored"
     for table, one in found.items():

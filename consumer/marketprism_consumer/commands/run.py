@@ -17,7 +17,8 @@ import uvloop
 from marketprism_api.settings import Settings
 from marketprism_consumer import health, logs
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.commands.common import Exit, File, fail, settings_of, stderr
+from marketprism_consumer.commands.common import File, fail, settings_of, stderr
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.store import InsertRefused

@@ -17,7 +17,8 @@ from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.commands.common import Exit, File, Json, fail, seconds, settings_of, stderr, stdout
+from marketprism_consumer.commands.common import File, Json, fail, seconds, settings_of, stderr, stdout
+from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.store import InsertRefused
@@ -30,14 +31,14 @@ from marketprism_consumer.schema.tables import BY_DATA_TYPE
 app = typer.Typer(no_args_is_help=True, help="The tables: what is missing, make it, check it. Nothing is ever dropped.")
 
 
-@app.command(epilog="Example:  marketprism schema plan -f pipeline.yaml")
+@app.command(epilog=epilog("schema plan", "Example:  marketprism schema plan -f pipeline.yaml"))
 def plan(file: File = "", output: Json = "text") -> None:
     """Print the statements that `apply` would run. Reads only."""
     found = _with_server(settings_of(file), schema.current_plan)
     _show(found, output, statements=True)
 
 
-@app.command(epilog="Example:  marketprism schema apply -f pipeline.yaml")
+@app.command(epilog=epilog("schema apply", "Example:  marketprism schema apply -f pipeline.yaml"))
 def apply(file: File = "", output: Json = "text") -> None:
     """Create and extend what is missing, in both databases. May be run again, and twice at once."""
     done: list[str] = []
@@ -53,7 +54,7 @@ def apply(file: File = "", output: Json = "text") -> None:
     _show(left, output, statements=False)
 
 
-@app.command(epilog="Example:  marketprism schema verify -f pipeline.yaml; exits with 1 where something differs")
+@app.command(epilog=epilog("schema verify", "Example:  marketprism schema verify -f pipeline.yaml"))
 def verify(file: File = "", output: Json = "text") -> None:
     """Compare the server with what the pipeline needs, and explain every difference. Reads only."""
     found = _with_server(settings_of(file), schema.current_plan)
@@ -62,7 +63,11 @@ def verify(file: File = "", output: Json = "text") -> None:
         raise typer.Exit(int(Exit.FINDINGS))
 
 
-@app.command(epilog="Example:  marketprism schema ensure -f pipeline.yaml; what the operator's schema Job runs")
+@app.command(
+    epilog=epilog(
+        "schema ensure", "Example:  marketprism schema ensure -f pipeline.yaml; what the operator's schema Job runs"
+    )
+)
 def ensure(
     file: File = "",
     wait: Annotated[str, typer.Option(help="How long NATS may take to answer.")] = "10s",
@@ -70,8 +75,7 @@ def ensure(
     """See that NATS and ClickHouse answer; make the streams that are missing, as spec.nats.ensureStreams says, and make,
     compare or leave the tables, as spec.schema.mode says.
 
-    Whatever is wrong is told on stderr, a line each with its code. Exit: 0 all is well, 1 tables differ or a statement is
-    refused, 2 usage, 4 a server does not answer.
+    Whatever is wrong is told on stderr, a line each with its code.
     """
     logs.configure("error")
     settings = settings_of(file)
@@ -136,7 +140,9 @@ def _misfits(plan: Plan) -> list[str]:
     return missing + [f"{reasons.SCHEMA_DRIFT}: {d.where}: {d.what}" for d in plan.differences if d.blocking]
 
 
-@app.command("render", epilog="Example:  marketprism schema render -f pipeline.yaml > schema.sql")
+@app.command(
+    "render", epilog=epilog("schema render", "Example:  marketprism schema render -f pipeline.yaml > schema.sql")
+)
 def render_(file: File = "") -> None:
     """Print the whole DDL for an empty server, or for a cluster where spec.clickhouse.cluster names one. Offline."""
     settings = settings_of(file)

@@ -14,7 +14,8 @@ from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.commands.common import Exit, fail
+from marketprism_consumer.commands.common import fail
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.jetstream.broker import NatsBroker

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, Json, fail, seconds, stdout
+from marketprism_consumer.commands.common import Json, fail, seconds, stdout
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.migrate import PolicyFile, history_line
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.operations.status import READ, Status
@@ -30,11 +31,10 @@ Examples:
 \b
   marketprism status -f pipeline.yaml
   marketprism status --watch                           the same, again every 2 s; Ctrl-C ends it
-  marketprism status --output json | jq '.types[] | {data_type, rate, lag}'
+  marketprism status --output json | jq '.types[] | {dataType, rate, lag}'
 
 \b
-rate: rows stored a second over the last minute; newest: since the newest row was stored. Exit: 0 every data type is read,
-1 one is not, 2 usage, 4 NATS or ClickHouse unreachable.
+rate: rows stored a second over the last minute; newest: since the newest row was stored.
 """
 
 

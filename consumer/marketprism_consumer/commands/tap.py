@@ -15,7 +15,8 @@ from rich.text import Text
 
 from marketprism_api.data_types import DataType
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Exit, File, Json, fail, moment, seconds, settings_of, stdout
+from marketprism_consumer.commands.common import File, Json, fail, moment, seconds, settings_of, stdout
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.operations.dlq import printable, when
 from marketprism_consumer.operations.tap import Tapped, Wanted
@@ -31,8 +32,7 @@ Examples:
   marketprism tap --type trade --output json | jq .row  a JSON object a line
 
 \b
-Nothing is consumed: ingest gets every message all the same. Exit: 0 done, 1 --for ended before --count messages came, 2 usage,
-4 NATS unreachable.
+Nothing is consumed: ingest gets every message all the same.
 """
 WIDEST = 56  # characters of a value
 

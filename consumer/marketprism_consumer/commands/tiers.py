@@ -8,7 +8,8 @@ import json
 import typer
 from rich.table import Table
 
-from marketprism_consumer.commands.common import Exit, Json, fail, stdout
+from marketprism_consumer.commands.common import Json, fail, stdout
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
 from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.tiering import servers
@@ -22,9 +23,6 @@ Examples:
 \b
   marketprism tiers                                every table of the default databases
   marketprism tiers -f policy.yaml --output json   against a policy's age, for a machine
-
-\b
-Exit: 0 no row is there twice, 1 some are, 2 usage, 4 unreachable.
 """
 
 

@@ -18,7 +18,8 @@ from marketprism_api.settings import Settings
 from marketprism_api.types import Duration
 from marketprism_consumer import logs
 from marketprism_consumer.commands import loop
-from marketprism_consumer.commands.common import Exit, File, fail, leave_word, settings_of, stderr
+from marketprism_consumer.commands.common import File, fail, leave_word, settings_of, stderr
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.ingest.store import InsertRefused
@@ -37,9 +38,7 @@ Examples:
 
 \b
 Limits are in the pipeline's file: spec.validation.limits. Environment: CLICKHOUSE_HTTP_URL, CLICKHOUSE_HOT_DB, CLICKHOUSE_COLD_DB.
-Exit: 0 fine, 1 findings, 2 could not check (usage, ClickHouse unreachable, tables missing).
 """
-COULD_NOT_CHECK = Exit.USAGE
 SUMMARY_FINDINGS = 20
 
 
@@ -75,7 +74,7 @@ def validate(
     settings = settings_of(file)
     chosen = types or list(settings.data_types)
     if unknown := [str(name) for name in chosen if name not in settings.data_types]:
-        fail(f"the pipeline does not store {', '.join(unknown)}", COULD_NOT_CHECK)
+        fail(f"the pipeline does not store {', '.join(unknown)}", Exit.USAGE)
     try:
         window = _seconds(since, "--since") if since else settings.validation_window
         interval = _seconds(every, "--every") if every else None
@@ -83,7 +82,7 @@ def validate(
         if None not in fixed and fixed[0] >= fixed[1]:  # type: ignore[operator]
             raise ValueError(f"--to {end} is not after --from {start}")
     except ValueError as error:
-        fail(str(error), COULD_NOT_CHECK)
+        fail(str(error), Exit.USAGE)
     work = _Validations(settings, chosen, exchanges or [], symbols or [], window, fixed, output, metrics_file)
     raise typer.Exit(int(asyncio.run(loop.run(work, interval, host, port))))
 
@@ -150,11 +149,11 @@ class _Validations:
         except InsertRefused as refused:
             self._problem = str(refused)
             stderr.print(f"could not check: {refused}", style="red", markup=False)
-            return COULD_NOT_CHECK
+            return Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS
         finally:
             await clickhouse.close()
-        if report is None:
-            return COULD_NOT_CHECK
+        if report is None:  # ended before it had looked at all
+            return Exit.FINDINGS
         self._last, self._problem = report, ""
         self._metrics.set(report)
         await self._note(report)

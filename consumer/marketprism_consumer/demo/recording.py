@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from marketprism_api.settings import Settings
+from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -244,8 +245,8 @@ def free_port() -> int:
 def as_dict(recording: Recording, proof: Proof, tables: list[TableSummary]) -> dict[str, Any]:
     return {
         "holds": proof.holds,
-        "proof": asdict(proof),
-        "tables": [asdict(one) for one in tables],
+        "proof": camel(proof),
+        "tables": camel(tables),
         "events": recording.progress.events,
         "feed": recording.progress.account.as_dict(),
         "nats": recording.settings.nats_url,

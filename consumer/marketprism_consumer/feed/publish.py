@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -21,6 +21,7 @@ import msgspec
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
+from marketprism_consumer.camel import camel
 from marketprism_consumer.feed import FeedMessage
 
 ACK_WAIT = 5.0  # seconds until an unacknowledged message is sent again
@@ -65,7 +66,8 @@ class Account:
         return self.acknowledged / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"rate": round(self.rate, 1), "seconds": round(self.seconds, 3)}
+        numbers: dict[str, Any] = camel(self)
+        return numbers | {"rate": round(self.rate, 1), "seconds": round(self.seconds, 3)}
 
 
 class _AckError(msgspec.Struct):

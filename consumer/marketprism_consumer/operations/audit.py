@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
+from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.dead_letters import CODE, place_of, prefix_of
@@ -169,9 +170,9 @@ class AuditReport:
             "tiers": list(self.tiers),
             "seconds": round(self.seconds, 3),
             "types": [
-                asdict(one) | {"holds": one.holds, "findings": one.findings, "notes": one.notes} for one in self.types
+                camel(one) | {"holds": one.holds, "findings": one.findings, "notes": one.notes} for one in self.types
             ],
-            "streams": [asdict(one) | {"holds": one.holds} for one in self.streams],
+            "streams": [camel(one) | {"holds": one.holds} for one in self.streams],
         }
 
 

@@ -282,7 +282,7 @@ def as_dict(letter: Letter) -> dict[str, Any]:
     return {
         "seq": letter.seq,
         "buried": when(letter.buried).replace(" ", "T") + "Z",
-        "data_type": letter.data_type,
+        "dataType": letter.data_type,
         "reason": letter.header(dead_letters.REASON),
         "text": reason.text if reason else "",
         "hint": reason.hint if reason else "",
@@ -290,8 +290,8 @@ def as_dict(letter: Letter) -> dict[str, Any]:
         "detail": letter.header(dead_letters.DETAIL),
         "subject": letter.header(dead_letters.SUBJECT),
         "stream": letter.header(dead_letters.STREAM),
-        "stream_seq": letter.header(dead_letters.SEQ),
+        "streamSeq": letter.header(dead_letters.SEQ),
         "arrived": letter.header(dead_letters.TIME),
-        "clickhouse_code": letter.header(dead_letters.CODE),
+        "clickhouseCode": letter.header(dead_letters.CODE),
         "cut": letter.is_cut,
     }

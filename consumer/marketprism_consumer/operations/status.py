@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
+from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
@@ -63,17 +63,13 @@ class Status:
         return {
             "ok": self.flows,
             "pipeline": self.pipeline,
-            "types": [asdict(one) for one in self.types],
-            "lastMigration": _named(self.migration),
-            "lastValidation": _named(self.validation),
+            "types": camel(self.types),
+            "lastMigration": camel(self.migration),
+            "lastValidation": camel(self.validation),
         }
 
 
 READ, UNREAD, NO_CONSUMER, NO_STREAM = "read", "nobody reads", "no consumer", "no stream"
-
-
-def _named(found: Entry | Verdict | None) -> dict[str, Any] | None:
-    return found and {k: v.isoformat() if isinstance(v, datetime) else v for k, v in found._asdict().items()}
 
 
 async def status(settings: Settings, broker: NatsBroker, hot: ClickHouse, cold: ClickHouse) -> Status:

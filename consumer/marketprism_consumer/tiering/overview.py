@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.tiering.job import Job
 from marketprism_consumer.tiering.slices import HOUR, SECOND, Slice, when
@@ -56,7 +57,7 @@ class TableOverview:
         return self.hot.doubles + self.cold.doubles + self.doubles_by_hand
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "doubles": self.doubles}
+        return {**camel(self), "doubles": self.doubles}
 
 
 async def overview(job: Job, hot: ClickHouse, cold: ClickHouse, table: str, run: str) -> TableOverview:

@@ -1,0 +1,58 @@
+"""The exit codes of all commands, in one table: a script may rely on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    UNREACHABLE = 4
+
+
+MEANINGS: Mapping[Exit, str] = {
+    Exit.OK: "fine",
+    Exit.FINDINGS: "findings: it ran, and what it found needs somebody",
+    Exit.USAGE: "usage: an option, a file or a variable is wrong, or a port is taken",
+    Exit.UNREACHABLE: "unreachable: NATS can't be used, or ClickHouse does not answer",
+}
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("the proof holds", "it does not hold"),
+    "run": ("ended as asked", "it can't go on until somebody acts"),
+    "ingest": ("ended as asked", "it can't go on until somebody acts"),
+    "feed": ("all is acknowledged", "messages were refused, or their outcome is unknown"),
+    "audit": ("it holds", "something is missing, double, altered or lost"),
+    "status": ("every data type is read", "one is not"),
+    "check": ("all is as it should be", "warnings, or something is wrong"),
+    "tap": ("done", "--for ended before --count messages came"),
+    "replay": ("done", "ClickHouse refused rows, or there is nothing to replay to"),
+    "migrate": ("every table is done", "a table failed or was refused"),
+    "tiers": ("no row is there twice", "some are"),
+    "validate": ("nothing is wrong", "something is, or could not be read"),
+    "dlq list": ("done", "ClickHouse refused"),
+    "dlq show": ("done", "there is no such dead letter"),
+    "dlq replay": ("all are stored", "some stay"),
+    "dlq purge": ("done", "not confirmed"),
+    "schema plan": ("done", "a statement was refused"),
+    "schema apply": ("the tables fit", "a statement was refused"),
+    "schema verify": ("the tables fit", "something differs"),
+    "schema ensure": ("all is well", "tables differ, a stream lacks a subject, or a statement was refused"),
+    "schema render": ("done", "never"),
+    "consumers delete": ("there are none (any more)", "something uses them"),
+    "embedded nats": ("ended as asked", "it died"),
+    "embedded clickhouse": ("ended as asked", "it died"),
+}
+"""By command: what 0 means, and what 1 means. 2 and 4 mean the same everywhere."""
+
+
+def line(command: str) -> str:
+    fine, findings = COMMANDS[command]
+    return f"Exit: 0 {fine}, 1 {findings}, 2 usage, 4 unreachable."
+
+
+def epilog(command: str, examples: str) -> str:
+    """What --help ends with."""
+    return f"{examples.rstrip()}\n\n\b\n{line(command)}\n"
