@@ -200,15 +200,15 @@ class Worker:
             )
             await asyncio.sleep(wait)
 
-    def _ingest(self, name: str, one: DataTypeSettings, stream: str) -> Ingest:
+    def _ingest(self, name: str, chosen: DataTypeSettings, stream: str) -> Ingest:
         letters = self.settings.dead_letters
         return Ingest(
-            Durable(stream, one.durable, one.subject, self.settings.ack_wait),
+            Durable(stream, chosen.durable, chosen.subject, self.settings.ack_wait),
             BY_DATA_TYPE[name],
             self._broker,
             self._store,
             NatsGraveyard(self._broker, letters.stream, letters.max_age or 0),
-            Limits(one.batch.max_rows, one.batch.max_delay, one.batch.max_pending, one.batch.max_bytes),
+            Limits(chosen.batch.max_rows, chosen.batch.max_delay, chosen.batch.max_pending, chosen.batch.max_bytes),
             Flood(letters.max_ratio, letters.min_messages, letters.window),
             Account(self._metrics, name),
         )

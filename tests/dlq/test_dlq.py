@@ -121,7 +121,7 @@ async def test_what_is_a_row_now_is_replayed_once_and_the_rest_stays(pipeline: P
     code, output = await cli(pipeline, "replay", "-o", "json")
     told = json.loads(output)
     assert (code, told["replayed"], told["stays"]) == (1, 1, 1)
-    assert told["still"][0]["stream_seq"] == str(bad)
+    assert told["still"][0]["streamSeq"] == str(bad)
     rows = await pipeline.clickhouse.query(f"SELECT _seq, symbol, toString(price) FROM {pipeline.hot}.trades")
     assert rows == [(good, NASTY, "0.000000000000000001")]
     assert [letter.origin[1] for letter in await letters(pipeline)] == [bad]

@@ -9,7 +9,7 @@ import typer
 
 from marketprism_api.data_types import DataType
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, Json, fail, settings_of
+from marketprism_consumer.commands.common import File, Json, Output, fail, settings_of
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import with_servers
 from marketprism_consumer.operations.audit import AuditReport
@@ -34,7 +34,7 @@ def audit(
     both_tiers: Annotated[
         bool, typer.Option("--both-tiers/--hot-only", help="Look for rows in hot and cold, or in hot alone.")
     ] = True,
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Prove what became of every message: held = rows + dead letters + pending, none missing, none double.
 

@@ -15,7 +15,7 @@ from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.common import File, Json, Output, fail, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.operations.check import Level, Line
 from marketprism_consumer.operations.check import check as run_check
@@ -35,7 +35,7 @@ UNREACHABLE = {reasons.NATS_UNREACHABLE.code, reasons.NATS_DENIED.code, reasons.
 COLOUR = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}
 
 
-def check(file: File = "", output: Json = "text") -> None:
+def check(file: File = "", output: Json = Output.TEXT) -> None:
     """Look at everything that the pipeline stands on; a line for each thing: ok, warning or wrong, with what to do."""
     logs.configure("critical")
     settings = settings_of(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -21,7 +22,14 @@ from marketprism_consumer.commands.exits import Exit
 File = Annotated[
     str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin; without it every default holds.")
 ]
-Json = Annotated[str, typer.Option("--output", "-o", help="text or json.")]
+
+
+class Output(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+Json = Annotated[Output, typer.Option("--output", "-o", help="For people, or for a script.")]
 
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 # In a pipe or a file lines may be long.
@@ -41,12 +49,12 @@ def settings_of(file: str) -> Settings:
         fail(str(error), Exit.USAGE)
 
 
-def seconds(text: str, option: str, least: float) -> float:
+def seconds(text: str, option: str, least: float = 0.0) -> float:
     """A duration such as 30s. Raises ValueError."""
     try:
         found = Duration(text).seconds
     except Refused as refused:
-        raise ValueError(f"{option}: {refused}") from None
+        raise ValueError(f"{option}: {refused}: {Duration.ALLOWED}") from None
     if found < least:
         raise ValueError(f"{option}: {text} is less than {least:g}s")
     return found

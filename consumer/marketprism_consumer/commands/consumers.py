@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from marketprism_api.credentials import nats_auth
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, Json, fail, seconds, settings_of
+from marketprism_consumer.commands.common import File, Json, Output, fail, seconds, settings_of
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.jetstream.broker import NatsBroker
@@ -33,7 +33,7 @@ def delete(
     file: File = "",
     wait: Annotated[str, typer.Option(help="How long to wait until nothing uses them.")] = "1m",
     quiet: Annotated[str, typer.Option(help="Unused is what nobody has pulled from for so long.")] = "5s",
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Delete a pipeline's durable consumers, never one in use. Streams, their messages and all rows stay: a pipeline that
     comes back reads its streams from the first message on and stores only what is not in the tables.

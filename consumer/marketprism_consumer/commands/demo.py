@@ -17,7 +17,7 @@ import uvloop
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Json, fail, stderr, stdout
+from marketprism_consumer.commands.common import Json, Output, fail, stderr, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.demo.recording import PIPELINE, Recording, Wanted, as_dict
 from marketprism_consumer.demo.view import show_result, shown
@@ -42,7 +42,7 @@ def demo(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the data here. Default: nothing is left.")
     ] = None,
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """See it work: NATS, ClickHouse, a feed of all eight data types and the ingest, on this machine."""
     logs.configure("error", as_json=False)

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
-import durationpy
 import typer
 from pydantic.alias_generators import to_camel
 from rich.table import Table
@@ -20,7 +19,7 @@ from rich.text import Text
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, Json, fail, settings_of, stdout
+from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
@@ -47,7 +46,7 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
+class ListOutput(StrEnum):
     TEXT = "text"
     JSON = "json"
     NDJSON = "ndjson"
@@ -101,15 +100,15 @@ def list_(
     since: Annotated[str, typer.Option(help="Only of the last so long, such as 1h.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all. The counts are of all.")] = 50,
     order: Annotated[Order, typer.Option(help="Which come first.")] = Order.NEWEST,
-    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TEXT,
+    output: Annotated[ListOutput, typer.Option("--output", "-o")] = ListOutput.TEXT,
 ) -> None:
     """List dead letters, and count them by reason."""
     wanted = _wanted(data_type, reason, since=since)
     letters, counts = _with_stream(settings_of(file), lambda stream, _: _collect(stream, wanted, limit, order))
-    if output is Output.NDJSON:
+    if output is ListOutput.NDJSON:
         for letter in letters:
             typer.echo(json.dumps(as_dict(letter)))
-    elif output is Output.JSON:
+    elif output is ListOutput.JSON:
         reasons_ = [{"dataType": t, "reason": r, "count": n} for (t, r), n in counts.most_common()]
         typer.echo(
             json.dumps({"deadLetters": [as_dict(one) for one in letters], "total": counts.total(), "counts": reasons_})
@@ -123,7 +122,7 @@ def show(
     seq: Annotated[int, typer.Argument(min=1, help="The number in the first column of `dlq list`.")],
     file: File = "",
     raw: Annotated[bool, typer.Option("--raw", help="Write the payload's bytes to stdout, and nothing else.")] = False,
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Show one dead letter: why it is one, what to do, and the message itself."""
     letter = _with_stream(settings_of(file), lambda stream, _: stream.get(seq))
@@ -150,7 +149,7 @@ def replay(
     reason: Why = "",
     seq: Annotated[list[int] | None, typer.Option(help="Only this one; may be given again.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decode only: store and delete nothing.")] = False,
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Decode dead letters again and store those that are rows now, each exactly once, as the message it was.
 
@@ -211,19 +210,11 @@ def _wanted(
             data_type=str(data_type or ""),
             reason=code_of(reason) if reason else "",
             seqs=frozenset(seqs),
-            since=_ago(since) if since else None,
-            before=_ago(older_than) if older_than else None,
+            since=moment(since, time.time()) if since else None,
+            before=moment(older_than, time.time()) if older_than else None,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _ago(text: str) -> int:
-    try:
-        seconds = durationpy.from_str(text).total_seconds()
-    except durationpy.DurationError:
-        raise ValueError(f"{text!r} is not a duration such as 90m or 24h") from None
-    return int((time.time() - seconds) * 1e6)
 
 
 # --- with the servers -------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from marketprism_consumer.commands.common import Json, Output
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
 from marketprism_consumer.feed.publish import Account, publish
@@ -44,11 +44,6 @@ Examples:
   marketprism feed --types trade,orderbook --symbols 10 --book-levels 400
   marketprism feed --streams orderbook=ORDERBOOK_SNAP   where books have a stream of their own
 """
-
-
-class Output(StrEnum):
-    TEXT = "text"
-    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +79,7 @@ def feed(
     streams: Annotated[
         str, typer.Option(help="Which stream holds which type; missing ones are created.")
     ] = "default=MARKET_DATA",
-    output: Annotated[
-        Output, typer.Option("--output", "-o", help="The account as text, or as JSON in the last line.")
-    ] = Output.TEXT,
+    output: Json = Output.TEXT,
 ) -> None:
     """Publish a synthetic collector's messages to JetStream: all eight types, every form seen on the wire.
 

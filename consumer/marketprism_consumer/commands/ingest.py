@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 from typing import Annotated
 
-import durationpy
 import typer
 import uvloop
 
 from marketprism_api import reasons
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, fail, settings_of
+from marketprism_consumer.commands.common import File, fail, seconds, settings_of
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.run import serve
 from marketprism_consumer.worker import Worker
@@ -42,7 +41,10 @@ def ingest(
         reason = reasons.UNKNOWN_CONSUMER
         fail(f"{reason}: {consumer!r}; the pipeline has {', '.join(settings.consumers)}", Exit.USAGE)
     names = [consumer] if consumer else list(settings.consumers)
-    idle = durationpy.from_str(until_idle).total_seconds() if until_idle else None
+    try:
+        idle = seconds(until_idle, "--until-idle") if until_idle else None
+    except ValueError as error:
+        fail(str(error), Exit.USAGE)
     # Rows come and go by the ten thousand and hold no cycles: looking for some after every 700 would cost a tenth of the time.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)

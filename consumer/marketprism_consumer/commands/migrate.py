@@ -19,7 +19,7 @@ from marketprism_api.settings import clickhouse_endpoints
 from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
 from marketprism_consumer.commands import loop
-from marketprism_consumer.commands.common import Json, fail, leave_word, moment, seconds, stderr
+from marketprism_consumer.commands.common import Json, Output, fail, leave_word, moment, seconds, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.ingest.store import InsertRefused
@@ -77,7 +77,7 @@ def migrate(
         str, typer.Option(help="A run that is silent for so long is dead, and the next one begins.")
     ] = f"{LEASE:.0f}s",
     history: Annotated[bool, typer.Option("--history", help="Show what earlier runs moved.")] = False,
-    output: Json = "text",
+    output: Json = Output.TEXT,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
 ) -> None:
     """Move rows from hot to cold: copied, verified value by value, then deleted. May be killed and run again at any time."""
@@ -215,10 +215,10 @@ async def _history(job: Job, output: str) -> int:
     return int(Exit.OK)
 
 
-def history_line(one: Entry) -> str:
-    end = f" {one.error}" if one.error else ""
-    took = f"{(one.finished - one.started).total_seconds():.1f} s" if one.finished else "-"
+def history_line(entry: Entry) -> str:
+    end = f" {entry.error}" if entry.error else ""
+    took = f"{(entry.finished - entry.started).total_seconds():.1f} s" if entry.finished else "-"
     return (
-        f"{one.started:%Y-%m-%d %H:%M:%S}  {one.run}  {one.table:18} {one.slice_from:%Y-%m-%d %H:%M}  {one.rows:>12,} rows"
-        f" {one.bytes / 1e6:9,.1f} MB  {took:>8}  {one.mode} {one.status}{end}"
+        f"{entry.started:%Y-%m-%d %H:%M:%S}  {entry.run}  {entry.table:18} {entry.slice_from:%Y-%m-%d %H:%M}  {entry.rows:>12,} rows"
+        f" {entry.bytes / 1e6:9,.1f} MB  {took:>8}  {entry.mode} {entry.status}{end}"
     )

@@ -15,7 +15,7 @@ from marketprism_api.data_types import DataType
 from marketprism_api.settings import DataTypeSettings, Settings
 from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
-from marketprism_consumer.commands.common import File, Json, fail, moment, settings_of, stderr
+from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
@@ -43,7 +43,7 @@ def replay_(
     subject: Annotated[str, typer.Option(help="Only these, such as 'trade.binance_spot.>'.")] = "",
     data_type: Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only this data type.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only: store nothing.")] = False,
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Store again what a stretch of the stream holds and no tier has: after a partition was lost, or an old back-up restored.
 

@@ -17,7 +17,7 @@ from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.commands.common import File, Json, fail, seconds, settings_of, stderr, stdout
+from marketprism_consumer.commands.common import File, Json, Output, fail, seconds, settings_of, stderr, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.ingest.broker import BrokerRefused
@@ -32,14 +32,14 @@ app = typer.Typer(no_args_is_help=True, help="The tables: what is missing, make 
 
 
 @app.command(epilog=epilog("schema plan", "Example:  marketprism schema plan -f pipeline.yaml"))
-def plan(file: File = "", output: Json = "text") -> None:
+def plan(file: File = "", output: Json = Output.TEXT) -> None:
     """Print the statements that `apply` would run. Reads only."""
     found = _with_server(settings_of(file), schema.current_plan)
     _show(found, output, statements=True)
 
 
 @app.command(epilog=epilog("schema apply", "Example:  marketprism schema apply -f pipeline.yaml"))
-def apply(file: File = "", output: Json = "text") -> None:
+def apply(file: File = "", output: Json = Output.TEXT) -> None:
     """Create and extend what is missing, in both databases. May be run again, and twice at once."""
     done: list[str] = []
     left = _with_server(
@@ -55,7 +55,7 @@ def apply(file: File = "", output: Json = "text") -> None:
 
 
 @app.command(epilog=epilog("schema verify", "Example:  marketprism schema verify -f pipeline.yaml"))
-def verify(file: File = "", output: Json = "text") -> None:
+def verify(file: File = "", output: Json = Output.TEXT) -> None:
     """Compare the server with what the pipeline needs, and explain every difference. Reads only."""
     found = _with_server(settings_of(file), schema.current_plan)
     _show(found, output, statements=False)

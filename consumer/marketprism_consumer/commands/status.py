@@ -16,7 +16,7 @@ from rich.text import Text
 
 from marketprism_api.problems import Refused, ResourceError
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Json, fail, seconds, stdout
+from marketprism_consumer.commands.common import Json, Output, fail, seconds, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.migrate import PolicyFile, history_line
 from marketprism_consumer.commands.servers import Servers, with_servers
@@ -42,7 +42,7 @@ def status(
     file: PolicyFile = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C.")] = False,
     every: Annotated[str, typer.Option(help="With --watch: how often to look.")] = "2s",
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Show a running pipeline on one screen: rates, lag, freshness, dead letters, sizes of both tiers, last migration and validation."""
     logs.configure("critical")

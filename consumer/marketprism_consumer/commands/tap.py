@@ -15,7 +15,7 @@ from rich.text import Text
 
 from marketprism_api.data_types import DataType
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, Json, fail, moment, seconds, settings_of, stdout
+from marketprism_consumer.commands.common import File, Json, Output, fail, moment, seconds, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.operations.dlq import printable, when
@@ -50,7 +50,7 @@ def tap(
     since: Annotated[
         str, typer.Option(help="Begin with what arrived then: ISO 8601 (UTC), or 5m for so long ago.")
     ] = "",
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Show messages as they are published: raw, the row that ingest makes of each, and the verdict, side by side."""
     logs.configure("error")
@@ -90,13 +90,13 @@ def tap(
     raise typer.Exit(int(Exit.FINDINGS if count and shown < count else Exit.OK))
 
 
-def block(one: Tapped) -> Table:
+def block(message: Tapped) -> Table:
     """Left what came, field by field where it is an object; right the row. What comes from a message can't steer the terminal."""
-    good = one.refusal is None
-    title = Text(f"{one.subject}  seq {one.seq}  {when(one.arrived)}  ")
-    title.append(printable(one.verdict), style="green" if good else "red")
+    good = message.refusal is None
+    title = Text(f"{message.subject}  seq {message.seq}  {when(message.arrived)}  ")
+    title.append(printable(message.verdict), style="green" if good else "red")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
-    left, right = raw_lines(one.payload), [_line(name, value) for name, value in (one.row or {}).items()]
+    left, right = raw_lines(message.payload), [_line(name, value) for name, value in (message.row or {}).items()]
     for index in range(max(len(left), len(right))):
         table.add_row(*(Text(side[index] if index < len(side) else "") for side in (left, right)))
     return table

@@ -8,7 +8,7 @@ import json
 import typer
 from rich.table import Table
 
-from marketprism_consumer.commands.common import Json, fail, stdout
+from marketprism_consumer.commands.common import Json, Output, fail, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
 from marketprism_consumer.ingest.store import InsertRefused
@@ -31,7 +31,7 @@ def tiers(
     tables: Tables = None,
     older_than: OlderThan = "",
     cold_url: ColdUrl = "",
-    output: Json = "text",
+    output: Json = Output.TEXT,
 ) -> None:
     """Show what is where: rows, bytes, parts and times of both tiers, rows in both, doubles, and what is due to move."""
     job = resolve(file, cold_url, tables, older_than)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -13,12 +12,10 @@ import typer
 from prometheus_client import CollectorRegistry, write_to_textfile
 
 from marketprism_api.data_types import DataType
-from marketprism_api.problems import Refused
 from marketprism_api.settings import Settings
-from marketprism_api.types import Duration
 from marketprism_consumer import logs
 from marketprism_consumer.commands import loop
-from marketprism_consumer.commands.common import File, fail, leave_word, settings_of, stderr
+from marketprism_consumer.commands.common import File, fail, leave_word, moment, seconds, settings_of, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.commands.servers import clickhouse_of
@@ -42,7 +39,7 @@ Limits are in the pipeline's file: spec.validation.limits. Environment: CLICKHOU
 SUMMARY_FINDINGS = 20
 
 
-class Output(StrEnum):
+class ReportOutput(StrEnum):
     TEXT = "text"
     JSON = "json"
     MARKDOWN = "markdown"
@@ -58,7 +55,7 @@ def validate(
     ] = None,
     exchanges: Annotated[list[str] | None, typer.Option("--exchange", help="Only this exchange.")] = None,
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How the report is told.")] = Output.TEXT,
+    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="How the report is told.")] = ReportOutput.TEXT,
     metrics_file: Annotated[
         str, typer.Option("--metrics", help="Write metrics to this file, for a textfile collector.")
     ] = "",
@@ -76,31 +73,15 @@ def validate(
     if unknown := [str(name) for name in chosen if name not in settings.data_types]:
         fail(f"the pipeline does not store {', '.join(unknown)}", Exit.USAGE)
     try:
-        window = _seconds(since, "--since") if since else settings.validation_window
-        interval = _seconds(every, "--every") if every else None
-        fixed = (_time(start) if start else None, _time(end) if end else None)
+        window = seconds(since, "--since", least=0.001) if since else settings.validation_window
+        interval = seconds(every, "--every", least=1.0) if every else None
+        fixed = (moment(start, time.time()) if start else None, moment(end, time.time()) if end else None)
         if None not in fixed and fixed[0] >= fixed[1]:  # type: ignore[operator]
             raise ValueError(f"--to {end} is not after --from {start}")
     except ValueError as error:
         fail(str(error), Exit.USAGE)
     work = _Validations(settings, chosen, exchanges or [], symbols or [], window, fixed, output, metrics_file)
     raise typer.Exit(int(asyncio.run(loop.run(work, interval, host, port))))
-
-
-def _seconds(text: str, option: str) -> float:
-    try:
-        return Duration(text).seconds
-    except Refused as refused:
-        raise ValueError(f"{option}: {refused}: {Duration.ALLOWED}") from None
-
-
-def _time(text: str) -> int:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time such as 2025-09-24T07:00:00") from None
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found
-    return round(found.timestamp() * 1_000_000)
 
 
 class _Validations:
@@ -114,7 +95,7 @@ class _Validations:
         symbols: list[str],
         window: float,
         fixed: tuple[int | None, int | None],
-        output: Output,
+        output: ReportOutput,
         metrics_file: str,
     ) -> None:
         self._settings, self._types, self._exchanges, self._symbols = settings, types, exchanges, symbols
@@ -184,9 +165,9 @@ class _Validations:
         return found
 
     def _tell(self, report: Report) -> None:
-        if self._output is Output.JSON:
+        if self._output is ReportOutput.JSON:
             typer.echo(json.dumps(told.as_dict(report)))
         else:
-            for line in told.lines(report) if self._output is Output.TEXT else told.markdown(report):
+            for line in told.lines(report) if self._output is ReportOutput.TEXT else told.markdown(report):
                 typer.echo(line)
         leave_word(json.dumps(told.summary(report, SUMMARY_FINDINGS)))

@@ -532,28 +532,30 @@ class _StreamAuditor:
             )
             one.doubles += [(stream, tier, seq, count) for stream, seq, count in rows]
 
-    async def _look_into_missing(self, one: TypeAudit) -> None:
+    async def _look_into_missing(self, audited: TypeAudit) -> None:
         """A dead letter that was purged or has expired leaves its message with neither: told apart from a loss by
         decoding the message, and by the dead-letter stream having let go of as many."""
-        if not 0 < one.missing.count <= LOOKED_INTO or one.missing_among:
+        if not 0 < audited.missing.count <= LOOKED_INTO or audited.missing_among:
             return
         try:
             state = (await self._broker.api(f"STREAM.INFO.{self._settings.dead_letters.stream}", None))["state"]
         except BrokerRefused:
             return
         gone = state["last_seq"] - state["messages"]
-        wanted = {seq for first, last in one.missing.ranges for seq in range(first, last + 1)} if gone else set()
+        wanted = {seq for first, last in audited.missing.ranges for seq in range(first, last + 1)} if gone else set()
         undecodable = 0
         if wanted:
-            subject = self._settings.data_types[DataType(one.data_type)].subject
+            subject = self._settings.data_types[DataType(audited.data_type)].subject
             async with StreamReader(self._broker, self._stream, [subject], first=min(wanted)) as reader:
                 async for messages in reader.batches(1000):
                     undecodable += sum(
-                        _refused(one.data_type, m.subject, m.payload, m.arrived) for m in messages if m.seq in wanted
+                        _refused(audited.data_type, m.subject, m.payload, m.arrived)
+                        for m in messages
+                        if m.seq in wanted
                     )
                     if messages[-1].seq >= max(wanted):
                         break
-        one.purged = min(undecodable, gone)
+        audited.purged = min(undecodable, gone)
 
     async def _compare(self, data_type: DataType) -> None:
         await compare(

@@ -58,7 +58,7 @@ class NotYetStoredError(Exception):
 async def replay(
     broker: NatsBroker,
     tiers: Sequence[ClickHouseStore],
-    one: DataTypeSettings,
+    chosen: DataTypeSettings,
     stretch: Stretch,
     *,
     subject: str = "",
@@ -66,16 +66,16 @@ async def replay(
     progress: Callable[[Replayed], None] = lambda _: None,
 ) -> Replayed:
     """Of one data type. Raises NotYetStoredError, ReaderRunsError, BrokerRefused, InsertRefused."""
-    data_type = one.subject.partition(".")[0]
+    data_type = chosen.subject.partition(".")[0]
     table = BY_DATA_TYPE[data_type]
-    floor = await ack_floor(broker, one)
-    stream = stream_identity(one.stream, (await broker.stream(one.stream)).created)
+    floor = await ack_floor(broker, chosen)
+    stream = stream_identity(chosen.stream, (await broker.stream(chosen.stream)).created)
     restore: Restore[int] = Restore(tiers)
     done = Replayed()
     async with StreamReader(
         broker,
-        one.stream,
-        [subject or one.subject],
+        chosen.stream,
+        [subject or chosen.subject],
         first=stretch.first,
         since=stretch.since,
         name=f"marketprism-replay-{data_type}",
@@ -112,15 +112,17 @@ def _entries(data_type: str, messages: Sequence[Read], done: Replayed) -> list[E
     return entries
 
 
-async def ack_floor(broker: NatsBroker, one: DataTypeSettings) -> int:
+async def ack_floor(broker: NatsBroker, chosen: DataTypeSettings) -> int:
     """Up to this sequence of the stream everything of the data type is acknowledged."""
-    last_seq = (await broker.stream(one.stream)).last_seq  # before the consumer is asked: what comes later is not in it
+    last_seq = (
+        await broker.stream(chosen.stream)
+    ).last_seq  # before the consumer is asked: what comes later is not in it
     try:
-        info = await broker.api(f"CONSUMER.INFO.{one.stream}.{one.durable}", None)
+        info = await broker.api(f"CONSUMER.INFO.{chosen.stream}.{chosen.durable}", None)
     except BrokerRefused as refused:
         if getattr(refused, "code", 0) != CONSUMER_NOT_FOUND:
             raise
-        raise NotYetStoredError(f"{one.stream} has no consumer {one.durable}") from None
+        raise NotYetStoredError(f"{chosen.stream} has no consumer {chosen.durable}") from None
     if not info["num_pending"] and not info["num_ack_pending"]:
         return last_seq
     return int(info["ack_floor"]["stream_seq"])

@@ -52,9 +52,6 @@ class Sequences:
         chunk = self._chunks.get(seq >> 16)
         return chunk is not None and bool(chunk[(seq & 0xFFFF) >> 3] & 1 << (seq & 7))
 
-    def __len__(self) -> int:
-        return sum(int.from_bytes(chunk, "little").bit_count() for chunk in self._chunks.values())
-
 
 def up_to(base: int, last: int) -> int:
     """The sequences of the window at `base` that are not above `last`."""

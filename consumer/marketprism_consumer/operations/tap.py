@@ -68,14 +68,14 @@ class Wanted:
     symbol: str = ""
     refused_only: bool = False
 
-    def __call__(self, one: Tapped) -> bool:
-        if self.refused_only and one.refusal is None:
+    def __call__(self, message: Tapped) -> bool:
+        if self.refused_only and message.refusal is None:
             return False
-        if one.row is None:
-            tokens = one.subject.split(".")
+        if message.row is None:
+            tokens = message.subject.split(".")
             exchange, symbol = tokens[1] if len(tokens) > 1 else "", ".".join(tokens[3:])
         else:
-            exchange, symbol = one.row["exchange"], one.row["symbol"]
+            exchange, symbol = message.row["exchange"], message.row["symbol"]
         return (not self.exchange or exchange == self.exchange) and (not self.symbol or symbol == self.symbol)
 
 

@@ -97,27 +97,27 @@ class Tiers(Protocol):
     async def buckets(self, start: int, end: int, step: int, filter_: Filter) -> list[Bucket]:
         """Rows of hot by time, oldest first."""
 
-    async def name(self, one: Slice) -> None:
+    async def name(self, slice_: Slice) -> None:
         """Give the slice's rows without an identity one, in hot. Returns when it is done."""
 
-    async def survey(self, one: Slice) -> Survey: ...
+    async def survey(self, slice_: Slice) -> Survey: ...
 
-    async def copy(self, one: Slice, token: str) -> None:
+    async def copy(self, slice_: Slice, token: str) -> None:
         """Insert into cold what it lacks of the slice, each identity once. Returns when no insert is under way."""
 
-    async def cold_totals(self, one: Slice) -> Totals: ...
+    async def cold_totals(self, slice_: Slice) -> Totals: ...
 
-    async def lacking(self, one: Slice, parts: Sequence[str]) -> int:
+    async def lacking(self, slice_: Slice, parts: Sequence[str]) -> int:
         """Rows of these parts whose identity cold does not have with the same values (`created_at` aside: a message that
         ingest stored again after it was moved has a new one)."""
 
-    async def conflicts(self, one: Slice, parts: Sequence[str]) -> int:
+    async def conflicts(self, slice_: Slice, parts: Sequence[str]) -> int:
         """Rows of these parts whose identity cold has with other values."""
 
-    async def doubles(self, one: Slice) -> int:
+    async def doubles(self, slice_: Slice) -> int:
         """Rows of cold beyond the first of their identity."""
 
-    async def repair(self, one: Slice) -> None:
+    async def repair(self, slice_: Slice) -> None:
         """Delete the doubles of cold exactly. Raises TieringRefused where the server is too old for that."""
 
     async def part_rows(self, parts: Sequence[str]) -> Mapping[str, int]:
@@ -145,49 +145,49 @@ async def plan(tiers: Tiers, start: int, end: int, limit: int, filter_: Filter) 
     return sorted(planned, key=lambda one: one.start)
 
 
-async def settle_slice(tiers: Tiers, one: Slice, run: str, moved: Moved) -> Proof:
+async def settle_slice(tiers: Tiers, slice_: Slice, run: str, moved: Moved) -> Proof:
     """Bring cold to hold the slice; prove it."""
     for attempt in range(PASSES):
-        survey = await tiers.survey(one)
+        survey = await tiers.survey(slice_)
         if survey.unnamed:
-            await tiers.name(one)
+            await tiers.name(slice_)
             faultpoint("migrate_after_name")
             continue
         parts, totals = list(survey.parts), survey.totals
-        cold = await tiers.cold_totals(one)
+        cold = await tiers.cold_totals(slice_)
         if cold != totals:
-            if missing := await tiers.lacking(one, parts) if cold.rows else totals.rows:
-                await tiers.copy(one, f"{run}/{one.start}/{one.end}/{attempt}/{totals.rows}/{totals.sum}")
+            if missing := await tiers.lacking(slice_, parts) if cold.rows else totals.rows:
+                await tiers.copy(slice_, f"{run}/{slice_.start}/{slice_.end}/{attempt}/{totals.rows}/{totals.sum}")
                 moved.copied += missing
             faultpoint("migrate_after_copy")
-            cold = await tiers.cold_totals(one)
+            cold = await tiers.cold_totals(slice_)
         # At best cold has exactly the slice, bit for bit. It may also hold more, rows of earlier runs: then every row of hot
         # must be among them. Either way none may be there twice.
-        if await tiers.doubles(one):
-            await tiers.repair(one)
+        if await tiers.doubles(slice_):
+            await tiers.repair(slice_)
             continue
-        if cold != totals and await tiers.lacking(one, parts):
+        if cold != totals and await tiers.lacking(slice_, parts):
             continue
         moved.verified += totals.rows
         moved.checksum ^= totals.xor
         faultpoint("migrate_after_verify")
-        return Proof(one, {part: found.rows for part, found in survey.parts.items()})
-    raise await _why_not(tiers, one)
+        return Proof(slice_, {part: found.rows for part, found in survey.parts.items()})
+    raise await _why_not(tiers, slice_)
 
 
-async def _why_not(tiers: Tiers, one: Slice) -> TieringRefused:
-    survey = await tiers.survey(one)
-    if await tiers.doubles(one):
+async def _why_not(tiers: Tiers, slice_: Slice) -> TieringRefused:
+    survey = await tiers.survey(slice_)
+    if await tiers.doubles(slice_):
         return TieringRefused(
-            reasons.COLD_DOUBLES, f"{one}: cold has rows twice; see `marketprism tiers`. Nothing was deleted"
+            reasons.COLD_DOUBLES, f"{slice_}: cold has rows twice; see `marketprism tiers`. Nothing was deleted"
         )
-    if count := await tiers.conflicts(one, list(survey.parts)):
-        what = f"{one}: {count} rows have an identity (_stream, _seq) that cold holds with other values"
+    if count := await tiers.conflicts(slice_, list(survey.parts)):
+        what = f"{slice_}: {count} rows have an identity (_stream, _seq) that cold holds with other values"
         return TieringRefused(
             reasons.IDENTITY_CONFLICT, f"{what}. Nothing was deleted: compare them, and delete one of the two"
         )
     return TieringRefused(
-        reasons.SLICE_UNSETTLED, f"{one}: it changed {PASSES} times while it was worked on. The next run tries again"
+        reasons.SLICE_UNSETTLED, f"{slice_}: it changed {PASSES} times while it was worked on. The next run tries again"
     )
 
 

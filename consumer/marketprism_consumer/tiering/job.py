@@ -38,7 +38,6 @@ class Job:
     start: int | None = None
     end: int | None = None
     cold_retention: float | None = None
-    cluster: str = ""
 
     @property
     def pair(self) -> str:
@@ -75,7 +74,6 @@ def job_of(settings: Settings, policy: TieringPolicy | None) -> Job:
         mode=mode,
         filter=Filter(str(spec.filter.exchange or ""), "", str(spec.filter.symbol or "")) if spec else Filter(),
         cold_retention=(spec.cold.retention.seconds or None) if spec else None,
-        cluster=settings.cluster,
     )
 
 

@@ -61,10 +61,10 @@ def pack(buckets: Sequence[Bucket], limit: int, end: int, filter_: Filter) -> li
     return slices
 
 
-def finer(one: Slice, limit: int) -> int | None:
+def finer(slice_: Slice, limit: int) -> int | None:
     """The step with which to count again a slice that is too large; None where it fits, or can't be cut."""
-    span = one.end - one.start
-    return next((step for step in STEPS if step < span), None) if one.rows > limit else None
+    span = slice_.end - slice_.start
+    return next((step for step in STEPS if step < span), None) if slice_.rows > limit else None
 
 
 def within(slices: Sequence[Slice], limit: int) -> list[Slice]:

@@ -65,22 +65,22 @@ def _inside(outer: str, type_: str) -> str:
     return type_[len(outer) + 1 : -1] if type_.startswith(f"{outer}(") else ""
 
 
-def condition(one: Slice) -> str:
+def condition(slice_: Slice) -> str:
     """Parts and granules are chosen by it: it is about the column itself."""
-    return f"timestamp >= {_time('from')} AND timestamp < {_time('to')}{filtered(one)}"
+    return f"timestamp >= {_time('from')} AND timestamp < {_time('to')}{filtered(slice_)}"
 
 
-def filtered(one: Slice) -> str:
-    return "".join(f" AND {name} = {{{name}:String}}" for name in FILTERS if getattr(one.filter, name))
+def filtered(slice_: Slice) -> str:
+    return "".join(f" AND {name} = {{{name}:String}}" for name in FILTERS if getattr(slice_.filter, name))
 
 
 def _time(parameter: str) -> str:
     return f"fromUnixTimestamp64Micro({{{parameter}:Int64}}, 'UTC')"
 
 
-def values(one: Slice, **more: Any) -> dict[str, Any]:
-    given = {name: getattr(one.filter, name) for name in FILTERS}
-    return {"from": one.start, "to": one.end, **{name: value for name, value in given.items() if value}, **more}
+def values(slice_: Slice, **more: Any) -> dict[str, Any]:
+    given = {name: getattr(slice_.filter, name) for name in FILTERS}
+    return {"from": slice_.start, "to": slice_.end, **{name: value for name, value in given.items() if value}, **more}
 
 
 class TwoTiers:
@@ -112,19 +112,19 @@ class TwoTiers:
             Bucket(max(int(bucket), start), step - max(0, start - int(bucket)), int(count)) for bucket, count in rows
         ]
 
-    async def name(self, one: Slice) -> None:
+    async def name(self, slice_: Slice) -> None:
         # Random, not made of the row: equal rows are two rows.
         await self.hot.server.command(
             f"ALTER TABLE {self.hot.name} UPDATE _stream = '{BY_HAND}{self.run}', _seq = cityHash64(generateUUIDv4())"
-            f" WHERE _seq = 0 AND {condition(one)}",
-            values(one),
+            f" WHERE _seq = 0 AND {condition(slice_)}",
+            values(slice_),
         )
 
-    async def survey(self, one: Slice) -> Survey:
+    async def survey(self, slice_: Slice) -> Survey:
         rows = await self.hot.server.query(
             "SELECT _part, count(), groupBitXor(row), sum(toUInt128(row)), countIf(_seq = 0)"
-            f" FROM (SELECT _part, _seq, {self._row} AS row FROM {self.hot.name} WHERE {condition(one)}) GROUP BY _part",
-            values(one),
+            f" FROM (SELECT _part, _seq, {self._row} AS row FROM {self.hot.name} WHERE {condition(slice_)}) GROUP BY _part",
+            values(slice_),
         )
         parts = {str(part): Totals(int(count), int(xor), int(sum_)) for part, count, xor, sum_, _ in rows}
         return Survey(parts, sum(int(row[4]) for row in rows))
@@ -191,56 +191,56 @@ class TwoTiers:
 
     # --- cold ---------------------------------------------------------------------------------------------------------
 
-    async def cold_totals(self, one: Slice) -> Totals:
+    async def cold_totals(self, slice_: Slice) -> Totals:
         rows = await self.cold.server.query(
             "SELECT count(), groupBitXor(row), sum(toUInt128(row))"
-            f" FROM (SELECT {self._row} AS row FROM {self.cold.name} WHERE _seq != 0 AND {condition(one)})",
-            values(one),
+            f" FROM (SELECT {self._row} AS row FROM {self.cold.name} WHERE _seq != 0 AND {condition(slice_)})",
+            values(slice_),
         )
         return Totals(*(int(value) for value in rows[0]))
 
-    async def doubles(self, one: Slice) -> int:
+    async def doubles(self, slice_: Slice) -> int:
         return int(
             await self.cold.server.value(
-                f"SELECT count() - uniqExact({IDENTITY}) FROM {self.cold.name} WHERE _seq != 0 AND {condition(one)}",
-                values(one),
+                f"SELECT count() - uniqExact({IDENTITY}) FROM {self.cold.name} WHERE _seq != 0 AND {condition(slice_)}",
+                values(slice_),
             )
         )
 
-    async def repair(self, one: Slice) -> None:
+    async def repair(self, slice_: Slice) -> None:
         if self.cold.version < OFFSET_IN_MUTATIONS:
-            what = f"{one}: cold has rows twice, and ClickHouse can delete one of two equal rows from 25.8 on"
+            what = f"{slice_}: cold has rows twice, and ClickHouse can delete one of two equal rows from 25.8 on"
             raise TieringRefused(reasons.COLD_DOUBLES, f"{what}. Nothing was deleted in hot")
         place = "(toUInt64(splitByChar('_', _part)[2]), _part_offset, _part)"
         surplus = (
             f"SELECT arrayJoin(arrayPopFront(arraySort(groupArray({place})))) FROM {self.cold.name}"
-            f" WHERE _seq != 0 AND {condition(one)} GROUP BY {IDENTITY} HAVING count() > 1"
+            f" WHERE _seq != 0 AND {condition(slice_)} GROUP BY {IDENTITY} HAVING count() > 1"
         )
         await self.cold.server.command(
-            f"ALTER TABLE {self.cold.name} DELETE WHERE {condition(one)} AND {place} IN ({surplus})", values(one)
+            f"ALTER TABLE {self.cold.name} DELETE WHERE {condition(slice_)} AND {place} IN ({surplus})", values(slice_)
         )
 
     # --- both ---------------------------------------------------------------------------------------------------------
 
-    async def lacking(self, one: Slice, parts: Sequence[str]) -> int:
-        known = await self._cold(one, f"{IDENTITY}, {self._content}")
-        return await self._count(one, parts, f"({IDENTITY}, {self._content}) NOT IN ({known})")
+    async def lacking(self, slice_: Slice, parts: Sequence[str]) -> int:
+        known = await self._cold(slice_, f"{IDENTITY}, {self._content}")
+        return await self._count(slice_, parts, f"({IDENTITY}, {self._content}) NOT IN ({known})")
 
-    async def conflicts(self, one: Slice, parts: Sequence[str]) -> int:
-        same = await self._cold(one, f"{IDENTITY}, {self._content}")
-        there = await self._cold(one, IDENTITY)
+    async def conflicts(self, slice_: Slice, parts: Sequence[str]) -> int:
+        same = await self._cold(slice_, f"{IDENTITY}, {self._content}")
+        there = await self._cold(slice_, IDENTITY)
         return await self._count(
-            one, parts, f"({IDENTITY}, {self._content}) NOT IN ({same}) AND ({IDENTITY}) IN ({there})"
+            slice_, parts, f"({IDENTITY}, {self._content}) NOT IN ({same}) AND ({IDENTITY}) IN ({there})"
         )
 
-    async def copy(self, one: Slice, token: str) -> None:
-        known = await self._cold(one, IDENTITY)
+    async def copy(self, slice_: Slice, token: str) -> None:
+        known = await self._cold(slice_, IDENTITY)
         rows = (
-            f"SELECT {self._names} FROM {self.hot.name} WHERE {condition(one)} AND _seq != 0"
+            f"SELECT {self._names} FROM {self.hot.name} WHERE {condition(slice_)} AND _seq != 0"
             f" AND ({IDENTITY}) NOT IN ({known})"
         )
         if self.remote:
-            blocks = await self.hot.server.read(f"{rows} LIMIT 1 BY {IDENTITY}", values(one))
+            blocks = await self.hot.server.read(f"{rows} LIMIT 1 BY {IDENTITY}", values(slice_))
             if blocks:
                 digest = hashlib.blake2b(blocks, digest_size=16).hexdigest()
                 names = [column.name for column in self.columns]
@@ -251,31 +251,31 @@ class TwoTiers:
         fenced = "ignore(throwIf(toUnixTimestamp64Micro(now64(6)) > {fence:Int64}, 'the lease has ended')) = 0"
         await self.cold.server.command(
             f"INSERT INTO {self.cold.name} ({self._names}) {rows} AND {fenced} LIMIT 1 BY {IDENTITY}",
-            values(one, fence=self.fence()),
+            values(slice_, fence=self.fence()),
             settings={"insert_deduplication_token": token},
         )
 
-    async def _count(self, one: Slice, parts: Sequence[str], where: str) -> int:
+    async def _count(self, slice_: Slice, parts: Sequence[str], where: str) -> int:
         return int(
             await self.hot.server.value(
                 f"SELECT count() FROM {self.hot.name}"
-                f" WHERE {condition(one)} AND _part IN {{parts:Array(String)}} AND {where}",
-                values(one, parts=list(parts)),
+                f" WHERE {condition(slice_)} AND _part IN {{parts:Array(String)}} AND {where}",
+                values(slice_, parts=list(parts)),
             )
         )
 
-    async def _cold(self, one: Slice, what: str) -> str:
+    async def _cold(self, slice_: Slice, what: str) -> str:
         """A SELECT of it from cold that runs on hot's server: where cold is elsewhere, from a copy of what it takes."""
         if not self.remote:
-            return f"SELECT {what} FROM {self.cold.name} WHERE _seq != 0 AND {condition(one)}"
+            return f"SELECT {what} FROM {self.cold.name} WHERE _seq != 0 AND {condition(slice_)}"
         await self.hot.server.command(
             f"CREATE TABLE IF NOT EXISTS {self._brought} (_stream String, _seq UInt64, content UInt64) ENGINE = Memory"
         )
         await self.hot.server.command(f"TRUNCATE TABLE {self._brought}")
         blocks = await self.cold.server.read(
             f"SELECT toString(_stream) AS _stream, _seq, {self._content} AS content FROM {self.cold.name}"
-            f" WHERE _seq != 0 AND {condition(one)}",
-            values(one),
+            f" WHERE _seq != 0 AND {condition(slice_)}",
+            values(slice_),
         )
         if blocks:
             await self.hot.server.write(self._brought, ("_stream", "_seq", "content"), blocks)
