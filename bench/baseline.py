@@ -1,4 +1,4 @@
-"""The baseline: a service as it is usually written. Push subscription, json.loads, an insert every 100 rows, an ack each.
+"""The baseline: a service as it is usually written. Push subscription, json.loads, an insert every 100 rows, one ack per message.
 
 It has no dead letters, no token, no look-up: it loses and doubles rows in a crash. Books are kept as JSON text, as such
 services do; `orderbook_typed` keeps their levels as decimals, as we do.

@@ -42,7 +42,7 @@ PIPELINE: dict[str, list[Panel]] = {
     "Now": [
         _now("Stored", "rowsps", "sum(rate(marketprism_rows_inserted_total[$__rate_interval]))", "Rows that ClickHouse confirmed."),
         _now("Waiting", "short", "sum(marketprism_stream_lag_messages)", "Messages that JetStream has not delivered yet."),
-        _now("Dead letters, an hour", "short", "sum(increase(marketprism_dead_letters_total[1h]))", "Messages that can't be rows."),
+        _now("Dead letters per hour", "short", "sum(increase(marketprism_dead_letters_total[1h]))", "Messages that can't be rows."),
         _now("Types not running", "short", 'sum(marketprism_state{reason!="Running"})', "Paused or stopping."),
     ],
     "Intake": [
@@ -56,18 +56,18 @@ PIPELINE: dict[str, list[Panel]] = {
     ],
     "Inserts": [
         Panel("Rows", "rowsps", {"{{data_type}}": _rate("rows_inserted_total")}, "Confirmed by ClickHouse."),
-        Panel("Rows of an insert, median", "short", {"{{data_type}}": _quantile("0.5", "batch_rows")}, "Small ones make many parts."),
+        Panel("Rows per insert, median", "short", {"{{data_type}}": _quantile("0.5", "batch_rows")}, "Small ones make many parts."),
         Panel("Why batches were due", "cps", {"{{why}}": _rate("batches_total", "why")}, "Rows, bytes or time."),
-        Panel("Time of an insert, p99", "s", {"{{data_type}}": _quantile("0.99", "insert_seconds")}, "As the consumer sees it."),
+        Panel("Time per insert, p99", "s", {"{{data_type}}": _quantile("0.99", "insert_seconds")}, "As the consumer sees it."),
         Panel("Refused", "cps", {"{{data_type}} code {{code}}": _rate("insert_failures_total", "data_type, code")},
               "By ClickHouse's code; 0 is no answer."),
         Panel("Alarms", "short", {"{{data_type}} {{reason}}": "sum by (data_type, reason) (increase(marketprism_alarms_total[10m]))"},
-              "What a person should know of, in ten minutes."),
+              "What a person should know of, per ten minutes."),
     ],
     "Freshness": [
         Panel("Event to visible, median", "s", {"{{data_type}}": _quantile("0.5", "freshness_seconds")}, "From the event's own time."),
         Panel("Event to visible, p99", "s", {"{{data_type}}": _quantile("0.99", "freshness_seconds")}, "From the event's own time."),
-        Panel("State", "short", {"{{data_type}} {{reason}}": "max by (data_type, reason) (marketprism_state) == 1"}, "What a type is at."),
+        Panel("State", "short", {"{{data_type}} {{reason}}": "max by (data_type, reason) (marketprism_state) == 1"}, "Of each type."),
     ],
     "Quality": [
         Panel("Findings", "short", {"{{data_type}} {{reason}}": "max by (data_type, reason) (marketprism_validation_findings)"},
@@ -81,15 +81,15 @@ TIERING: dict[str, list[Panel]] = {
     "Now": [
         _now("Since the last success", "s", "time() - max(marketprism_migration_last_success_time)", "Of a migration."),
         _now("Rows due", "short", "sum(marketprism_migration_backlog_rows)", "Older than the policy's age, still in hot."),
-        _now("Due since", "s", "max(marketprism_migration_backlog_seconds)", "The oldest of them."),
-        _now("Moved, an hour", "short", "sum(increase(marketprism_migrated_rows_total[1h]))", "Rows: verified, then deleted."),
+        _now("Due for", "s", "max(marketprism_migration_backlog_seconds)", "How long the oldest of them has been due."),
+        _now("Moved per hour", "short", "sum(increase(marketprism_migrated_rows_total[1h]))", "Rows: verified, then deleted."),
     ],
     "Migration": [
         Panel("Rows moved", "rowsps", {"{{table}}": _rate("migrated_rows_total", "table")}, "By table."),
         Panel("Bytes moved", "Bps", {"{{table}}": _rate("migrated_bytes_total", "table")}, "As cold keeps them."),
-        Panel("Runs", "short", {"{{result}}": "sum by (result) (increase(marketprism_migrations_total[1h]))"}, "That ended, in an hour."),
+        Panel("Runs", "short", {"{{result}}": "sum by (result) (increase(marketprism_migrations_total[1h]))"}, "Finished runs per hour."),
         Panel("Rows due", "short", {"{{table}}": "max by (table) (marketprism_migration_backlog_rows)"}, "Still in hot."),
-        Panel("Due since", "s", {"{{table}}": "max by (table) (marketprism_migration_backlog_seconds)"}, "The oldest."),
+        Panel("Due for", "s", {"{{table}}": "max by (table) (marketprism_migration_backlog_seconds)"}, "The oldest row."),
         Panel("Differences between the tiers", "short",
               {"{{data_type}} {{reason}}": DIFFERENCES},
               "What validation found; none is good."),
