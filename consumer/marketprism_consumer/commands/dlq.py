@@ -279,7 +279,7 @@ def _print_list(letters: list[Letter], counts: Counter[tuple[str, str]]) -> None
         one = as_dict(letter)
         cells = (
             str(letter.seq), when(letter.buried), letter.data_type, one["reason"], one["field"], one["subject"],
-            one["stream_seq"],
+            one["streamSeq"],
         )  # fmt: skip
         table.add_row(*(Text(printable(cell)) for cell in cells))
     stdout.print(table)
