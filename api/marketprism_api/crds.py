@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from .cel import KEY
+from .dump import dumped
 from .meta import GROUP, VERSION
 from .pipeline import StoragePipeline
 from .tiering import TieringPolicy
@@ -119,14 +118,9 @@ def _over(base: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return {**merged, KEY: rules} if rules else merged
 
 
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def text(kind: type[Resource]) -> str:
     """The file's content."""
-    return HEADER + yaml.dump(crd(kind), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return HEADER + dumped(crd(kind))
 
 
 def main(argv: list[str] | None = None) -> int:

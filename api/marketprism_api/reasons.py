@@ -32,9 +32,6 @@ class Reason:
 INVALID_RESOURCE = Reason(
     "MP1001", "InvalidResource", "the resource is not valid", "correct the field that the message names"
 )
-INVALID_ENVIRONMENT = Reason(
-    "MP1002", "InvalidEnvironment", "an environment variable is not valid", "correct or unset the variable named"
-)
 UNKNOWN_CONSUMER = Reason(
     "MP1003", "UnknownConsumer", "the pipeline has no such consumer", "use a name from spec.consumers"
 )

@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .cel import Rule, one_of
+from .cel import CelRule, one_of
 from .data_types import DataType
 from .meta import Bool, Int, Model
 from .types import Between, Cron, Duration, Quantity, Ratio, TimeZone
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ValidationLimits:
     """Times in seconds. 0 switches a check off."""
 
     max_silence: float = 0
@@ -34,17 +34,19 @@ class Limits:
     """Publications of one source bucket."""
 
 
-_RATIO = Limits(max_silence=3 * 3600, max_value=1e4, max_delay=3 * 3600, max_repeats=1000)
-DEFAULTS: dict[DataType, Limits] = {
-    DataType.ORDERBOOK: Limits(max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15),
-    DataType.TRADE: Limits(max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15, max_unknown_sides=0.1),
+_RATIO = ValidationLimits(max_silence=3 * 3600, max_value=1e4, max_delay=3 * 3600, max_repeats=1000)
+DEFAULTS: dict[DataType, ValidationLimits] = {
+    DataType.ORDERBOOK: ValidationLimits(max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15),
+    DataType.TRADE: ValidationLimits(
+        max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15, max_unknown_sides=0.1
+    ),
     # A venue may stamp a rate with the time at which it will be settled, hours ahead.
-    DataType.FUNDING_RATE: Limits(max_silence=3600, max_value=0.1, max_ahead=0, max_delay=600),
-    DataType.OPEN_INTEREST: Limits(max_silence=3600, max_value=1e18, max_delay=600),
-    DataType.LIQUIDATION: Limits(max_value=1e9, max_quantity=1e15, max_delay=300, max_unknown_sides=0.1),
+    DataType.FUNDING_RATE: ValidationLimits(max_silence=3600, max_value=0.1, max_ahead=0, max_delay=600),
+    DataType.OPEN_INTEREST: ValidationLimits(max_silence=3600, max_value=1e18, max_delay=600),
+    DataType.LIQUIDATION: ValidationLimits(max_value=1e9, max_quantity=1e15, max_delay=300, max_unknown_sides=0.1),
     DataType.LSR_TOP_POSITION: _RATIO,
     DataType.LSR_ALL_ACCOUNT: _RATIO,
-    DataType.VOLATILITY_INDEX: Limits(max_silence=3600, max_value=1e3, max_delay=600),
+    DataType.VOLATILITY_INDEX: ValidationLimits(max_silence=3600, max_value=1e3, max_delay=600),
 }
 
 _Time = Annotated[Duration, Between("10ms", "720h", or_zero=True)]
@@ -85,11 +87,11 @@ class ValidationSpec(Model):
     limits: Annotated[
         dict[DataType, LimitsSpec],
         Field(max_length=8),
-        Rule(f"self.all(key, key in {one_of(DataType)})", f"a data type must be one of: {', '.join(DataType)}"),
+        CelRule(f"self.all(key, key in {one_of(DataType)})", f"a data type must be one of: {', '.join(DataType)}"),
     ] = Field(default_factory=dict)
     """By data type."""
 
-    def of(self, data_type: DataType) -> Limits:
+    def of(self, data_type: DataType) -> ValidationLimits:
         """What was given, over the data type's defaults."""
         given = self.limits.get(data_type, LimitsSpec())
         values = {name: getattr(given, name) for name in given.model_fields_set}

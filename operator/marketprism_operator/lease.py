@@ -9,7 +9,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 
-class Lease(LeaseLock):
+class LeaderLease(LeaseLock):
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
         lease = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:

@@ -6,29 +6,29 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-Key = tuple[str, str, str]
+ResourceKey = tuple[str, str, str]
 """Kind, namespace, name."""
 
 log = logging.getLogger(__name__)
 
 
 class Queue:
-    def __init__(self, work: Callable[[Key], Awaitable[float]], workers: int = 4) -> None:
+    def __init__(self, work: Callable[[ResourceKey], Awaitable[float]], workers: int = 4) -> None:
         self._work = work
         self._workers = workers
-        self._waiting: asyncio.Queue[Key] = asyncio.Queue()
-        self._queued: set[Key] = set()
-        self._busy: set[Key] = set()
-        self._failures: dict[Key, int] = {}
-        self._later: dict[Key, asyncio.TimerHandle] = {}
+        self._waiting: asyncio.Queue[ResourceKey] = asyncio.Queue()
+        self._queued: set[ResourceKey] = set()
+        self._busy: set[ResourceKey] = set()
+        self._failures: dict[ResourceKey, int] = {}
+        self._later: dict[ResourceKey, asyncio.TimerHandle] = {}
 
-    def add(self, key: Key) -> None:
+    def add(self, key: ResourceKey) -> None:
         if key not in self._queued:
             self._queued.add(key)
             if key not in self._busy:
                 self._waiting.put_nowait(key)
 
-    def add_after(self, key: Key, seconds: float) -> None:
+    def add_after(self, key: ResourceKey, seconds: float) -> None:
         """Unless it comes sooner anyway."""
         loop = asyncio.get_running_loop()
         old = self._later.get(key)

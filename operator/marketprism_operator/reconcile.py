@@ -10,14 +10,14 @@ from typing import Any
 import yaml
 
 from marketprism_api import reasons
-from marketprism_api.load import Resource, parse
+from marketprism_api.load import AnyResource, parse
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
 from marketprism_operator import ask, conditions, metrics, naming, status
 from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
-from marketprism_operator.builders.request import Request
-from marketprism_operator.cluster import Cluster, Done, Refused, controlled_by
+from marketprism_operator.builders.request import BuildRequest
+from marketprism_operator.cluster import ApplyRefused, Cluster, Done, controlled_by
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
@@ -38,9 +38,9 @@ class Reconciliation:
     live: Manifest
     renew: bool
     """Whether the numbers that always move are written, too."""
-    resource: Resource | None = None
+    resource: AnyResource | None = None
     pipeline: StoragePipeline | None = None
-    request: Request | None = None
+    request: BuildRequest | None = None
     seen: conditions.Seen = field(default_factory=conditions.Seen)
     workload: Manifest | None = None
     run: tuple[Manifest, str] | None = None
@@ -78,7 +78,7 @@ async def reconcile(current: Reconciliation) -> float:
     for step in PIPELINE_STEPS if current.kind == StoragePipeline.KIND else POLICY_STEPS:
         try:
             await step(current)
-        except Refused as refused:
+        except ApplyRefused as refused:
             if str(refused) not in str(current.live.get("status")):
                 current.events.warn(reasons.APPLY_REFUSED, str(refused))
             current.seen = replace(current.seen, refused=str(refused))
@@ -99,7 +99,7 @@ async def read_spec(current: Reconciliation) -> None:
         current.pipeline = current.resource
 
 
-def parsed(live: Manifest) -> Resource:
+def parsed(live: Manifest) -> AnyResource:
     """A parent as the commands would read it. Raises ResourceError."""
     metadata = {k: live["metadata"][k] for k in ("name", "namespace", "uid", "annotations") if k in live["metadata"]}
     (found,) = parse(yaml.safe_dump({**live, "status": {}, "metadata": metadata}))
@@ -123,8 +123,8 @@ async def find_pipeline(current: Reconciliation) -> None:
     assert isinstance(found, StoragePipeline)
     current.pipeline = found
     problems = tuple(
-        f"{reason.path} {reason.message}: {reason.hint or reason.allowed}"
-        for reason in misfits(current.resource, found)
+        f"{objection.path} {objection.message}: {objection.hint or objection.allowed}"
+        for objection in misfits(current.resource, found)
     )
     current.seen = replace(current.seen, problems=problems)
 
@@ -134,7 +134,7 @@ async def find_references(current: Reconciliation) -> None:
     if current.resource is None or current.pipeline is None:
         return
     policy = current.resource if isinstance(current.resource, TieringPolicy) else None
-    request = Request(current.pipeline, current.config.image, policy, current.config.pull_secrets)
+    request = BuildRequest(current.pipeline, current.config.image, policy, current.config.pull_secrets)
     versions, missing = {}, []
     for name in sorted(referenced(request)):
         kind, _, object_name = name.partition("/")
@@ -146,7 +146,7 @@ async def find_references(current: Reconciliation) -> None:
     current.request = replace(request, versions=versions, pod_monitors=await current.cluster.has_pod_monitors())
 
 
-def referenced(request: Request) -> set[str]:
+def referenced(request: BuildRequest) -> set[str]:
     """`Secret/name` and `ConfigMap/name` that any of its Pods needs."""
     templates: list[PodTemplate] = (
         [request.policy.spec.pod_template]
@@ -304,7 +304,7 @@ async def report(current: Reconciliation) -> None:
     before = current.live.get("status") or {}
     generation = current.live["metadata"].get("generation", 0)
     if current.kind == StoragePipeline.KIND:
-        findings = conditions.pipeline_findings(current.pipeline, current.seen)
+        findings = conditions.pipeline_conditions(current.pipeline, current.seen)
         if current.pipeline:
             run = status.last_run(current.validating)
             starting = [each for each in current.validating if conditions.is_starting(each)]
@@ -319,7 +319,7 @@ async def report(current: Reconciliation) -> None:
     else:
         policy = current.resource if isinstance(current.resource, TieringPolicy) else None
         rest = _policy_status(current, policy, before)
-        findings = conditions.policy_findings(
+        findings = conditions.policy_conditions(
             policy,
             current.seen,
             pipeline_there=current.pipeline is not None,

@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from marketprism_operator import metrics, triggers
 from marketprism_operator.config import Config
-from marketprism_operator.lease import Lease
+from marketprism_operator.lease import LeaderLease
 from marketprism_operator.operator import Operator
 
 
@@ -104,7 +104,7 @@ async def _led(api: ApiClient, operator: Operator, config: Config, stop: asyncio
         led = asyncio.current_task()
         await _lead(operator, config, stop)
 
-    lock = Lease(name, namespace, config.identity, api)
+    lock = LeaderLease(name, namespace, config.identity, api)
     election = LeaderElection(
         ElectionConfig(
             lock, lease_duration=15, renew_deadline=10, retry_period=2, onstarted_leading=lead, onstopped_leading=_lost

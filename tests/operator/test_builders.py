@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from marketprism_api.dump import dumped
 from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
@@ -23,8 +24,8 @@ from marketprism_operator.builders import (
     validation,
 )
 from marketprism_operator.builders.overlay import overlaid
-from marketprism_operator.builders.request import Request
-from marketprism_operator.cli import dumped, main, render
+from marketprism_operator.builders.request import BuildRequest
+from marketprism_operator.cli import main, render
 from marketprism_operator.config import Config
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ def children_of(name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", SOURCES)
 def test_golden(name: str, update_golden: bool) -> None:
     golden = HERE / "golden" / f"{name}.yaml"
-    text = dumped(children_of(name))
+    text = dumped(*children_of(name), explicit_start=True)
     if update_golden:
         golden.write_text(text)
     assert text == golden.read_text(), "look at the difference; if it is right: pytest tests/operator --update-golden"
@@ -79,8 +80,8 @@ def pipeline(**spec: Any) -> StoragePipeline:
     return StoragePipeline.model_validate({"metadata": {"name": "main", "namespace": "n", "uid": "u"}, "spec": spec})
 
 
-def request(versions: dict[str, str] | None = None, **spec: Any) -> Request:
-    return Request(pipeline(**spec), "image:1", versions=versions or {})
+def request(versions: dict[str, str] | None = None, **spec: Any) -> BuildRequest:
+    return BuildRequest(pipeline(**spec), "image:1", versions=versions or {})
 
 
 TWO = {
@@ -89,7 +90,7 @@ TWO = {
 }
 
 
-def template_of(made: Request, consumer: str) -> dict[str, Any]:
+def template_of(made: BuildRequest, consumer: str) -> dict[str, Any]:
     found: dict[str, Any] = deployment.build(made, consumer, dict(made.pipeline.spec.carriers)[consumer])["spec"][
         "template"
     ]  # type: ignore[index]
@@ -141,7 +142,7 @@ def test_owned_and_labelled_by_us_only() -> None:
     labelled = StoragePipeline.model_validate(
         {"metadata": {"name": "main", "uid": "u", "labels": {"app.kubernetes.io/instance": "argo"}}}
     )
-    for one in children.all_of(Request(labelled, "image:1")):
+    for one in children.all_of(BuildRequest(labelled, "image:1")):
         assert one["metadata"]["ownerReferences"][0]["uid"] == "u"
         assert "app.kubernetes.io/instance" not in one["metadata"]["labels"]
 
@@ -178,12 +179,12 @@ def test_the_job_that_outlives_its_pipeline_needs_nothing_of_it() -> None:
     assert told.metadata.name == "main"
 
 
-def tiering_request(annotation: str = "", **spec: Any) -> Request:
+def tiering_request(annotation: str = "", **spec: Any) -> BuildRequest:
     annotations = {naming.RUN_NOW: annotation} if annotation else {}
     policy = TieringPolicy.model_validate(
         {"metadata": {"name": "main", "annotations": annotations}, "spec": {"pipelineRef": {"name": "main"}, **spec}}
     )
-    return Request(pipeline(), "image:1", policy)
+    return BuildRequest(pipeline(), "image:1", policy)
 
 
 def test_each_value_of_run_now_is_a_job_beside_the_cron_job() -> None:

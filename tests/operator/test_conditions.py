@@ -20,12 +20,12 @@ from marketprism_consumer.validation.run import Finding as ValidationFinding
 from marketprism_consumer.validation.run import Report, Request, TypeReport
 from marketprism_operator import condition_types, status
 from marketprism_operator.conditions import (
-    Finding,
     Seen,
+    UndatedCondition,
     Word,
     dated,
-    pipeline_findings,
-    policy_findings,
+    pipeline_conditions,
+    policy_conditions,
     validity,
 )
 
@@ -285,7 +285,7 @@ STUCK = [
 
 @pytest.mark.parametrize(("seen", "kind", "reason", "said"), [row[1:] for row in STUCK], ids=[row[0] for row in STUCK])
 def test_stuck(seen: Seen, kind: str, reason: str, said: str) -> None:
-    found = {one.type: one for one in pipeline_findings(pipeline(), seen)}
+    found = {one.type: one for one in pipeline_conditions(pipeline(), seen)}
     assert (found[kind].status, found[kind].reason) == ("False", reason)
     assert said in found[kind].message
     ready = found["Ready"]
@@ -296,11 +296,11 @@ def test_stuck(seen: Seen, kind: str, reason: str, said: str) -> None:
 
 def test_every_reason_is_of_the_closed_set() -> None:
     for row in STUCK:
-        assert all(one.reason in reasons.BY_NAME for one in pipeline_findings(pipeline(), row[1]))
+        assert all(one.reason in reasons.BY_NAME for one in pipeline_conditions(pipeline(), row[1]))
 
 
 def test_well() -> None:
-    found = {one.type: one.status for one in pipeline_findings(pipeline(), WELL)}
+    found = {one.type: one.status for one in pipeline_conditions(pipeline(), WELL)}
     assert set(found.values()) == {"True"}
     assert "Reconciling" not in found
     assert "Stalled" not in found
@@ -308,13 +308,13 @@ def test_well() -> None:
 
 def test_an_operator_that_reaches_no_pod_still_finds_ready() -> None:
     seen = Seen(schema_job=job("Complete"), deployments={"default": deployment()})
-    found = {one.type: one for one in pipeline_findings(pipeline(), seen)}
+    found = {one.type: one for one in pipeline_conditions(pipeline(), seen)}
     assert found["Ready"].status == "True"
     assert found["StreamsReady"].status == "Unknown"
 
 
 def test_a_job_that_fails_before_it_tries_says_nothing_of_the_servers() -> None:
-    found = {one.type: one.status for one in pipeline_findings(pipeline(), schema_says("KeyError: 'HOME'", 1))}
+    found = {one.type: one.status for one in pipeline_conditions(pipeline(), schema_says("KeyError: 'HOME'", 1))}
     assert (found["NATSReachable"], found["ClickHouseReachable"], found["SchemaReady"]) == (
         "Unknown",
         "Unknown",
@@ -324,16 +324,16 @@ def test_a_job_that_fails_before_it_tries_says_nothing_of_the_servers() -> None:
 
 def test_suspended() -> None:
     seen = Seen(schema_job=job("Complete"), deployments={"default": deployment(0, 0)})
-    found = {one.type: one for one in pipeline_findings(pipeline(suspend=True), seen)}
+    found = {one.type: one for one in pipeline_conditions(pipeline(suspend=True), seen)}
     assert (found["Ready"].status, found["Ready"].reason) == ("False", "Suspended")
     assert found["Suspended"].status == "True"
     assert "Reconciling" not in found
 
 
 def test_the_time_moves_only_when_the_status_flips() -> None:
-    (first,) = dated([Finding("Ready", "False", "A", "a")], [], 1, "t1")
-    (same,) = dated([Finding("Ready", "False", "B", "b")], [first], 2, "t2")
-    (flipped,) = dated([Finding("Ready", "True", "C", "c")], [same], 3, "t3")
+    (first,) = dated([UndatedCondition("Ready", "False", "A", "a")], [], 1, "t1")
+    (same,) = dated([UndatedCondition("Ready", "False", "B", "b")], [first], 2, "t2")
+    (flipped,) = dated([UndatedCondition("Ready", "True", "C", "c")], [same], 3, "t3")
     assert (same["lastTransitionTime"], same["reason"], same["observedGeneration"]) == ("t1", "B", 2)
     assert flipped["lastTransitionTime"] == "t3"
 
@@ -399,7 +399,7 @@ def policy(**spec: Any) -> TieringPolicy:
     ],
 )
 def test_policies(there: bool, run: dict[str, Any] | None, ready: str, reason: str) -> None:
-    found = policy_findings(policy(), Seen(), pipeline_there=there, workload={"metadata": {}}, run=run)
+    found = policy_conditions(policy(), Seen(), pipeline_there=there, workload={"metadata": {}}, run=run)
     summary = next(one for one in found if one.type == "Ready")
     assert (summary.status, summary.reason) == (ready, reason)
 
@@ -419,7 +419,7 @@ def test_a_dry_run_does_not_claim_to_have_moved_anything() -> None:
     result.tables["trades"] = TableResult(rows=9, bytes=100, backlog_rows=9)
     made = status.run_status(result.as_dict())
     assert (made["rows"], made["bytes"], made["tables"]["trades"]["rows"], made["backlogRows"]) == (0, 0, 0, 9)
-    found = policy_findings(policy(), Seen(), pipeline_there=True, workload={"metadata": {}}, run=made)
+    found = policy_conditions(policy(), Seen(), pipeline_there=True, workload={"metadata": {}}, run=made)
     assert next(one for one in found if one.type == "LastRunSucceeded").message == "dry run: 9 rows would move"
 
 
@@ -527,7 +527,7 @@ LOST = ValidationFinding(reasons.TRADES_MISSING, "trade", 3, 1)
 
 
 def test_every_type_of_condition_is_explained() -> None:
-    assert set(get_args(condition_types.Type)) == {
+    assert set(get_args(condition_types.ConditionType)) == {
         *condition_types.SUMMARY,
         *condition_types.PIPELINE,
         *condition_types.POLICY,

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marketprism_api.credentials import clickhouse_auth
-from marketprism_api.problems import Refused, ResourceError
+from marketprism_api.problems import ResourceError, ValueRefused
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Exit, Json, fail, seconds, stdout
 from marketprism_consumer.commands.migrate import PolicyFile, history_line
@@ -52,7 +52,7 @@ def status(
         settings, policy = read(file, os.environ)
         job = job_of(settings, policy)
         pause = seconds(every, "--every", least=0.1)
-    except (ResourceError, Refused, ValueError) as error:
+    except (ResourceError, ValueRefused, ValueError) as error:
         fail(str(error), Exit.USAGE)
 
     async def run(servers: Servers) -> bool:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.data_types import DataType
-from marketprism_api.problems import Refused
+from marketprism_api.problems import ValueRefused
 from marketprism_api.settings import Settings
 from marketprism_api.types import Duration
 from marketprism_consumer import health, logs
@@ -96,7 +96,7 @@ def validate(
 def _seconds(text: str, option: str) -> float:
     try:
         return Duration(text).seconds
-    except Refused as refused:
+    except ValueRefused as refused:
         raise ValueError(f"{option}: {refused}: {Duration.ALLOWED}") from None
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from marketprism_operator import naming
 from marketprism_operator.builders import tiering
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     ports = sorted({consumer.metrics_port for consumer in request.pipeline.spec.carriers.values()})
     if request.policy:
         ports = [tiering.PORT] if request.policy.spec.every else []

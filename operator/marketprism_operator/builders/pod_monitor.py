@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from marketprism_operator import naming
 from marketprism_operator.builders import deployment, tiering
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 
-def build(request: Request) -> Manifest | None:
+def build(request: BuildRequest) -> Manifest | None:
     if not request.pod_monitors or (request.policy and not request.policy.spec.every):
         return None  # a CronJob's Pods are gone before they would be asked
     return request.manifest(

@@ -13,7 +13,7 @@ from marketprism_operator.naming import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BuildRequest:
     """`policy` is None where the pipeline's own children are built."""
 
     pipeline: StoragePipeline

@@ -9,13 +9,13 @@ from __future__ import annotations
 from marketprism_operator import naming
 from marketprism_operator.builders import pod
 from marketprism_operator.builders.config_map import FILE
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 COMPONENT = "schema"
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     spec = request.pipeline.spec
     concerns = {
         "nats": spec.nats.model_dump(mode="json", exclude={"ack_wait"}),
