@@ -41,11 +41,11 @@ def test_defaults(given: str | None) -> None:
     settings = effective(None if given is None else pipeline(given), {})
     name = "default" if given is None else "main"
     assert [
-        (str(t), one.subject, one.table, one.batch.max_rows, one.batch.max_delay, one.batch.max_pending)
-        for t, one in settings.data_types.items()
+        (str(t), entry.subject, entry.table, entry.batch.max_rows, entry.batch.max_delay, entry.batch.max_pending)
+        for t, entry in settings.data_types.items()
     ] == DEFAULTS
-    assert {one.batch.max_bytes for one in settings.data_types.values()} == {8 * 1024 * 1024}
-    assert {one.stream for one in settings.data_types.values()} == {"MARKET_DATA"}
+    assert {entry.batch.max_bytes for entry in settings.data_types.values()} == {8 * 1024 * 1024}
+    assert {entry.stream for entry in settings.data_types.values()} == {"MARKET_DATA"}
     assert settings.data_types[DataType.TRADE].durable == f"marketprism-{name}-trade"
     assert settings.consumers == {"default": tuple(DataType)}
     assert settings.nats_url == "nats://localhost:4222"

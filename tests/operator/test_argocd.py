@@ -29,7 +29,7 @@ def plain(value: Any) -> Any:
     """Lua's tables as dicts and lists."""
     if not hasattr(value, "items"):
         return value
-    found = {key: plain(one) for key, one in value.items()}
+    found = {key: plain(item) for key, item in value.items()}
     return list(found.values()) if found and all(isinstance(key, int) for key in found) else found
 
 
@@ -38,11 +38,11 @@ def read(path: Path) -> Any:
 
 
 def health_tests() -> list[tuple[str, dict[str, Any]]]:
-    return [(kind, one) for kind in KINDS for one in read(ROOT / kind / "health_test.yaml")["tests"]]
+    return [(kind, test) for kind in KINDS for test in read(ROOT / kind / "health_test.yaml")["tests"]]
 
 
 @pytest.mark.parametrize(
-    ("kind", "test"), health_tests(), ids=lambda one: one if isinstance(one, str) else one["inputPath"]
+    ("kind", "test"), health_tests(), ids=lambda part: part if isinstance(part, str) else part["inputPath"]
 )
 def test_health(kind: str, test: dict[str, Any]) -> None:
     obj = read(ROOT / kind / test["inputPath"])
@@ -81,7 +81,7 @@ def test_actions(kind: str) -> None:
     tests = read(folder / "action_test.yaml")
     for test in tests["discoveryTests"]:
         found = run(folder / "discovery.lua", read(folder / test["inputPath"]))
-        assert found == {one["name"]: {"disabled": one["disabled"]} for one in test["result"]}
+        assert found == {action["name"]: {"disabled": action["disabled"]} for action in test["result"]}
     for test in tests["actionTests"]:
         found = run(folder / test["action"] / "action.lua", read(folder / test["inputPath"]))
         assert found == read(folder / test["expectedOutputPath"])

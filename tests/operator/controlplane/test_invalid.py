@@ -225,12 +225,12 @@ async def test_what_the_api_server_can_not_know(world: World) -> None:
     with world.operator():
 
         async def told(kind: str, name: str, reason: str, said: str) -> bool:
-            one = await world.condition(kind, "SpecValid", name)
+            condition = await world.condition(kind, "SpecValid", name)
             ready = await world.condition(kind, "Ready", name)
             return (
-                one.get("status") == "False"
-                and one["reason"] == reason
-                and said in one["message"]
+                condition.get("status") == "False"
+                and condition["reason"] == reason
+                and said in condition["message"]
                 and ready["status"] == "False"
             )
 
