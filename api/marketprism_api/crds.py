@@ -1,7 +1,7 @@
 """The models as CustomResourceDefinitions: `python -m marketprism_api.crds [--check] DIR`.
 
-There is no scale subresource. It needs one fixed path to one number, and a pipeline has as many as it has consumers,
-under names that the user chose; `kubectl scale` on a sum couldn't say which of them to change.
+There is no scale subresource. It needs one fixed path to one number, but a pipeline has one number per consumer, under
+names that the user chose; `kubectl scale` on their sum couldn't say which of them to change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """User, password, token, keys: from the environment, or from a mounted Secret. Read again to see a rotated Secret.
 
-For each part the variable goes before the URL in the environment, and that before the directory.
+For each part the variable goes before the URL in the environment, and the URL before the directory.
 Printing never shows a secret.
 """
 

@@ -64,7 +64,7 @@ class Resources(Model):
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """What the scheduler reserves."""
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """What may not be passed."""
+    """What may not be exceeded."""
 
 
 class PodTemplate(Model):
@@ -137,8 +137,8 @@ class Schema(Model):
     mode: Literal["Apply", "Verify", "Ignore"] = "Apply"
     """Apply creates and extends tables, never drops; Verify only compares; Ignore does neither."""
     hot_retention: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("0s")
-    """Rows in hot older than this may go; 0s keeps them.
-    Where a TieringPolicy rules, none goes that cold doesn't have."""
+    """Rows in hot older than this may be deleted; 0s keeps them.
+    Under a TieringPolicy none is deleted that cold doesn't have."""
 
 
 class DeadLetters(Model):
@@ -147,14 +147,14 @@ class DeadLetters(Model):
     stream: StreamName = StreamName("MARKETPRISM_DLQ")
     """The stream that keeps them with the reason."""
     max_ratio: Ratio = Ratio("0.1")
-    """When within `window` more than this part of the messages are dead letters, the data type pauses.
+    """The data type pauses when more than this part of the messages within `window` are dead letters.
     A decimal in quotes."""
     min_messages: Count = 100
     """Fewer messages than this within `window` never pause it."""
     window: Annotated[Duration, Between("1s", "1h")] = Duration("1m")
     """The time over which the ratio is taken."""
     max_age: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("168h")
-    """How long a dead letter is kept; 0s for ever."""
+    """How long a dead letter is kept; 0s keeps it forever."""
 
 
 class BatchSpec(Model):
@@ -216,7 +216,7 @@ _DEFAULT_ROWS = "{" + ", ".join(f"'{t}': {t.batch.max_rows}" for t in DataType) 
 
 
 def _carried_once(data_type: DataType) -> CelRule:
-    """A rule for each type, so that the message can name it: a computed message costs more than CEL's budget."""
+    """One rule per type, so that the message can name it: a computed message would cost more than CEL's budget."""
     stored = f"has(self.consumers) && (!has(self.dataTypes) || '{data_type}' in self.dataTypes)"
     once = f"self.consumers.exists_one(c, '{data_type}' in self.consumers[c].dataTypes)"
     return CelRule(
@@ -233,7 +233,7 @@ def _stream_of(spec: str) -> str:
 
 
 class PipelineSpec(Model):
-    """All of it may be left out: eight data types, one consumer, every default."""
+    """Everything may be left out: that is eight data types, one consumer, every default."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -382,7 +382,7 @@ class PipelineSpec(Model):
     def _wrong_streams(self) -> Iterator[Objection]:
         for data_type in self.stored:
             if self.stream(data_type) == self.dead_letters.stream:
-                message = f"is the stream that {data_type} is read from: dead letters would be read again for ever"
+                message = f"is the stream that {data_type} is read from: dead letters would be read again and again"
                 yield Objection(message, "a stream of its own", path="deadLetters.stream")
                 return
 
@@ -410,11 +410,11 @@ class DataTypeStatus(StatusModel):
     durable: Annotated[str, Field(max_length=128)] = ""
     """The durable consumer's name."""
     pending: Int64 = 0
-    """Messages not delivered yet. Renewed at most once a resync."""
+    """Messages not delivered yet. Updated at most once per resync."""
     ack_pending: Int64 = 0
-    """Messages delivered and not acknowledged yet. Renewed with `pending`."""
+    """Messages delivered and not acknowledged yet. Updated with `pending`."""
     last_insert_time: Time | None = None
-    """When rows were last written, RFC 3339. Renewed with `pending`."""
+    """When rows were last written, RFC 3339. Updated with `pending`."""
 
 
 class PipelineStatus(ResourceStatus):
@@ -437,7 +437,7 @@ class PipelineStatus(ResourceStatus):
     schema_job: Annotated[str, Field(max_length=63)] = ""
     """The Job that made the tables."""
     schema_hash: Annotated[str, Field(max_length=64)] = ""
-    """What of the schema is in place."""
+    """A hash of the schema that is in place."""
     consumers: Annotated[dict[str, ConsumerStatus], Field(max_length=8)] = Field(default_factory=dict)
     """By the consumer's name."""
     data_types: Annotated[dict[str, DataTypeStatus], Field(max_length=8)] = Field(default_factory=dict)
@@ -461,7 +461,7 @@ class StoragePipeline(Resource):
         ("Hot", "string", ".spec.clickhouse.hotDatabase", 1, "The database that is written."),
         ("Image", "string", ".status.image", 1, "The consumers' image."),
         ("Last-Insert", "date", ".status.lastInsertTime", 1, "Time since rows were last written."),
-        ("Suspended", "boolean", ".spec.suspend", 1, "Whether it is meant to stand still."),
+        ("Suspended", "boolean", ".spec.suspend", 1, "Whether it is suspended."),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
     )
 

@@ -48,7 +48,7 @@ class DeadLetterSettings:
     window: float
     """Seconds."""
     max_age: float | None
-    """Seconds; None keeps them for ever."""
+    """Seconds; None keeps them forever."""
 
 
 @dataclass(frozen=True, slots=True)

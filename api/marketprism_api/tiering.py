@@ -44,7 +44,7 @@ class Cold(Model):
     auth_secret_ref: SecretRef | None = None
     """Secret with username and password for `url`, and for TLS ca.crt, tls.crt and tls.key."""
     retention: Annotated[Duration, Between("24h", "876000h", or_zero=True)] = Duration("0s")
-    """Rows in cold older than this are deleted; 0s keeps them for ever."""
+    """Rows in cold older than this are deleted; 0s keeps them forever."""
 
 
 class RowFilter(Model):
@@ -75,7 +75,7 @@ class TieringSpec(Model):
     )
 
     pipeline_ref: PipelineRef
-    """Whose tables."""
+    """The pipeline whose tables are moved."""
     suspend: Bool = False
     """true starts no further run."""
     schedule: Cron | None = None
@@ -119,7 +119,7 @@ class TieringSpec(Model):
             objections.append(Objection("goes with schedule only", hint="remove timeZone", path="timeZone"))
         if 0 < self.cold.retention.seconds <= self.older_than.seconds:
             message = f"is not longer than olderThan, {self.older_than}: rows would be deleted as they arrive"
-            objections.append(Objection(message, "longer than olderThan, or 0s for ever", path="cold.retention"))
+            objections.append(Objection(message, "longer than olderThan, or 0s forever", path="cold.retention"))
         if self.tables and len(set(self.tables)) < len(self.tables):
             objections.append(Objection("names a table twice", path="tables"))
         if objections:
@@ -199,13 +199,13 @@ class TieringPolicy(Resource):
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0, "Whether all of it works."),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0, "Why, in one word."),
         ("Schedule", "string", ".status.schedule", 0, "When it runs."),
-        ("Suspended", "boolean", ".spec.suspend", 0, "Whether it is meant to stand still."),
+        ("Suspended", "boolean", ".spec.suspend", 0, "Whether it is suspended."),
         ("Last-Run", "date", ".status.lastRunTime", 0, "Time since the last run ended."),
         ("Result", "string", ".status.lastRun.result", 0, "How the last run ended."),
         ("Moved", "integer", ".status.lastRun.rows", 0, "Rows that the last run moved."),
         ("Backlog", "integer", ".status.lastRun.backlogRows", 0, "Rows due that the last run left in hot."),
         ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
-        ("Pipeline", "string", ".spec.pipelineRef.name", 1, "Whose tables."),
+        ("Pipeline", "string", ".spec.pipelineRef.name", 1, "The pipeline whose tables are moved."),
         ("Next-Run", "string", ".status.nextRunTime", 1, "When the next run is due."),
         ("Duration", "string", ".status.lastRun.duration", 1, "How long the last run took."),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),

@@ -101,7 +101,7 @@ class Duration(Text):
             return f"add the unit: {text}s"
         if days := re.fullmatch(r"([0-9]{1,5})d", text, re.ASCII):
             return f"days are written in hours: {int(days[1]) * 24}h"
-        return "to keep for ever, or for none, write 0s" if not text else ""
+        return "for no limit, write 0s" if not text else ""
 
     @classmethod
     def not_text(cls, value: object) -> Objection:

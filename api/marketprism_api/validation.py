@@ -25,11 +25,11 @@ class ValidationLimits:
     """Of a price, rate, ratio, index or open interest, whichever sign it has."""
     max_quantity: float = 0
     max_ahead: float = 2
-    """An event's time after its arrival at the collector."""
+    """How far an event's time may lie after its arrival at the collector."""
     max_delay: float = 60
-    """An event's arrival after its time."""
+    """How long after its time an event may arrive."""
     max_unknown_sides: float = 0
-    """Part of the rows that may have the side `unknown`."""
+    """The part of the rows that may have the side `unknown`."""
     max_repeats: float = 0
     """Publications of one source bucket."""
 
@@ -66,7 +66,7 @@ class LimitsSpec(Model):
     max_ahead: _Time | None = None
     """How far an event's time may lie after its arrival at the collector."""
     max_delay: _Time | None = None
-    """How far its arrival may lie after an event's time."""
+    """How long after its time an event may arrive."""
     max_unknown_sides: Ratio | None = None
     """The part of a symbol's rows that may have the side `unknown`."""
     max_repeats: Annotated[Int, Field(ge=0, le=1_000_000, json_schema_extra={"format": "int32"})] | None = None

@@ -1,4 +1,4 @@
-"""What a consumer's Pod says of itself, at its metrics port. No answer is no word, and no error."""
+"""Asks Pods at their metrics port how they are. One that doesn't answer is left out; that is no error."""
 
 from __future__ import annotations
 

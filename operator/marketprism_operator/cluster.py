@@ -1,7 +1,7 @@
 """The API server, for what a reconcile needs of it. Every write is a server-side apply by one field manager.
 
-A child is written only where a dry run says that something would change: at rest nothing is written, and what a dry run
-would change although we asked for nothing new is what somebody else has edited.
+A child is written only where a dry run says that something would change. So nothing is written at rest; and where a dry run
+would change something although we ask for nothing new, somebody else has edited it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Cluster:
     def __init__(self, api: ApiClient) -> None:
         self._client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
         self._fits: dict[tuple[str, str, str], tuple[str, str]] = {}
-        """Child → at which resourceVersion a dry run last found that nothing differs from which manifest."""
+        """Child → the resourceVersion and the manifest's hash at which a dry run last found no difference."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """None where it is not there."""
@@ -83,8 +83,8 @@ class Cluster:
         return [{"apiVersion": api_version, "kind": kind, **item} for item in _plain(found).get("items") or []]
 
     async def version(self, kind: str, namespace: str, name: str) -> str | None:
-        """What changes with the object; None where it is not there, UNREADABLE where we may not know. Its content is not
-        even asked for."""
+        """What changes with the object; None where it is not there, UNREADABLE where we may not know. Its content is
+        never asked for."""
         path = self._resource(kind).path(name=name, namespace=namespace)
         try:
             found = await self._client.request("get", path, header_params={"Accept": METADATA_ONLY})
@@ -123,7 +123,7 @@ class Cluster:
         return True
 
     async def apply(self, manifest: Manifest) -> Applied:
-        """Make it so. Raises ApplyRefused."""
+        """Creates or changes it where needed. Raises ApplyRefused."""
         kind, metadata = manifest["kind"], manifest["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         wanted = digest(manifest)

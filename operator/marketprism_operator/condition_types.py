@@ -22,10 +22,10 @@ ConditionType = Literal[
 ]
 
 SUMMARY: Mapping[ConditionType, str] = {
-    "Ready": "all below are True (DataValid aside); else it has the reason of the first that is not",
-    "Reconciling": "on the way to what the spec says; there only while it is so",
-    "Stalled": "no waiting mends it: somebody has to act; there only while it is so",
-    "Suspended": "stands still because the spec says so; there only while it is so",
+    "Ready": "all below are True (DataValid aside); otherwise it has the reason of the first that is not",
+    "Reconciling": "on the way to what the spec says; present only while this is so",
+    "Stalled": "waiting won't fix it: somebody has to act; present only while this is so",
+    "Suspended": "suspended because the spec says so; present only while this is so",
 }
 PIPELINE: Mapping[ConditionType, str] = {
     "SpecValid": "the spec can be obeyed, what it refers to exists, and the API server took every child",

@@ -1,6 +1,6 @@
-"""From what is there to conditions. Pure: no client and no clock.
+"""Makes conditions of what is there. Pure: no client and no clock.
 
-The cause is told by where it is felt: the schema Job and the consumers say themselves what they can't reach.
+A cause is reported where it is felt: the schema Job and the consumers say themselves what they can't reach.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Seen:
     words: Mapping[str, Word] = field(default_factory=dict)
     """By Pod."""
     warnings: Mapping[str, str] = field(default_factory=dict)
-    """By Pod or Job that is not started: the last Warning among its Events."""
+    """By Pod or Job that hasn't started: the last Warning among its Events."""
 
 
 def _true(kind: ConditionType, reason: Reason, message: str = "") -> UndatedCondition:
@@ -68,7 +68,7 @@ def _true(kind: ConditionType, reason: Reason, message: str = "") -> UndatedCond
 
 
 def _false(kind: ConditionType, reason: Reason, message: str = "") -> UndatedCondition:
-    """Its message says the cause, and what to do."""
+    """The message gives the cause, and what to do."""
     said = f"{message or reason.text}: {reason.hint}" if reason.hint else message or reason.text
     return UndatedCondition(kind, "False", reason.name, said)
 
@@ -111,16 +111,16 @@ _SERVERS: tuple[tuple[ConditionType, tuple[Reason, ...]], ...] = (
 
 
 def _reachable(kind: ConditionType, causes: Sequence[Reason], seen: Seen) -> UndatedCondition:
-    """The schema Job tries both servers before anything else; from then on the consumers tell."""
+    """The schema Job tries both servers before anything else; from then on the consumers report."""
     done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
     for said in [*([] if done else _last_words(seen.schema_pods)), *_spoken(seen)]:
         reason = reason_of(said)
         if reason in causes:
             assert reason
             return _false(kind, reason, said)
-    if done or any(reason_of(said) for said in _last_words(seen.schema_pods)):  # it has come as far as to try both
+    if done or any(reason_of(said) for said in _last_words(seen.schema_pods)):  # it has come far enough to try both
         return _true(kind, reasons.REACHABLE)
-    return _unknown(kind, "the schema Job finds it out")
+    return _unknown(kind, "the schema Job will find out")
 
 
 def _schema(seen: Seen, spec: UndatedCondition, ignored: bool) -> UndatedCondition:
@@ -161,7 +161,7 @@ _STREAMS = (reasons.STREAM_MISSING, reasons.CONSUMER_DRIFT)
 
 
 def _streams(seen: Seen) -> UndatedCondition:
-    """The schema Job makes what is missing; from then on the consumers tell."""
+    """The schema Job makes what is missing; from then on the consumers report."""
     kind: ConditionType = "StreamsReady"
     done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
     for said in [*([] if done else _last_words(seen.schema_pods)), *_spoken(seen)]:
@@ -171,7 +171,7 @@ def _streams(seen: Seen) -> UndatedCondition:
             return _false(kind, reason, said)
     if any(word.ready or word.data_types for word in seen.words.values()):
         return _true(kind, reasons.STREAMS_FOUND)
-    return _unknown(kind, "a consumer finds it out")
+    return _unknown(kind, "a consumer will find out")
 
 
 def _spoken(seen: Seen) -> list[str]:
@@ -183,7 +183,7 @@ _CODE = re.compile(r"\bMP\d{4}\b")
 
 
 def reason_of(said: str) -> Reason | None:
-    """The reason whose code a Pod has told."""
+    """The reason whose code a Pod has given."""
     found = _CODE.search(said)
     return reasons.ALL.get(found[0]) if found else None
 
@@ -239,7 +239,7 @@ _NOT_FOUND = (("secret", reasons.SECRET_MISSING), ("configmap", reasons.CONFIG_M
 
 
 def _pod_trouble(pods: Iterable[Manifest], warnings: Mapping[str, str]) -> tuple[Reason, str] | None:
-    """Why a Pod does not run, worst first told."""
+    """Why a Pod does not run; the first cause found."""
     for pod in pods:
         where = f"Pod {_name(pod)}"
         for status in _containers(pod):
@@ -248,9 +248,9 @@ def _pod_trouble(pods: Iterable[Manifest], warnings: Mapping[str, str]) -> tuple
             if waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName"):
                 return reasons.IMAGE_PULL_FAILED, f"{where}: {status.get('image', '')}: {waiting.get('message', '')}"
             if last.get("reason") == "OOMKilled":
-                return reasons.OUT_OF_MEMORY, f"{where}: {status['name']} was killed for its memory"
+                return reasons.OUT_OF_MEMORY, f"{where}: {status['name']} was killed for using too much memory"
             if waiting.get("reason") == "CrashLoopBackOff":
-                said = "; ".join(_telling(last.get("message", "")))
+                said = "; ".join(_worth_quoting(last.get("message", "")))
                 return reasons.CRASH_LOOP, f"{where}: exit code {last.get('exitCode')}" + (f": {said}" if said else "")
             if waiting.get("reason") in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
                 return reasons.POD_NOT_STARTING, f"{where}: {waiting.get('message') or waiting['reason']}"
@@ -273,13 +273,13 @@ def _last_words(pods: Iterable[Manifest]) -> list[str]:
         if found and found.get("exitCode") and found.get("message")
     ]
     ended.sort(key=lambda state: str(state.get("finishedAt", "")))
-    return _telling(ended[-1]["message"]) if ended else []
+    return _worth_quoting(ended[-1]["message"]) if ended else []
 
 
-def _telling(message: str) -> list[str]:
-    """The lines that have something to say, each of no more than a condition should hold."""
+def _worth_quoting(message: str) -> list[str]:
+    """The lines that say something, each cut to what a condition should hold."""
     lines = [line.strip()[-600:] for line in message.splitlines() if line.strip()]
-    # Each once: a log may have the same line for every try. Log lines are JSON; the plain ones are for people.
+    # Each once: a log may repeat a line for every attempt. Log lines are JSON; the plain ones are for people.
     coded = list(dict.fromkeys(line for line in lines if _CODE.search(line)))
     return [line for line in coded if not line.startswith("{")] or coded or lines[-1:]
 
@@ -304,7 +304,7 @@ _STALLED = {
     reasons.APPLY_REFUSED.name,
     reasons.PIPELINE_MISSING.name,
 }
-"""What no waiting mends: somebody has to act."""
+"""Waiting won't fix these: somebody has to act."""
 
 
 def _summary(steps: Sequence[UndatedCondition], suspended: bool, seen: Seen) -> list[UndatedCondition]:
@@ -324,7 +324,7 @@ def _summary(steps: Sequence[UndatedCondition], suspended: bool, seen: Seen) -> 
         return [_of("Ready", bad, "False"), _of("Reconciling", bad, "True")]
     waiting = next((step for step in steps if step.status == "Unknown"), None)
     if waiting and steps[-1].good:
-        # The Pods are ready, which they are only past all that is not known here: their port can't be reached from here.
+        # The Pods are ready, so everything unknown here is fine: it is unknown only because their port can't be reached.
         return [_true("Ready", reasons.READY)]
     if waiting:
         return [_of("Ready", waiting, "Unknown"), _of("Reconciling", waiting, "True")]
@@ -388,7 +388,7 @@ def validity(
         )
     said = str(run.get("verdict", ""))
     if not said:
-        why = "; ".join(_telling(str(run.get("message", "")))) or "it has left no report"
+        why = "; ".join(_worth_quoting(str(run.get("message", "")))) or "it has left no report"
         reason = reason_of(why) or reasons.VALIDATION_FAILED
         return [
             UndatedCondition(kind, "Unknown", reason.name, f"{reasons.VALIDATION_FAILED.text}: {why}: {reason.hint}")

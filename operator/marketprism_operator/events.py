@@ -1,4 +1,4 @@
-"""Events with a reason of the closed set, on the parent. They tell; nothing waits for them or fails with them."""
+"""Events with a reason of the closed set, on the parent. They only inform: nothing waits for them or fails with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done when a pipeline is gone: with deletionPolicy Delete a Job deletes its durable consumers, and never data.
+"""What is done when a pipeline is gone: with deletionPolicy Delete, a Job deletes its durable consumers, never data.
 
 Nothing waits for it: there is no finalizer. Where the operator is not running at that moment, the durable consumers stay.
 """

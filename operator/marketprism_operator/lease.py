@@ -1,4 +1,4 @@
-"""The library's lock on a Lease, with a `create` that works: kubernetes 37 sends a boolean where it takes a text only."""
+"""The library's lock on a Lease, with a `create` that works: that of kubernetes 37 sends a boolean where the API takes only a text."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class LeaderLease(LeaseLock):
         try:
             await self.api_instance.create_namespaced_lease(namespace, lease)
         except ApiException:
-            return False  # another was quicker, or the next try tells
+            return False  # another was quicker, or the next try will show why
         return True

@@ -1,4 +1,4 @@
-"""From triggers to reconciles: which resource a change concerns, and the regular look at everything."""
+"""From triggers to reconciles: which resource a change concerns, and the periodic resync."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from marketprism_operator.queue import Queue, ResourceKey
 from marketprism_operator.reconcile import Reconciliation, reconcile
 
 SETTLE = 0.2
-"""Seconds from a child's change to the look at it: changes of children come in crowds."""
+"""Seconds from a child's change to its reconcile: changes of children come in bursts."""
 STALE = 3
 """Resyncs missed until the operator counts as dead."""
 
 
 class Operator:
-    """Knows the parents only by what was last heard of them."""
+    """Knows of a parent only what the last event said."""
 
     def __init__(self, api: ApiClient, config: Config) -> None:
         self._api = api
@@ -35,7 +35,7 @@ class Operator:
         self._goodbyes: set[asyncio.Future[None]] = set()
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
-        """None while another one leads."""
+        """None while another operator leads."""
 
     # --- triggers -----------------------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Operator:
         await events.post(self._api)
 
     def child_changed(self, body: Manifest) -> None:
-        """By its owner, whatever was done to its labels; a Pod's owner is not ours, its labels are."""
+        """Queues its owner, whatever was done to its labels. A Pod is owned by a ReplicaSet or a Job: there its labels count."""
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
         owners = {(owner["kind"], owner["name"]) for owner in metadata.get("ownerReferences") or []}
@@ -73,7 +73,7 @@ class Operator:
                 self.queue.add_after(key, SETTLE)
 
     def reference_changed(self, kind: str, body: Manifest) -> None:
-        """Any that names it, wherever: to look once too often costs little."""
+        """Queues every parent that names it, in whatever field: one reconcile too many costs little."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         for key, parent in self._parents.items():
             if key[1] == namespace and name in _names(parent.get("spec")):
@@ -91,7 +91,7 @@ class Operator:
             group.create_task(self._resync())
 
     async def _resync(self) -> None:
-        """Whatever was missed is found here."""
+        """Finds whatever was missed."""
         while True:
             await asyncio.sleep(self._config.resync * random.uniform(0.9, 1.1))
             self._renew.update(self._parents)

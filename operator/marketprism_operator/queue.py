@@ -1,4 +1,4 @@
-"""Keys to reconcile: each at most once in the queue, never two of one at a time, failures again with growing pauses."""
+"""Keys to reconcile: each at most once in the queue, never twice at the same time, failures again after growing pauses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Queue:
                 self._waiting.put_nowait(key)
 
     def add_after(self, key: ResourceKey, seconds: float) -> None:
-        """Unless it comes sooner anyway."""
+        """Adds it after a while, unless it comes sooner anyway."""
         loop = asyncio.get_running_loop()
         old = self._later.get(key)
         if old and not old.cancelled() and loop.time() < old.when() <= loop.time() + seconds:

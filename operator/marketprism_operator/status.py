@@ -21,7 +21,7 @@ _RESULTS = ("Succeeded", "Failed", "LimitReached")
 
 
 def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mapping[str, Any], renew: bool) -> Manifest:
-    """`renew`: take the numbers that always move, too. Else they stay, so that at rest nothing is written."""
+    """`renew`: take the numbers that change all the time, too. Otherwise they stay, so that at rest nothing is written."""
     consumers = {}
     for name, consumer in pipeline.spec.carriers.items():
         live = seen.deployments.get(str(name)) or {}
@@ -62,7 +62,7 @@ def _said_of(data_type: DataType, seen: Seen) -> list[Mapping[str, Any]]:
 
 
 def _numbers(before: Mapping[str, Any], said: list[Mapping[str, Any]]) -> Manifest:
-    """Of one data type, by what its Pods say: what waits is JetStream's and the same for all, what they hold adds up."""
+    """Of one data type, from what its Pods say: what waits in JetStream is the same for all, what they hold adds up."""
     kept = {key: before[key] for key in ("lastInsertTime",) if before.get(key)}
     if not said:
         return {"pending": before.get("pending", 0), "ackPending": before.get("ackPending", 0), **kept}
@@ -122,8 +122,8 @@ def _dry(report: Mapping[str, Any]) -> Manifest:
     return {**report, "rows": 0, "bytes": 0, "tables": tables, "message": message}
 
 
-def worth_telling(run: Manifest, at: str, known: Manifest | None, known_at: str) -> bool:
-    """Of a loop, which ends a run every few seconds: whether another one is written, once a minute if it did something."""
+def worth_writing(run: Manifest, at: str, known: Manifest | None, known_at: str) -> bool:
+    """Whether a run of a loop, which ends one every few seconds, is written: once a minute if it did something."""
     if known is None or known["result"] != run["result"]:
         return True
     idle = all(each["rows"] == each["backlogRows"] == 0 for each in (run, known)) and known["message"] == run["message"]

@@ -1,4 +1,4 @@
-"""All children of a resource, in the order in which they are applied. `render` shows them; `reconcile` takes them apart."""
+"""All children of a resource, in the order in which they are applied. `render` shows them all, `reconcile` applies them in groups."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def all_of(request: BuildRequest) -> list[Manifest]:
 
 
 def migration(request: BuildRequest) -> list[Manifest]:
-    """What migrates, last; and what goes with it."""
+    """What goes with the migration, then the migration itself."""
     found = [
         network_policy.build(request),
         pod_monitor.build(request),

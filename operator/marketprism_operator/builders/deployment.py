@@ -1,4 +1,4 @@
-"""One Deployment a consumer, with the data types assigned to it."""
+"""One Deployment per consumer, with the data types assigned to it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Deletes the durable consumers of a pipeline that is gone. It belongs to nobody, so that it outlives the pipeline.
 
-What the pipeline was is in the Pod's own annotation: its ConfigMap and ServiceAccount are gone with it. The command waits
+What the pipeline was is in the Pod's own annotation: its ConfigMap and ServiceAccount are gone, too. The command waits
 until the last Pod has stopped pulling.
 """
 
@@ -17,7 +17,7 @@ COMPONENT = "goodbye"
 
 
 def name(request: BuildRequest) -> str:
-    """Of this very pipeline: another one of the same name has another uid."""
+    """Unique to this pipeline: another of the same name has another uid."""
     return naming.joined(request.name, COMPONENT, naming.digest(request.pipeline.metadata.uid))
 
 

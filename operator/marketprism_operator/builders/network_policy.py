@@ -1,7 +1,7 @@
 """Only the metrics ports take connections.
 
 What Pods connect to is left open: NATS and ClickHouse are named by the user and may be anywhere, in the cluster or out of it,
-and a policy knows addresses and labels, not names. Who knows theirs adds an egress policy of their own; policies add up.
+and a policy knows addresses and labels, not names. Whoever knows theirs adds an egress policy of their own; policies add up.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def template(
     restart: str = "Always",
     grace: int = 30,
 ) -> Manifest:
-    """A PodTemplateSpec with one container named after its component. Exactly its own changes change it."""
+    """A PodTemplateSpec with one container named after its component. It changes only when something that its container reads changes."""
     labels = {**request.labels(component), **(selector or {})}
     directories = secrets(request)
     container: Manifest = {

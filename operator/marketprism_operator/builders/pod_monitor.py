@@ -1,4 +1,4 @@
-"""Tells a Prometheus operator of the Pods. None where the cluster hasn't got that API."""
+"""Points a Prometheus operator at the Pods. None where the cluster hasn't got that API."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Sees from where the consumers run that NATS and ClickHouse answer, that the streams are there, and that the tables are as
-the pipeline says.
+"""Checks, from where the consumers run, that NATS and ClickHouse answer, that the streams are there, and that the tables are
+as the pipeline says.
 
-Its name has the hash of all that it depends on: a change is another Job.
+Its name has the hash of all that it depends on: a change makes another Job.
 """
 
 from __future__ import annotations

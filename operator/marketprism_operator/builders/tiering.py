@@ -1,6 +1,6 @@
 """What migrates: a CronJob, or where `every` is set a Deployment that loops.
 
-Two runs at once, of which one was asked for by annotation, are kept apart by the lease that a run takes.
+A scheduled run and one asked for by annotation are kept apart by the lease that a run takes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PORT = 9464
 
 
 def name(request: BuildRequest) -> str:
-    # A CronJob adds up to 11 characters to it for its Jobs.
+    # A CronJob adds up to 11 characters to its name for its Jobs'.
     full = naming.joined(request.name, "migrate")
     return full if len(full) <= 52 else f"{full[:43].rstrip('-')}-{naming.digest(full)}"
 
@@ -73,7 +73,7 @@ def build(request: BuildRequest) -> Manifest:
 
 
 def run_now(request: BuildRequest) -> Manifest | None:
-    """The run that the annotation asks for, beside a CronJob; a loop is started anew by it instead."""
+    """The run that the annotation asks for, beside a CronJob; a loop is restarted by it instead."""
     workload = build(request)
     if not request.run_now or workload["kind"] != "CronJob":
         return None

@@ -1,4 +1,4 @@
-"""What validates: a CronJob where the pipeline has a schedule for it. With findings its Job fails, and tells them."""
+"""What validates: a CronJob where the pipeline has a schedule for it. When it finds something, its Job fails and reports it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 COMPONENT = "validate"
-NAME_LIMIT = 52  # a CronJob adds up to 11 characters to it for its Jobs
+NAME_LIMIT = 52  # a CronJob adds up to 11 characters to its name for its Jobs'
 
 
 def name(request: BuildRequest) -> str:

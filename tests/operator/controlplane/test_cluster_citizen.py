@@ -1,4 +1,4 @@
-"""What the operator is to a cluster: its rights, what GitOps sees of it, what it tells of itself."""
+"""What the operator is to a cluster: its rights, what GitOps sees of it, what it reports of itself."""
 
 from __future__ import annotations
 
