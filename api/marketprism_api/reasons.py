@@ -1,7 +1,8 @@
 """The closed registry of reasons: why a message is a dead letter, a resource is refused, or a part waits.
 
 One reason has one code, one text and one hint wherever it is met: log line, dead-letter header, metric label,
-condition, CLI message. A code never changes its meaning; a new meaning gets a new code.
+condition, CLI message. A code never changes its meaning: a new meaning gets a new code, and a code that is gone stays
+unused.
 """
 
 from __future__ import annotations

@@ -110,15 +110,18 @@ class Duration(Text):
 
     def check(self) -> None:
         try:
-            self.timedelta  # noqa: B018 - out of range shows here, not at the first use
+            self._parsed()  # here, and not at the first use, it shows that a time is out of range
         except durationpy.DurationError:
             raise ValueRefused(Objection("is too long a time", self.ALLOWED)) from None
+
+    def _parsed(self) -> timedelta:
+        parsed: timedelta = durationpy.from_str(str(self))
+        return parsed
 
     @property
     def timedelta(self) -> timedelta:
         """To the microsecond."""
-        parsed: timedelta = durationpy.from_str(str(self))
-        return parsed
+        return self._parsed()
 
     @property
     def seconds(self) -> float:

@@ -14,7 +14,7 @@ from marketprism_api.load import AnyResource, parse
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
-from marketprism_operator import ask, conditions, metrics, naming, status
+from marketprism_operator import ask, conditions, metrics, naming, status, times
 from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cluster import ApplyRefused, Cluster, Done, controlled_by
@@ -304,12 +304,12 @@ async def report(current: Reconciliation) -> None:
     before = current.live.get("status") or {}
     generation = current.live["metadata"].get("generation", 0)
     if current.kind == StoragePipeline.KIND:
-        findings = conditions.pipeline_conditions(current.pipeline, current.seen)
+        undated = conditions.pipeline_conditions(current.pipeline, current.seen)
         if current.pipeline:
             run = status.last_run(current.validating)
             starting = [each for each in current.validating if conditions.is_starting(each)]
             known = before.get("conditions") or []
-            findings += conditions.validity(current.pipeline, run[0] if run else None, known, starting, current.seen)
+            undated += conditions.validity(current.pipeline, run[0] if run else None, known, starting, current.seen)
         renew = current.renew or "lastInsertTime" not in before
         rest = (
             status.of_pipeline(current.pipeline, current.config.image, current.seen, before, renew)
@@ -319,15 +319,14 @@ async def report(current: Reconciliation) -> None:
     else:
         policy = current.resource if isinstance(current.resource, TieringPolicy) else None
         rest = _policy_status(current, policy, before)
-        findings = conditions.policy_conditions(
+        undated = conditions.policy_conditions(
             policy,
             current.seen,
             pipeline_there=current.pipeline is not None,
             workload=current.workload,
             run=rest.get("lastRun"),
         )
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    dated = conditions.dated(findings, before.get("conditions") or [], generation, now)
+    dated = conditions.dated(undated, before.get("conditions") or [], generation, times.now())
     made = {**rest, "observedGeneration": generation, "conditions": dated}
     if made != before:
         await current.cluster.apply_status(current.kind, current.namespace, current.name, made)

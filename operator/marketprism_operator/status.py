@@ -16,6 +16,7 @@ from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator.conditions import Seen
 from marketprism_operator.naming import Manifest
+from marketprism_operator.times import rfc3339
 
 _RESULTS = ("Succeeded", "Failed", "LimitReached")
 
@@ -67,7 +68,7 @@ def _numbers(before: Mapping[str, Any], said: list[Mapping[str, Any]]) -> Manife
     if not said:
         return {"pending": before.get("pending", 0), "ackPending": before.get("ackPending", 0), **kept}
     if last := max((float(numbers.get("last_insert_time") or 0) for numbers in said), default=0.0):
-        at = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = rfc3339(datetime.fromtimestamp(last, UTC))
         kept["lastInsertTime"] = max(at, kept.get("lastInsertTime", ""))
     return {
         "pending": max(int(numbers.get("lag") or 0) for numbers in said),
@@ -85,7 +86,7 @@ def next_run(policy: TieringPolicy, now: datetime) -> Manifest:
     except ZoneInfoNotFoundError:
         return {}  # the API server refuses the CronJob
     due = next(CronSim(str(policy.spec.schedule), now.astimezone(zone)))
-    return {"nextRunTime": due.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {"nextRunTime": rfc3339(due)}
 
 
 def last_run(pods: Iterable[Manifest]) -> tuple[Manifest, str] | None:

@@ -144,7 +144,7 @@ class World:
 
         async def work() -> None:
             while True:
-                with suppress(ApiException, ClientError, OSError):  # gone in the meantime; or the API server is
+                with suppress(ApiException, ClientError, OSError):  # gone in the meantime, or the API server is down
                     await self.jobs_succeed()
                     for deployment in await self.cluster.list("Deployment", self.namespace):
                         await self._roll_out(deployment)

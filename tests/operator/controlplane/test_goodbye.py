@@ -56,7 +56,7 @@ async def test_only_delete_deletes_and_only_the_consumers(world: World, tmp_path
                     return await world.get("StoragePipeline", "main") is None
 
                 await until(deleted)
-                await world.pipeline("another")  # when this one is seen to, the deletion has been
+                await world.pipeline("another")  # once this one is reconciled, so is the deletion
                 await until(lambda: world.get("ConfigMap", "another-pipeline"))
                 assert await goodbyes() == []
                 return

@@ -24,7 +24,7 @@ SPEC = {
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing may catch it."""
+    """Like SIGKILL: nothing may catch it."""
 
 
 class Mortal(Cluster):

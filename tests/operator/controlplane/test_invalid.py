@@ -14,7 +14,7 @@ from pipeline_world import World, until
 from marketprism_operator.cluster import said_by
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    # a value that is none
+    # values that are not allowed
     ("suspend is a word", {"suspend": "yes"}, "spec.suspend"),
     ("deletionPolicy unknown", {"deletionPolicy": "Orphan"}, 'supported values: "Retain", "Delete"'),
     ("ensureStreams unknown", {"nats": {"ensureStreams": "Always"}}, 'supported values: "Never", "IfMissing"'),
@@ -215,7 +215,7 @@ INVALID: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
 
 
 async def test_what_the_api_server_can_not_know(world: World) -> None:
-    """In one go, an operator for all."""
+    """All of them at once, under one operator."""
     for number, (_, pipeline, policy, *_) in enumerate(INVALID):
         await world.pipeline(f"p{number}", **pipeline)
         spec = {"pipelineRef": {"name": f"p{number}"}, "every": "1m", **policy}

@@ -72,7 +72,7 @@ async def test_two_hundred_pipelines(world: World) -> None:
             return await world.metric("marketprism_operator_last_resync_time") > resync
 
         await until(resynced, seconds=60)
-        await asyncio.sleep(15)  # the look that has just begun ends
+        await asyncio.sleep(15)  # the resync that has just begun ends
         before, busy = await writes(world), cpu(process.pid)
         await asyncio.sleep(REST)
         written, used, memory = await writes(world) - before, cpu(process.pid) - busy, resident(process.pid)
