@@ -1,4 +1,4 @@
-"""What of the chart follows from something else: `python helm/generate.py [--check]`.
+"""Writes the generated parts of the chart: `python helm/generate.py [--check]`.
 
 - templates/crds/: crds/, kept when the release goes;
 - files/: monitoring/, its alerts and dashboards;
@@ -56,7 +56,7 @@ $ kubectl apply -f examples/pipeline.yaml
   being stored without the operator. To remove everything for good, delete the resources, then the definitions.
 - **Rights.** By default a ClusterRole. With `--set 'namespaces={{market-data}}'` Roles in those namespaces are enough;
   only to install the definitions somebody needs more, once (then `--set crds.install=false` will do). The operator runs
-  nothing inside Pods and hands out no rights; consumers get no API token at all.
+  nothing inside Pods and grants no rights; consumers get no API token at all.
 - **Pods** meet the restricted Pod Security Standard; the root filesystem is read-only.
 - **Several operators**: `--set replicas=2`; a Lease makes one the leader.
 - **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}).

@@ -54,8 +54,13 @@ def served_by() -> dict[str, list[Metric]]:
 
 def _of(registry: CollectorRegistry) -> Iterator[Metric]:
     collectors: list[Any] = list(registry._collector_to_names)
-    for one in collectors:  # the public way shows no labels of what has no values yet
-        name, kind, labels, text = one._name, one._type, tuple(one._labelnames), one._documentation
+    for collector in collectors:  # the public way shows no labels of what has no values yet
+        name, kind, labels, text = (
+            collector._name,
+            collector._type,
+            tuple(collector._labelnames),
+            collector._documentation,
+        )
         full = f"{name}_total" if kind == "counter" else name
         words, bracket, unit = text.removesuffix(".").removesuffix("]").rpartition(" [")
         yield Metric(
@@ -80,7 +85,7 @@ def text() -> str:
     parts = [HEADER]
     for who, found in served_by().items():
         parts += [f"\n## {who}\n\n| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n"]
-        for one in sorted(found, key=lambda metric: metric.name):
-            labels = ", ".join(f"`{label}`" for label in one.labels)
-            parts.append(f"| `{one.name}` | {one.type} | {one.unit} | {labels} | {one.text} |\n")
+        for metric in sorted(found, key=lambda metric: metric.name):
+            labels = ", ".join(f"`{label}`" for label in metric.labels)
+            parts.append(f"| `{metric.name}` | {metric.type} | {metric.unit} | {labels} | {metric.text} |\n")
     return "".join(parts)

@@ -16,7 +16,7 @@ KEY = "x-kubernetes-validations"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CelRule:
     """Annotates a field. `message` says what to do."""
 
     rule: str
@@ -31,14 +31,14 @@ class Rule:
         return {**schema, KEY: [*schema.get(KEY, []), self.manifest()]}
 
 
-def rules(*given: Rule) -> dict[str, Any]:
+def rules(*given: CelRule) -> dict[str, Any]:
     """The rules of a whole model: `model_config = ConfigDict(json_schema_extra=rules(…))`."""
     return {KEY: [rule.manifest() for rule in given]}
 
 
-def unchangeable(what: str, instead: str) -> Rule:
+def unchangeable(what: str, instead: str) -> CelRule:
     """A scalar that stays as it was created."""
-    return Rule("self == oldSelf", f"{what} can't be changed: {instead}")
+    return CelRule("self == oldSelf", f"{what} can't be changed: {instead}")
 
 
 def one_of(words: Iterable[str]) -> str:

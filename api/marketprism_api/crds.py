@@ -1,7 +1,7 @@
 """The models as CustomResourceDefinitions: `python -m marketprism_api.crds [--check] DIR`.
 
-There is no scale subresource. It needs one fixed path to one number, and a pipeline has as many as it has consumers,
-under names that the user chose; `kubectl scale` on a sum couldn't say which of them to change.
+There is no scale subresource. It needs one fixed path to one number, but a pipeline has one number per consumer, under
+names that the user chose; `kubectl scale` on their sum couldn't say which of them to change.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from .cel import KEY
+from .dump import dumped
 from .meta import GROUP, VERSION
 from .pipeline import StoragePipeline
 from .tiering import TieringPolicy
@@ -119,14 +118,9 @@ def _over(base: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return {**merged, KEY: rules} if rules else merged
 
 
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def text(kind: type[Resource]) -> str:
     """The file's content."""
-    return HEADER + yaml.dump(crd(kind), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return HEADER + dumped(crd(kind))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """User, password, token, keys: from the environment, or from a mounted Secret. Read again to see a rotated Secret.
 
-For each part the variable goes before the URL in the environment, and that before the directory.
+For each part the variable goes before the URL in the environment, and the URL before the directory.
 Printing never shows a secret.
 """
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .problems import Problem, Refused, ResourceError
+from .problems import Problem, ResourceError, ValueRefused
 from .settings import CLICKHOUSE_URL, NATS_URL, clickhouse_endpoints, nats_endpoints, variable
-from .types import Endpoint
+from .types import EndpointUrl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,16 +113,17 @@ class _Source:
                 self.refuse(self.variable, f"{path} has none of the keys that a Secret may hold", ", ".join(KEYS))
         self.keys = found.intersection(KEYS)
 
-    def from_url(self, names: tuple[str, ...], parse: Callable[[str], tuple[Endpoint, ...]]) -> Endpoint:
+    def from_url(self, names: tuple[str, ...], parse: Callable[[str], tuple[EndpointUrl, ...]]) -> EndpointUrl:
         """The credentials in the URL that the environment gives. A bad URL is refused elsewhere."""
         name, text = variable(self.environ, *names)
         try:
-            given = {(one.user, one.password): one for one in parse(text) if one.user or one.password} if name else {}
-        except Refused:
-            given = {}
+            servers = parse(text) if name else ()
+        except ValueRefused:
+            servers = ()
+        given = {(server.user, server.password): server for server in servers if server.user or server.password}
         if len(given) > 1:
             self.refuse(name, "its servers have different credentials", "the same user and password for every server")
-        return next(iter(given.values()), Endpoint(""))
+        return next(iter(given.values()), EndpointUrl(""))
 
     def text(self, name: str, key: str, otherwise: str) -> str:
         """A value, without the line end that editors and `echo` leave."""

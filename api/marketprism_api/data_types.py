@@ -9,14 +9,14 @@ _MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchLimits:
     """When rows are written. A batch is due at `max_rows`, `max_bytes` or `max_delay`, whichever comes first."""
 
     max_rows: int
     max_delay: float
     """Seconds since the batch's first row."""
     max_pending: int
-    """Messages held without an ack; what has piled up goes with a due batch, up to this."""
+    """Messages held without an ack. A batch that is due takes what has piled up, up to this many."""
     max_bytes: int = 8 * _MIB
     """Bytes of payload."""
 
@@ -44,7 +44,7 @@ class DataType(StrEnum):
         return _TABLES[self]
 
     @property
-    def batch(self) -> Batch:
+    def batch(self) -> BatchLimits:
         """The batch that the product promises where a user says nothing."""
         return _BATCHES[self]
 
@@ -61,14 +61,14 @@ _TABLES = {
 }
 
 _BATCHES = {
-    DataType.ORDERBOOK: Batch(100, 10, 1000),
-    DataType.TRADE: Batch(100, 10, 1000),
-    DataType.FUNDING_RATE: Batch(10, 2, 500),
-    DataType.OPEN_INTEREST: Batch(50, 10, 500),
-    DataType.LIQUIDATION: Batch(5, 10, 200),
-    DataType.LSR_TOP_POSITION: Batch(1, 1, 50),
-    DataType.LSR_ALL_ACCOUNT: Batch(1, 1, 50),
-    DataType.VOLATILITY_INDEX: Batch(1, 1, 50),
+    DataType.ORDERBOOK: BatchLimits(100, 10, 1000),
+    DataType.TRADE: BatchLimits(100, 10, 1000),
+    DataType.FUNDING_RATE: BatchLimits(10, 2, 500),
+    DataType.OPEN_INTEREST: BatchLimits(50, 10, 500),
+    DataType.LIQUIDATION: BatchLimits(5, 10, 200),
+    DataType.LSR_TOP_POSITION: BatchLimits(1, 1, 50),
+    DataType.LSR_ALL_ACCOUNT: BatchLimits(1, 1, 50),
+    DataType.VOLATILITY_INDEX: BatchLimits(1, 1, 50),
 }
 
 TABLES: tuple[str, ...] = tuple(_TABLES.values())

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from .meta import API_VERSION, GROUP
 from .pipeline import StoragePipeline
-from .problems import Problem, Reason, Refused, ResourceError, did_you_mean, shown
+from .problems import Objection, Problem, ResourceError, ValueRefused, did_you_mean, shown
 from .tiering import TieringPolicy, misfits
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-Resource: TypeAlias = StoragePipeline | TieringPolicy
+AnyResource: TypeAlias = StoragePipeline | TieringPolicy
 KINDS: dict[str, type[StoragePipeline] | type[TieringPolicy]] = {
     StoragePipeline.KIND: StoragePipeline,
     TieringPolicy.KIND: TieringPolicy,
@@ -34,7 +34,7 @@ MAX_NODES = 50_000
 _Loc: TypeAlias = tuple[int | str, ...]
 
 
-def load(source: str | Path) -> list[Resource]:
+def load(source: str | Path) -> list[AnyResource]:
     """The resources in a file, in `-` (standard input), or in YAML text (a str with a line break).
 
     Documents of other kinds, such as a Secret beside them, are passed over.
@@ -53,7 +53,7 @@ def load_pipeline(source: str | Path | None = None, environ: Mapping[str, str] =
     return pipeline_of(load(source), source)
 
 
-def pipeline_of(resources: Sequence[Resource], source: str | Path) -> StoragePipeline:
+def pipeline_of(resources: Sequence[AnyResource], source: str | Path) -> StoragePipeline:
     """The one StoragePipeline of those loaded from `source`. Raises ResourceError."""
     found = [resource for resource in resources if isinstance(resource, StoragePipeline)]
     if len(found) == 1:
@@ -87,12 +87,12 @@ def read(source: str | Path) -> str:
         raise ResourceError([Problem(f"can't be read: {reason or 'not a file name'}", file=name)]) from None
 
 
-def parse(text: str, name: str = "") -> list[Resource]:
+def parse(text: str, name: str = "") -> list[AnyResource]:
     """The resources in YAML text. `name` stands for the file in messages. Raises ResourceError."""
     if len(text.encode()) > MAX_BYTES:
         raise ResourceError([Problem("is too large", file=name, allowed="at most 1 MiB")])
     problems: list[Problem] = []
-    found: list[Resource] = []
+    found: list[AnyResource] = []
     others: list[str] = []
     for number, (data, root) in enumerate(_documents(text, name), 1):
         try:
@@ -113,13 +113,15 @@ def parse(text: str, name: str = "") -> list[Resource]:
     return found
 
 
-def _misfits(found: list[Resource], name: str) -> Iterator[Problem]:
+def _misfits(found: list[AnyResource], name: str) -> Iterator[Problem]:
     pipelines = {(p.metadata.namespace, p.metadata.name): p for p in found if isinstance(p, StoragePipeline)}
     for policy in found:
         if isinstance(policy, TieringPolicy):
             pipeline = pipelines.get((policy.metadata.namespace, policy.spec.pipeline_ref.name))
-            for reason in misfits(policy, pipeline) if pipeline else ():
-                yield Problem(reason.message, name, path=reason.path, allowed=reason.allowed, hint=reason.hint)
+            for objection in misfits(policy, pipeline) if pipeline else ():
+                yield Problem(
+                    objection.message, name, path=objection.path, allowed=objection.allowed, hint=objection.hint
+                )
 
 
 # --- YAML
@@ -209,7 +211,7 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 # --- resources
 
 
-def _resource(data: Any, root: yaml.Node | None, name: str, number: int) -> Resource | None:
+def _resource(data: Any, root: yaml.Node | None, name: str, number: int) -> AnyResource | None:
     """The document's resource, None for one that isn't ours. Raises ResourceError."""
 
     def refuse(message: str, path: str = "", value: str = "", allowed: str = "", hint: str = "") -> ResourceError:
@@ -248,11 +250,11 @@ def _problems(detail: ErrorDetails, data: Any, kind: type[BaseModel]) -> Iterato
     is_key = len(loc) < len(detail["loc"])
     context = detail.get("ctx", {})
     error = context.get("error")
-    if isinstance(error, Refused):
-        for reason in error.reasons:
-            place = (*loc, *reason.path.split(".")) if reason.path else loc
-            value = loc[-1] if is_key else _at(data, place)
-            yield place, Problem(reason.message, value=_shown(place, value), allowed=reason.allowed, hint=reason.hint)
+    if isinstance(error, ValueRefused):
+        for objection in error.objections:
+            place = (*loc, *objection.path.split(".")) if objection.path else loc
+            value = _shown(place, loc[-1] if is_key else _at(data, place))
+            yield place, Problem(objection.message, value=value, allowed=objection.allowed, hint=objection.hint)
         return
     fields = _fields(kind, loc[:-1])
     if detail["type"] == "extra_forbidden":
@@ -261,8 +263,8 @@ def _problems(detail: ErrorDetails, data: Any, kind: type[BaseModel]) -> Iterato
         yield loc, Problem("there is no such field", allowed=", ".join(fields), hint=hint)
         return
     value = "" if detail["type"] == "missing" else _shown(loc, loc[-1] if is_key else detail["input"])
-    reason = _words(detail["type"], context, detail["input"])
-    yield loc, Problem(reason.message, value=value, allowed=reason.allowed, hint=reason.hint)
+    objection = _words(detail["type"], context, detail["input"])
+    yield loc, Problem(objection.message, value=value, allowed=objection.allowed, hint=objection.hint)
 
 
 _WANTED = {
@@ -276,33 +278,33 @@ _WANTED = {
 }
 
 
-def _words(kind: str, context: dict[str, Any], given: object) -> Reason:
+def _words(kind: str, context: dict[str, Any], given: object) -> Objection:
     if kind == "missing":
-        return Reason("is required")
+        return Objection("is required")
     if kind in ("enum", "literal_error"):
         choices = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         hint = did_you_mean(given, choices) if isinstance(given, str) else ""
         if isinstance(given, bool):
             hint = "put it in quotes"
-        return Reason("is not one of the choices", ", ".join(choices), hint)
+        return Objection("is not one of the choices", ", ".join(choices), hint)
     if kind in _WANTED:
         hint = "write {} for the defaults" if given is None else ""
         if isinstance(given, str) and kind in ("int_type", "bool_type"):
             hint = "write it without quotes"
         if isinstance(given, bool | int | float) and kind == "string_type":
             hint = "put it in quotes: YAML reads no, off and 1.0 as something else"
-        return Reason(_WANTED[kind], hint=hint)
+        return Objection(_WANTED[kind], hint=hint)
     if kind in ("greater_than_equal", "less_than_equal"):
         least, most = context.get("ge"), context.get("le")
-        return Reason(
+        return Objection(
             "is too small" if most is None else "is too large",
             f"{least} or more" if most is None else f"{most} or less",
         )
     if kind in ("too_short", "string_too_short"):
-        return Reason("is empty", hint="leave it out, or fill it")
+        return Objection("is empty", hint="leave it out, or fill it")
     if kind in ("too_long", "string_too_long"):
-        return Reason("is too long", f"at most {context.get('max_length')}")
-    return Reason("is not allowed here")
+        return Objection("is too long", f"at most {context.get('max_length')}")
+    return Objection("is not allowed here")
 
 
 def _secret_hint(word: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic.alias_generators import to_camel
 
-from .cel import Rule, rules
+from .cel import CelRule, rules
 from .types import Name, ObjectName
 
 GROUP = "storage.marketprism.io"
@@ -99,17 +99,13 @@ Conditions = Annotated[
 ]
 
 
-class Status(StatusModel):
+class ResourceStatus(StatusModel):
     """Common to both kinds."""
 
     observed_generation: Annotated[Int, Field(ge=0, json_schema_extra={"format": "int64"})] = 0
     """The generation of the spec that this status is about."""
     conditions: Conditions = ()
     """Every condition is positive: True is good. Ready sums them up."""
-
-    def condition(self, kind: str) -> Condition | None:
-        """The condition of that type."""
-        return next((condition for condition in self.conditions if condition.type == kind), None)
 
 
 class Resource(Model):
@@ -122,7 +118,7 @@ class Resource(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            Rule(
+            CelRule(
                 f"size(self.metadata.name) <= {Name.MAX_LENGTH} && !self.metadata.name.contains('.')",
                 f"metadata.name must be at most {Name.MAX_LENGTH} characters, without a dot: others are named after it",
             )

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from .cel import Rule, one_of, rules, unchangeable
-from .data_types import Batch, DataType
-from .meta import Bool, Int, Model, Resource, SecretRef, Status, StatusModel
-from .problems import Reason, Refused
+from .cel import CelRule, one_of, rules, unchangeable
+from .data_types import BatchLimits, DataType
+from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
+from .problems import Objection, ValueRefused
 from .types import (
     Amount,
     Between,
     ClickHouseUrls,
-    Cluster,
+    ClusterName,
     ConsumerName,
     Database,
     Duration,
@@ -40,9 +40,9 @@ Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 AnyObject = Annotated[JsonObject, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 
-def _keys(of: str, allowed: str, message: str) -> Rule:
+def _keys(of: str, allowed: str, message: str) -> CelRule:
     """A map's keys can only be ruled by CEL."""
-    return Rule(f"self.all(key, {allowed})", f"{message}: {of}")
+    return CelRule(f"self.all(key, {allowed})", f"{message}: {of}")
 
 
 StreamKey = Literal[
@@ -64,7 +64,7 @@ class Resources(Model):
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """What the scheduler reserves."""
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """What may not be passed."""
+    """What may not be exceeded."""
 
 
 class PodTemplate(Model):
@@ -76,7 +76,7 @@ class PodTemplate(Model):
     """Part of a PodSpec, merged strategically: containers by name."""
 
 
-class Nats(Model):
+class NatsSpec(Model):
     """The user's NATS. Several pipelines may read one stream."""
 
     url: NatsUrls = NatsUrls("nats://localhost:4222")
@@ -98,12 +98,12 @@ class Nats(Model):
     """Secret with ca.crt, tls.crt and tls.key, where they are apart (as cert-manager writes them)."""
 
 
-class ClickHouse(Model):
+class ClickHouseSpec(Model):
     """The user's ClickHouse, over HTTP."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            Rule(
+            CelRule(
                 "!has(self.hotDatabase) || !has(self.coldDatabase) || self.hotDatabase != self.coldDatabase",
                 "coldDatabase must be another database than hotDatabase",
             )
@@ -120,14 +120,14 @@ class ClickHouse(Model):
     """Written all day."""
     cold_database: Annotated[Database, unchangeable("coldDatabase", _NEW_PIPELINE)] = Database("marketprism_cold")
     """Keeps for good what a TieringPolicy moves there."""
-    cluster: Annotated[Cluster, unchangeable("cluster", _NEW_PIPELINE)] = Cluster("")
+    cluster: Annotated[ClusterName, unchangeable("cluster", _NEW_PIPELINE)] = ClusterName("")
     """When set, tables are made ON CLUSTER with Replicated engines."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hot_database == self.cold_database:
             message = "is the hot database too: rows would be copied onto themselves and then deleted"
-            raise Refused(Reason(message, "two different databases", path="coldDatabase"))
+            raise ValueRefused(Objection(message, "two different databases", path="coldDatabase"))
         return self
 
 
@@ -137,8 +137,8 @@ class Schema(Model):
     mode: Literal["Apply", "Verify", "Ignore"] = "Apply"
     """Apply creates and extends tables, never drops; Verify only compares; Ignore does neither."""
     hot_retention: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("0s")
-    """Rows in hot older than this may go; 0s keeps them.
-    Where a TieringPolicy rules, none goes that cold doesn't have."""
+    """Rows in hot older than this may be deleted; 0s keeps them.
+    Under a TieringPolicy none is deleted that cold doesn't have."""
 
 
 class DeadLetters(Model):
@@ -147,14 +147,14 @@ class DeadLetters(Model):
     stream: StreamName = StreamName("MARKETPRISM_DLQ")
     """The stream that keeps them with the reason."""
     max_ratio: Ratio = Ratio("0.1")
-    """When within `window` more than this part of the messages are dead letters, the data type pauses.
+    """The data type pauses when more than this part of the messages within `window` are dead letters.
     A decimal in quotes."""
     min_messages: Count = 100
     """Fewer messages than this within `window` never pause it."""
     window: Annotated[Duration, Between("1s", "1h")] = Duration("1m")
     """The time over which the ratio is taken."""
     max_age: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("168h")
-    """How long a dead letter is kept; 0s for ever."""
+    """How long a dead letter is kept; 0s keeps it forever."""
 
 
 class BatchSpec(Model):
@@ -162,7 +162,7 @@ class BatchSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            Rule(
+            CelRule(
                 "!has(self.maxRows) || !has(self.maxPending) || self.maxPending >= self.maxRows",
                 "maxPending must be at least maxRows: raise maxPending, or leave it out",
             )
@@ -206,7 +206,7 @@ class ConsumerSpec(Model):
     def _check(self) -> Self:
         twice = sorted({t for t in self.data_types if self.data_types.count(t) > 1})
         if twice:
-            raise Refused(Reason(f"names {', '.join(twice)} twice", path="dataTypes"))
+            raise ValueRefused(Objection(f"names {', '.join(twice)} twice", path="dataTypes"))
         return self
 
 
@@ -215,11 +215,11 @@ DEFAULT_CONSUMER = ConsumerName("default")
 _DEFAULT_ROWS = "{" + ", ".join(f"'{t}': {t.batch.max_rows}" for t in DataType) + "}"
 
 
-def _carried_once(data_type: DataType) -> Rule:
-    """A rule for each type, so that the message can name it: a computed message costs more than CEL's budget."""
+def _carried_once(data_type: DataType) -> CelRule:
+    """One rule per type, so that the message can name it: a computed message would cost more than CEL's budget."""
     stored = f"has(self.consumers) && (!has(self.dataTypes) || '{data_type}' in self.dataTypes)"
     once = f"self.consumers.exists_one(c, '{data_type}' in self.consumers[c].dataTypes)"
-    return Rule(
+    return CelRule(
         f"!({stored}) || {once}", f"data type {data_type} must be in exactly one consumer, and is in none or several"
     )
 
@@ -233,17 +233,17 @@ def _stream_of(spec: str) -> str:
 
 
 class PipelineSpec(Model):
-    """All of it may be left out: eight data types, one consumer, every default."""
+    """Everything may be left out: that is eight data types, one consumer, every default."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             *(_carried_once(data_type) for data_type in DataType),
-            Rule(
+            CelRule(
                 "!has(self.consumers) || !has(self.dataTypes) || "
                 "self.consumers.all(c, self.consumers[c].dataTypes.all(t, t in self.dataTypes))",
                 "a consumer names a data type that is not in dataTypes: add it there, or remove it from the consumer",
             ),
-            Rule(
+            CelRule(
                 "!has(self.nats) || !has(self.deadLetters) || "
                 "!(has(self.nats.streams) ? self.nats.streams.map(t, self.nats.streams[t]) : ['"
                 + DEFAULT_STREAM
@@ -251,13 +251,13 @@ class PipelineSpec(Model):
                 ".exists(stream, stream == self.deadLetters.stream)",
                 "deadLetters.stream must not be a stream that is read",
             ),
-            Rule(
+            CelRule(
                 "!has(self.dataTypes) || !has(self.nats) || !has(self.nats.ackWait) || self.dataTypes.all(t, "
                 "!has(self.dataTypes[t].batch) || !has(self.dataTypes[t].batch.maxDelay) || "
                 "duration(self.dataTypes[t].batch.maxDelay) < duration(self.nats.ackWait))",
                 "batch.maxDelay must be less than nats.ackWait: lower it, or raise nats.ackWait",
             ),
-            Rule(
+            CelRule(
                 f"{_TYPES}.all(t, "
                 "(has(oldSelf.dataTypes) && !(t in oldSelf.dataTypes)) || "
                 "(has(self.dataTypes) && !(t in self.dataTypes)) || "
@@ -272,9 +272,9 @@ class PipelineSpec(Model):
     """true stops the consumers after they have written what they hold. JetStream keeps the rest, within its limits."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     """What happens to the durable consumers in JetStream when the pipeline is deleted. Data is never deleted."""
-    nats: Nats = Nats()
+    nats: NatsSpec = NatsSpec()
     """Where messages come from."""
-    clickhouse: ClickHouse = ClickHouse()
+    clickhouse: ClickHouseSpec = ClickHouseSpec()
     """Where rows go."""
     table_schema: Annotated[Schema, Field(alias="schema")] = Schema()
     """The tables."""
@@ -287,7 +287,7 @@ class PipelineSpec(Model):
             dict[DataType, DataTypeSpec],
             Field(min_length=1, max_length=8),
             _keys(", ".join(DataType), f"key in {_TYPES}", "a data type must be one of"),
-            Rule(
+            CelRule(
                 "self.all(t, !has(self[t].batch) || !has(self[t].batch.maxPending) || has(self[t].batch.maxRows) || "
                 f"!(t in {_DEFAULT_ROWS}) || self[t].batch.maxPending >= {_DEFAULT_ROWS}[t])",
                 "maxPending is less than the data type's default of maxRows: give maxRows too",
@@ -314,7 +314,7 @@ class PipelineSpec(Model):
     def _check(self) -> Self:
         reasons = [*self._wrong_batches(), *self._wrong_consumers(), *self._wrong_streams()]
         if reasons:
-            raise Refused(*reasons)
+            raise ValueRefused(*reasons)
         return self
 
     @property
@@ -332,19 +332,19 @@ class PipelineSpec(Model):
         streams = {str(key): stream for key, stream in self.nats.streams.items()}
         return str(streams.get(data_type, streams.get("default", DEFAULT_STREAM)))
 
-    def batch(self, data_type: DataType) -> Batch:
+    def batch(self, data_type: DataType) -> BatchLimits:
         """What was given, over the data type's own defaults."""
         given = (self.data_types or {}).get(data_type, DataTypeSpec()).batch
         default = data_type.batch
         max_rows = given.max_rows or default.max_rows
-        return Batch(
+        return BatchLimits(
             max_rows,
             given.max_delay.seconds if given.max_delay else default.max_delay,
             given.max_pending or max(default.max_pending, max_rows),
             given.max_bytes.bytes if given.max_bytes else default.max_bytes,
         )
 
-    def _wrong_batches(self) -> Iterator[Reason]:
+    def _wrong_batches(self) -> Iterator[Objection]:
         for data_type in self.stored:
             given = (self.data_types or {}).get(data_type, DataTypeSpec()).batch
             batch = self.batch(data_type)
@@ -352,38 +352,38 @@ class PipelineSpec(Model):
             if batch.max_pending < batch.max_rows:
                 whose = "" if given.max_rows else f" ({data_type}'s default)"
                 message = f"is less than maxRows, {batch.max_rows}{whose}: a batch would never be full"
-                yield Reason(message, f"{batch.max_rows} or more", "leave maxPending out", f"{path}.maxPending")
+                yield Objection(message, f"{batch.max_rows} or more", "leave maxPending out", f"{path}.maxPending")
             if batch.max_delay >= self.nats.ack_wait.seconds:
                 message = (
                     f"{data_type}'s maxDelay is not less than nats.ackWait: messages would come again while they wait"
                 )
                 where = f"{path}.maxDelay" if given.max_delay else "nats.ackWait"
-                yield Reason(message, f"maxDelay less than ackWait, {self.nats.ack_wait}", path=where)
+                yield Objection(message, f"maxDelay less than ackWait, {self.nats.ack_wait}", path=where)
 
-    def _wrong_consumers(self) -> Iterator[Reason]:
+    def _wrong_consumers(self) -> Iterator[Objection]:
         carried: dict[DataType, list[str]] = {}
         for name, consumer in (self.consumers or {}).items():
             for data_type in consumer.data_types:
                 carried.setdefault(data_type, []).append(name)
                 if data_type not in self.stored:
                     hint = f"add `{data_type}: {{}}` to dataTypes, or remove it here"
-                    yield Reason(f"{data_type} is not in dataTypes", hint=hint, path=f"consumers.{name}.dataTypes")
+                    yield Objection(f"{data_type} is not in dataTypes", hint=hint, path=f"consumers.{name}.dataTypes")
         for data_type in self.stored if self.consumers else ():
             names = carried.get(data_type, [])
             if not names:
                 hint = f"add {data_type} to a consumer, or name in dataTypes only what is to be stored"
-                yield Reason(f"{data_type} is in no consumer", "each data type in exactly one", hint, "consumers")
+                yield Objection(f"{data_type} is in no consumer", "each data type in exactly one", hint, "consumers")
             if len(names) > 1:
                 message = f"{data_type} is in {len(names)} consumers: {', '.join(names)}"
-                yield Reason(
+                yield Objection(
                     message, "each data type in exactly one", "for more throughput raise replicas", "consumers"
                 )
 
-    def _wrong_streams(self) -> Iterator[Reason]:
+    def _wrong_streams(self) -> Iterator[Objection]:
         for data_type in self.stored:
             if self.stream(data_type) == self.dead_letters.stream:
-                message = f"is the stream that {data_type} is read from: dead letters would be read again for ever"
-                yield Reason(message, "a stream of its own", path="deadLetters.stream")
+                message = f"is the stream that {data_type} is read from: dead letters would be read again and again"
+                yield Objection(message, "a stream of its own", path="deadLetters.stream")
                 return
 
 
@@ -410,14 +410,14 @@ class DataTypeStatus(StatusModel):
     durable: Annotated[str, Field(max_length=128)] = ""
     """The durable consumer's name."""
     pending: Int64 = 0
-    """Messages not delivered yet. Renewed at most once a resync."""
+    """Messages not delivered yet. Updated at most once per resync."""
     ack_pending: Int64 = 0
-    """Messages delivered and not acknowledged yet. Renewed with `pending`."""
+    """Messages delivered and not acknowledged yet. Updated with `pending`."""
     last_insert_time: Time | None = None
-    """When rows were last written, RFC 3339. Renewed with `pending`."""
+    """When rows were last written, RFC 3339. Updated with `pending`."""
 
 
-class PipelineStatus(Status):
+class PipelineStatus(ResourceStatus):
     """What the operator found."""
 
     replicas: Int32 = 0
@@ -437,7 +437,7 @@ class PipelineStatus(Status):
     schema_job: Annotated[str, Field(max_length=63)] = ""
     """The Job that made the tables."""
     schema_hash: Annotated[str, Field(max_length=64)] = ""
-    """What of the schema is in place."""
+    """A hash of the schema that is in place."""
     consumers: Annotated[dict[str, ConsumerStatus], Field(max_length=8)] = Field(default_factory=dict)
     """By the consumer's name."""
     data_types: Annotated[dict[str, DataTypeStatus], Field(max_length=8)] = Field(default_factory=dict)
@@ -461,7 +461,7 @@ class StoragePipeline(Resource):
         ("Hot", "string", ".spec.clickhouse.hotDatabase", 1, "The database that is written."),
         ("Image", "string", ".status.image", 1, "The consumers' image."),
         ("Last-Insert", "date", ".status.lastInsertTime", 1, "Time since rows were last written."),
-        ("Suspended", "boolean", ".spec.suspend", 1, "Whether it is meant to stand still."),
+        ("Suspended", "boolean", ".spec.suspend", 1, "Whether it is suspended."),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
     )
 

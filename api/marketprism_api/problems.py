@@ -15,8 +15,8 @@ _LONGEST_VALUE = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a value is refused. `path` leads from that value to the part meant."""
+class Objection:
+    """Why a value is refused. `path` leads from that value to the part that is wrong."""
 
     message: str
     allowed: str = ""
@@ -24,12 +24,12 @@ class Reason:
     path: str = ""
 
 
-class Refused(ValueError):
-    """Raised by validators: one reason or several. Never holds the value, which may be a secret."""
+class ValueRefused(ValueError):
+    """Raised by validators, with one objection or several. Never holds the value, which may be a secret."""
 
-    def __init__(self, *reasons: Reason) -> None:
-        self.reasons = reasons
-        super().__init__("; ".join(reason.message for reason in reasons))
+    def __init__(self, *objections: Objection) -> None:
+        self.objections = objections
+        super().__init__("; ".join(objection.message for objection in objections))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Problem:
 
 
 class ResourceError(Exception):
-    """A file or the environment can't be used. `problems` has every reason, `str()` is for people."""
+    """A file or the environment can't be used. `problems` lists everything that is wrong, `str()` is for people."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)

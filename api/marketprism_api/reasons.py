@@ -1,7 +1,8 @@
 """The closed registry of reasons: why a message is a dead letter, a resource is refused, or a part waits.
 
 One reason has one code, one text and one hint wherever it is met: log line, dead-letter header, metric label,
-condition, CLI message. A code never changes its meaning; a new meaning gets a new code.
+condition, CLI message. A code never changes its meaning: a new meaning gets a new code, and a code that is gone stays
+unused.
 """
 
 from __future__ import annotations
@@ -32,9 +33,6 @@ class Reason:
 INVALID_RESOURCE = Reason(
     "MP1001", "InvalidResource", "the resource is not valid", "correct the field that the message names"
 )
-INVALID_ENVIRONMENT = Reason(
-    "MP1002", "InvalidEnvironment", "an environment variable is not valid", "correct or unset the variable named"
-)
 UNKNOWN_CONSUMER = Reason(
     "MP1003", "UnknownConsumer", "the pipeline has no such consumer", "use a name from spec.consumers"
 )
@@ -45,7 +43,7 @@ BAD_JSON = Reason(
     "MP2101", "BadJSON", "the payload is not one JSON object", "look at the publisher: `marketprism dlq show`"
 )
 NOT_AN_OBJECT = Reason(
-    "MP2102", "NotAnObject", "the payload is JSON, but not an object", "publish one object a message"
+    "MP2102", "NotAnObject", "the payload is JSON, but not an object", "publish one object per message"
 )
 EMPTY_PAYLOAD = Reason("MP2103", "EmptyPayload", "the message has no payload", "look at the publisher")
 SUBJECT_MISMATCH = Reason(
@@ -115,7 +113,7 @@ CONSUMER_DRIFT = Reason(
     "MP3005",
     "ConsumerDrift",
     "the durable consumer has settings that break the guarantee",
-    "delete it: it is created anew, nothing is lost",
+    "delete it: it is created again, nothing is lost",
 )
 STREAM_RECREATED = Reason(
     "MP3006",
@@ -159,7 +157,7 @@ INSERT_BLOCKED = Reason(
     "MP4004",
     "InsertBlocked",
     "ClickHouse refuses every insert into the table",
-    "mend the table or server: nothing is lost, ingest waits",
+    "fix the table or server: nothing is lost, ingest waits",
 )
 HOLD_LOST = Reason(
     "MP4005",
@@ -186,7 +184,7 @@ DEAD_LETTER_FLOOD = Reason(
     "MP6002",
     "DeadLetterFlood",
     "too many of the last messages are bad: the data type is paused",
-    "look at `marketprism dlq list`, mend the publisher, or raise spec.deadLetters.maxRatio",
+    "look at `marketprism dlq list`, fix the publisher, or raise spec.deadLetters.maxRatio",
 )
 STOPPING = Reason("MP6003", "Stopping", "what is held is stored, then the process ends", "")
 
@@ -211,7 +209,7 @@ SCHEMA_RUNNING = Reason("MP7006", "SchemaRunning", "the schema Job is at work", 
 SCHEMA_DONE = Reason("MP7007", "SchemaDone", "the tables are as the pipeline needs them", "")
 SCHEMA_IGNORED = Reason("MP7008", "SchemaIgnored", "spec.schema.mode is Ignore: the tables are the user's own", "")
 SCHEMA_FAILED = Reason(
-    "MP7009", "SchemaFailed", "the schema Job failed", "mend what the message says; it is tried again by itself"
+    "MP7009", "SchemaFailed", "the schema Job failed", "fix what the message says; it is retried automatically"
 )
 REACHABLE = Reason("MP7010", "Reachable", "the server answers where the Pods run", "")
 STREAMS_FOUND = Reason("MP7011", "StreamsFound", "streams and consumers are there", "")
@@ -220,14 +218,14 @@ ROLLING_OUT = Reason("MP7013", "RollingOut", "Pods are started or replaced", "")
 IMAGE_PULL_FAILED = Reason(
     "MP7014", "ImagePullFailed", "the image can't be pulled", "check the image's name and the pull secrets"
 )
-CRASH_LOOP = Reason("MP7015", "CrashLoop", "a container ends again and again", "look at `kubectl logs --previous`")
+CRASH_LOOP = Reason("MP7015", "CrashLoop", "a container keeps crashing", "look at `kubectl logs --previous`")
 OUT_OF_MEMORY = Reason(
     "MP7016", "OutOfMemory", "a container used more memory than its limit", "raise resources.limits.memory"
 )
 UNSCHEDULABLE = Reason(
-    "MP7017", "Unschedulable", "no node takes a Pod", "free or add what it asks for, or lower resources.requests"
+    "MP7017", "Unschedulable", "no node can take a Pod", "free or add what it asks for, or lower resources.requests"
 )
-POD_NOT_STARTING = Reason("MP7018", "PodNotStarting", "a Pod can't start", "mend what the message says")
+POD_NOT_STARTING = Reason("MP7018", "PodNotStarting", "a Pod can't start", "fix what the message says")
 POD_REFUSED = Reason(
     "MP7019", "PodRefused", "the cluster refuses to make a Pod", "check quotas, admission policies and podTemplate"
 )
@@ -237,7 +235,7 @@ APPLY_REFUSED = Reason(
 )
 SCHEDULED = Reason("MP7022", "Scheduled", "runs are made as the policy says", "")
 RUN_SUCCEEDED = Reason("MP7023", "RunSucceeded", "the last run moved what was due", "")
-RUN_FAILED = Reason("MP7024", "RunFailed", "the last run failed", "mend what the message says; the next run goes on")
+RUN_FAILED = Reason("MP7024", "RunFailed", "the last run failed", "fix what the message says; the next run goes on")
 READY = Reason("MP7025", "Ready", "all of it works", "")
 DRIFT_CORRECTED = Reason(
     "MP7026", "DriftCorrected", "a child was edited by somebody else and is put back", "edit the parent"
@@ -260,7 +258,7 @@ DATA_WRONG = Reason(
     "the Job's log has the report: `kubectl logs job/<name>`; or run `marketprism validate`",
 )
 VALIDATION_FAILED = Reason(
-    "MP7034", "ValidationFailed", "the last validation could not check", "mend what the message says"
+    "MP7034", "ValidationFailed", "the last validation could not check", "fix what the message says"
 )
 
 # MP8xxx: what validation finds in stored data.
@@ -268,12 +266,12 @@ TRADES_MISSING = Reason(
     "MP8001",
     "TradesMissing",
     "numbers are missing in a venue's sequence of trades",
-    "`marketprism audit` tells whether they were published; if so replay them, else look at the collector",
+    "`marketprism audit` shows whether they were published; if so, replay them, else look at the collector",
 )
 TRADE_REPEATED = Reason(
     "MP8002",
     "TradeRepeated",
-    "a trade's number is there more than once",
+    "a trade's number occurs more than once",
     "look whether two publishers send the same feed; each message is stored once",
 )
 BOOK_CHAIN_BROKEN = Reason(
@@ -305,7 +303,7 @@ SILENCE = Reason(
     "MP8009",
     "Silence",
     "a symbol was silent for much longer than usual",
-    "look at the collector's connection at that time; `marketprism audit` tells whether anything was published",
+    "look at the collector's connection at that time; `marketprism audit` shows whether anything was published",
 )
 SYMBOL_DEAD = Reason(
     "MP8010",
@@ -320,7 +318,7 @@ CADENCE_MISSED = Reason(
     "MP8012",
     "CadenceMissed",
     "a bucket or funding interval has no row",
-    "the source publishes one each: look at the collector at that time",
+    "the source publishes one row for each: look at the collector at that time",
 )
 BUCKET_REPEATED = Reason(
     "MP8013",
@@ -369,7 +367,7 @@ MIGRATION_BUSY = Reason(
 LEASE_LOST = Reason(
     "MP9002",
     "LeaseLost",
-    "this run was too slow to renew its lease, and another may have begun",
+    "this run was too slow to renew its lease, and another run may have begun",
     "the next run goes on; a longer --lease if it happens again",
 )
 TTL_BEFORE_MOVE = Reason(

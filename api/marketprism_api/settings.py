@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from .data_types import Batch, DataType
+from .data_types import BatchLimits, DataType
 from .pipeline import PipelineSpec, StoragePipeline, durable_name
-from .problems import Problem, Reason, Refused, ResourceError, shown
-from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, Endpoint, endpoints
-from .validation import Limits
+from .problems import Objection, Problem, ResourceError, ValueRefused, shown
+from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, endpoints
+from .validation import ValidationLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ class DataTypeSettings:
     subject: str
     table: str
     durable: str
-    batch: Batch
+    batch: BatchLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DeadLetterSettings:
     window: float
     """Seconds."""
     max_age: float | None
-    """Seconds; None keeps them for ever."""
+    """Seconds; None keeps them forever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,6 @@ class Settings:
     """Resolved. Holds no credentials: URLs are without user and password, those are in `credentials`."""
 
     pipeline_name: str
-    suspend: bool
     nats_urls: tuple[str, ...]
     clickhouse_urls: tuple[str, ...]
     hot_db: str
@@ -78,11 +77,11 @@ class Settings:
     consumers: Mapping[str, tuple[DataType, ...]]
     validation_window: float
     """Seconds."""
-    limits: Mapping[DataType, Limits]
+    limits: Mapping[DataType, ValidationLimits]
     """What validation finds wrong."""
     migration_window_hours: float
     migration_batch_limit: int
-    """Rows a run and table."""
+    """Rows per table and run."""
     origins: Mapping[str, str]
     """For each setting that the environment can give: `environment <NAME>`, `file` or `default`."""
 
@@ -104,7 +103,7 @@ class Settings:
     @property
     def streams(self) -> tuple[str, ...]:
         """The streams that are read, each once."""
-        return tuple(dict.fromkeys(one.stream for one in self.data_types.values()))
+        return tuple(dict.fromkeys(data_type.stream for data_type in self.data_types.values()))
 
 
 def effective(
@@ -163,11 +162,10 @@ def effective(
     )
     if values.problems:
         raise ResourceError(values.problems)
-    clickhouse_urls, cold_urls = tuple(one.url for one in clickhouse), tuple(one.url for one in cold)
+    clickhouse_urls, cold_urls = tuple(server.url for server in clickhouse), tuple(server.url for server in cold)
     return Settings(
         pipeline_name=name,
-        suspend=spec.suspend,
-        nats_urls=tuple(one.url for one in nats),
+        nats_urls=tuple(server.url for server in nats),
         clickhouse_urls=clickhouse_urls,
         hot_db=str(hot_db),
         cold_db=str(cold_db),
@@ -188,7 +186,7 @@ def effective(
             t: DataTypeSettings(spec.stream(t), t.subject, t.table, durable_name(name, t), spec.batch(t))
             for t in spec.stored
         },
-        consumers={str(consumer): one.data_types for consumer, one in spec.carriers.items()},
+        consumers={str(name): consumer.data_types for name, consumer in spec.carriers.items()},
         validation_window=spec.validation.window.seconds,
         limits={t: spec.validation.of(t) for t in spec.stored},
         migration_window_hours=window,
@@ -202,13 +200,13 @@ def variable(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
     return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
 
 
-def nats_endpoints(text: str) -> tuple[Endpoint, ...]:
-    """NATS servers, credentials apart. Raises Refused."""
+def nats_endpoints(text: str) -> tuple[EndpointUrl, ...]:
+    """NATS servers, credentials apart. Raises ValueRefused."""
     return endpoints(text, NATS_SCHEMES, 4222)
 
 
-def clickhouse_endpoints(text: str) -> tuple[Endpoint, ...]:
-    """ClickHouse endpoints, credentials apart. Raises Refused."""
+def clickhouse_endpoints(text: str) -> tuple[EndpointUrl, ...]:
+    """ClickHouse endpoints, credentials apart. Raises ValueRefused."""
     return endpoints(text, CLICKHOUSE_SCHEMES, 8123)
 
 
@@ -216,15 +214,15 @@ def _hours(text: str) -> float:
     if _DECIMAL.fullmatch(text) and 0 < float(text) <= MAX_WINDOW_HOURS:
         return float(text)
     hint = f"leave out the unit: {text[:-1]}" if _DECIMAL.fullmatch(text[:-1]) and text[-1] == "h" else ""
-    raise Refused(
-        Reason("is not a number of hours", f"more than 0, at most {MAX_WINDOW_HOURS}, such as 8 or 0.05", hint)
+    raise ValueRefused(
+        Objection("is not a number of hours", f"more than 0, at most {MAX_WINDOW_HOURS}, such as 8 or 0.05", hint)
     )
 
 
 def _rows(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) and 1 <= int(text) <= 1_000_000_000:
         return int(text)
-    raise Refused(Reason("is not a number of rows", "1 to 1000000000"))
+    raise ValueRefused(Objection("is not a number of rows", "1 to 1000000000"))
 
 
 def _in_file(spec: PipelineSpec, section: str, name: str) -> bool:
@@ -250,9 +248,9 @@ class _Values:
         self.origins[setting] = f"environment {name}"
         try:
             return parse(text)
-        except Refused as refused:
-            for reason in refused.reasons:
-                self.refuse(name, reason.message, reason.allowed, text, reason.hint)
+        except ValueRefused as refused:
+            for objection in refused.objections:
+                self.refuse(name, objection.message, objection.allowed, text, objection.hint)
             return otherwise
 
     def refuse(self, name: str, message: str, allowed: str, value: str, hint: str = "") -> None:

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from .cel import Rule, rules, unchangeable
+from .cel import CelRule, rules, unchangeable
 from .data_types import TABLES
-from .meta import Bool, Int, Model, Resource, SecretRef, Status, StatusModel
+from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
 from .pipeline import Int64, PodTemplate, Resources, Time
-from .problems import Reason, Refused
+from .problems import Objection, ValueRefused
 from .types import Between, ClickHouseUrls, Cron, Duration, Name, TimeZone
 
 if TYPE_CHECKING:
     from .pipeline import StoragePipeline
 
-Table = Literal[
+TableName = Literal[
     "orderbooks",
     "trades",
     "funding_rates",
@@ -44,10 +44,10 @@ class Cold(Model):
     auth_secret_ref: SecretRef | None = None
     """Secret with username and password for `url`, and for TLS ca.crt, tls.crt and tls.key."""
     retention: Annotated[Duration, Between("24h", "876000h", or_zero=True)] = Duration("0s")
-    """Rows in cold older than this are deleted; 0s keeps them for ever."""
+    """Rows in cold older than this are deleted; 0s keeps them forever."""
 
 
-class Filter(Model):
+class RowFilter(Model):
     """Which rows move; the others stay in hot."""
 
     exchange: Token | None = None
@@ -61,11 +61,11 @@ class TieringSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            Rule(
+            CelRule(
                 "has(self.schedule) != has(self.every)", "give exactly one of schedule (cron) and every (such as 30s)"
             ),
-            Rule("!has(self.timeZone) || has(self.schedule)", "timeZone goes with schedule only: remove it"),
-            Rule(
+            CelRule("!has(self.timeZone) || has(self.schedule)", "timeZone goes with schedule only: remove it"),
+            CelRule(
                 "!has(self.cold) || !has(self.cold.retention) || !has(self.olderThan) || "
                 "duration(self.cold.retention) == duration('0s') || "
                 "duration(self.cold.retention) > duration(self.olderThan)",
@@ -75,7 +75,7 @@ class TieringSpec(Model):
     )
 
     pipeline_ref: PipelineRef
-    """Whose tables."""
+    """The pipeline whose tables are moved."""
     suspend: Bool = False
     """true starts no further run."""
     schedule: Cron | None = None
@@ -94,12 +94,13 @@ class TieringSpec(Model):
     """Where to, and for how long."""
     tables: (
         Annotated[
-            tuple[Table, ...], Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+            tuple[TableName, ...],
+            Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"}),
         ]
         | None
     ) = None
     """Which tables. Not given: all of the pipeline's."""
-    filter: Filter = Filter()
+    filter: RowFilter = RowFilter()
     """Which rows. Not given: all."""
     resources: Resources = Resources()
     """CPU and memory of the job's container."""
@@ -108,21 +109,21 @@ class TieringSpec(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        reasons = []
+        objections = []
         both = 'schedule: "*/5 * * * *", or every: 30s'
         if self.schedule and self.every:
-            reasons.append(Reason("schedule and every are both given", both, "remove one of them", "every"))
+            objections.append(Objection("schedule and every are both given", both, "remove one of them", "every"))
         if not self.schedule and not self.every:
-            reasons.append(Reason("schedule or every is required", both, path="schedule"))
+            objections.append(Objection("schedule or every is required", both, path="schedule"))
         if self.time_zone and not self.schedule:
-            reasons.append(Reason("goes with schedule only", hint="remove timeZone", path="timeZone"))
+            objections.append(Objection("goes with schedule only", hint="remove timeZone", path="timeZone"))
         if 0 < self.cold.retention.seconds <= self.older_than.seconds:
             message = f"is not longer than olderThan, {self.older_than}: rows would be deleted as they arrive"
-            reasons.append(Reason(message, "longer than olderThan, or 0s for ever", path="cold.retention"))
+            objections.append(Objection(message, "longer than olderThan, or 0s forever", path="cold.retention"))
         if self.tables and len(set(self.tables)) < len(self.tables):
-            reasons.append(Reason("names a table twice", path="tables"))
-        if reasons:
-            raise Refused(*reasons)
+            objections.append(Objection("names a table twice", path="tables"))
+        if objections:
+            raise ValueRefused(*objections)
         return self
 
     @property
@@ -169,7 +170,7 @@ class Run(StatusModel):
     """By table."""
 
 
-class TieringStatus(Status):
+class TieringStatus(ResourceStatus):
     """What the operator found."""
 
     workload: Annotated[str, Field(max_length=63)] = ""
@@ -198,13 +199,13 @@ class TieringPolicy(Resource):
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0, "Whether all of it works."),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0, "Why, in one word."),
         ("Schedule", "string", ".status.schedule", 0, "When it runs."),
-        ("Suspended", "boolean", ".spec.suspend", 0, "Whether it is meant to stand still."),
+        ("Suspended", "boolean", ".spec.suspend", 0, "Whether it is suspended."),
         ("Last-Run", "date", ".status.lastRunTime", 0, "Time since the last run ended."),
         ("Result", "string", ".status.lastRun.result", 0, "How the last run ended."),
         ("Moved", "integer", ".status.lastRun.rows", 0, "Rows that the last run moved."),
         ("Backlog", "integer", ".status.lastRun.backlogRows", 0, "Rows due that the last run left in hot."),
         ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
-        ("Pipeline", "string", ".spec.pipelineRef.name", 1, "Whose tables."),
+        ("Pipeline", "string", ".spec.pipelineRef.name", 1, "The pipeline whose tables are moved."),
         ("Next-Run", "string", ".status.nextRunTime", 1, "When the next run is due."),
         ("Duration", "string", ".status.lastRun.duration", 1, "How long the last run took."),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
@@ -218,21 +219,21 @@ class TieringPolicy(Resource):
     """What the operator found."""
 
 
-def misfits(policy: TieringPolicy, pipeline: StoragePipeline) -> tuple[Reason, ...]:
+def misfits(policy: TieringPolicy, pipeline: StoragePipeline) -> tuple[Objection, ...]:
     """Why `policy` can't rule `pipeline`; paths are in the policy. Only what needs both to be seen."""
-    reasons = []
+    objections = []
     retention = pipeline.spec.table_schema.hot_retention
     if 0 < retention.seconds <= policy.spec.older_than.seconds:
         message = (
             f"is not less than the pipeline's schema.hotRetention, {retention}: rows would go before they are moved"
         )
-        reasons.append(
-            Reason(message, f"less than {retention}", "lower olderThan, or raise hotRetention", "spec.olderThan")
+        objections.append(
+            Objection(message, f"less than {retention}", "lower olderThan, or raise hotRetention", "spec.olderThan")
         )
     stored = {data_type.table for data_type in pipeline.spec.stored}
     for table in policy.spec.tables or ():
         if table not in stored:
-            reasons.append(
-                Reason(f"{table} is not stored by the pipeline", ", ".join(sorted(stored)), path="spec.tables")
+            objections.append(
+                Objection(f"{table} is not stored by the pipeline", ", ".join(sorted(stored)), path="spec.tables")
             )
-    return tuple(reasons)
+    return tuple(objections)

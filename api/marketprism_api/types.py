@@ -16,7 +16,7 @@ from cronsim import CronSim, CronSimError
 from pydantic_core import core_schema
 
 from . import cel
-from .problems import Reason, Refused, did_you_mean
+from .problems import Objection, ValueRefused, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Text(str):
-    """A text with a grammar. Raises Refused where `PATTERN`, `MAX_LENGTH` or `check` says no."""
+    """A text with a grammar. Raises ValueRefused where `PATTERN`, `MAX_LENGTH` or `check` says no."""
 
     PATTERN: ClassVar[str]
     """For Python, for OpenAPI and for CEL's RE2 alike: keep to what all three know."""
@@ -37,9 +37,9 @@ class Text(str):
 
     def __new__(cls, text: str) -> Self:
         if len(text) > cls.MAX_LENGTH:
-            raise Refused(Reason("is too long", f"at most {cls.MAX_LENGTH} characters"))
+            raise ValueRefused(Objection("is too long", f"at most {cls.MAX_LENGTH} characters"))
         if not re.fullmatch(cls.PATTERN.removeprefix("^").removesuffix("$"), text, re.ASCII):
-            raise Refused(Reason("is not " + cls.noun(), cls.ALLOWED, cls.hint(text)))
+            raise ValueRefused(Objection("is not " + cls.noun(), cls.ALLOWED, cls.hint(text)))
         made = super().__new__(cls, text)
         made.check()
         return made
@@ -55,7 +55,7 @@ class Text(str):
         return ""
 
     def check(self) -> None:
-        """What no pattern can say. Raises Refused."""
+        """What no pattern can say. Raises ValueRefused."""
 
     @classmethod
     def _validate(cls, value: object) -> Self:
@@ -63,12 +63,12 @@ class Text(str):
             return value
         if isinstance(value, str):
             return cls(value)
-        raise Refused(cls.not_text(value))
+        raise ValueRefused(cls.not_text(value))
 
     @classmethod
-    def not_text(cls, value: object) -> Reason:
-        """The reason for a number, a boolean or an object where a text belongs."""
-        return Reason(
+    def not_text(cls, value: object) -> Objection:
+        """What to say of a number, a boolean or an object where a text belongs."""
+        return Objection(
             "must be a text", cls.ALLOWED, "put it in quotes" if isinstance(value, bool | int | float) else ""
         )
 
@@ -101,24 +101,27 @@ class Duration(Text):
             return f"add the unit: {text}s"
         if days := re.fullmatch(r"([0-9]{1,5})d", text, re.ASCII):
             return f"days are written in hours: {int(days[1]) * 24}h"
-        return "to keep for ever, or for none, write 0s" if not text else ""
+        return "for no limit, write 0s" if not text else ""
 
     @classmethod
-    def not_text(cls, value: object) -> Reason:
+    def not_text(cls, value: object) -> Objection:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return Reason("has no unit" if number else "must be a text", cls.ALLOWED, cls.hint(str(value)))
+        return Objection("has no unit" if number else "must be a text", cls.ALLOWED, cls.hint(str(value)))
 
     def check(self) -> None:
         try:
-            self.timedelta  # noqa: B018 - out of range shows here, not at the first use
+            self._parsed()  # here, and not at the first use, it shows that a time is out of range
         except durationpy.DurationError:
-            raise Refused(Reason("is too long a time", self.ALLOWED)) from None
+            raise ValueRefused(Objection("is too long a time", self.ALLOWED)) from None
+
+    def _parsed(self) -> timedelta:
+        parsed: timedelta = durationpy.from_str(str(self))
+        return parsed
 
     @property
     def timedelta(self) -> timedelta:
         """To the microsecond."""
-        parsed: timedelta = durationpy.from_str(str(self))
-        return parsed
+        return self._parsed()
 
     @property
     def seconds(self) -> float:
@@ -143,7 +146,7 @@ class Between:
         zero = self.or_zero and not value.seconds
         if zero or Duration(self.least).seconds <= value.seconds <= Duration(self.most).seconds:
             return value
-        raise Refused(Reason("is out of range", self.words))
+        raise ValueRefused(Objection("is out of range", self.words))
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -152,7 +155,7 @@ class Between:
         rule = f"duration(self) >= duration('{self.least}') && duration(self) <= duration('{self.most}')"
         if self.or_zero:
             rule = f"duration(self) == duration('0s') || {rule}"
-        return {**handler(core), cel.KEY: [cel.Rule(rule, f"must be {self.words}").manifest()]}
+        return {**handler(core), cel.KEY: [cel.CelRule(rule, f"must be {self.words}").manifest()]}
 
 
 class Cron(Text):
@@ -191,14 +194,16 @@ class Cron(Text):
     def check(self) -> None:
         weekday = self.split()[4]
         if re.search(r"L|7", weekday, re.IGNORECASE) and not re.search(r"jul", weekday, re.IGNORECASE):
-            raise Refused(Reason("has a day of week that Kubernetes doesn't know", "0 (Sunday) to 6, or SUN to SAT"))
+            raise ValueRefused(
+                Objection("has a day of week that Kubernetes doesn't know", "0 (Sunday) to 6, or SUN to SAT")
+            )
         if re.search(r"(^| )L", self, re.IGNORECASE):
-            raise Refused(Reason("has L for the last day, which Kubernetes doesn't know", self.ALLOWED))
+            raise ValueRefused(Objection("has L for the last day, which Kubernetes doesn't know", self.ALLOWED))
         try:
             next(CronSim(str(self), datetime(2024, 1, 1, tzinfo=UTC)))
         except (CronSimError, StopIteration) as error:
             what = str(error).lower() or "no date ever matches"
-            raise Refused(Reason("is not a cron schedule: " + what, self.ALLOWED)) from None
+            raise ValueRefused(Objection("is not a cron schedule: " + what, self.ALLOWED)) from None
 
 
 class Quantity(Text):
@@ -257,7 +262,7 @@ class Amount:
     def _check(self, value: Quantity) -> Quantity:
         if Quantity(self.least).value <= value.value <= Quantity(self.most).value:
             return value
-        raise Refused(Reason("is out of range", f"{self.least} to {self.most}"))
+        raise ValueRefused(Objection("is out of range", f"{self.least} to {self.most}"))
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -265,7 +270,7 @@ class Amount:
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         value = "quantity(string(self))"
         rule = f"{value}.compareTo(quantity('{self.least}')) >= 0 && {value}.compareTo(quantity('{self.most}')) <= 0"
-        return {**handler(core), cel.KEY: [cel.Rule(rule, f"must be {self.least} to {self.most}").manifest()]}
+        return {**handler(core), cel.KEY: [cel.CelRule(rule, f"must be {self.least} to {self.most}").manifest()]}
 
 
 class Ratio(Text):
@@ -351,18 +356,18 @@ class Database(Identifier):
 
     def check(self) -> None:
         if self.lower() in ("system", "information_schema"):
-            raise Refused(Reason("belongs to ClickHouse itself", "a database of your own"))
+            raise ValueRefused(Objection("belongs to ClickHouse itself", "a database of your own"))
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        rule = cel.Rule(
+        rule = cel.CelRule(
             "!(self.lowerAscii() in ['system', 'information_schema'])",
             "a database of your own, not one of ClickHouse's",
         )
         return {**super().__get_pydantic_json_schema__(core, handler), cel.KEY: [rule.manifest()]}
 
 
-class Cluster(Text):
+class ClusterName(Text):
     """A cluster's name, or nothing for a single server."""
 
     PATTERN = r"^([A-Za-z_][A-Za-z0-9_-]{0,62})?$"
@@ -402,7 +407,7 @@ class TimeZone(Text):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EndpointUrl:
     """One server, its credentials apart from its URL."""
 
     url: str
@@ -414,8 +419,8 @@ NATS_SCHEMES = ("nats", "tls", "ws", "wss")
 CLICKHOUSE_SCHEMES = ("http", "https")
 
 
-def endpoints(text: str, schemes: tuple[str, ...], default_port: int) -> tuple[Endpoint, ...]:
-    """The servers in a comma-separated list of URLs. Raises Refused, whose words never repeat a credential."""
+def endpoints(text: str, schemes: tuple[str, ...], default_port: int) -> tuple[EndpointUrl, ...]:
+    """The servers in a comma-separated list of URLs. Raises ValueRefused, whose words never repeat a credential."""
     allowed = f"{schemes[0]}://host:{default_port}, several separated by commas; schemes {', '.join(schemes)}"
     found = []
     for part in (part.strip() for part in text.split(",")):
@@ -423,22 +428,26 @@ def endpoints(text: str, schemes: tuple[str, ...], default_port: int) -> tuple[E
             url = urlsplit(part)
             host, port = url.hostname or "", url.port
         except ValueError:
-            raise Refused(Reason("is not a URL", allowed)) from None
+            raise ValueRefused(Objection("is not a URL", allowed)) from None
         if "://" not in part:
             plain = "@" not in part and re.fullmatch(r"[A-Za-z0-9.:-]+", part)
-            raise Refused(Reason("has no scheme", allowed, f"write {schemes[0]}://{part}" if plain else ""))
+            raise ValueRefused(Objection("has no scheme", allowed, f"write {schemes[0]}://{part}" if plain else ""))
         if url.scheme not in schemes:
-            raise Refused(Reason("has a scheme that is not allowed", allowed, did_you_mean(url.scheme, schemes)))
+            raise ValueRefused(
+                Objection("has a scheme that is not allowed", allowed, did_you_mean(url.scheme, schemes))
+            )
         if not re.fullmatch(r"[A-Za-z0-9._:%-]+", host) or (port is not None and not 0 < port < 65536):
-            raise Refused(Reason("has no host, or one that isn't allowed", allowed))
+            raise ValueRefused(Objection("has no host, or one that isn't allowed", allowed))
         if url.query or url.fragment or "?" in part or "#" in part:
-            raise Refused(
-                Reason("has a query or fragment", allowed, "credentials belong in a Secret, see authSecretRef")
+            raise ValueRefused(
+                Objection("has a query or fragment", allowed, "credentials belong in a Secret, see authSecretRef")
             )
         if _reaches_metadata(host):
-            raise Refused(Reason("is a link-local address, where clouds keep their instances' secrets", allowed))
+            raise ValueRefused(
+                Objection("is a link-local address, where clouds keep their instances' secrets", allowed)
+            )
         bare = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}".rstrip("/")
-        found.append(Endpoint(bare, unquote(url.username or ""), unquote(url.password or "")))
+        found.append(EndpointUrl(bare, unquote(url.username or ""), unquote(url.password or "")))
     return tuple(found)
 
 
@@ -470,7 +479,7 @@ class Urls(Text):
     def check(self) -> None:
         if "@" in self:
             hint = "put them in a Secret and name it in authSecretRef"
-            raise Refused(Reason("has a user or password in it", self.ALLOWED, hint))
+            raise ValueRefused(Objection("has a user or password in it", self.ALLOWED, hint))
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -479,8 +488,8 @@ class Urls(Text):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        no_password = cel.Rule("!self.contains('@')", "no user or password in a URL: name a Secret in authSecretRef")
-        no_metadata = cel.Rule(
+        no_password = cel.CelRule("!self.contains('@')", "no user or password in a URL: name a Secret in authSecretRef")
+        no_metadata = cel.CelRule(
             "!self.matches('//(169[.]254[.]|metadata[.]google[.]internal)')", "link-local addresses are not allowed"
         )
         rules = [no_password.manifest(), no_metadata.manifest()]
@@ -488,8 +497,8 @@ class Urls(Text):
 
 
 def _pattern(schemes: tuple[str, ...]) -> str:
-    one = rf"({'|'.join(schemes)})://[^ ,?#]+"
-    return f"^{one}(, ?{one})*$"
+    url = rf"({'|'.join(schemes)})://[^ ,?#]+"
+    return f"^{url}(, ?{url})*$"
 
 
 class NatsUrls(Urls):

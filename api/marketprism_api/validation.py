@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .cel import Rule, one_of
+from .cel import CelRule, one_of
 from .data_types import DataType
 from .meta import Bool, Int, Model
 from .types import Between, Cron, Duration, Quantity, Ratio, TimeZone
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ValidationLimits:
     """Times in seconds. 0 switches a check off."""
 
     max_silence: float = 0
@@ -25,26 +25,28 @@ class Limits:
     """Of a price, rate, ratio, index or open interest, whichever sign it has."""
     max_quantity: float = 0
     max_ahead: float = 2
-    """An event's time after its arrival at the collector."""
+    """How far an event's time may lie after its arrival at the collector."""
     max_delay: float = 60
-    """An event's arrival after its time."""
+    """How long after its time an event may arrive."""
     max_unknown_sides: float = 0
-    """Part of the rows that may have the side `unknown`."""
+    """The part of the rows that may have the side `unknown`."""
     max_repeats: float = 0
     """Publications of one source bucket."""
 
 
-_RATIO = Limits(max_silence=3 * 3600, max_value=1e4, max_delay=3 * 3600, max_repeats=1000)
-DEFAULTS: dict[DataType, Limits] = {
-    DataType.ORDERBOOK: Limits(max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15),
-    DataType.TRADE: Limits(max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15, max_unknown_sides=0.1),
+_RATIO = ValidationLimits(max_silence=3 * 3600, max_value=1e4, max_delay=3 * 3600, max_repeats=1000)
+DEFAULTS: dict[DataType, ValidationLimits] = {
+    DataType.ORDERBOOK: ValidationLimits(max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15),
+    DataType.TRADE: ValidationLimits(
+        max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15, max_unknown_sides=0.1
+    ),
     # A venue may stamp a rate with the time at which it will be settled, hours ahead.
-    DataType.FUNDING_RATE: Limits(max_silence=3600, max_value=0.1, max_ahead=0, max_delay=600),
-    DataType.OPEN_INTEREST: Limits(max_silence=3600, max_value=1e18, max_delay=600),
-    DataType.LIQUIDATION: Limits(max_value=1e9, max_quantity=1e15, max_delay=300, max_unknown_sides=0.1),
+    DataType.FUNDING_RATE: ValidationLimits(max_silence=3600, max_value=0.1, max_ahead=0, max_delay=600),
+    DataType.OPEN_INTEREST: ValidationLimits(max_silence=3600, max_value=1e18, max_delay=600),
+    DataType.LIQUIDATION: ValidationLimits(max_value=1e9, max_quantity=1e15, max_delay=300, max_unknown_sides=0.1),
     DataType.LSR_TOP_POSITION: _RATIO,
     DataType.LSR_ALL_ACCOUNT: _RATIO,
-    DataType.VOLATILITY_INDEX: Limits(max_silence=3600, max_value=1e3, max_delay=600),
+    DataType.VOLATILITY_INDEX: ValidationLimits(max_silence=3600, max_value=1e3, max_delay=600),
 }
 
 _Time = Annotated[Duration, Between("10ms", "720h", or_zero=True)]
@@ -64,7 +66,7 @@ class LimitsSpec(Model):
     max_ahead: _Time | None = None
     """How far an event's time may lie after its arrival at the collector."""
     max_delay: _Time | None = None
-    """How far its arrival may lie after an event's time."""
+    """How long after its time an event may arrive."""
     max_unknown_sides: Ratio | None = None
     """The part of a symbol's rows that may have the side `unknown`."""
     max_repeats: Annotated[Int, Field(ge=0, le=1_000_000, json_schema_extra={"format": "int32"})] | None = None
@@ -85,11 +87,11 @@ class ValidationSpec(Model):
     limits: Annotated[
         dict[DataType, LimitsSpec],
         Field(max_length=8),
-        Rule(f"self.all(key, key in {one_of(DataType)})", f"a data type must be one of: {', '.join(DataType)}"),
+        CelRule(f"self.all(key, key in {one_of(DataType)})", f"a data type must be one of: {', '.join(DataType)}"),
     ] = Field(default_factory=dict)
     """By data type."""
 
-    def of(self, data_type: DataType) -> Limits:
+    def of(self, data_type: DataType) -> ValidationLimits:
         """What was given, over the data type's defaults."""
         given = self.limits.get(data_type, LimitsSpec())
         values = {name: getattr(given, name) for name in given.model_fields_set}

@@ -1,4 +1,4 @@
-"""What a consumer's Pod says of itself, at its metrics port. No answer is no word, and no error."""
+"""Asks Pods at their metrics port how they are. One that doesn't answer is left out; that is no error."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ async def words(pods: list[Manifest]) -> dict[str, Word]:
 
 
 async def _ask(session: aiohttp.ClientSession, pod: Manifest) -> Word | None:
-    ports = [port for one in pod["spec"]["containers"] for port in one.get("ports") or []]
-    port = next((one["containerPort"] for one in ports if one.get("name") == "metrics"), 0)
+    ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or []]
+    number = next((port["containerPort"] for port in ports if port.get("name") == "metrics"), 0)
     address = pod["status"]["podIP"]
     host = f"[{address}]" if ":" in address else address
     try:
-        async with session.get(f"http://{host}:{port}/readyz") as answer:
+        async with session.get(f"http://{host}:{number}/readyz") as answer:
             text, ready = (await answer.text())[:2000], answer.status == 200
-        async with session.get(f"http://{host}:{port}/status.json") as answer:
+        async with session.get(f"http://{host}:{number}/status.json") as answer:
             data_types = (await answer.json()).get("dataTypes")
     except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):
         return None

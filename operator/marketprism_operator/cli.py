@@ -6,14 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import yaml
-
+from marketprism_api.dump import dumped
 from marketprism_api.load import load
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator.builders import children
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.config import Config
 from marketprism_operator.naming import Manifest
 
@@ -48,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return serve.run(Config.from_environment(namespaces=tuple(arguments.namespace or ())))
     try:
-        sys.stdout.write(dumped(render(arguments.file, Config.from_environment(), arguments.pod_monitors)))
+        manifests = render(arguments.file, Config.from_environment(), arguments.pod_monitors)
+        sys.stdout.write(dumped(*manifests, explicit_start=True))
     except ResourceError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -58,33 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def render(source: str, config: Config, pod_monitors: bool = False) -> list[Manifest]:
     """The children of every resource in `source`. A policy takes the pipeline beside it, or that one's defaults."""
     resources = load(source)
-    pipelines = {str(one.metadata.name): one for one in resources if isinstance(one, StoragePipeline)}
-    found: list[Manifest] = []
-    for one in resources:
-        policy = one if isinstance(one, TieringPolicy) else None
+    pipelines = {str(found.metadata.name): found for found in resources if isinstance(found, StoragePipeline)}
+    manifests: list[Manifest] = []
+    for resource in resources:
+        policy = resource if isinstance(resource, TieringPolicy) else None
         if policy:
             name = str(policy.spec.pipeline_ref.name)
             pipeline = pipelines.get(name) or StoragePipeline.model_validate({"metadata": {"name": name}})
         else:
-            assert isinstance(one, StoragePipeline)
-            pipeline = one
-        request = Request(pipeline, config.image, policy, pull_secrets=config.pull_secrets, pod_monitors=pod_monitors)
-        found += children.all_of(request)
-    return found
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Lines as lines: a file in a ConfigMap is there to be read."""
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def dumped(manifests: Sequence[Manifest]) -> str:
-    return yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, width=120, explicit_start=True)
+            assert isinstance(resource, StoragePipeline)
+            pipeline = resource
+        request = BuildRequest(
+            pipeline, config.image, policy, pull_secrets=config.pull_secrets, pod_monitors=pod_monitors
+        )
+        manifests += children.all_of(request)
+    return manifests

@@ -1,7 +1,7 @@
 """The API server, for what a reconcile needs of it. Every write is a server-side apply by one field manager.
 
-A child is written only where a dry run says that something would change: at rest nothing is written, and what a dry run
-would change although we asked for nothing new is what somebody else has edited.
+A child is written only where a dry run says that something would change. So nothing is written at rest; and where a dry run
+would change something although we ask for nothing new, somebody else has edited it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 UNREADABLE = "unreadable"
 
 
-class Refused(Exception):
+class ApplyRefused(Exception):
     """The API server does not take an object, and will not until somebody changes something."""
 
 
@@ -53,7 +53,7 @@ class Done(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Applied:
     done: Done
     fields: tuple[str, ...] = ()
 
@@ -64,7 +64,7 @@ class Cluster:
     def __init__(self, api: ApiClient) -> None:
         self._client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
         self._fits: dict[tuple[str, str, str], tuple[str, str]] = {}
-        """Child → at which resourceVersion a dry run last found that nothing differs from which manifest."""
+        """Child → the resourceVersion and the manifest's hash at which a dry run last found no difference."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """None where it is not there."""
@@ -83,8 +83,8 @@ class Cluster:
         return [{"apiVersion": api_version, "kind": kind, **item} for item in _plain(found).get("items") or []]
 
     async def version(self, kind: str, namespace: str, name: str) -> str | None:
-        """What changes with the object; None where it is not there, UNREADABLE where we may not know. Its content is not
-        even asked for."""
+        """What changes with the object; None where it is not there, UNREADABLE where we may not know. Its content is
+        never asked for."""
         path = self._resource(kind).path(name=name, namespace=namespace)
         try:
             found = await self._client.request("get", path, header_params={"Accept": METADATA_ONLY})
@@ -108,7 +108,9 @@ class Cluster:
             if error.status == 403:
                 return ""
             raise
-        last: Manifest = max(found, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime")), default={})
+        last: Manifest = max(
+            found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")), default={}
+        )
         return str(last.get("message", ""))
 
     async def has_pod_monitors(self) -> bool:
@@ -120,8 +122,8 @@ class Cluster:
             raise
         return True
 
-    async def apply(self, manifest: Manifest) -> Outcome:
-        """Make it so. Raises Refused."""
+    async def apply(self, manifest: Manifest) -> Applied:
+        """Creates or changes it where needed. Raises ApplyRefused."""
         kind, metadata = manifest["kind"], manifest["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         wanted = digest(manifest)
@@ -133,23 +135,25 @@ class Cluster:
         try:
             if live is None:
                 await self._apply(kind, body)
-                return Outcome(Done.CREATED)
+                return Applied(Done.CREATED)
             if not _same_owner(live, manifest):
-                raise Refused(f"{kind} {name} exists and belongs to somebody else: delete it, or rename the resource")
+                raise ApplyRefused(
+                    f"{kind} {name} exists and belongs to somebody else: delete it, or rename the resource"
+                )
             key, fit = (kind, namespace, name), (live["metadata"]["resourceVersion"], wanted)
             if self._fits.get(key) == fit:
-                return Outcome(Done.UNCHANGED)
+                return Applied(Done.UNCHANGED)
             fields = tuple(differing(live, await self._apply(kind, body, dry_run="All")))
             if not fields:
                 self._fits[key] = fit
-                return Outcome(Done.UNCHANGED)
+                return Applied(Done.UNCHANGED)
             await self._apply(kind, body)
         except ApiException as error:
             if error.status in (400, 403, 422):
-                raise Refused(f"{kind} {name}: {said_by(error)}") from error
+                raise ApplyRefused(f"{kind} {name}: {said_by(error)}") from error
             raise
         before = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
-        return Outcome(Done.PUT_BACK if before == wanted else Done.CHANGED, fields)
+        return Applied(Done.PUT_BACK if before == wanted else Done.CHANGED, fields)
 
     async def _apply(self, kind: str, body: Manifest, dry_run: str | None = None) -> Manifest:
         return _plain(
@@ -210,8 +214,8 @@ def said_by(error: ApiException) -> str:
 
 
 def _same_owner(live: Manifest, manifest: Manifest) -> bool:
-    mine = {one["uid"] for one in manifest["metadata"].get("ownerReferences", [])}
-    theirs = {one["uid"] for one in live["metadata"].get("ownerReferences") or [] if one.get("controller")}
+    mine = {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])}
+    theirs = {owner["uid"] for owner in live["metadata"].get("ownerReferences") or [] if owner.get("controller")}
     return not theirs or mine == theirs if mine else True
 
 
@@ -226,9 +230,9 @@ def differing(live: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[st
         for key in sorted({*live, *wanted}):
             yield from differing(live.get(key), wanted.get(key), (*path, str(key)))
     elif isinstance(live, list) and isinstance(wanted, list) and len(live) == len(wanted):
-        for number, (one, other) in enumerate(zip(live, wanted, strict=True)):
-            name = one.get("name", number) if isinstance(one, dict) else number
-            yield from differing(one, other, (*path[:-1], f"{path[-1]}[{name}]"))
+        for number, (item, wanted_item) in enumerate(zip(live, wanted, strict=True)):
+            name = item.get("name", number) if isinstance(item, dict) else number
+            yield from differing(item, wanted_item, (*path[:-1], f"{path[-1]}[{name}]"))
     elif path[:2] == ("metadata", "annotations") and len(path) == 2 and not {**(live or {}), **(wanted or {})}:
         return
     else:
@@ -237,5 +241,7 @@ def differing(live: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[st
 
 def controlled_by(uid: str, manifests: Iterable[Manifest]) -> list[Manifest]:
     return [
-        one for one in manifests if any(ref.get("uid") == uid for ref in one["metadata"].get("ownerReferences") or [])
+        manifest
+        for manifest in manifests
+        if any(owner.get("uid") == uid for owner in manifest["metadata"].get("ownerReferences") or [])
     ]

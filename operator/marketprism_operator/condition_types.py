@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-Type = Literal[
+ConditionType = Literal[
     "Ready",
     "Reconciling",
     "Stalled",
@@ -21,13 +21,13 @@ Type = Literal[
     "LastRunSucceeded",
 ]
 
-SUMMARY: Mapping[Type, str] = {
-    "Ready": "all below are True (DataValid aside); else it has the reason of the first that is not",
-    "Reconciling": "on the way to what the spec says; there only while it is so",
-    "Stalled": "no waiting mends it: somebody has to act; there only while it is so",
-    "Suspended": "stands still because the spec says so; there only while it is so",
+SUMMARY: Mapping[ConditionType, str] = {
+    "Ready": "all below are True (DataValid aside); otherwise it has the reason of the first that is not",
+    "Reconciling": "on the way to what the spec says; present only while this is so",
+    "Stalled": "waiting won't fix it: somebody has to act; present only while this is so",
+    "Suspended": "suspended because the spec says so; present only while this is so",
 }
-PIPELINE: Mapping[Type, str] = {
+PIPELINE: Mapping[ConditionType, str] = {
     "SpecValid": "the spec can be obeyed, what it refers to exists, and the API server took every child",
     "NATSReachable": "NATS answers, takes the credentials and has JetStream",
     "ClickHouseReachable": "ClickHouse answers and takes the credentials",
@@ -36,7 +36,7 @@ PIPELINE: Mapping[Type, str] = {
     "ConsumersAvailable": "every Deployment has rolled out, and its Pods are ready",
     "DataValid": "the last validation found nothing wrong; only where spec.validation.schedule is given",
 }
-POLICY: Mapping[Type, str] = {
+POLICY: Mapping[ConditionType, str] = {
     "SpecValid": PIPELINE["SpecValid"],
     "ScheduleActive": "the CronJob or the Deployment is there and not suspended",
     "LastRunSucceeded": "the last migration finished every table, or reached its limit",

@@ -1,6 +1,6 @@
-"""From what is there to conditions. Pure: no client and no clock.
+"""Makes conditions of what is there. Pure: no client and no clock.
 
-The cause is told by where it is felt: the schema Job and the consumers say themselves what they can't reach.
+A cause is reported where it is felt: the schema Job and the consumers say themselves what they can't reach.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from marketprism_api import reasons
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.reasons import Reason
 from marketprism_api.tiering import TieringPolicy
-from marketprism_operator.condition_types import Type
+from marketprism_operator.condition_types import ConditionType
 from marketprism_operator.naming import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class UndatedCondition:
     """A condition without its times."""
 
-    type: Type
+    type: ConditionType
     status: str
     reason: str
     message: str
@@ -60,24 +60,24 @@ class Seen:
     words: Mapping[str, Word] = field(default_factory=dict)
     """By Pod."""
     warnings: Mapping[str, str] = field(default_factory=dict)
-    """By Pod or Job that is not started: the last Warning among its Events."""
+    """By Pod or Job that hasn't started: the last Warning among its Events."""
 
 
-def _true(kind: Type, reason: Reason, message: str = "") -> Finding:
-    return Finding(kind, "True", reason.name, message or reason.text)
+def _true(kind: ConditionType, reason: Reason, message: str = "") -> UndatedCondition:
+    return UndatedCondition(kind, "True", reason.name, message or reason.text)
 
 
-def _false(kind: Type, reason: Reason, message: str = "") -> Finding:
-    """Its message says the cause, and what to do."""
+def _false(kind: ConditionType, reason: Reason, message: str = "") -> UndatedCondition:
+    """The message gives the cause, and what to do."""
     said = f"{message or reason.text}: {reason.hint}" if reason.hint else message or reason.text
-    return Finding(kind, "False", reason.name, said)
+    return UndatedCondition(kind, "False", reason.name, said)
 
 
-def _unknown(kind: Type, message: str = "") -> Finding:
-    return Finding(kind, "Unknown", reasons.WAITING.name, message or reasons.WAITING.text)
+def _unknown(kind: ConditionType, message: str = "") -> UndatedCondition:
+    return UndatedCondition(kind, "Unknown", reasons.WAITING.name, message or reasons.WAITING.text)
 
 
-def pipeline_findings(pipeline: StoragePipeline | None, seen: Seen) -> list[Finding]:
+def pipeline_conditions(pipeline: StoragePipeline | None, seen: Seen) -> list[UndatedCondition]:
     """Every condition of a pipeline; `pipeline` is None where it can't be read."""
     spec = _spec_valid(seen)
     suspended = bool(pipeline and pipeline.spec.suspend)
@@ -88,7 +88,7 @@ def pipeline_findings(pipeline: StoragePipeline | None, seen: Seen) -> list[Find
     return [*steps, *_summary(steps, suspended, seen)]
 
 
-def _spec_valid(seen: Seen) -> Finding:
+def _spec_valid(seen: Seen) -> UndatedCondition:
     if seen.problems:
         return _false("SpecValid", reasons.INVALID_RESOURCE, "; ".join(seen.problems))
     for kind, reason in (("Secret", reasons.SECRET_MISSING), ("ConfigMap", reasons.CONFIG_MAP_MISSING)):
@@ -104,24 +104,27 @@ def _spec_valid(seen: Seen) -> Finding:
 
 _NATS = (reasons.NATS_UNREACHABLE, reasons.NATS_DENIED, reasons.NO_JETSTREAM)
 _CLICKHOUSE = (reasons.CLICKHOUSE_UNREACHABLE, reasons.CLICKHOUSE_DENIED)
-_SERVERS: tuple[tuple[Type, tuple[Reason, ...]], ...] = (("NATSReachable", _NATS), ("ClickHouseReachable", _CLICKHOUSE))
+_SERVERS: tuple[tuple[ConditionType, tuple[Reason, ...]], ...] = (
+    ("NATSReachable", _NATS),
+    ("ClickHouseReachable", _CLICKHOUSE),
+)
 
 
-def _reachable(kind: Type, causes: Sequence[Reason], seen: Seen) -> Finding:
-    """The schema Job tries both servers before anything else; from then on the consumers tell."""
+def _reachable(kind: ConditionType, causes: Sequence[Reason], seen: Seen) -> UndatedCondition:
+    """The schema Job tries both servers before anything else; from then on the consumers report."""
     done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
     for said in [*([] if done else _last_words(seen.schema_pods)), *_spoken(seen)]:
         reason = reason_of(said)
         if reason in causes:
             assert reason
             return _false(kind, reason, said)
-    if done or any(reason_of(said) for said in _last_words(seen.schema_pods)):  # it has come as far as to try both
+    if done or any(reason_of(said) for said in _last_words(seen.schema_pods)):  # it has come far enough to try both
         return _true(kind, reasons.REACHABLE)
-    return _unknown(kind, "the schema Job finds it out")
+    return _unknown(kind, "the schema Job will find out")
 
 
-def _schema(seen: Seen, spec: Finding, ignored: bool) -> Finding:
-    kind: Type = "SchemaReady"
+def _schema(seen: Seen, spec: UndatedCondition, ignored: bool) -> UndatedCondition:
+    kind: ConditionType = "SchemaReady"
     job = seen.schema_job
     if job is None:
         return _unknown(kind, "" if spec.good else "waits for a valid spec")
@@ -129,10 +132,10 @@ def _schema(seen: Seen, spec: Finding, ignored: bool) -> Finding:
         return _true(kind, reasons.SCHEMA_IGNORED if ignored else reasons.SCHEMA_DONE)
     said = _last_words(seen.schema_pods)
     elsewhere = (*_NATS, *_CLICKHOUSE, *_STREAMS)
-    if said and all(reason_of(one) in elsewhere for one in said):
+    if said and all(reason_of(line) in elsewhere for line in said):
         return _unknown(kind, "waits for both servers and the streams")
     if said:
-        about = next(one for one in said if reason_of(one) not in elsewhere)
+        about = next(line for line in said if reason_of(line) not in elsewhere)
         return _false(kind, reason_of(about) or reasons.SCHEMA_FAILED, f"schema Job {_name(job)}: {about}")
     if trouble := _pod_trouble(seen.schema_pods, seen.warnings):
         return _false(kind, *trouble)
@@ -157,9 +160,9 @@ def job_state(job: Manifest) -> str:
 _STREAMS = (reasons.STREAM_MISSING, reasons.CONSUMER_DRIFT)
 
 
-def _streams(seen: Seen) -> Finding:
-    """The schema Job makes what is missing; from then on the consumers tell."""
-    kind: Type = "StreamsReady"
+def _streams(seen: Seen) -> UndatedCondition:
+    """The schema Job makes what is missing; from then on the consumers report."""
+    kind: ConditionType = "StreamsReady"
     done = bool(seen.schema_job and job_state(seen.schema_job) == "Complete")
     for said in [*([] if done else _last_words(seen.schema_pods)), *_spoken(seen)]:
         reason = reason_of(said)
@@ -168,7 +171,7 @@ def _streams(seen: Seen) -> Finding:
             return _false(kind, reason, said)
     if any(word.ready or word.data_types for word in seen.words.values()):
         return _true(kind, reasons.STREAMS_FOUND)
-    return _unknown(kind, "a consumer finds it out")
+    return _unknown(kind, "a consumer will find out")
 
 
 def _spoken(seen: Seen) -> list[str]:
@@ -180,7 +183,7 @@ _CODE = re.compile(r"\bMP\d{4}\b")
 
 
 def reason_of(said: str) -> Reason | None:
-    """The reason whose code a Pod has told."""
+    """The reason whose code a Pod has given."""
     found = _CODE.search(said)
     return reasons.ALL.get(found[0]) if found else None
 
@@ -188,24 +191,24 @@ def reason_of(said: str) -> Reason | None:
 # --- Pods -------------------------------------------------------------------------------------------------------------
 
 
-def _available(seen: Seen, schema: Finding, suspended: bool) -> Finding:
-    kind: Type = "ConsumersAvailable"
+def _available(seen: Seen, schema: UndatedCondition, suspended: bool) -> UndatedCondition:
+    kind: ConditionType = "ConsumersAvailable"
     if suspended:
         left = len(seen.pods)
-        return Finding(
+        return UndatedCondition(
             kind, "False", reasons.SUSPENDED.name, f"{left} Pods are draining" if left else reasons.SUSPENDED.text
         )
-    if not seen.deployments or all(one is None for one in seen.deployments.values()):
+    if not seen.deployments or all(live is None for live in seen.deployments.values()):
         return _unknown(kind, "waits for the schema" if not schema.good else "")
-    behind = [name for name, one in seen.deployments.items() if not one or not _rolled_out(one)]
+    behind = [name for name, live in seen.deployments.items() if not live or not _rolled_out(live)]
     if not behind:
         return _true(kind, reasons.AVAILABLE)
     if trouble := _pod_trouble(seen.pods, seen.warnings):
         return _false(kind, *trouble)
-    for one in seen.deployments.values():
-        for condition in _conditions(one or {}):
+    for live in seen.deployments.values():
+        for condition in _conditions(live or {}):
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-                return _false(kind, reasons.POD_REFUSED, f"{_name(one or {})}: {condition.get('message', '')}")
+                return _false(kind, reasons.POD_REFUSED, f"{_name(live or {})}: {condition.get('message', '')}")
     for pod, word in sorted(seen.words.items()):
         # What has no code is a step of a start, such as "synchronises with the stream".
         if not word.ready and (reason := reason_of(word.text)):
@@ -236,7 +239,7 @@ _NOT_FOUND = (("secret", reasons.SECRET_MISSING), ("configmap", reasons.CONFIG_M
 
 
 def _pod_trouble(pods: Iterable[Manifest], warnings: Mapping[str, str]) -> tuple[Reason, str] | None:
-    """Why a Pod does not run, worst first told."""
+    """Why a Pod does not run; the first cause found."""
     for pod in pods:
         where = f"Pod {_name(pod)}"
         for status in _containers(pod):
@@ -245,9 +248,9 @@ def _pod_trouble(pods: Iterable[Manifest], warnings: Mapping[str, str]) -> tuple
             if waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName"):
                 return reasons.IMAGE_PULL_FAILED, f"{where}: {status.get('image', '')}: {waiting.get('message', '')}"
             if last.get("reason") == "OOMKilled":
-                return reasons.OUT_OF_MEMORY, f"{where}: {status['name']} was killed for its memory"
+                return reasons.OUT_OF_MEMORY, f"{where}: {status['name']} was killed for using too much memory"
             if waiting.get("reason") == "CrashLoopBackOff":
-                said = "; ".join(_telling(last.get("message", "")))
+                said = "; ".join(_worth_quoting(last.get("message", "")))
                 return reasons.CRASH_LOOP, f"{where}: exit code {last.get('exitCode')}" + (f": {said}" if said else "")
             if waiting.get("reason") in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
                 return reasons.POD_NOT_STARTING, f"{where}: {waiting.get('message') or waiting['reason']}"
@@ -269,14 +272,14 @@ def _last_words(pods: Iterable[Manifest]) -> list[str]:
         for found in (status.get("state", {}).get("terminated"), status.get("lastState", {}).get("terminated"))
         if found and found.get("exitCode") and found.get("message")
     ]
-    ended.sort(key=lambda one: str(one.get("finishedAt", "")))
-    return _telling(ended[-1]["message"]) if ended else []
+    ended.sort(key=lambda state: str(state.get("finishedAt", "")))
+    return _worth_quoting(ended[-1]["message"]) if ended else []
 
 
-def _telling(message: str) -> list[str]:
-    """The lines that have something to say, each of no more than a condition should hold."""
+def _worth_quoting(message: str) -> list[str]:
+    """The lines that say something, each cut to what a condition should hold."""
     lines = [line.strip()[-600:] for line in message.splitlines() if line.strip()]
-    # Each once: a log may have the same line for every try. Log lines are JSON; the plain ones are for people.
+    # Each once: a log may repeat a line for every attempt. Log lines are JSON; the plain ones are for people.
     coded = list(dict.fromkeys(line for line in lines if _CODE.search(line)))
     return [line for line in coded if not line.startswith("{")] or coded or lines[-1:]
 
@@ -301,47 +304,50 @@ _STALLED = {
     reasons.APPLY_REFUSED.name,
     reasons.PIPELINE_MISSING.name,
 }
-"""What no waiting mends: somebody has to act."""
+"""Waiting won't fix these: somebody has to act."""
 
 
-def _summary(steps: Sequence[Finding], suspended: bool, seen: Seen) -> list[Finding]:
+def _summary(steps: Sequence[UndatedCondition], suspended: bool, seen: Seen) -> list[UndatedCondition]:
     """Ready, and as kstatus has them Reconciling and Stalled: there only while they are true."""
-    bad = next((one for one in steps if one.status == "False"), None)
-    stalled = next((one for one in steps if one.reason in _STALLED), None)
+    bad = next((step for step in steps if step.status == "False"), None)
+    stalled = next((step for step in steps if step.reason in _STALLED), None)
     if stalled:
         return [_of("Ready", stalled, "False"), _of("Stalled", stalled, "True")]
     if suspended and (bad is None or bad.reason == reasons.SUSPENDED.name):
         message = f"{reasons.SUSPENDED.text}: {reasons.SUSPENDED.hint}"
-        found = [Finding("Ready", "False", reasons.SUSPENDED.name, message), _true("Suspended", reasons.SUSPENDED)]
+        found = [
+            UndatedCondition("Ready", "False", reasons.SUSPENDED.name, message),
+            _true("Suspended", reasons.SUSPENDED),
+        ]
         return [*found, _true("Reconciling", reasons.SUSPENDED, "Pods are draining")] if seen.pods else found
     if bad:
         return [_of("Ready", bad, "False"), _of("Reconciling", bad, "True")]
-    waiting = next((one for one in steps if one.status == "Unknown"), None)
+    waiting = next((step for step in steps if step.status == "Unknown"), None)
     if waiting and steps[-1].good:
-        # The Pods are ready, which they are only past all that is not known here: their port can't be reached from here.
+        # The Pods are ready, so everything unknown here is fine: it is unknown only because their port can't be reached.
         return [_true("Ready", reasons.READY)]
     if waiting:
         return [_of("Ready", waiting, "Unknown"), _of("Reconciling", waiting, "True")]
     return [_true("Ready", reasons.READY)]
 
 
-def _of(kind: Type, cause: Finding, status: str) -> Finding:
-    return Finding(kind, status, cause.reason, f"{cause.type}: {cause.message}")
+def _of(kind: ConditionType, cause: UndatedCondition, status: str) -> UndatedCondition:
+    return UndatedCondition(kind, status, cause.reason, f"{cause.type}: {cause.message}")
 
 
 # --- tiering ----------------------------------------------------------------------------------------------------------
 
 
-def policy_findings(
+def policy_conditions(
     policy: TieringPolicy | None, seen: Seen, *, pipeline_there: bool, workload: Manifest | None, run: Manifest | None
-) -> list[Finding]:
+) -> list[UndatedCondition]:
     """Every condition of a policy; `run` is the status' lastRun."""
     spec = _spec_valid(seen)
     if spec.good and not pipeline_there:
         spec = _false("SpecValid", reasons.PIPELINE_MISSING)
     suspended = bool(policy and policy.spec.suspend)
     if suspended:
-        active = Finding("ScheduleActive", "False", reasons.SUSPENDED.name, reasons.SUSPENDED.text)
+        active = UndatedCondition("ScheduleActive", "False", reasons.SUSPENDED.name, reasons.SUSPENDED.text)
     elif workload:
         active = _true("ScheduleActive", reasons.SCHEDULED)
     else:
@@ -366,43 +372,49 @@ def policy_findings(
 
 def validity(
     pipeline: StoragePipeline, run: Manifest | None, before: Sequence[Manifest], pods: Sequence[Manifest], seen: Seen
-) -> list[Finding]:
+) -> list[UndatedCondition]:
     """The condition DataValid, where validation is scheduled. It is no part of Ready: wrong data is stored as well as right.
     `run` is the last validation's own report, of a Pod that is still there; without one the last verdict stays."""
-    kind: Type = "DataValid"
+    kind: ConditionType = "DataValid"
     if not pipeline.spec.validation.schedule:
         return []
     if trouble := _pod_trouble(pods, seen.warnings):
         reason, message = trouble
-        return [Finding(kind, "Unknown", reason.name, f"{message}: {reason.hint}")]
+        return [UndatedCondition(kind, "Unknown", reason.name, f"{message}: {reason.hint}")]
     if run is None:
-        known = next((one for one in before if one["type"] == kind), None)
-        return [Finding(kind, known["status"], known["reason"], known["message"])] if known else [_unknown(kind)]
+        known = next((condition for condition in before if condition["type"] == kind), None)
+        return (
+            [UndatedCondition(kind, known["status"], known["reason"], known["message"])] if known else [_unknown(kind)]
+        )
     said = str(run.get("verdict", ""))
     if not said:
-        why = "; ".join(_telling(str(run.get("message", "")))) or "it has left no report"
+        why = "; ".join(_worth_quoting(str(run.get("message", "")))) or "it has left no report"
         reason = reason_of(why) or reasons.VALIDATION_FAILED
-        return [Finding(kind, "Unknown", reason.name, f"{reasons.VALIDATION_FAILED.text}: {why}: {reason.hint}")]
+        return [
+            UndatedCondition(kind, "Unknown", reason.name, f"{reasons.VALIDATION_FAILED.text}: {why}: {reason.hint}")
+        ]
     if run.get("ok"):
         return [_true(kind, reasons.DATA_FINE, said)]
-    found = [f"{one['code']} {one['reason']} {one['dataType']} ({one['count']})" for one in run.get("findings", ())]
+    found = ["{code} {reason} {dataType} ({count})".format_map(finding) for finding in run.get("findings", ())]
     more = [f"and {run['more']} more"] if run.get("more") else []
     return [_false(kind, reasons.DATA_WRONG, f"{said}: {', '.join([*found, *more])}")]
 
 
-def dated(findings: Sequence[Finding], before: Sequence[Manifest], generation: int, now: str) -> list[Manifest]:
+def dated(
+    conditions: Sequence[UndatedCondition], before: Sequence[Manifest], generation: int, now: str
+) -> list[Manifest]:
     """As metav1 has them: the time moves only when the status flips."""
-    old = {one["type"]: one for one in before}
+    old = {condition["type"]: condition for condition in before}
     made = []
-    for one in findings:
-        known = old.get(one.type, {})
-        since = known.get("lastTransitionTime", now) if known.get("status") == one.status else now
+    for condition in conditions:
+        known = old.get(condition.type, {})
+        since = known.get("lastTransitionTime", now) if known.get("status") == condition.status else now
         made.append(
             {
-                "type": one.type,
-                "status": one.status,
-                "reason": one.reason,
-                "message": one.message[:4000],
+                "type": condition.type,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message[:4000],
                 "lastTransitionTime": since,
                 "observedGeneration": generation,
             }

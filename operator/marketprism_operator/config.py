@@ -1,4 +1,4 @@
-"""What the operator itself is told, by its environment."""
+"""The operator's own settings, from its environment."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Config:
     pull_secrets: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     resync: float = 300.0
-    """Seconds between two looks at everything, whatever was or wasn't heard of it."""
+    """Seconds between two periodic resyncs, which find what no event has reported."""
     port: int = 8080
     lease: str = ""
-    """`namespace/name` of the Lease that makes one of several operators the leader; empty: this one always is."""
+    """`namespace/name` of the Lease that makes one of several operators the leader; empty: this one always leads."""
     identity: str = "marketprism-operator"
 
     @staticmethod

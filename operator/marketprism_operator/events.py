@@ -1,9 +1,8 @@
-"""Events with a reason of the closed set, on the parent. They tell; nothing waits for them or fails with them."""
+"""Events with a reason of the closed set, on the parent. They only inform: nothing waits for them or fails with them."""
 
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from kubernetes.aio.client import ApiClient
@@ -11,6 +10,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 
 from marketprism_api.reasons import Reason
+from marketprism_operator import times
 from marketprism_operator.naming import FIELD_MANAGER, Manifest
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Events:
         client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
         for kind, reason, message in self._said:
             log.info("%s/%s %s: %s", metadata["namespace"], metadata["name"], reason, message)
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            now = times.now()
             body = {
                 "apiVersion": "v1",
                 "kind": "Event",

@@ -1,4 +1,4 @@
-"""What is done when a pipeline is gone: with deletionPolicy Delete a Job deletes its durable consumers, and never data.
+"""What is done when a pipeline is gone: with deletionPolicy Delete, a Job deletes its durable consumers, never data.
 
 Nothing waits for it: there is no finalizer. Where the operator is not running at that moment, the durable consumers stay.
 """
@@ -13,8 +13,8 @@ from marketprism_api import reasons
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_operator.builders import goodbye_job
-from marketprism_operator.builders.request import Request
-from marketprism_operator.cluster import Cluster, Refused
+from marketprism_operator.builders.request import BuildRequest
+from marketprism_operator.cluster import ApplyRefused, Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
@@ -31,10 +31,10 @@ async def say(cluster: Cluster, config: Config, live: Manifest, events: Speaker)
         return  # nothing was ever made for it
     if not isinstance(pipeline, StoragePipeline) or pipeline.spec.deletion_policy != "Delete":
         return
-    job = goodbye_job.build(Request(pipeline, config.image, pull_secrets=config.pull_secrets))
+    job = goodbye_job.build(BuildRequest(pipeline, config.image, pull_secrets=config.pull_secrets))
     try:
         await cluster.apply(job)
-    except (Refused, ApiException) as error:  # such as in a namespace that is deleted itself
+    except (ApplyRefused, ApiException) as error:  # such as in a namespace that is deleted itself
         log.warning("%s: the durable consumers stay: %s", job["metadata"]["name"], error)
         return
     events.info(reasons.CONSUMERS_DELETING, f"Job {job['metadata']['name']}: {reasons.CONSUMERS_DELETING.text}")

@@ -1,4 +1,4 @@
-"""The library's lock on a Lease, with a `create` that works: kubernetes 37 sends a boolean where it takes a text only."""
+"""The library's lock on a Lease, with a `create` that works: that of kubernetes 37 sends a boolean where the API takes only a text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 
-class Lease(LeaseLock):
+class LeaderLease(LeaseLock):
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
         lease = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
             await self.api_instance.create_namespaced_lease(namespace, lease)
         except ApiException:
-            return False  # another was quicker, or the next try tells
+            return False  # another was quicker, or the next try will show why
         return True

@@ -16,19 +16,21 @@ CONDITIONS = Gauge(
     ["kind", "namespace", "name", "type", "status"],
     registry=REGISTRY,
 )
-LAST_RESYNC = Gauge("marketprism_operator_last_resync_time", "Unix time of the last full look.", registry=REGISTRY)
+LAST_RESYNC = Gauge(
+    "marketprism_operator_last_resync_time", "Unix time of the last periodic resync.", registry=REGISTRY
+)
 LEADER = Gauge("marketprism_operator_leader", "1 while this one leads.", registry=REGISTRY)
 
 
-_told: dict[tuple[str, str, str], dict[str, str]] = {}
+_reported: dict[tuple[str, str, str], dict[str, str]] = {}
 
 
 def conditions(kind: str, namespace: str, name: str, statuses: dict[str, str]) -> None:
-    """Replaces what was said of that resource; an empty `statuses` forgets it."""
+    """Replaces what is exported for that resource; an empty `statuses` removes it."""
     key = (kind, namespace, name)
-    for condition, status in _told.pop(key, {}).items():
+    for condition, status in _reported.pop(key, {}).items():
         CONDITIONS.remove(*key, condition, status)
     for condition, status in statuses.items():
         CONDITIONS.labels(*key, condition, status).set(1)
     if statuses:
-        _told[key] = statuses
+        _reported[key] = statuses

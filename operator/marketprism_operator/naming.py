@@ -21,9 +21,9 @@ CONSUMER = f"{GROUP}/consumer"
 CONFIG_HASH = f"{GROUP}/config-hash"
 SECRETS_HASH = f"{GROUP}/secrets-hash"
 PIPELINE_TEXT = f"{GROUP}/pipeline-text"
-"""On the Pod of a Job that outlives its pipeline: what it was."""
+"""On the Pod of a Job that outlives its pipeline: what the pipeline was."""
 RUN_NOW = f"{GROUP}/run-now"
-"""Set by a user on a TieringPolicy: each new value is one run."""
+"""Set by a user on a TieringPolicy: each new value starts one run."""
 APPLIED_HASH = f"{GROUP}/applied-hash"
 """Of the manifest as it was applied: a child that differs while this is unchanged was edited by somebody else."""
 
@@ -31,7 +31,7 @@ _LONGEST = 63
 
 
 def joined(*parts: str) -> str:
-    """The parts with `-` between them; a name too long is cut, and told from others by a hash."""
+    """The parts with `-` between them; a name that is too long is cut, and a hash keeps it apart from others."""
     name = "-".join(parts)
     if len(name) <= _LONGEST:
         return name

@@ -1,4 +1,4 @@
-"""From triggers to reconciles: which resource a change concerns, and the regular look at everything."""
+"""From triggers to reconciles: which resource a change concerns, and the periodic resync."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
 from marketprism_operator.naming import Manifest
-from marketprism_operator.queue import Key, Queue
+from marketprism_operator.queue import Queue, ResourceKey
 from marketprism_operator.reconcile import Reconciliation, reconcile
 
 SETTLE = 0.2
-"""Seconds from a child's change to the look at it: changes of children come in crowds."""
+"""Seconds from a child's change to its reconcile: changes of children come in bursts."""
 STALE = 3
 """Resyncs missed until the operator counts as dead."""
 
 
 class Operator:
-    """Knows the parents only by what was last heard of them."""
+    """Knows of a parent only what the last event said."""
 
     def __init__(self, api: ApiClient, config: Config) -> None:
         self._api = api
         self._cluster = Cluster(api)
         self._config = config
-        self._parents: dict[Key, Manifest] = {}
-        self._renew: set[Key] = set()
+        self._parents: dict[ResourceKey, Manifest] = {}
+        self._renew: set[ResourceKey] = set()
         self._goodbyes: set[asyncio.Future[None]] = set()
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
-        """None while another one leads."""
+        """None while another operator leads."""
 
     # --- triggers -----------------------------------------------------------------------------------------------------
 
@@ -49,8 +49,8 @@ class Operator:
         else:
             self._parents[key] = body
             self.queue.add(key)
-        for policy, one in self._parents.items():  # a policy follows its pipeline
-            ref = (one.get("spec") or {}).get("pipelineRef") or {}
+        for policy, parent in self._parents.items():  # a policy follows its pipeline
+            ref = (parent.get("spec") or {}).get("pipelineRef") or {}
             if policy[1] == key[1] and ref.get("name") == key[2] and key[0] == "StoragePipeline":
                 self.queue.add(policy)
 
@@ -60,10 +60,10 @@ class Operator:
         await events.post(self._api)
 
     def child_changed(self, body: Manifest) -> None:
-        """By its owner, whatever was done to its labels; a Pod's owner is not ours, its labels are."""
+        """Queues its owner, whatever was done to its labels. A Pod is owned by a ReplicaSet or a Job: there its labels count."""
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
-        owners = {(one["kind"], one["name"]) for one in metadata.get("ownerReferences") or []}
+        owners = {(owner["kind"], owner["name"]) for owner in metadata.get("ownerReferences") or []}
         owners |= {
             ("StoragePipeline", labels.get(naming.PIPELINE, "")),
             ("TieringPolicy", labels.get(naming.POLICY, "")),
@@ -73,7 +73,7 @@ class Operator:
                 self.queue.add_after(key, SETTLE)
 
     def reference_changed(self, kind: str, body: Manifest) -> None:
-        """Any that names it, wherever: to look once too often costs little."""
+        """Queues every parent that names it, in whatever field: one reconcile too many costs little."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         for key, parent in self._parents.items():
             if key[1] == namespace and name in _names(parent.get("spec")):
@@ -91,7 +91,7 @@ class Operator:
             group.create_task(self._resync())
 
     async def _resync(self) -> None:
-        """Whatever was missed is found here."""
+        """Finds whatever was missed."""
         while True:
             await asyncio.sleep(self._config.resync * random.uniform(0.9, 1.1))
             self._renew.update(self._parents)
@@ -104,17 +104,17 @@ class Operator:
     def alive(self) -> bool:
         return self.last_resync is None or time.monotonic() - self.last_resync < STALE * self._config.resync
 
-    async def _reconcile(self, key: Key) -> float:
+    async def _reconcile(self, key: ResourceKey) -> float:
         kind, namespace, name = key
         live = await self._cluster.get(kind, namespace, name)
         if live is None or live["metadata"].get("deletionTimestamp"):
             return 0.0  # its children go with it
         events = Events(live)
-        one = Reconciliation(self._cluster, self._config, events, live, renew=key in self._renew)
+        current = Reconciliation(self._cluster, self._config, events, live, renew=key in self._renew)
         self._renew.discard(key)
         began, result = time.monotonic(), "error"
         try:
-            again = await reconcile(one)
+            again = await reconcile(current)
             result = "ok"
         finally:
             metrics.RECONCILES.labels(kind, result).inc()
@@ -123,15 +123,15 @@ class Operator:
         return again
 
 
-def _key(kind: str, body: Manifest) -> Key:
+def _key(kind: str, body: Manifest) -> ResourceKey:
     return kind, body["metadata"]["namespace"], body["metadata"]["name"]
 
 
 def _names(value: Any) -> set[str]:
     """Every text under a key that names something."""
     if isinstance(value, list):
-        return {name for one in value for name in _names(one)}
+        return {name for item in value for name in _names(item)}
     if not isinstance(value, dict):
         return set()
     own = {str(value[key]) for key in ("name", "secretName") if key in value}
-    return own.union(*(_names(one) for one in value.values()))
+    return own.union(*(_names(item) for item in value.values()))

@@ -1,4 +1,4 @@
-"""Keys to reconcile: each at most once in the queue, never two of one at a time, failures again with growing pauses."""
+"""Keys to reconcile: each at most once in the queue, never twice at the same time, failures again after growing pauses."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-Key = tuple[str, str, str]
+ResourceKey = tuple[str, str, str]
 """Kind, namespace, name."""
 
 log = logging.getLogger(__name__)
 
 
 class Queue:
-    def __init__(self, work: Callable[[Key], Awaitable[float]], workers: int = 4) -> None:
+    def __init__(self, work: Callable[[ResourceKey], Awaitable[float]], workers: int = 4) -> None:
         self._work = work
         self._workers = workers
-        self._waiting: asyncio.Queue[Key] = asyncio.Queue()
-        self._queued: set[Key] = set()
-        self._busy: set[Key] = set()
-        self._failures: dict[Key, int] = {}
-        self._later: dict[Key, asyncio.TimerHandle] = {}
+        self._waiting: asyncio.Queue[ResourceKey] = asyncio.Queue()
+        self._queued: set[ResourceKey] = set()
+        self._busy: set[ResourceKey] = set()
+        self._failures: dict[ResourceKey, int] = {}
+        self._later: dict[ResourceKey, asyncio.TimerHandle] = {}
 
-    def add(self, key: Key) -> None:
+    def add(self, key: ResourceKey) -> None:
         if key not in self._queued:
             self._queued.add(key)
             if key not in self._busy:
                 self._waiting.put_nowait(key)
 
-    def add_after(self, key: Key, seconds: float) -> None:
-        """Unless it comes sooner anyway."""
+    def add_after(self, key: ResourceKey, seconds: float) -> None:
+        """Adds it after a while, unless it comes sooner anyway."""
         loop = asyncio.get_running_loop()
         old = self._later.get(key)
         if old and not old.cancelled() and loop.time() < old.when() <= loop.time() + seconds:

@@ -10,22 +10,22 @@ from typing import Any
 import yaml
 
 from marketprism_api import reasons
-from marketprism_api.load import Resource, parse
+from marketprism_api.load import AnyResource, parse
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
-from marketprism_operator import ask, conditions, metrics, naming, status
+from marketprism_operator import ask, conditions, metrics, naming, status, times
 from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
-from marketprism_operator.builders.request import Request
-from marketprism_operator.cluster import Cluster, Done, Refused, controlled_by
+from marketprism_operator.builders.request import BuildRequest
+from marketprism_operator.cluster import ApplyRefused, Cluster, Done, controlled_by
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
 
 RETRY = timedelta(minutes=1)
-"""A schema Job that failed is made again so long after."""
-LOOK_AT_LOOP = 60.0
-"""Seconds: a loop's runs are no events."""
+"""After this long a schema Job that failed is made again."""
+LOOP_INTERVAL = 60.0
+"""Seconds between two looks at a loop: its runs cause no events."""
 
 
 @dataclass
@@ -37,17 +37,17 @@ class Reconciliation:
     events: Speaker
     live: Manifest
     renew: bool
-    """Whether the numbers that always move are written, too."""
-    resource: Resource | None = None
+    """Whether the numbers that change all the time are written, too."""
+    resource: AnyResource | None = None
     pipeline: StoragePipeline | None = None
-    request: Request | None = None
+    request: BuildRequest | None = None
     seen: conditions.Seen = field(default_factory=conditions.Seen)
     workload: Manifest | None = None
     run: tuple[Manifest, str] | None = None
     validating: tuple[Manifest, ...] = ()
     """The Pods that validate, or have."""
     again: float = 0.0
-    """Come back after so many seconds; 0: when something happens."""
+    """Come back after this many seconds; 0: when something happens."""
 
     @property
     def kind(self) -> str:
@@ -74,11 +74,11 @@ Step = Callable[[Reconciliation], Awaitable[None]]
 
 
 async def reconcile(current: Reconciliation) -> float:
-    """All steps. Returns after how many seconds to come back, 0 for not before something happens."""
+    """All steps. Returns after how many seconds to come back; 0: when something happens."""
     for step in PIPELINE_STEPS if current.kind == StoragePipeline.KIND else POLICY_STEPS:
         try:
             await step(current)
-        except Refused as refused:
+        except ApplyRefused as refused:
             if str(refused) not in str(current.live.get("status")):
                 current.events.warn(reasons.APPLY_REFUSED, str(refused))
             current.seen = replace(current.seen, refused=str(refused))
@@ -89,7 +89,7 @@ async def reconcile(current: Reconciliation) -> float:
 
 
 async def read_spec(current: Reconciliation) -> None:
-    """By the same models that the commands use."""
+    """With the same models that the commands use."""
     try:
         current.resource = parsed(current.live)
     except ResourceError as error:
@@ -99,7 +99,7 @@ async def read_spec(current: Reconciliation) -> None:
         current.pipeline = current.resource
 
 
-def parsed(live: Manifest) -> Resource:
+def parsed(live: Manifest) -> AnyResource:
     """A parent as the commands would read it. Raises ResourceError."""
     metadata = {k: live["metadata"][k] for k in ("name", "namespace", "uid", "annotations") if k in live["metadata"]}
     (found,) = parse(yaml.safe_dump({**live, "status": {}, "metadata": metadata}))
@@ -123,8 +123,8 @@ async def find_pipeline(current: Reconciliation) -> None:
     assert isinstance(found, StoragePipeline)
     current.pipeline = found
     problems = tuple(
-        f"{reason.path} {reason.message}: {reason.hint or reason.allowed}"
-        for reason in misfits(current.resource, found)
+        f"{objection.path} {objection.message}: {objection.hint or objection.allowed}"
+        for objection in misfits(current.resource, found)
     )
     current.seen = replace(current.seen, problems=problems)
 
@@ -134,7 +134,7 @@ async def find_references(current: Reconciliation) -> None:
     if current.resource is None or current.pipeline is None:
         return
     policy = current.resource if isinstance(current.resource, TieringPolicy) else None
-    request = Request(current.pipeline, current.config.image, policy, current.config.pull_secrets)
+    request = BuildRequest(current.pipeline, current.config.image, policy, current.config.pull_secrets)
     versions, missing = {}, []
     for name in sorted(referenced(request)):
         kind, _, object_name = name.partition("/")
@@ -146,7 +146,7 @@ async def find_references(current: Reconciliation) -> None:
     current.request = replace(request, versions=versions, pod_monitors=await current.cluster.has_pod_monitors())
 
 
-def referenced(request: Request) -> set[str]:
+def referenced(request: BuildRequest) -> set[str]:
     """`Secret/name` and `ConfigMap/name` that any of its Pods needs."""
     templates: list[PodTemplate] = (
         [request.policy.spec.pod_template]
@@ -158,7 +158,7 @@ def referenced(request: Request) -> set[str]:
 
 
 async def apply_common(current: Reconciliation) -> None:
-    """What Pods need to be there before them."""
+    """What has to be there before the Pods."""
     if current.may_apply:
         assert current.request
         for manifest in children.common(current.request):
@@ -186,7 +186,7 @@ async def run_schema(current: Reconciliation) -> None:
 
 
 async def deploy(current: Reconciliation) -> None:
-    """The consumers, once the tables are there. To stand still nothing has to be there."""
+    """The consumers, once the tables are there. What needs no tables doesn't wait for them."""
     if not current.may_apply:
         return
     assert current.request
@@ -200,7 +200,7 @@ async def deploy(current: Reconciliation) -> None:
 
 
 async def _hold(current: Reconciliation, manifest: Manifest) -> None:
-    """While a step before is not done, a Deployment that is there only follows in its number of Pods."""
+    """While an earlier step is not done, an existing Deployment only gets its new number of Pods."""
     live = await current.cluster.get("Deployment", current.namespace, manifest["metadata"]["name"])
     if live and live["spec"].get("replicas") != manifest["spec"]["replicas"]:
         kept = {**manifest["spec"], "template": _ours(live["spec"]["template"])}
@@ -213,7 +213,7 @@ def _ours(template: Manifest) -> Manifest:
 
 
 async def migrate(current: Reconciliation) -> None:
-    """The CronJob, or the Deployment that loops; and the run that was asked for, once."""
+    """The CronJob, or the Deployment that loops; and, once, the run that was asked for."""
     if not current.may_apply:
         return
     assert current.request
@@ -230,7 +230,7 @@ async def migrate(current: Reconciliation) -> None:
 
 
 async def prune(current: Reconciliation) -> None:
-    """What was ours and is not wanted any more."""
+    """Deletes what is ours and no longer wanted."""
     if not current.may_apply:
         return
     assert current.request
@@ -251,8 +251,8 @@ async def prune(current: Reconciliation) -> None:
                 current.events.info(reasons.CHILD_REMOVED, f"{kind} {name}")
 
 
-async def look(current: Reconciliation) -> None:
-    """At Deployments and Pods; and the Pods are asked themselves."""
+async def observe(current: Reconciliation) -> None:
+    """Looks at Deployments and Pods, and asks the Pods themselves."""
     pods = await current.cluster.list(
         "Pod", current.namespace, {naming.MANAGED_BY: naming.FIELD_MANAGER, _label(current): current.name}
     )
@@ -263,7 +263,7 @@ async def look(current: Reconciliation) -> None:
         migrating = by_component.get("migrate", [])
         current.run = status.last_run(migrating)
         for word in (await ask.words(migrating)).values():
-            if word.data_types.get("finished"):  # a loop tells its last run at its port
+            if word.data_types.get("finished"):  # a loop reports its last run at its port
                 current.run = dict(word.data_types), str(word.data_types["finished"])
         pending = tuple(p for p in migrating if p.get("status", {}).get("phase") == "Pending")
         current.seen = replace(current.seen, pods=pending, warnings=await _warnings(current, pending))
@@ -293,7 +293,7 @@ def _label(current: Reconciliation) -> str:
 
 
 async def _warnings(current: Reconciliation, found: Iterable[Manifest]) -> dict[str, str]:
-    """Why a Pod is not started, or a Job's not made, is in their Events only."""
+    """Why a Pod doesn't start, or a Job's Pod isn't made, is in their Events only."""
     stuck = [each for each in found if each["kind"] == "Job" or conditions.is_starting(each)]
     said = {each["metadata"]["name"]: await current.cluster.warning(each) for each in stuck}
     return {name: text for name, text in said.items() if text}
@@ -304,12 +304,12 @@ async def report(current: Reconciliation) -> None:
     before = current.live.get("status") or {}
     generation = current.live["metadata"].get("generation", 0)
     if current.kind == StoragePipeline.KIND:
-        findings = conditions.pipeline_findings(current.pipeline, current.seen)
+        undated = conditions.pipeline_conditions(current.pipeline, current.seen)
         if current.pipeline:
             run = status.last_run(current.validating)
             starting = [each for each in current.validating if conditions.is_starting(each)]
             known = before.get("conditions") or []
-            findings += conditions.validity(current.pipeline, run[0] if run else None, known, starting, current.seen)
+            undated += conditions.validity(current.pipeline, run[0] if run else None, known, starting, current.seen)
         renew = current.renew or "lastInsertTime" not in before
         rest = (
             status.of_pipeline(current.pipeline, current.config.image, current.seen, before, renew)
@@ -319,23 +319,22 @@ async def report(current: Reconciliation) -> None:
     else:
         policy = current.resource if isinstance(current.resource, TieringPolicy) else None
         rest = _policy_status(current, policy, before)
-        findings = conditions.policy_findings(
+        undated = conditions.policy_conditions(
             policy,
             current.seen,
             pipeline_there=current.pipeline is not None,
             workload=current.workload,
             run=rest.get("lastRun"),
         )
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    dated = conditions.dated(findings, before.get("conditions") or [], generation, now)
+    dated = conditions.dated(undated, before.get("conditions") or [], generation, times.now())
     made = {**rest, "observedGeneration": generation, "conditions": dated}
     if made != before:
         await current.cluster.apply_status(current.kind, current.namespace, current.name, made)
-        _tell(current, before.get("conditions") or [], dated)
+        _announce(current, before.get("conditions") or [], dated)
     metrics.conditions(current.kind, current.namespace, current.name, {c["type"]: c["status"] for c in dated})
     settled = any(c["type"] == "Ready" and c["status"] == "True" for c in dated)
     if not settled and not current.again:
-        current.again = 15.0  # what Pods say of themselves is no event
+        current.again = 15.0  # what Pods say of themselves causes no event
 
 
 def _policy_status(current: Reconciliation, policy: TieringPolicy | None, before: Manifest) -> Manifest:
@@ -347,7 +346,7 @@ def _policy_status(current: Reconciliation, policy: TieringPolicy | None, before
         last = status.run_status(report)
         loops = bool(policy and policy.spec.every)
         known, known_at = kept.get("lastRun"), kept.get("lastRunTime", "")
-        if at >= known_at and (current.renew or not loops or status.worth_telling(last, at, known, known_at)):
+        if at >= known_at and (current.renew or not loops or status.worth_writing(last, at, known, known_at)):
             kept |= {"lastRun": last, "lastRunTime": at}
             kept |= {"lastSuccessTime": at} if report.get("ok") else {}
     if policy:
@@ -356,13 +355,13 @@ def _policy_status(current: Reconciliation, policy: TieringPolicy | None, before
         if current.request and current.request.run_now and current.workload and not current.seen.missing:
             kept["runNow"] = current.request.run_now
         if policy.spec.every and not current.again:
-            current.again = LOOK_AT_LOOP
+            current.again = LOOP_INTERVAL
     if current.workload:
         kept["workload"] = current.workload["metadata"]["name"]
     return kept
 
 
-def _tell(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
+def _announce(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
     """Ready's changes are events, too."""
     old: Manifest = next((c for c in before if c["type"] == "Ready"), {})
     new = next(c for c in now if c["type"] == "Ready")
@@ -370,11 +369,11 @@ def _tell(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
         reason = reasons.BY_NAME[new["reason"]]
         quiet = new["status"] != "False" or reason in (reasons.SCHEMA_RUNNING, reasons.ROLLING_OUT, reasons.SUSPENDED)
         (current.events.info if quiet else current.events.warn)(reason, new["message"])
-    _tell_verdict(current, before, now)
+    _announce_verdict(current, before, now)
 
 
-def _tell_verdict(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
-    """What the last validation found, where it is another thing than before."""
+def _announce_verdict(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
+    """What the last validation found, where it differs from before."""
     old: Manifest = next((c for c in before if c["type"] == "DataValid"), {})
     new: Manifest = next((c for c in now if c["type"] == "DataValid"), {})
     if new and new["reason"] in reasons.BY_NAME and new["message"] != old.get("message") and new["status"] != "Unknown":
@@ -394,5 +393,23 @@ async def _apply(current: Reconciliation, manifest: Manifest) -> None:
         current.events.warn(reasons.DRIFT_CORRECTED, f"{what}: {', '.join(outcome.fields)}")
 
 
-PIPELINE_STEPS: tuple[Step, ...] = (read_spec, find_references, apply_common, run_schema, deploy, prune, look, report)
-POLICY_STEPS: tuple[Step, ...] = (read_spec, find_pipeline, find_references, apply_common, migrate, prune, look, report)
+PIPELINE_STEPS: tuple[Step, ...] = (
+    read_spec,
+    find_references,
+    apply_common,
+    run_schema,
+    deploy,
+    prune,
+    observe,
+    report,
+)
+POLICY_STEPS: tuple[Step, ...] = (
+    read_spec,
+    find_pipeline,
+    find_references,
+    apply_common,
+    migrate,
+    prune,
+    observe,
+    report,
+)

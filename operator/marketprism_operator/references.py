@@ -1,4 +1,4 @@
-"""Hears of Secrets and ConfigMaps that change, by their metadata alone: their content is never asked for."""
+"""Watches Secrets and ConfigMaps for changes, by their metadata alone: their content is never asked for."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KINDS = {"Secret": "secrets", "ConfigMap": "configmaps"}
 SPAN = 300
 """Seconds that one watch lasts. Each begins with all that is there, so that nothing is missed in between."""
 REFUSED = 600.0
-"""Seconds until the API server is asked again for what it has refused."""
+"""Seconds until a watch that the API server refused is tried again."""
 
 Changed = Callable[[str, Manifest], None]
 """Kind, and an object with metadata only."""
 
 
 async def watch(api: ApiClient, namespaces: tuple[str, ...], changed: Changed) -> None:
-    """For ever; of all namespaces where none is named."""
+    """Runs forever; in all namespaces where none is named."""
     async with asyncio.TaskGroup() as group:
         for kind, plural in KINDS.items():
             for namespace in namespaces or ("",):

@@ -1,4 +1,4 @@
-"""Runs the operator: alone, or as one of several of which a Lease makes one the leader."""
+"""Runs the operator: alone, or as one of several, with a Lease to choose the leader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from marketprism_operator import metrics, triggers
 from marketprism_operator.config import Config
-from marketprism_operator.lease import Lease
+from marketprism_operator.lease import LeaderLease
 from marketprism_operator.operator import Operator
 
 
@@ -29,7 +29,7 @@ def run(config: Config) -> int:
 
 
 async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
-    """Until SIGTERM, or until the Lease is lost: then with 1, to be started again as a follower."""
+    """Until SIGTERM, or until the Lease is lost: then it returns 1, to be started again as a follower."""
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +73,7 @@ async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None
 
     @kopf.on.cleanup(registry=registry)
     async def end(**_: Any) -> None:
-        work.cancel()  # kopf would wait five seconds for what it finds at work
+        work.cancel()  # kopf would wait five seconds for a task that still runs
 
     try:
         await kopf.operator(
@@ -81,12 +81,12 @@ async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None
             settings=settings,
             standalone=True,
             stop_flag=ended,
-            # By itself kopf asks for the user's name, and a container's user has none.
+            # By default kopf uses the user's name, and a container's user has none.
             identity=config.identity,  # type: ignore[arg-type]
             clusterwide=not config.namespaces,
             namespaces=config.namespaces,
         )
-        stop.set()  # kopf takes the signals for itself, and ends by them
+        stop.set()  # kopf handles the signals itself, and ends on them
     finally:
         operator.last_resync = None
         metrics.LEADER.set(0)
@@ -104,7 +104,7 @@ async def _led(api: ApiClient, operator: Operator, config: Config, stop: asyncio
         led = asyncio.current_task()
         await _lead(operator, config, stop)
 
-    lock = Lease(name, namespace, config.identity, api)
+    lock = LeaderLease(name, namespace, config.identity, api)
     election = LeaderElection(
         ElectionConfig(
             lock, lease_duration=15, renew_deadline=10, retry_period=2, onstarted_leading=lead, onstopped_leading=_lost
@@ -124,7 +124,7 @@ async def _lost() -> None:
 
 
 async def _serve_metrics(operator: Operator, port: int) -> web.AppRunner:
-    """/metrics, and /healthz: whether the regular look at everything goes on."""
+    """/metrics, and /healthz: whether the periodic resync goes on."""
 
     async def metrics_(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,19 +16,20 @@ from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator.conditions import Seen
 from marketprism_operator.naming import Manifest
+from marketprism_operator.times import rfc3339
 
 _RESULTS = ("Succeeded", "Failed", "LimitReached")
 
 
 def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mapping[str, Any], renew: bool) -> Manifest:
-    """`renew`: take the numbers that always move, too. Else they stay, so that at rest nothing is written."""
+    """`renew`: take the numbers that change all the time, too. Otherwise they stay, so that at rest nothing is written."""
     consumers = {}
-    for name, one in pipeline.spec.carriers.items():
+    for name, consumer in pipeline.spec.carriers.items():
         live = seen.deployments.get(str(name)) or {}
         consumers[str(name)] = {
             "deployment": live.get("metadata", {}).get("name", ""),
-            "dataTypes": [data_type.value for data_type in one.data_types],
-            "replicas": 0 if pipeline.spec.suspend else one.replicas,
+            "dataTypes": [data_type.value for data_type in consumer.data_types],
+            "replicas": 0 if pipeline.spec.suspend else consumer.replicas,
             "readyReplicas": live.get("status", {}).get("readyReplicas") or 0,
         }
     data_types = {}
@@ -39,13 +41,13 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
             "durable": pipeline.durable(data_type),
             **numbers,
         }
-    inserts = [one["lastInsertTime"] for one in data_types.values() if "lastInsertTime" in one]
+    inserts = [entry["lastInsertTime"] for entry in data_types.values() if "lastInsertTime" in entry]
     job = (seen.schema_job or {}).get("metadata", {}).get("name", "")
     return {
-        "replicas": sum(one["replicas"] for one in consumers.values()),
-        "readyReplicas": sum(one["readyReplicas"] for one in consumers.values()),
-        "pending": sum(one["pending"] for one in data_types.values()),
-        "ackPending": sum(one["ackPending"] for one in data_types.values()),
+        "replicas": sum(entry["replicas"] for entry in consumers.values()),
+        "readyReplicas": sum(entry["readyReplicas"] for entry in consumers.values()),
+        "pending": sum(entry["pending"] for entry in data_types.values()),
+        "ackPending": sum(entry["ackPending"] for entry in data_types.values()),
         **({"lastInsertTime": max(inserts)} if inserts else {}),
         "stream": ",".join(dict.fromkeys(pipeline.spec.stream(t) for t in pipeline.spec.stored))[:256],
         "image": image[:512],
@@ -61,16 +63,16 @@ def _said_of(data_type: DataType, seen: Seen) -> list[Mapping[str, Any]]:
 
 
 def _numbers(before: Mapping[str, Any], said: list[Mapping[str, Any]]) -> Manifest:
-    """Of one data type, by what its Pods say: what waits is JetStream's and the same for all, what they hold adds up."""
+    """Of one data type, from what its Pods say: what waits in JetStream is the same for all, what they hold adds up."""
     kept = {key: before[key] for key in ("lastInsertTime",) if before.get(key)}
     if not said:
         return {"pending": before.get("pending", 0), "ackPending": before.get("ackPending", 0), **kept}
-    if last := max((float(one.get("lastInsertTime") or 0) for one in said), default=0.0):
-        at = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if last := max((float(numbers.get("lastInsertTime") or 0) for numbers in said), default=0.0):
+        at = rfc3339(datetime.fromtimestamp(last, UTC))
         kept["lastInsertTime"] = max(at, kept.get("lastInsertTime", ""))
     return {
-        "pending": max(int(one.get("lag") or 0) for one in said),
-        "ackPending": sum(int(one.get("ackPending") or 0) for one in said),
+        "pending": max(int(numbers.get("lag") or 0) for numbers in said),
+        "ackPending": sum(int(numbers.get("ackPending") or 0) for numbers in said),
         **kept,
     }
 
@@ -84,7 +86,7 @@ def next_run(policy: TieringPolicy, now: datetime) -> Manifest:
     except ZoneInfoNotFoundError:
         return {}  # the API server refuses the CronJob
     due = next(CronSim(str(policy.spec.schedule), now.astimezone(zone)))
-    return {"nextRunTime": due.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {"nextRunTime": rfc3339(due)}
 
 
 def last_run(pods: Iterable[Manifest]) -> tuple[Manifest, str] | None:
@@ -97,7 +99,7 @@ def last_run(pods: Iterable[Manifest]) -> tuple[Manifest, str] | None:
                 found.append((str(ended["finishedAt"]), report_of(ended)))
     if not found:
         return None
-    at, report = max(found, key=lambda one: one[0])
+    at, report = max(found, key=itemgetter(0))
     return report, at
 
 
@@ -116,16 +118,16 @@ def report_of(ended: Manifest) -> Manifest:
 
 def _dry(report: Mapping[str, Any]) -> Manifest:
     """A dry run moves nothing: what it would have moved is only in its message."""
-    tables = {name: {**one, "rows": 0, "bytes": 0} for name, one in (report.get("tables") or {}).items()}
+    tables = {name: {**table, "rows": 0, "bytes": 0} for name, table in (report.get("tables") or {}).items()}
     message = report.get("message") or f"dry run: {report.get('rows') or 0} rows would move"
     return {**report, "rows": 0, "bytes": 0, "tables": tables, "message": message}
 
 
-def worth_telling(run: Manifest, at: str, known: Manifest | None, known_at: str) -> bool:
-    """Of a loop, which ends a run every few seconds: whether another one is written, once a minute if it did something."""
+def worth_writing(run: Manifest, at: str, known: Manifest | None, known_at: str) -> bool:
+    """Whether a run of a loop, which ends one every few seconds, is written: once a minute if it did something."""
     if known is None or known["result"] != run["result"]:
         return True
-    idle = all(one["rows"] == one["backlogRows"] == 0 for one in (run, known)) and known["message"] == run["message"]
+    idle = all(each["rows"] == each["backlogRows"] == 0 for each in (run, known)) and known["message"] == run["message"]
     return not idle and datetime.fromisoformat(at) - datetime.fromisoformat(known_at) >= timedelta(minutes=1)
 
 
@@ -134,24 +136,27 @@ def run_status(report: Mapping[str, Any]) -> Manifest:
         report = _dry(report)
     result = report.get("result")
     tables = dict(list((report.get("tables") or {}).items())[:8])
-    failures = {one.get("table"): "{code} {cause}: {message}".format_map(one) for one in report.get("failures") or []}
+    failures = {
+        failure.get("table"): "{code} {cause}: {message}".format_map(failure)
+        for failure in report.get("failures") or []
+    }
     return {
         "result": result if result in _RESULTS else ("Succeeded" if report.get("ok") else "Failed"),
         "rows": int(report.get("rows") or 0),
         "bytes": int(report.get("bytes") or 0),
-        "backlogRows": sum(int(one.get("backlogRows") or 0) for one in tables.values()),
-        "backlogSeconds": max((int(one.get("backlogSeconds") or 0) for one in tables.values()), default=0),
+        "backlogRows": sum(int(table.get("backlogRows") or 0) for table in tables.values()),
+        "backlogSeconds": max((int(table.get("backlogSeconds") or 0) for table in tables.values()), default=0),
         "duration": str(report.get("duration") or "")[:20],
         "message": str(report.get("message") or "")[:4096],
         "tables": {
             name: {
-                "rows": int(one.get("rows") or 0),
-                "bytes": int(one.get("bytes") or 0),
-                "backlogRows": int(one.get("backlogRows") or 0),
-                "backlogSeconds": int(one.get("backlogSeconds") or 0),
-                "oldestInHot": str(one.get("oldestInHot") or "")[:40],
+                "rows": int(table.get("rows") or 0),
+                "bytes": int(table.get("bytes") or 0),
+                "backlogRows": int(table.get("backlogRows") or 0),
+                "backlogSeconds": int(table.get("backlogSeconds") or 0),
+                "oldestInHot": str(table.get("oldestInHot") or "")[:40],
                 **({"failure": failures[name][:1024]} if name in failures else {}),
             }
-            for name, one in tables.items()
+            for name, table in tables.items()
         },
     }

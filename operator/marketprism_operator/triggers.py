@@ -1,7 +1,7 @@
-"""Every trigger of the operator, and nothing else: each only says which resource to look at.
+"""Every trigger that kopf delivers, and nothing else: each only says which resource to reconcile.
 
-All are plain events: none of them puts a finalizer or an annotation on a resource, so a deletion never waits for us.
-Beside them are Secrets and ConfigMaps (`references.py`), and the regular look at everything (`operator.py`).
+All are plain events: none puts a finalizer or an annotation on a resource, so a deletion never waits for us.
+The other triggers are Secrets and ConfigMaps (`references.py`), and the periodic resync (`operator.py`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def register(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, o
         async def child(body: Any, **_: Any) -> None:
             operator.child_changed(dict(body))
 
-    for group, version, plural in CHILDREN:  # the API server sends no others
+    for group, version, plural in CHILDREN:  # so that the API server sends no others
         settings.watching.label_selectors[group, version, plural] = f"{MANAGED_BY}={FIELD_MANAGER}"
 
     @kopf.on.login(registry=registry)

@@ -11,7 +11,7 @@ import yaml
 from marketprism_api.crds import KINDS, crd, main, text
 from marketprism_api.data_types import TABLES, DataType
 from marketprism_api.pipeline import StreamKey
-from marketprism_api.tiering import Table
+from marketprism_api.tiering import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,5 +130,5 @@ def test_unchangeable() -> None:
 
 
 def test_tables_are_those_of_the_data_types() -> None:
-    assert get_args(Table) == TABLES
+    assert get_args(TableName) == TABLES
     assert get_args(StreamKey) == ("default", *DataType)

@@ -275,9 +275,8 @@ def test_what_the_cluster_returns_loads() -> None:
 """
     )
     assert resource.status.observed_generation == 3
-    ready = resource.status.condition("Ready")
-    assert ready is not None
-    assert ready.status == "True"
+    (ready,) = resource.status.conditions
+    assert (ready.type, ready.status) == ("Ready", "True")
 
 
 def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marketprism_api.credentials import clickhouse_auth, nats_auth
-from marketprism_api.data_types import Batch, DataType
+from marketprism_api.data_types import BatchLimits, DataType
 from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import ResourceError
@@ -41,11 +41,11 @@ def test_defaults(given: str | None) -> None:
     settings = effective(None if given is None else pipeline(given), {})
     name = "default" if given is None else "main"
     assert [
-        (str(t), one.subject, one.table, one.batch.max_rows, one.batch.max_delay, one.batch.max_pending)
-        for t, one in settings.data_types.items()
+        (str(t), entry.subject, entry.table, entry.batch.max_rows, entry.batch.max_delay, entry.batch.max_pending)
+        for t, entry in settings.data_types.items()
     ] == DEFAULTS
-    assert {one.batch.max_bytes for one in settings.data_types.values()} == {8 * 1024 * 1024}
-    assert {one.stream for one in settings.data_types.values()} == {"MARKET_DATA"}
+    assert {entry.batch.max_bytes for entry in settings.data_types.values()} == {8 * 1024 * 1024}
+    assert {entry.stream for entry in settings.data_types.values()} == {"MARKET_DATA"}
     assert settings.data_types[DataType.TRADE].durable == f"marketprism-{name}-trade"
     assert settings.consumers == {"default": tuple(DataType)}
     assert settings.nats_url == "nats://localhost:4222"
@@ -68,10 +68,10 @@ def test_what_is_not_given_is_the_types_own() -> None:
         "funding_rate: {batch: {maxPending: 10, maxBytes: 1Mi}}, orderbook: {batch: {maxRows: 10}}}}"
     ).spec
     assert spec.stored == (DataType.ORDERBOOK, DataType.TRADE, DataType.FUNDING_RATE, DataType.LIQUIDATION)
-    assert spec.batch(DataType.TRADE) == Batch(5000, 10, 5000)
-    assert spec.batch(DataType.LIQUIDATION) == Batch(5, 1, 200)
-    assert spec.batch(DataType.FUNDING_RATE) == Batch(10, 2, 10, 1024 * 1024)
-    assert spec.batch(DataType.ORDERBOOK) == Batch(10, 10, 1000)
+    assert spec.batch(DataType.TRADE) == BatchLimits(5000, 10, 5000)
+    assert spec.batch(DataType.LIQUIDATION) == BatchLimits(5, 1, 200)
+    assert spec.batch(DataType.FUNDING_RATE) == BatchLimits(10, 2, 10, 1024 * 1024)
+    assert spec.batch(DataType.ORDERBOOK) == BatchLimits(10, 10, 1000)
 
 
 def test_streams_and_consumers() -> None:

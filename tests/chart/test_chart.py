@@ -26,11 +26,11 @@ def rendered(*values: str) -> list[Manifest]:
     setting = [part for value in values for part in ("--set-json", value)]
     done = helm("template", "m", str(CHART), "--namespace", "n", "--kube-version", "1.36.0", *setting)
     assert done.returncode == 0, done.stderr
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
 def of(kind: str, manifests: list[Manifest]) -> list[Manifest]:
-    return [one for one in manifests if one["kind"] == kind]
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def rights(rules: list[Manifest]) -> set[tuple[str, str]]:
@@ -44,9 +44,12 @@ def test_lint_is_content() -> None:
 
 def test_the_definitions_are_those_of_crds() -> None:
     made = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")}
-    found = {f"{one['spec']['names']['plural']}.yaml": one for one in of("CustomResourceDefinition", rendered())}
-    for one in found.values():
-        assert one["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    found = {
+        f"{manifest['spec']['names']['plural']}.yaml": manifest
+        for manifest in of("CustomResourceDefinition", rendered())
+    }
+    for manifest in found.values():
+        assert manifest["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
     assert found == made
 
 
@@ -54,18 +57,18 @@ def test_the_definitions_are_those_of_crds() -> None:
 def test_the_definitions_may_stay_out_or_go_with_the_release(value: str, kept: bool | None) -> None:
     found = of("CustomResourceDefinition", rendered(value))
     assert len(found) == (0 if kept is None else 2)
-    assert all("annotations" not in one["metadata"] for one in found)
+    assert all("annotations" not in manifest["metadata"] for manifest in found)
 
 
 def test_namespaced_mode_needs_roles_alone() -> None:
     found = rendered('namespaces=["a","b"]')
     assert not of("ClusterRole", found)
     assert not of("ClusterRoleBinding", found)
-    assert [one["metadata"]["namespace"] for one in of("Role", found)] == ["a", "b"]
-    assert [one["metadata"]["namespace"] for one in of("RoleBinding", found)] == ["a", "b"]
+    assert [manifest["metadata"]["namespace"] for manifest in of("Role", found)] == ["a", "b"]
+    assert [manifest["metadata"]["namespace"] for manifest in of("RoleBinding", found)] == ["a", "b"]
     assert all(
-        one["subjects"] == [{"kind": "ServiceAccount", "name": "m", "namespace": "n"}]
-        for one in of("RoleBinding", found)
+        manifest["subjects"] == [{"kind": "ServiceAccount", "name": "m", "namespace": "n"}]
+        for manifest in of("RoleBinding", found)
     )
 
 
@@ -109,7 +112,8 @@ def test_several_operators_share_a_lease() -> None:
     found = rendered("replicas=2")
     (deployment,) = of("Deployment", found)
     environment = {
-        one["name"]: one.get("value") for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        variable["name"]: variable.get("value")
+        for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
     }
     assert environment["MARKETPRISM_LEASE"] == "n/m"
     assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"

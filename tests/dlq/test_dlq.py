@@ -89,7 +89,7 @@ async def test_list_and_show(pipeline: Pipeline) -> None:
     code, output = await cli(pipeline, "list", "--limit", "1", "--order", "oldest", "-o", "json")
     told = json.loads(output)
     assert (told["total"], len(told["deadLetters"]), len(told["counts"])) == (4, 1, 4)
-    assert told["deadLetters"][0] | {"reason": "MP2101 BadJSON", "stream_seq": "1", "seq": 1} == told["deadLetters"][0]
+    assert told["deadLetters"][0] | {"reason": "MP2101 BadJSON", "streamSeq": "1", "seq": 1} == told["deadLetters"][0]
     code, output = await cli(
         pipeline, "list", "--reason", "baddecimal", "--type", "trade", "--since", "1h", "-o", "ndjson"
     )

@@ -70,7 +70,7 @@ def pipelines() -> Iterator[None]:
             "ClickHouseDenied",
             ("AUTHENTICATION_FAILED", "spec.clickhouse.authSecretRef"),
         ),
-        ("refused-ddl", "SchemaReady", "SchemaFailed", ("cluster 'nowhere' not found", "mend what the message says")),
+        ("refused-ddl", "SchemaReady", "SchemaFailed", ("cluster 'nowhere' not found", "fix what the message says")),
         ("wrong-image", "ConsumersAvailable", "ImagePullFailed", ("localhost/nowhere:1",)),
     ],
 )

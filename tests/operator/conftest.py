@@ -1,4 +1,4 @@
-"""`pytest tests/operator --update-golden` writes the golden files anew."""
+"""`pytest tests/operator --update-golden` rewrites the golden files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
 
 
 @pytest.fixture

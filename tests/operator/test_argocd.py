@@ -12,7 +12,7 @@ from lupa.lua51 import LuaRuntime
 
 from marketprism_api.meta import GROUP
 from marketprism_operator import naming
-from marketprism_operator.conditions import Finding, Seen, dated, pipeline_findings
+from marketprism_operator.conditions import Seen, UndatedCondition, dated, pipeline_conditions
 from tests.operator.test_conditions import STUCK, WELL, pipeline
 
 ROOT = Path(__file__).parents[2] / "contrib" / "argocd" / "resource_customizations" / GROUP
@@ -29,7 +29,7 @@ def plain(value: Any) -> Any:
     """Lua's tables as dicts and lists."""
     if not hasattr(value, "items"):
         return value
-    found = {key: plain(one) for key, one in value.items()}
+    found = {key: plain(item) for key, item in value.items()}
     return list(found.values()) if found and all(isinstance(key, int) for key in found) else found
 
 
@@ -38,11 +38,11 @@ def read(path: Path) -> Any:
 
 
 def health_tests() -> list[tuple[str, dict[str, Any]]]:
-    return [(kind, one) for kind in KINDS for one in read(ROOT / kind / "health_test.yaml")["tests"]]
+    return [(kind, test) for kind in KINDS for test in read(ROOT / kind / "health_test.yaml")["tests"]]
 
 
 @pytest.mark.parametrize(
-    ("kind", "test"), health_tests(), ids=lambda one: one if isinstance(one, str) else one["inputPath"]
+    ("kind", "test"), health_tests(), ids=lambda part: part if isinstance(part, str) else part["inputPath"]
 )
 def test_health(kind: str, test: dict[str, Any]) -> None:
     obj = read(ROOT / kind / test["inputPath"])
@@ -51,7 +51,7 @@ def test_health(kind: str, test: dict[str, Any]) -> None:
 
 
 def health_of(seen: Seen, **spec: Any) -> str:
-    found = dated(pipeline_findings(pipeline(**spec), seen), [], 1, "2026-01-01T00:00:00Z")
+    found = dated(pipeline_conditions(pipeline(**spec), seen), [], 1, "2026-01-01T00:00:00Z")
     obj = {"metadata": {"generation": 1}, "spec": spec, "status": {"observedGeneration": 1, "conditions": found}}
     status: str = run(ROOT / "StoragePipeline" / "health.lua", obj)["status"]
     return status
@@ -70,7 +70,7 @@ def test_well_and_suspended() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_status_from_before_the_last_edit_says_nothing(kind: str) -> None:
-    found = dated([Finding("Ready", "True", "Ready", "")], [], 1, "2026-01-01T00:00:00Z")
+    found = dated([UndatedCondition("Ready", "True", "Ready", "")], [], 1, "2026-01-01T00:00:00Z")
     obj = {"metadata": {"generation": 2}, "spec": {}, "status": {"observedGeneration": 1, "conditions": found}}
     assert run(ROOT / kind / "health.lua", obj)["status"] == "Progressing"
 
@@ -81,7 +81,7 @@ def test_actions(kind: str) -> None:
     tests = read(folder / "action_test.yaml")
     for test in tests["discoveryTests"]:
         found = run(folder / "discovery.lua", read(folder / test["inputPath"]))
-        assert found == {one["name"]: {"disabled": one["disabled"]} for one in test["result"]}
+        assert found == {action["name"]: {"disabled": action["disabled"]} for action in test["result"]}
     for test in tests["actionTests"]:
         found = run(folder / test["action"] / "action.lua", read(folder / test["inputPath"]))
         assert found == read(folder / test["expectedOutputPath"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from marketprism_api.dump import dumped
 from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
@@ -23,8 +24,8 @@ from marketprism_operator.builders import (
     validation,
 )
 from marketprism_operator.builders.overlay import overlaid
-from marketprism_operator.builders.request import Request
-from marketprism_operator.cli import dumped, main, render
+from marketprism_operator.builders.request import BuildRequest
+from marketprism_operator.cli import main, render
 from marketprism_operator.config import Config
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ def children_of(name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", SOURCES)
 def test_golden(name: str, update_golden: bool) -> None:
     golden = HERE / "golden" / f"{name}.yaml"
-    text = dumped(children_of(name))
+    text = dumped(*children_of(name), explicit_start=True)
     if update_golden:
         golden.write_text(text)
     assert text == golden.read_text(), "look at the difference; if it is right: pytest tests/operator --update-golden"
@@ -48,11 +49,11 @@ def test_golden(name: str, update_golden: bool) -> None:
 def pods() -> list[tuple[str, dict[str, Any]]]:
     found = []
     for name in SOURCES:
-        for one in children_of(name):
-            spec = one.get("spec", {})
+        for child in children_of(name):
+            spec = child.get("spec", {})
             spec = spec.get("jobTemplate", {}).get("spec", spec)
             if "template" in spec:
-                found.append((f"{name} {one['kind']} {one['metadata']['name']}", spec["template"]["spec"]))
+                found.append((f"{name} {child['kind']} {child['metadata']['name']}", spec["template"]["spec"]))
     return found
 
 
@@ -79,8 +80,8 @@ def pipeline(**spec: Any) -> StoragePipeline:
     return StoragePipeline.model_validate({"metadata": {"name": "main", "namespace": "n", "uid": "u"}, "spec": spec})
 
 
-def request(versions: dict[str, str] | None = None, **spec: Any) -> Request:
-    return Request(pipeline(**spec), "image:1", versions=versions or {})
+def request(versions: dict[str, str] | None = None, **spec: Any) -> BuildRequest:
+    return BuildRequest(pipeline(**spec), "image:1", versions=versions or {})
 
 
 TWO = {
@@ -89,7 +90,7 @@ TWO = {
 }
 
 
-def template_of(made: Request, consumer: str) -> dict[str, Any]:
+def template_of(made: BuildRequest, consumer: str) -> dict[str, Any]:
     found: dict[str, Any] = deployment.build(made, consumer, dict(made.pipeline.spec.carriers)[consumer])["spec"][
         "template"
     ]  # type: ignore[index]
@@ -107,9 +108,9 @@ def test_an_edit_rolls_exactly_the_pods_concerned() -> None:
 
 def test_a_secret_rolls_the_pods_that_mount_it() -> None:
     spec: dict[str, Any] = {"nats": {"authSecretRef": {"name": "a"}}, "consumers": None}
-    one, other = request({"Secret/a": "1"}, **spec), request({"Secret/a": "2"}, **spec)
-    assert template_of(one, "default") != template_of(other, "default")
-    assert schema_job.build(one) != schema_job.build(other), "whether NATS takes it is found out anew"
+    before, after = request({"Secret/a": "1"}, **spec), request({"Secret/a": "2"}, **spec)
+    assert template_of(before, "default") != template_of(after, "default")
+    assert schema_job.build(before) != schema_job.build(after), "whether NATS takes it is checked again"
 
 
 def test_what_only_the_overlay_of_one_consumer_names_rolls_only_that_one() -> None:
@@ -117,9 +118,9 @@ def test_what_only_the_overlay_of_one_consumer_names_rolls_only_that_one() -> No
     over = {"spec": {"containers": [{"name": "consumer", "env": env}]}}
     consumers = {"fast": {"dataTypes": ["trade"], "podTemplate": over}, "slow": {"dataTypes": ["orderbook"]}}
     spec: dict[str, Any] = {"consumers": consumers, "dataTypes": {"trade": {}, "orderbook": {}}}
-    one, other = request({"Secret/extra": "1"}, **spec), request({"Secret/extra": "2"}, **spec)
-    assert template_of(one, "fast") != template_of(other, "fast")
-    assert template_of(one, "slow") == template_of(other, "slow")
+    before, after = request({"Secret/extra": "1"}, **spec), request({"Secret/extra": "2"}, **spec)
+    assert template_of(before, "fast") != template_of(after, "fast")
+    assert template_of(before, "slow") == template_of(after, "slow")
 
 
 def test_absence() -> None:
@@ -133,7 +134,7 @@ def test_absence() -> None:
 def test_suspend_leaves_no_pod_and_changes_nothing_else() -> None:
     running, standing = request(), request(suspend=True)
     assert template_of(running, "default") == template_of(standing, "default")
-    (found,) = [one for one in children.workloads(standing) if one["kind"] == "Deployment"]
+    (found,) = [child for child in children.workloads(standing) if child["kind"] == "Deployment"]
     assert found["spec"]["replicas"] == 0
 
 
@@ -141,9 +142,9 @@ def test_owned_and_labelled_by_us_only() -> None:
     labelled = StoragePipeline.model_validate(
         {"metadata": {"name": "main", "uid": "u", "labels": {"app.kubernetes.io/instance": "argo"}}}
     )
-    for one in children.all_of(Request(labelled, "image:1")):
-        assert one["metadata"]["ownerReferences"][0]["uid"] == "u"
-        assert "app.kubernetes.io/instance" not in one["metadata"]["labels"]
+    for child in children.all_of(BuildRequest(labelled, "image:1")):
+        assert child["metadata"]["ownerReferences"][0]["uid"] == "u"
+        assert "app.kubernetes.io/instance" not in child["metadata"]["labels"]
 
 
 def test_overlay_is_strategic() -> None:
@@ -178,26 +179,26 @@ def test_the_job_that_outlives_its_pipeline_needs_nothing_of_it() -> None:
     assert told.metadata.name == "main"
 
 
-def tiering_request(annotation: str = "", **spec: Any) -> Request:
+def tiering_request(annotation: str = "", **spec: Any) -> BuildRequest:
     annotations = {naming.RUN_NOW: annotation} if annotation else {}
     policy = TieringPolicy.model_validate(
         {"metadata": {"name": "main", "annotations": annotations}, "spec": {"pipelineRef": {"name": "main"}, **spec}}
     )
-    return Request(pipeline(), "image:1", policy)
+    return BuildRequest(pipeline(), "image:1", policy)
 
 
 def test_each_value_of_run_now_is_a_job_beside_the_cron_job() -> None:
     cron = {"schedule": "*/5 * * * *"}
     assert tiering.run_now(tiering_request(**cron)) is None
-    one, other = (tiering.run_now(tiering_request(value, **cron)) for value in ("1", "2"))
-    assert one
-    assert other
-    assert one["metadata"]["name"] != other["metadata"]["name"]
+    first, second = (tiering.run_now(tiering_request(value, **cron)) for value in ("1", "2"))
+    assert first
+    assert second
+    assert first["metadata"]["name"] != second["metadata"]["name"]
     assert tiering.build(tiering_request("1", **cron)) == tiering.build(tiering_request(**cron))
     assert tiering.run_now(tiering_request("1", suspend=True, **cron)) is None
 
 
-def test_run_now_starts_a_loop_anew() -> None:
+def test_run_now_restarts_a_loop() -> None:
     plain, asked = tiering.build(tiering_request(every="6h")), tiering.build(tiering_request("1", every="6h"))
     assert plain["spec"]["template"] != asked["spec"]["template"]
     assert tiering.run_now(tiering_request("1", every="6h")) is None
@@ -211,7 +212,7 @@ def test_names_fit_and_differ() -> None:
 
 def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["render", "-f", SOURCES["minimal"]]) == 0
-    kinds = [one["kind"] for one in yaml.safe_load_all(capsys.readouterr().out)]
+    kinds = [child["kind"] for child in yaml.safe_load_all(capsys.readouterr().out)]
     assert kinds == ["ServiceAccount", "ConfigMap", "Job", "NetworkPolicy", "Service", "Deployment"]
     bad = tmp_path / "bad.yaml"
     bad.write_text(

@@ -20,12 +20,12 @@ from marketprism_consumer.validation.run import Finding as ValidationFinding
 from marketprism_consumer.validation.run import Report, Request, TypeReport
 from marketprism_operator import condition_types, status
 from marketprism_operator.conditions import (
-    Finding,
     Seen,
+    UndatedCondition,
     Word,
     dated,
-    pipeline_findings,
-    policy_findings,
+    pipeline_conditions,
+    policy_conditions,
     validity,
 )
 
@@ -285,7 +285,7 @@ STUCK = [
 
 @pytest.mark.parametrize(("seen", "kind", "reason", "said"), [row[1:] for row in STUCK], ids=[row[0] for row in STUCK])
 def test_stuck(seen: Seen, kind: str, reason: str, said: str) -> None:
-    found = {one.type: one for one in pipeline_findings(pipeline(), seen)}
+    found = {condition.type: condition for condition in pipeline_conditions(pipeline(), seen)}
     assert (found[kind].status, found[kind].reason) == ("False", reason)
     assert said in found[kind].message
     ready = found["Ready"]
@@ -296,11 +296,11 @@ def test_stuck(seen: Seen, kind: str, reason: str, said: str) -> None:
 
 def test_every_reason_is_of_the_closed_set() -> None:
     for row in STUCK:
-        assert all(one.reason in reasons.BY_NAME for one in pipeline_findings(pipeline(), row[1]))
+        assert all(condition.reason in reasons.BY_NAME for condition in pipeline_conditions(pipeline(), row[1]))
 
 
 def test_well() -> None:
-    found = {one.type: one.status for one in pipeline_findings(pipeline(), WELL)}
+    found = {condition.type: condition.status for condition in pipeline_conditions(pipeline(), WELL)}
     assert set(found.values()) == {"True"}
     assert "Reconciling" not in found
     assert "Stalled" not in found
@@ -308,13 +308,16 @@ def test_well() -> None:
 
 def test_an_operator_that_reaches_no_pod_still_finds_ready() -> None:
     seen = Seen(schema_job=job("Complete"), deployments={"default": deployment()})
-    found = {one.type: one for one in pipeline_findings(pipeline(), seen)}
+    found = {condition.type: condition for condition in pipeline_conditions(pipeline(), seen)}
     assert found["Ready"].status == "True"
     assert found["StreamsReady"].status == "Unknown"
 
 
 def test_a_job_that_fails_before_it_tries_says_nothing_of_the_servers() -> None:
-    found = {one.type: one.status for one in pipeline_findings(pipeline(), schema_says("KeyError: 'HOME'", 1))}
+    found = {
+        condition.type: condition.status
+        for condition in pipeline_conditions(pipeline(), schema_says("KeyError: 'HOME'", 1))
+    }
     assert (found["NATSReachable"], found["ClickHouseReachable"], found["SchemaReady"]) == (
         "Unknown",
         "Unknown",
@@ -324,16 +327,16 @@ def test_a_job_that_fails_before_it_tries_says_nothing_of_the_servers() -> None:
 
 def test_suspended() -> None:
     seen = Seen(schema_job=job("Complete"), deployments={"default": deployment(0, 0)})
-    found = {one.type: one for one in pipeline_findings(pipeline(suspend=True), seen)}
+    found = {condition.type: condition for condition in pipeline_conditions(pipeline(suspend=True), seen)}
     assert (found["Ready"].status, found["Ready"].reason) == ("False", "Suspended")
     assert found["Suspended"].status == "True"
     assert "Reconciling" not in found
 
 
 def test_the_time_moves_only_when_the_status_flips() -> None:
-    (first,) = dated([Finding("Ready", "False", "A", "a")], [], 1, "t1")
-    (same,) = dated([Finding("Ready", "False", "B", "b")], [first], 2, "t2")
-    (flipped,) = dated([Finding("Ready", "True", "C", "c")], [same], 3, "t3")
+    (first,) = dated([UndatedCondition("Ready", "False", "A", "a")], [], 1, "t1")
+    (same,) = dated([UndatedCondition("Ready", "False", "B", "b")], [first], 2, "t2")
+    (flipped,) = dated([UndatedCondition("Ready", "True", "C", "c")], [same], 3, "t3")
     assert (same["lastTransitionTime"], same["reason"], same["observedGeneration"]) == ("t1", "B", 2)
     assert flipped["lastTransitionTime"] == "t3"
 
@@ -399,8 +402,8 @@ def policy(**spec: Any) -> TieringPolicy:
     ],
 )
 def test_policies(there: bool, run: dict[str, Any] | None, ready: str, reason: str) -> None:
-    found = policy_findings(policy(), Seen(), pipeline_there=there, workload={"metadata": {}}, run=run)
-    summary = next(one for one in found if one.type == "Ready")
+    found = policy_conditions(policy(), Seen(), pipeline_there=there, workload={"metadata": {}}, run=run)
+    summary = next(condition for condition in found if condition.type == "Ready")
     assert (summary.status, summary.reason) == (ready, reason)
 
 
@@ -419,8 +422,8 @@ def test_a_dry_run_does_not_claim_to_have_moved_anything() -> None:
     result.tables["trades"] = TableResult(rows=9, bytes=100, backlog_rows=9)
     made = status.run_status(result.as_dict())
     assert (made["rows"], made["bytes"], made["tables"]["trades"]["rows"], made["backlogRows"]) == (0, 0, 0, 9)
-    found = policy_findings(policy(), Seen(), pipeline_there=True, workload={"metadata": {}}, run=made)
-    assert next(one for one in found if one.type == "LastRunSucceeded").message == "dry run: 9 rows would move"
+    found = policy_conditions(policy(), Seen(), pipeline_there=True, workload={"metadata": {}}, run=made)
+    assert {c.type: c.message for c in found}["LastRunSucceeded"] == "dry run: 9 rows would move"
 
 
 @pytest.mark.parametrize(
@@ -435,7 +438,7 @@ def test_a_dry_run_does_not_claim_to_have_moved_anything() -> None:
 )
 def test_which_runs_of_a_loop_are_written(run: dict[str, Any], at: str, told: bool) -> None:
     known = status.run_status({"ok": True, "rows": 0})
-    assert status.worth_telling(status.run_status(run), at, known, "2026-01-01T00:00:00Z") is told
+    assert status.worth_writing(status.run_status(run), at, known, "2026-01-01T00:00:00Z") is told
 
 
 def test_a_run_tells_what_is_left_and_what_failed() -> None:
@@ -484,7 +487,7 @@ VERDICTS: list[tuple[str, dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("run", "state", "reason", "words"), [one[1:] for one in VERDICTS], ids=[one[0] for one in VERDICTS]
+    ("run", "state", "reason", "words"), [verdict[1:] for verdict in VERDICTS], ids=[verdict[0] for verdict in VERDICTS]
 )
 def test_the_last_verdict_is_a_condition(run: dict[str, Any], state: str, reason: str, words: str) -> None:
     (found,) = validity(SCHEDULED, run, [], [], Seen())
@@ -527,7 +530,7 @@ LOST = ValidationFinding(reasons.TRADES_MISSING, "trade", 3, 1)
 
 
 def test_every_type_of_condition_is_explained() -> None:
-    assert set(get_args(condition_types.Type)) == {
+    assert set(get_args(condition_types.ConditionType)) == {
         *condition_types.SUMMARY,
         *condition_types.PIPELINE,
         *condition_types.POLICY,

@@ -12,7 +12,7 @@ import pytest
 
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings, effective
-from marketprism_api.validation import DEFAULTS, Limits
+from marketprism_api.validation import DEFAULTS, ValidationLimits
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -57,7 +57,7 @@ class Site:
         since: int,
         until: int,
         types: Sequence[DataType] = tuple(DataType),
-        limits: Limits | None = None,
+        limits: ValidationLimits | None = None,
         slice_rows: int = 2_000_000,
         **chosen: Sequence[str],
     ) -> Report:

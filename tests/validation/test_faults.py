@@ -10,7 +10,7 @@ import pytest
 from clean_days import DAY, FIRST_DAY, SECOND, Day, Row, Site
 
 from marketprism_api.data_types import DataType
-from marketprism_api.validation import DEFAULTS, Limits
+from marketprism_api.validation import DEFAULTS, ValidationLimits
 from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.validation import report as told
 
@@ -94,7 +94,7 @@ def test_a_fault_is_found_where_it_is_and_nothing_else(day: Make, name: str) -> 
     row = faulty.of("BBB")[300]
     at = row["timestamp"]
     plant(faulty, row)
-    limits = {VOLATILITY: Limits(max_silence=120, max_value=1000)}.get(data_type)
+    limits = {VOLATILITY: ValidationLimits(max_silence=120, max_value=1000)}.get(data_type)
     (finding,) = faulty.found(limits=limits)
     assert (finding.reason.name, finding.count, finding.series) == (reason, count, 1)
     example = finding.examples[0]
@@ -160,7 +160,7 @@ def test_a_quiet_symbol_is_not_silent(day: Make) -> None:
     """One row in a minute is usual for it."""
     quiet = day(VOLATILITY)
     quiet.rows = [row for row in quiet.rows if row["symbol"] != "BBB" or quiet.of("BBB").index(row) % 60 == 0]
-    assert quiet.found(limits=Limits(max_silence=30), tail=600) == []
+    assert quiet.found(limits=ValidationLimits(max_silence=30), tail=600) == []
 
 
 def test_a_removed_level_does_not_cross_a_book(day: Make) -> None:
@@ -277,7 +277,7 @@ def test_only_what_is_asked_for_is_looked_at(day: Make) -> None:
 def test_a_limit_of_zero_switches_a_check_off(day: Make) -> None:
     faulty = day(TRADE)
     change(faulty.of("BBB")[300], price="1030", collected_at=0)
-    off = Limits(max_ahead=0, max_delay=0)
+    off = ValidationLimits(max_ahead=0, max_delay=0)
     assert faulty.found(limits=off) == []
 
 

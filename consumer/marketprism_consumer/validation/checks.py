@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_api.validation import Limits
+from marketprism_api.validation import ValidationLimits
 from marketprism_consumer.schema.tables import (
     FUNDING_RATES,
     LIQUIDATIONS,
@@ -321,7 +321,7 @@ def _texts(check: Check) -> str:
     return ", ".join(f"ifNull(toString({expression}), 'NULL')" for expression in check.shows.values())
 
 
-def parameters(limits: Limits) -> dict[str, float | int]:
+def parameters(limits: ValidationLimits) -> dict[str, float | int]:
     return {
         **{name: value for name, value in asdict(limits).items() if name != "max_silence"},
         "silence": int(limits.max_silence * 1e6) or 1 << 62,

@@ -11,7 +11,7 @@ from typing import Any
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.reasons import Reason
-from marketprism_api.validation import Limits
+from marketprism_api.validation import ValidationLimits
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.views import everything
 from marketprism_consumer.validation.checks import (
@@ -199,7 +199,7 @@ class Validation:
         clickhouse: ClickHouse,
         hot: str,
         cold: str,
-        limits: Mapping[DataType, Limits],
+        limits: Mapping[DataType, ValidationLimits],
         progress: Callable[[str, int, int], None] = lambda *_: None,
         slice_rows: int = SLICE_ROWS,
     ) -> None:
@@ -346,7 +346,7 @@ def _parameters(request: Request, since: int, until: int) -> dict[str, Any]:
 
 def judge(
     shape: Shape,
-    limits: Limits,
+    limits: ValidationLimits,
     request: Request,
     series: Mapping[Key, Series],
     earlier: set[tuple[str, str, str]],
@@ -381,7 +381,7 @@ def judge(
     return [finding for _, finding in sorted(findings.items())]
 
 
-def _judge_pauses(limits: Limits, request: Request, key: Key, one: Series, add: Callable[..., None]) -> None:
+def _judge_pauses(limits: ValidationLimits, request: Request, key: Key, one: Series, add: Callable[..., None]) -> None:
     if not limits.max_silence:
         return
     longest = max(limits.max_silence * SECOND, USUAL_PAUSES * one.usual_pause())

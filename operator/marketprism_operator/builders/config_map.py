@@ -5,17 +5,17 @@ from __future__ import annotations
 import yaml
 
 from marketprism_operator import naming
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 FILE = "pipeline.yaml"
 
 
-def name(request: Request) -> str:
+def name(request: BuildRequest) -> str:
     return naming.joined(request.name, "tiering" if request.policy else "pipeline")
 
 
-def content(request: Request) -> list[Manifest]:
+def content(request: BuildRequest) -> list[Manifest]:
     """The documents of the file."""
     return [_bare(resource.manifest()) for resource in (request.pipeline, request.policy) if resource]
 
@@ -28,7 +28,7 @@ def _bare(manifest: Manifest) -> Manifest:
         if k not in ("suspend", "deletionPolicy", "resources", "podTemplate")
     }
     if "consumers" in spec:
-        spec["consumers"] = {key: {"dataTypes": one["dataTypes"]} for key, one in spec["consumers"].items()}
+        spec["consumers"] = {key: {"dataTypes": consumer["dataTypes"]} for key, consumer in spec["consumers"].items()}
     return {
         "apiVersion": manifest["apiVersion"],
         "kind": manifest["kind"],
@@ -37,6 +37,6 @@ def _bare(manifest: Manifest) -> Manifest:
     }
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     text = yaml.safe_dump_all(content(request), sort_keys=True, allow_unicode=True)
     return request.manifest("v1", "ConfigMap", name(request), "config", data={FILE: text})

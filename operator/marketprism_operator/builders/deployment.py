@@ -1,27 +1,29 @@
-"""One Deployment a consumer, with the data types assigned to it."""
+"""One Deployment per consumer, with the data types assigned to it."""
 
 from __future__ import annotations
+
+from dataclasses import astuple
 
 from marketprism_api.pipeline import ConsumerSpec
 from marketprism_operator import naming
 from marketprism_operator.builders import pod
 from marketprism_operator.builders.config_map import FILE
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 COMPONENT = "consumer"
 SUBJECTS = f"{naming.GROUP}/subjects"
 
 
-def name(request: Request, consumer: str) -> str:
+def name(request: BuildRequest, consumer: str) -> str:
     return naming.joined(request.name, consumer)
 
 
-def selector(request: Request, consumer: str) -> dict[str, str]:
+def selector(request: BuildRequest, consumer: str) -> dict[str, str]:
     return {**request.labels(COMPONENT), naming.CONSUMER: consumer}
 
 
-def build(request: Request, consumer: str, spec: ConsumerSpec) -> Manifest:
+def build(request: BuildRequest, consumer: str, spec: ConsumerSpec) -> Manifest:
     labels = selector(request, consumer)
     port = spec.metrics_port
     template = pod.template(
@@ -53,7 +55,7 @@ def build(request: Request, consumer: str, spec: ConsumerSpec) -> Manifest:
     return made
 
 
-def concerns(request: Request, spec: ConsumerSpec) -> Manifest:
+def concerns(request: BuildRequest, spec: ConsumerSpec) -> Manifest:
     """What of the pipeline this consumer reads: a change of the rest doesn't roll its Pods."""
     whole = request.pipeline.spec
     return {
@@ -61,5 +63,5 @@ def concerns(request: Request, spec: ConsumerSpec) -> Manifest:
         "clickhouse": whole.clickhouse.model_dump(mode="json"),
         "schema": whole.table_schema.mode,
         "deadLetters": whole.dead_letters.model_dump(mode="json"),
-        "dataTypes": {t.value: [whole.stream(t), repr(whole.batch(t))] for t in spec.data_types},
+        "dataTypes": {t.value: [whole.stream(t), list(astuple(whole.batch(t)))] for t in spec.data_types},
     }

@@ -1,6 +1,6 @@
 """Deletes the durable consumers of a pipeline that is gone. It belongs to nobody, so that it outlives the pipeline.
 
-What the pipeline was is in the Pod's own annotation: its ConfigMap and ServiceAccount are gone with it. The command waits
+What the pipeline was is in the Pod's own annotation: its ConfigMap and ServiceAccount are gone, too. The command waits
 until the last Pod has stopped pulling.
 """
 
@@ -10,18 +10,18 @@ import yaml
 
 from marketprism_operator import naming
 from marketprism_operator.builders import config_map, pod
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 COMPONENT = "goodbye"
 
 
-def name(request: Request) -> str:
-    """Of this very pipeline: another one of the same name has another uid."""
+def name(request: BuildRequest) -> str:
+    """Unique to this pipeline: another of the same name has another uid."""
     return naming.joined(request.name, COMPONENT, naming.digest(request.pipeline.metadata.uid))
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     args = ["consumers", "delete", "-f", f"{pod.CONFIG_DIR}/{config_map.FILE}", "--wait", "2m"]
     template = pod.template(request, COMPONENT, args, "", restart="Never")
     text = yaml.safe_dump_all(config_map.content(request), sort_keys=True, allow_unicode=True)
@@ -30,7 +30,7 @@ def build(request: Request) -> Manifest:
     del spec["serviceAccountName"]
     path = f"metadata.annotations['{naming.PIPELINE_TEXT}']"
     itself = {"items": [{"path": config_map.FILE, "fieldRef": {"fieldPath": path}}]}
-    spec["volumes"] = [one for one in spec["volumes"] if one["name"] != "config"]
+    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "config"]
     spec["volumes"].append({"name": "config", "downwardAPI": itself})
     made = request.manifest(
         "batch/v1",

@@ -1,18 +1,18 @@
 """Only the metrics ports take connections.
 
 What Pods connect to is left open: NATS and ClickHouse are named by the user and may be anywhere, in the cluster or out of it,
-and a policy knows addresses and labels, not names. Who knows theirs adds an egress policy of their own; policies add up.
+and a policy knows addresses and labels, not names. Whoever knows theirs adds an egress policy of their own; policies add up.
 """
 
 from __future__ import annotations
 
 from marketprism_operator import naming
 from marketprism_operator.builders import tiering
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     ports = sorted({consumer.metrics_port for consumer in request.pipeline.spec.carriers.values()})
     if request.policy:
         ports = [tiering.PORT] if request.policy.spec.every else []

@@ -9,7 +9,7 @@ from marketprism_api.pipeline import PodTemplate, Resources
 from marketprism_operator import naming
 from marketprism_operator.builders import config_map, service_account
 from marketprism_operator.builders.overlay import overlaid
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 CONFIG_DIR = "/etc/marketprism"
@@ -18,7 +18,7 @@ REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 LIMITS = {"memory": "512Mi"}
 
 
-def secrets(request: Request) -> dict[str, tuple[str, ...]]:
+def secrets(request: BuildRequest) -> dict[str, tuple[str, ...]]:
     """Directory → the Secrets joined in it."""
     spec = request.pipeline.spec
     found = {
@@ -34,7 +34,7 @@ def _names(*refs: SecretRef | None) -> tuple[str, ...]:
 
 
 def template(
-    request: Request,
+    request: BuildRequest,
     component: str,
     args: Sequence[str],
     config_hash: str,
@@ -46,7 +46,7 @@ def template(
     restart: str = "Always",
     grace: int = 30,
 ) -> Manifest:
-    """A PodTemplateSpec with one container named after its component. Exactly its own changes change it."""
+    """A PodTemplateSpec with one container named after its component. It changes only when something that its container reads changes."""
     labels = {**request.labels(component), **(selector or {})}
     directories = secrets(request)
     container: Manifest = {
@@ -136,16 +136,16 @@ def references(over: PodTemplate) -> set[str]:
 
     def look(value: object, key: str = "") -> None:
         if isinstance(value, list):
-            for one in value:
-                look(one, key)
+            for item in value:
+                look(item, key)
         elif isinstance(value, dict):
             name = value.get("name") or value.get("secretName")
             if key in ("secret", "secretRef", "secretKeyRef") and isinstance(name, str):
                 found.add(f"Secret/{name}")
             if key in ("configMap", "configMapRef", "configMapKeyRef") and isinstance(name, str):
                 found.add(f"ConfigMap/{name}")
-            for child, one in value.items():
-                look(one, child)
+            for child_key, child in value.items():
+                look(child, child_key)
 
     look(over.spec)
     return found

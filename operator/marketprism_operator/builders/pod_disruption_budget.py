@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from marketprism_api.pipeline import ConsumerSpec
 from marketprism_operator.builders import deployment
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 
-def build(request: Request, consumer: str, spec: ConsumerSpec) -> Manifest | None:
+def build(request: BuildRequest, consumer: str, spec: ConsumerSpec) -> Manifest | None:
     if spec.replicas < 2 or request.pipeline.spec.suspend:
         return None
     return request.manifest(

@@ -13,7 +13,7 @@ from marketprism_operator.naming import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BuildRequest:
     """`policy` is None where the pipeline's own children are built."""
 
     pipeline: StoragePipeline
@@ -21,13 +21,13 @@ class Request:
     policy: TieringPolicy | None = None
     pull_secrets: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-    """`Secret/name` and `ConfigMap/name` → what changes with its content, and doesn't tell it."""
+    """`Secret/name` and `ConfigMap/name` → what changes with its content, and doesn't reveal it."""
     pod_monitors: bool = False
     """Whether the cluster has that API."""
 
     @property
     def run_now(self) -> str:
-        """What the annotation asks for; nothing while the policy stands still."""
+        """What the annotation asks for; nothing while the policy is suspended."""
         if self.policy is None or self.policy.spec.suspend:
             return ""
         return self.policy.metadata.annotations.get(naming.RUN_NOW, "")

@@ -1,7 +1,7 @@
-"""Sees from where the consumers run that NATS and ClickHouse answer, that the streams are there, and that the tables are as
-the pipeline says.
+"""Checks, from where the consumers run, that NATS and ClickHouse answer, that the streams are there, and that the tables are
+as the pipeline says.
 
-Its name has the hash of all that it depends on: a change is another Job.
+Its name has the hash of all that it depends on: a change makes another Job.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from marketprism_operator import naming
 from marketprism_operator.builders import pod
 from marketprism_operator.builders.config_map import FILE
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 COMPONENT = "schema"
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     spec = request.pipeline.spec
     concerns = {
         "nats": spec.nats.model_dump(mode="json", exclude={"ack_wait"}),

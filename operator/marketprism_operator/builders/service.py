@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from marketprism_operator import naming
 from marketprism_operator.builders import deployment
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     return request.manifest(
         "v1",
         "Service",

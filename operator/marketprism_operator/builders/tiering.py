@@ -1,26 +1,26 @@
 """What migrates: a CronJob, or where `every` is set a Deployment that loops.
 
-Two runs at once, of which one was asked for by annotation, are kept apart by the lease that a run takes.
+A scheduled run and one asked for by annotation are kept apart by the lease that a run takes.
 """
 
 from __future__ import annotations
 
 from marketprism_operator import naming
 from marketprism_operator.builders import config_map, pod
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 COMPONENT = "migrate"
 PORT = 9464
 
 
-def name(request: Request) -> str:
-    # A CronJob adds up to 11 characters to it for its Jobs.
+def name(request: BuildRequest) -> str:
+    # A CronJob adds up to 11 characters to its name for its Jobs'.
     full = naming.joined(request.name, "migrate")
     return full if len(full) <= 52 else f"{full[:43].rstrip('-')}-{naming.digest(full)}"
 
 
-def build(request: Request) -> Manifest:
+def build(request: BuildRequest) -> Manifest:
     assert request.policy is not None
     spec = request.policy.spec
     every = str(spec.every) if spec.every else ""
@@ -72,8 +72,8 @@ def build(request: Request) -> Manifest:
     )
 
 
-def run_now(request: Request) -> Manifest | None:
-    """The run that the annotation asks for, beside a CronJob; a loop is started anew by it instead."""
+def run_now(request: BuildRequest) -> Manifest | None:
+    """The run that the annotation asks for, beside a CronJob; a loop is restarted by it instead."""
     workload = build(request)
     if not request.run_now or workload["kind"] != "CronJob":
         return None

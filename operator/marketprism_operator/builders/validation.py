@@ -1,22 +1,22 @@
-"""What validates: a CronJob where the pipeline has a schedule for it. With findings its Job fails, and tells them."""
+"""What validates: a CronJob where the pipeline has a schedule for it. When it finds something, its Job fails and reports it."""
 
 from __future__ import annotations
 
 from marketprism_operator import naming
 from marketprism_operator.builders import config_map, pod
-from marketprism_operator.builders.request import Request
+from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 COMPONENT = "validate"
-NAME_LIMIT = 52  # a CronJob adds up to 11 characters to it for its Jobs
+NAME_LIMIT = 52  # a CronJob adds up to 11 characters to its name for its Jobs'
 
 
-def name(request: Request) -> str:
+def name(request: BuildRequest) -> str:
     full = naming.joined(request.name, COMPONENT)
     return full if len(full) <= NAME_LIMIT else f"{full[: NAME_LIMIT - 9].rstrip('-')}-{naming.digest(full)}"
 
 
-def build(request: Request) -> Manifest | None:
+def build(request: BuildRequest) -> Manifest | None:
     spec = request.pipeline.spec.validation
     if not spec.schedule:
         return None

@@ -31,23 +31,23 @@ async def world(plane: ControlPlane) -> AsyncIterator[World]:
     configuration = Configuration()
     await kube_config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
     async with ApiClient(configuration) as api:
-        one = World(api, plane.kubeconfig)
+        made = World(api, plane.kubeconfig)
         for path in () if plane in prepared else sorted(CRDS.glob("*.yaml")):
             crd = yaml.safe_load(path.read_text())
             where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-            await one._patch(where, crd, "application/apply-patch+yaml")
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": one.namespace}}
-        await one._patch(f"/api/v1/namespaces/{one.namespace}", namespace, "application/apply-patch+yaml")
+            await made._patch(where, crd, "application/apply-patch+yaml")
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.namespace}}
+        await made._patch(f"/api/v1/namespaces/{made.namespace}", namespace, "application/apply-patch+yaml")
 
         async def served() -> bool:
             try:
-                await one.client.request("get", f"/apis/{API_VERSION}/namespaces/{one.namespace}/tieringpolicies")
-                await one.client.request("get", f"/apis/{API_VERSION}/namespaces/{one.namespace}/storagepipelines")
+                await made.client.request("get", f"/apis/{API_VERSION}/namespaces/{made.namespace}/tieringpolicies")
+                await made.client.request("get", f"/apis/{API_VERSION}/namespaces/{made.namespace}/storagepipelines")
             except Exception:
                 return False
             return True
 
         await until(served)
         prepared.add(plane)
-        yield one
-        await one.client.request("delete", f"/api/v1/namespaces/{one.namespace}")
+        yield made
+        await made.client.request("delete", f"/api/v1/namespaces/{made.namespace}")

@@ -61,7 +61,7 @@ def servers() -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """Deployments and Jobs are stored and nothing runs: the tests say what would have become."""
+    """Deployments and Jobs are stored and nothing runs: the tests play the controllers."""
 
     kubeconfig: Path
     api_server: Server | None

@@ -97,7 +97,7 @@ class World:
         return await self.cluster.get(kind, self.namespace, name)
 
     async def names(self, kind: str) -> set[str]:
-        return {one["metadata"]["name"] for one in await self.cluster.list(kind, self.namespace)}
+        return {child["metadata"]["name"] for child in await self.cluster.list(kind, self.namespace)}
 
     async def delete(self, kind: str, name: str) -> None:
         await self.cluster.delete(kind, self.namespace, name)
@@ -105,14 +105,14 @@ class World:
     async def condition(self, kind: str, type: str, name: str = "main") -> Object:
         live = await self.get(kind, name)
         found = ((live or {}).get("status") or {}).get("conditions", [])
-        return next((one for one in found if one["type"] == type), {})
+        return next((condition for condition in found if condition["type"] == type), {})
 
     async def schema_done(self) -> str:
         """What the Job's controller would say."""
 
         async def job() -> Object | None:
             jobs = await self.cluster.list("Job", self.namespace)
-            return next((one for one in jobs if not (one.get("status") or {}).get("conditions")), None)
+            return next((found for found in jobs if not (found.get("status") or {}).get("conditions")), None)
 
         name: str = (await until(job))["metadata"]["name"]
         await self._complete(name)
@@ -130,13 +130,13 @@ class World:
             if not (job.get("status") or {}).get("conditions"):
                 await self._complete(job["metadata"]["name"])
 
-    async def _roll_out(self, one: Object) -> None:
-        count = one["spec"]["replicas"]
-        wanted = {"observedGeneration": one["metadata"]["generation"]}
+    async def _roll_out(self, deployment: Object) -> None:
+        count = deployment["spec"]["replicas"]
+        wanted = {"observedGeneration": deployment["metadata"]["generation"]}
         wanted |= dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), count)
-        known = one.get("status") or {}
+        known = deployment.get("status") or {}
         if {key: known.get(key) or 0 for key in wanted} != wanted:
-            await self.edit("Deployment", one["metadata"]["name"], {"status": wanted}, "/status")
+            await self.edit("Deployment", deployment["metadata"]["name"], {"status": wanted}, "/status")
 
     @asynccontextmanager
     async def controllers(self) -> AsyncIterator[None]:
@@ -144,10 +144,10 @@ class World:
 
         async def work() -> None:
             while True:
-                with suppress(ApiException, ClientError, OSError):  # gone in the meantime; or the API server is
+                with suppress(ApiException, ClientError, OSError):  # gone in the meantime, or the API server is down
                     await self.jobs_succeed()
-                    for one in await self.cluster.list("Deployment", self.namespace):
-                        await self._roll_out(one)
+                    for deployment in await self.cluster.list("Deployment", self.namespace):
+                        await self._roll_out(deployment)
                 await asyncio.sleep(0.1)
 
         task = asyncio.create_task(work())
@@ -159,18 +159,18 @@ class World:
     async def ready(self, name: str = "main", seconds: float = 30) -> None:
         async def found() -> bool:
             live = await self.get("StoragePipeline", name) or {}
-            one = await self.condition("StoragePipeline", "Ready", name)
+            condition = await self.condition("StoragePipeline", "Ready", name)
             generation = (live.get("metadata") or {}).get("generation")
-            return one.get("status") == "True" and one.get("observedGeneration") == generation
+            return condition.get("status") == "True" and condition.get("observedGeneration") == generation
 
         await until(found, seconds)
 
     async def children(self, of: str) -> set[str]:
         return {
-            f"{kind}/{one['metadata']['name']}"
+            f"{kind}/{child['metadata']['name']}"
             for kind in KINDS
             if kind not in ("PodMonitor", "Pod", "Secret")
-            for one in await self.cluster.list(kind, self.namespace, {PIPELINE: of})
+            for child in await self.cluster.list(kind, self.namespace, {PIPELINE: of})
         }
 
     async def events(self) -> list[Object]:

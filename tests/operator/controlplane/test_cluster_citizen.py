@@ -1,4 +1,4 @@
-"""What the operator is to a cluster: its rights, what GitOps sees of it, what it tells of itself."""
+"""What the operator is to a cluster: its rights, what GitOps sees of it, what it reports of itself."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ async def test_a_role_in_its_namespace_is_enough(world: World, tmp_path: Path, s
             if secrets:
                 await until(rolled)
             else:
-                assert not await rolled()
                 await world.pipeline("second", clickhouse={"authSecretRef": {"name": "not-there"}})
-                await world.ready("second")  # the Pods would say that it is missing; here they are played
+                await world.ready("second")  # real Pods would say that it is missing; here there are none
+                assert not await rolled()
             assert process.poll() is None
 
 

@@ -25,7 +25,7 @@ async def stored(url: str) -> tuple[set[str], int]:
     """The stream's consumers, and its messages."""
     connection = await nats.connect(url)
     stream = connection.jetstream()
-    found = {one.name for one in await stream.consumers_info("MARKET_DATA")}
+    found = {consumer.name for consumer in await stream.consumers_info("MARKET_DATA")}
     messages = (await stream.stream_info("MARKET_DATA")).state.messages
     await connection.close()
     return found, messages
@@ -56,7 +56,7 @@ async def test_only_delete_deletes_and_only_the_consumers(world: World, tmp_path
                     return await world.get("StoragePipeline", "main") is None
 
                 await until(deleted)
-                await world.pipeline("another")  # when this one is seen to, the deletion has been
+                await world.pipeline("another")  # once this one is reconciled, so is the deletion
                 await until(lambda: world.get("ConfigMap", "another-pipeline"))
                 assert await goodbyes() == []
                 return
@@ -68,19 +68,19 @@ async def test_only_delete_deletes_and_only_the_consumers(world: World, tmp_path
 
 
 async def told(world: World) -> bool:
-    return any(one["reason"] == "ConsumersDeleting" for one in await world.events())
+    return any(event["reason"] == "ConsumersDeleting" for event in await world.events())
 
 
 def run_as_the_kubelet_would(job: dict[str, Any], place: Path) -> None:
     template = job["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    (mount,) = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "config"]
-    (volume,) = [one for one in template["spec"]["volumes"] if one["name"] == "config"]
+    (mount,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "config"]
+    (volume,) = [volume for volume in template["spec"]["volumes"] if volume["name"] == "config"]
     (item,) = volume["downwardAPI"]["items"]
     annotation = item["fieldRef"]["fieldPath"].removeprefix("metadata.annotations['").removesuffix("']")
     (place / item["path"]).write_text(template["metadata"]["annotations"][annotation])
     assert container["command"] == ["marketprism"]
-    arguments = [one.replace(mount, str(place)) for one in container["args"]]
+    arguments = [argument.replace(mount, str(place)) for argument in container["args"]]
     done = subprocess.run(
         [*MARKETPRISM, *arguments, "--output", "json"], capture_output=True, text=True, env={**os.environ}, check=False
     )

@@ -24,7 +24,7 @@ SPEC = {
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing may catch it."""
+    """Like SIGKILL: nothing may catch it."""
 
 
 class Mortal(Cluster):
@@ -74,11 +74,11 @@ async def test_killed_before_any_of_its_writes_it_leaves_nothing_half_done(world
             kills += 1
         await brought_up(world, name, Cluster(world.api))
         made = await world.children(name)
-        assert sorted(one.replace(name, "main") for one in made) == [
+        assert sorted(child.replace(name, "main") for child in made) == [
             "ConfigMap/main-pipeline",
             "Deployment/main-fast",
             "Deployment/main-slow",
-            next(one.replace(name, "main") for one in made if one.startswith(f"Job/{name}-schema-")),
+            next(child.replace(name, "main") for child in made if child.startswith(f"Job/{name}-schema-")),
             "NetworkPolicy/main-storage",
             "PodDisruptionBudget/main-fast",
             "Service/main-metrics",

@@ -14,7 +14,7 @@ from pipeline_world import World, until
 from marketprism_operator.cluster import said_by
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    # a value that is none
+    # values that are not allowed
     ("suspend is a word", {"suspend": "yes"}, "spec.suspend"),
     ("deletionPolicy unknown", {"deletionPolicy": "Orphan"}, 'supported values: "Retain", "Delete"'),
     ("ensureStreams unknown", {"nats": {"ensureStreams": "Always"}}, 'supported values: "Never", "IfMissing"'),
@@ -215,7 +215,7 @@ INVALID: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
 
 
 async def test_what_the_api_server_can_not_know(world: World) -> None:
-    """In one go, an operator for all."""
+    """All of them at once, under one operator."""
     for number, (_, pipeline, policy, *_) in enumerate(INVALID):
         await world.pipeline(f"p{number}", **pipeline)
         spec = {"pipelineRef": {"name": f"p{number}"}, "every": "1m", **policy}
@@ -225,12 +225,12 @@ async def test_what_the_api_server_can_not_know(world: World) -> None:
     with world.operator():
 
         async def told(kind: str, name: str, reason: str, said: str) -> bool:
-            one = await world.condition(kind, "SpecValid", name)
+            condition = await world.condition(kind, "SpecValid", name)
             ready = await world.condition(kind, "Ready", name)
             return (
-                one.get("status") == "False"
-                and one["reason"] == reason
-                and said in one["message"]
+                condition.get("status") == "False"
+                and condition["reason"] == reason
+                and said in condition["message"]
                 and ready["status"] == "False"
             )
 

@@ -70,7 +70,7 @@ async def test_a_hand_edit_is_put_back_with_an_event_that_names_the_field(world:
 
         async def back() -> bool:
             live = await world.get("Deployment", "main-default")
-            told = [one["message"] for one in await world.events() if one["reason"] == "DriftCorrected"]
+            told = [event["message"] for event in await world.events() if event["reason"] == "DriftCorrected"]
             return bool(live and live["spec"]["replicas"] == 1 and any("spec.replicas" in text for text in told))
 
         await until(back)
@@ -99,9 +99,9 @@ async def test_every_kind_of_child_is_put_back(world: World) -> None:
             async def told(kind: str = kind, name: str = name, field: str = field) -> bool:
                 wanted = f"{kind} {name}: {field}"
                 return any(
-                    one["message"].startswith(wanted)
-                    for one in await world.events()
-                    if one["reason"] == "DriftCorrected"
+                    event["message"].startswith(wanted)
+                    for event in await world.events()
+                    if event["reason"] == "DriftCorrected"
                 )
 
             await until(told)
@@ -121,16 +121,25 @@ async def test_edits_roll_what_they_concern(world: World) -> None:
 
         async def templates() -> dict[str, Any]:
             found = await world.cluster.list("Deployment", world.namespace)
-            return {one["metadata"]["name"]: one["spec"]["template"] for one in found}
+            return {deployment["metadata"]["name"]: deployment["spec"]["template"] for deployment in found}
 
-        before = await templates()
+        async def schema_job() -> str:
+            """By the status, which a reconcile writes last: by then it has replaced what Pods it would."""
+            live = await world.get("StoragePipeline", "main")
+            return str(((live or {}).get("status") or {}).get("schemaJob", ""))
+
+        before, first_job = await templates(), await until(schema_job)
         await world.apply("Secret", "nats-auth", stringData={"token": "two"})
+
+        async def tried_again() -> bool:
+            return await schema_job() != first_job
+
+        await until(tried_again)
 
         async def rolled(*names: str) -> bool:
             now = await templates()
             return {name for name in now if now[name] != before[name]} == set(names)
 
-        await asyncio.sleep(0)
         assert await rolled(), "the new password is tried by the schema Job before any Pod is replaced"
         await world.schema_done()
         await until(lambda: rolled("main-fast", "main-slow"))
@@ -161,7 +170,7 @@ async def test_suspend_and_a_consumer_removed(world: World) -> None:
 
         async def replicas(wanted: int) -> bool:
             found = await world.cluster.list("Deployment", world.namespace)
-            return {one["spec"]["replicas"] for one in found} == {wanted}
+            return {deployment["spec"]["replicas"] for deployment in found} == {wanted}
 
         await until(lambda: replicas(0))
         await world.pipeline(**TWO, suspend=False)
@@ -195,14 +204,14 @@ async def test_at_rest_nothing_is_written(world: World) -> None:
 
         async def versions() -> dict[str, str]:
             return {
-                f"{kind}/{one['metadata']['name']}": one["metadata"]["resourceVersion"]
+                f"{kind}/{child['metadata']['name']}": child["metadata"]["resourceVersion"]
                 for kind in ("StoragePipeline", "ConfigMap", "Deployment", "Job", "Service", "NetworkPolicy")
-                for one in await world.cluster.list(kind, world.namespace)
+                for child in await world.cluster.list(kind, world.namespace)
             }
 
-        async def resyncs(more: int) -> None:
-            """So many whole looks at everything later."""
-            for _ in range(more):
+        async def resyncs(count: int) -> None:
+            """Waits for this many periodic resyncs."""
+            for _ in range(count):
                 last = await world.metric("marketprism_operator_last_resync_time")
 
                 async def next_one(last: float = last) -> bool:
@@ -322,13 +331,13 @@ async def test_what_validation_found_is_a_condition_and_an_event(world: World) -
         await world.edit("Pod", "main-validate-1", said, "/status")
 
         async def told() -> bool:
-            one = await world.condition("StoragePipeline", "DataValid")
-            return one.get("reason") == "DataWrong" and "MP8001 TradesMissing trade (7)" in one["message"]
+            condition = await world.condition("StoragePipeline", "DataValid")
+            return condition.get("reason") == "DataWrong" and "MP8001 TradesMissing trade (7)" in condition["message"]
 
         await until(told)
 
         async def event() -> bool:
-            return any(one.get("reason") == "DataWrong" for one in await world.events())
+            return any(event.get("reason") == "DataWrong" for event in await world.events())
 
         await until(event)
         assert await world.metric('marketprism_operator_resource_condition{kind="StoragePipeline"') > 0

@@ -56,9 +56,9 @@ async def test_two_hundred_pipelines(world: World) -> None:
                 await asyncio.sleep(1)
                 found = await world.cluster.list("StoragePipeline", world.namespace)
                 ready = [
-                    one["metadata"]["name"]
-                    for one in found
-                    for condition in (one.get("status") or {}).get("conditions") or []
+                    resource["metadata"]["name"]
+                    for resource in found
+                    for condition in (resource.get("status") or {}).get("conditions") or []
                     if (condition["type"], condition["status"]) == ("Ready", "True")
                 ]
                 return len(ready) == PIPELINES
@@ -72,13 +72,13 @@ async def test_two_hundred_pipelines(world: World) -> None:
             return await world.metric("marketprism_operator_last_resync_time") > resync
 
         await until(resynced, seconds=60)
-        await asyncio.sleep(15)  # the look that has just begun ends
+        await asyncio.sleep(15)  # the resync that has just begun ends
         before, busy = await writes(world), cpu(process.pid)
         await asyncio.sleep(REST)
         written, used, memory = await writes(world) - before, cpu(process.pid) - busy, resident(process.pid)
         print(
             f"\nscale: {PIPELINES} pipelines Ready in {up:.0f} s; {memory:.0f} MB; at rest in {REST} s:"
-            f" {written:.0f} writes, {used / REST:.1%} of a core with a look at everything each 30 s"
+            f" {written:.0f} writes, {used / REST:.1%} of a core with a resync every 30 s"
         )
         assert written == 0
         assert memory < MEMORY
