@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+
+from marketprism_api.reasons import Reason
+
+
+def reason(log: Any, level: str, reason: Reason, **more: object) -> None:
+    """One line about what a person should know of: its text, code, name and hint, and whatever belongs to it."""
+    getattr(log, level)(reason.text, code=reason.code, reason=reason.name, hint=reason.hint, **more)
 
 
 def configure(level: str = "info", *, as_json: bool | None = None) -> None:

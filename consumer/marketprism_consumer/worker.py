@@ -17,6 +17,7 @@ from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import DataTypeSettings, Settings
+from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
@@ -147,14 +148,7 @@ class Worker:
                 reason, detail = reasons.STREAM_MISSING, str(error)
             wait = backoff.next()
             self._waits_for = f"{reason}: {detail}"
-            log.warning(
-                reason.text,
-                code=reason.code,
-                reason=reason.name,
-                hint=reason.hint,
-                detail=detail,
-                next_try_in=round(wait, 1),
-            )
+            logs.reason(log, "warning", reason, detail=detail, next_try_in=round(wait, 1))
             await asyncio.sleep(wait)
 
     def _choose(self, name: str, streams: Sequence[str]) -> str:
@@ -190,14 +184,7 @@ class Worker:
                 shown = [str(refused)]
             self._waits_for = f"{reason}: {'; '.join(shown)}"
             wait = backoff.next()
-            log.warning(
-                reason.text,
-                code=reason.code,
-                reason=reason.name,
-                hint=reason.hint,
-                problems=shown,
-                next_try_in=round(wait, 1),
-            )
+            logs.reason(log, "warning", reason, problems=shown, next_try_in=round(wait, 1))
             await asyncio.sleep(wait)
 
     def _ingest(self, name: str, chosen: DataTypeSettings, stream: str) -> Ingest:

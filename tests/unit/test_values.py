@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
+from marketprism_consumer import times
 from marketprism_consumer.ingest import values
-from marketprism_consumer.ingest.values import Refusal, decimal, epoch, iso, micros, not_negative, positive, shown
+from marketprism_consumer.ingest.values import Refusal, decimal, epoch, micros, not_negative, positive, shown
 
 
 def refusal(call: Callable[[], object]) -> Reason:
@@ -274,7 +275,7 @@ def test_an_offset_is_applied(moment: datetime, zone: timezone, z: str, between:
 @given(moments)
 def test_iso_is_read_back_as_the_same_time(moment: datetime) -> None:
     at = micros(moment.isoformat(" ", "microseconds"), "f")
-    assert micros(iso(at), "f") == at
+    assert micros(times.iso(at), "f") == at
 
 
 time_texts = st.one_of(

@@ -15,8 +15,8 @@ from clean_days import SECOND, Day, Site
 from typer.testing import CliRunner
 
 from marketprism_api.data_types import DataType
+from marketprism_consumer import times
 from marketprism_consumer.cli import app
-from marketprism_consumer.validation.report import when
 
 TYPES = ["--type", "trade"]
 
@@ -40,7 +40,7 @@ def environ(site: Site) -> dict[str, str]:
 
 def window(day: Day) -> list[str]:
     def iso(us: int) -> str:
-        return when(us).replace(" ", "T")
+        return times.exact(us).replace(" ", "T")
 
     return ["--from", iso(day.start), "--to", iso(day.start + 700 * SECOND)]
 

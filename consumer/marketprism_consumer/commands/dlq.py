@@ -18,7 +18,7 @@ from rich.text import Text
 
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
-from marketprism_consumer import logs
+from marketprism_consumer import logs, times
 from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import Servers, with_servers
@@ -33,7 +33,6 @@ from marketprism_consumer.operations.dlq import (
     code_of,
     printable,
     printable_payload,
-    when,
 )
 
 T = TypeVar("T")
@@ -278,7 +277,7 @@ def _print_list(letters: list[Letter], counts: Counter[tuple[str, str]]) -> None
     for letter in letters:
         one = as_dict(letter)
         cells = (
-            str(letter.seq), when(letter.buried), letter.data_type, one["reason"], one["field"], one["subject"],
+            str(letter.seq), times.shown(letter.buried), letter.data_type, one["reason"], one["field"], one["subject"],
             one["streamSeq"],
         )  # fmt: skip
         table.add_row(*(Text(printable(cell)) for cell in cells))

@@ -114,7 +114,7 @@ async def serve(worker: Worker, port: int, host: str = "127.0.0.1", until_idle: 
     try:
         await worker.run(until_idle=until_idle)
     except BrokerRefused as refused:
-        log.error(str(refused), code=refused.reason.code)
+        logs.reason(log, "error", refused.reason, detail=refused.detail)
         return int(Exit.FINDINGS)
     finally:
         await server.cleanup()

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from marketprism_api.data_types import DataType
-from marketprism_consumer import logs
+from marketprism_consumer import logs, times
 from marketprism_consumer.commands.common import File, Json, Output, fail, moment, seconds, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.operations.dlq import printable, when
+from marketprism_consumer.operations.dlq import printable
 from marketprism_consumer.operations.tap import Tapped, Wanted
 from marketprism_consumer.operations.tap import tap as run_tap
 
@@ -93,7 +93,7 @@ def tap(
 def block(message: Tapped) -> Table:
     """Left what came, field by field where it is an object; right the row. What comes from a message can't steer the terminal."""
     good = message.refusal is None
-    title = Text(f"{message.subject}  seq {message.seq}  {when(message.arrived)}  ")
+    title = Text(f"{message.subject}  seq {message.seq}  {times.shown(message.arrived)}  ")
     title.append(printable(message.verdict), style="green" if good else "red")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     left, right = raw_lines(message.payload), [_line(name, value) for name, value in (message.row or {}).items()]

@@ -9,9 +9,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.feed import FeedMessage
@@ -46,8 +45,15 @@ class Proof:
             f"missing {self.missing:,}, double {self.double:,}, altered {self.altered:,}"
         )
 
-    def tell(self, kind: str, message: FeedMessage, place: Place, detail: str = "") -> None:
-        setattr(self, kind, getattr(self, kind) + 1)
+    def tell(
+        self, kind: Literal["missing", "double", "altered"], message: FeedMessage, place: Place, detail: str = ""
+    ) -> None:
+        if kind == "missing":
+            self.missing += 1
+        elif kind == "double":
+            self.double += 1
+        else:
+            self.altered += 1
         if len(self.examples) < 10:
             self.examples.append(f"{kind}: {message.data_type} {place[0]}:{place[1]} {detail}".rstrip())
 
@@ -154,7 +160,3 @@ def _published(table: Table, name: str, value: object) -> object:
     if name == "data_source" and value is None:
         return ""
     return value
-
-
-def shown_time(micros: int) -> str:
-    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%H:%M:%S.%f")[:-3]

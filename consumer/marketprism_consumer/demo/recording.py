@@ -119,6 +119,9 @@ class Recording:
     def elapsed(self) -> float:
         return time.monotonic() - self._started
 
+    def _published(self, account: Account) -> None:
+        self.progress.account = account
+
     async def run(self) -> None:
         feeding = asyncio.create_task(
             publish(
@@ -127,7 +130,7 @@ class Recording:
                 rate=self.wanted.rate,
                 streams={"default": self._stream},
                 manifest=self._manifest,
-                on_progress=lambda account: setattr(self.progress, "account", account),
+                on_progress=self._published,
                 arguments=self._feed,
             )
         )

@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
-from marketprism_consumer.demo.proof import Proof, shown_time
+from marketprism_consumer import times
+from marketprism_consumer.demo.proof import Proof
 from marketprism_consumer.demo.recording import Recording, TableSummary
 from marketprism_consumer.schema.tables import TABLES
 
@@ -87,8 +88,8 @@ def _picture(recording: Recording) -> Group:
 def show_result(proof: Proof, tables: list[TableSummary], url: str, console: Console) -> None:
     console.print()
     for one in tables:
-        times = f"{shown_time(one.first)} to {shown_time(one.last)}" if one.rows else ""
-        console.print(f"  {one.table:20} {one.rows:>9,} rows   {times}")
+        span = f"{times.clock(one.first)} to {times.clock(one.last)}" if one.rows else ""
+        console.print(f"  {one.table:20} {one.rows:>9,} rows   {span}")
     verdict, style = ("Proof", "bold green") if proof.holds else ("NO PROOF", "bold red")
     console.print(f"\n{verdict}   {proof}", style=style)
     console.print("        every value of every row compared with what was published", style="dim")

@@ -13,9 +13,10 @@ from typing import Protocol
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
+from marketprism_consumer import times
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.store import InsertRefused
-from marketprism_consumer.ingest.values import Refusal, iso, shown
+from marketprism_consumer.ingest.values import Refusal, shown
 
 SUBJECT_PREFIX = "marketprism.dlq"
 
@@ -57,7 +58,7 @@ class DeadLetter:
             SUBJECT: header_safe(self.message.subject),
             STREAM: self.stream,
             SEQ: str(self.message.seq),
-            TIME: iso(self.message.arrived),
+            TIME: times.iso(self.message.arrived),
             CODE: str(self.code) if self.code else "",
         }
         return {name: value for name, value in found.items() if value}

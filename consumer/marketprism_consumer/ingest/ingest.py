@@ -23,6 +23,7 @@ import structlog
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
+from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.ingest.batch import Batch, Batcher, Limits
@@ -578,11 +579,4 @@ class Ingest:
 
     def _alarm(self, reason: Reason, **details: object) -> None:
         self.account.alarm(reason)
-        log.warning(
-            reason.text,
-            code=reason.code,
-            reason=reason.name,
-            hint=reason.hint,
-            data_type=self.table.data_type,
-            **details,
-        )
+        logs.reason(log, "warning", reason, data_type=self.table.data_type, **details)

@@ -7,7 +7,7 @@ may decide what a price or a time was. The rules are those of the wire: shared b
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from marketprism_api import reasons
@@ -76,7 +76,6 @@ def not_negative(text: str, field: str) -> str:
 # --- times ----------------------------------------------------------------------------------------------------------
 
 _EPOCH = datetime(1970, 1, 1)
-_DAY = timedelta(days=1)
 EARLIEST = 1_230_768_000_000_000  # 2009-01-01, before the first crypto trade [µs]
 LATEST = 4_102_444_800_000_000  # 2100-01-01 [µs]
 
@@ -145,13 +144,6 @@ def in_range(value: int, field: str, text: object) -> int:
     if not EARLIEST <= value < LATEST:
         raise Refusal(reasons.TIME_OUT_OF_RANGE, field, shown(str(text)))
     return value
-
-
-def iso(value_micros: int) -> str:
-    """Microseconds since 1970 as `2025-09-24T07:55:51.123456Z`."""
-    return (
-        datetime.fromtimestamp(0, UTC).__add__(timedelta(microseconds=value_micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    )
 
 
 # --- text -----------------------------------------------------------------------------------------------------------

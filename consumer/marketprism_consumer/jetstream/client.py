@@ -20,6 +20,7 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from marketprism_api import reasons
 from marketprism_api.credentials import NatsAuth
+from marketprism_consumer import logs
 from marketprism_consumer.ingest.broker import Frame, Receive
 
 log = structlog.get_logger()
@@ -185,7 +186,7 @@ async def connect(
         now = asyncio.get_running_loop().time()
         if now - logged > 10:
             logged = now
-            log.warning(reason.text, code=reason.code, reason=reason.name, hint=reason.hint, error=heard)
+            logs.reason(log, "warning", reason, error=heard)
 
     async def on_reconnect() -> None:
         log.info("reconnected to NATS")

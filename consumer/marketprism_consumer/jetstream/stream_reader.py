@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from marketprism_api import reasons
+from marketprism_consumer import times
 from marketprism_consumer.ingest.broker import ACK_PREFIX, BrokerRefused, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
-from marketprism_consumer.ingest.values import iso
 from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 
 EXPIRES = 5.0  # of one request [s]
@@ -63,7 +63,7 @@ class StreamReader:
             **(
                 {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, first)}
                 if since is None
-                else {"deliver_policy": "by_start_time", "opt_start_time": iso(since)}
+                else {"deliver_policy": "by_start_time", "opt_start_time": times.iso(since)}
             ),
             "ack_policy": "none",
             "replay_policy": "instant",

@@ -224,7 +224,7 @@ async def endpoint(clickhouse: ClickHouse, url: str) -> Line:
         return refused_line(what, refused)
     major, minor, *_ = version.split(".")
     if (int(major), int(minor)) < OLDEST_CLICKHOUSE:
-        return Line(Level.WRONG, what, f"{redacted(url)} is ClickHouse {version}", "update it to 23.8 or newer")
+        return Line(Level.WRONG, what, f"{redacted(url)} is ClickHouse {version}", "update it to 23.10 or newer")
     return ok(what, f"{redacted(url)} answers, ClickHouse {version}")
 
 

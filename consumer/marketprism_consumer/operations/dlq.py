@@ -10,11 +10,11 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
+from marketprism_consumer import times
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest import dead_letters
 from marketprism_consumer.ingest.broker import BrokerRefused
@@ -273,15 +273,11 @@ def printable_payload(payload: bytes) -> str:
     return printable(payload.decode(errors="backslashreplace"), lambda c: c == "\n")
 
 
-def when(at: int) -> str:
-    return datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
 def as_dict(letter: Letter) -> dict[str, Any]:
     reason = letter.reason
     return {
         "seq": letter.seq,
-        "buried": when(letter.buried).replace(" ", "T") + "Z",
+        "buried": times.iso(letter.buried),
         "dataType": letter.data_type,
         "reason": letter.header(dead_letters.REASON),
         "text": reason.text if reason else "",

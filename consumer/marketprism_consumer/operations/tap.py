@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -16,9 +15,10 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
+from marketprism_consumer import times
 from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.decode import decode, values_by_column
-from marketprism_consumer.ingest.values import Refusal, iso
+from marketprism_consumer.ingest.values import Refusal
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.operations.audit import stream_of
@@ -50,7 +50,7 @@ class Tapped:
             "dataType": self.data_type,
             "stream": self.stream,
             "seq": self.seq,
-            "arrived": iso(self.arrived),
+            "arrived": times.iso(self.arrived),
             "subject": self.subject,
             "raw": self.payload.decode(errors="backslashreplace"),
             "row": self.row and {name: _json(value) for name, value in self.row.items()},
@@ -113,7 +113,7 @@ async def tap(
             policy = DeliverPolicy.NEW if since is None else DeliverPolicy.BY_START_TIME
             config = ConsumerConfig(
                 deliver_policy=policy,
-                opt_start_time=None if since is None else datetime.fromtimestamp(since / 1e6, UTC),
+                opt_start_time=None if since is None else times.moment(since),
             )
             subscription = await client.jetstream().subscribe(
                 subject, stream=stream, cb=take, ordered_consumer=True, config=config

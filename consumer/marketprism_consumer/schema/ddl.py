@@ -1,7 +1,7 @@
 """The schema as DDL, and the difference between it and what a server has. Pure: `commands/schema.py` asks and runs.
 
 Additive only: nothing that holds data is ever dropped, narrowed or rewritten. What can't be mended by adding is told, not done.
-Nothing here needs more than ClickHouse 23.8: no newer setting, type or syntax.
+Nothing here needs more than ClickHouse 23.10: no newer setting, type or syntax.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from marketprism_consumer import times
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.tiering.job import Job
-from marketprism_consumer.tiering.slices import HOUR, SECOND, Slice, when
+from marketprism_consumer.tiering.slices import HOUR, SECOND, Slice
 from marketprism_consumer.tiering.two_tiers import (
     BY_HAND,
     IDENTITY,
@@ -92,7 +93,7 @@ async def _tier(place: Place) -> TierOverview:
         f" toUnixTimestamp64Micro(toDateTime64(max(timestamp), 6)) FROM {place.name}"
     )
     count, first, last = rows[0]
-    span = (when(int(first)), when(int(last))) if count else (None, None)
+    span = (times.shown(int(first)), times.shown(int(last))) if count else (None, None)
     return TierOverview(int(count), int(parts[0][1]), int(parts[0][0]), *span)
 
 

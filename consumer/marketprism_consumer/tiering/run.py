@@ -18,6 +18,7 @@ import structlog
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.reasons import Reason
+from marketprism_consumer import logs, times
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse.client import DENIED, ClickHouse
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, Fault
@@ -28,7 +29,7 @@ from marketprism_consumer.tiering.job import Job, Mode
 from marketprism_consumer.tiering.lease import Lease
 from marketprism_consumer.tiering.ledger import Ledger
 from marketprism_consumer.tiering.servers import server, settle
-from marketprism_consumer.tiering.slices import SECOND, Slice, by_hour, when, within
+from marketprism_consumer.tiering.slices import SECOND, Slice, by_hour, within
 from marketprism_consumer.tiering.two_tiers import BROUGHT, TwoTiers, condition, open_tiers, values
 
 log = structlog.get_logger()
@@ -243,15 +244,8 @@ class _TableRun:
         except (InsertRefused, TieringRefused) as error:
             told = failure(self._table, error)
             self._result.failures.append(told)
-            log.error(
-                "a table was not finished; hot keeps what is not proven",
-                table=told.table,
-                code=told.reason.code,
-                reason=told.reason.name,
-                hint=told.reason.hint,
-                clickhouse_code=told.code,
-                detail=told.message,
-            )
+            # The table is not finished; hot keeps what is not proven.
+            logs.reason(log, "error", told.reason, table=told.table, clickhouse_code=told.code, detail=told.message)
         self.done.seconds = time.monotonic() - started
 
     def _fence(self) -> int:
@@ -389,7 +383,7 @@ class _TableRun:
         oldest, cutoff = await self._oldest(tiers), await self._cutoff()
         if oldest is None:
             return
-        self.done.oldest_in_hot = when(oldest)
+        self.done.oldest_in_hot = times.shown(oldest)
         if oldest < cutoff:
             rest = Slice(oldest, cutoff, 0, self._job.filter)
             self.done.backlog_rows = int(

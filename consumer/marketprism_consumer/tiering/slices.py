@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+
+from marketprism_consumer import times
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -35,7 +36,7 @@ class Slice:
         return self.start - self.start % HOUR
 
     def __str__(self) -> str:
-        return f"{when(self.start)}..{when(self.end)}"
+        return f"{times.shown(self.start)}..{times.shown(self.end)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,3 @@ def by_hour(slices: Sequence[Slice]) -> list[list[Slice]]:
     for one in slices:
         hours.setdefault(one.hour, []).append(one)
     return list(hours.values())
-
-
-def when(micros: int) -> str:
-    return datetime.fromtimestamp(micros / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from marketprism_consumer import times
 from marketprism_consumer.validation.run import Example, Finding, Report, Series, TypeReport
 
 SHOWN_SERIES = 20
 
 
-def when(us: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
-    return moment.strftime("%Y-%m-%d %H:%M:%S") + (f".{us % 1_000_000:06d}" if us % 1_000_000 else "")
-
-
 def place(example: Example) -> str:
     exchange, market_type, symbol, period = example.series
     name = " ".join(part for part in (exchange, market_type, symbol, period) if part)
-    span = when(example.at) if example.at == example.until else f"{when(example.at)} to {when(example.until)}"
+    span = (
+        times.exact(example.at)
+        if example.at == example.until
+        else f"{times.exact(example.at)} to {times.exact(example.until)}"
+    )
     return f"{name}, {span}"
 
 
@@ -34,8 +33,8 @@ def query(report: Report, one: TypeReport, finding: Finding) -> str:
     tables = f"`{report.hot}`.`all_{one.table}`"
     return (
         f"SELECT * FROM {tables} WHERE exchange = {_quoted(exchange)} AND market_type = {_quoted(market_type)}"
-        f" AND symbol = {_quoted(symbol)} AND timestamp BETWEEN '{when(example.at - 1_000_000)}'"
-        f" AND '{when(example.until + 1_000_000)}' ORDER BY timestamp, _seq LIMIT 100"
+        f" AND symbol = {_quoted(symbol)} AND timestamp BETWEEN '{times.exact(example.at - 1_000_000)}'"
+        f" AND '{times.exact(example.until + 1_000_000)}' ORDER BY timestamp, _seq LIMIT 100"
     )
 
 
@@ -46,7 +45,7 @@ def _quoted(text: str) -> str:
 
 def verdict(report: Report) -> str:
     rows, series = sum(one.rows for one in report.types), sum(len(one.series) for one in report.types)
-    span = f"{when(report.request.since)} to {when(report.request.until)}"
+    span = f"{times.exact(report.request.since)} to {times.exact(report.request.until)}"
     looked = f"{rows:,} rows of {series:,} series, {span}, in {report.seconds:.1f} s"
     if report.fine:
         return f"FINE: nothing wrong in {looked}"
@@ -80,7 +79,7 @@ def lines(report: Report) -> Iterator[str]:
             continue
         first, last = min(s.first for s in one.series.values()), max(s.last for s in one.series.values())
         both = f", {one.in_both:,} in both tiers" if one.in_both else ""
-        yield f"  {one.data_type:18} {one.rows:>12,} rows  {len(one.series):>5,} series  {when(first)} to {when(last)}{both}"
+        yield f"  {one.data_type:18} {one.rows:>12,} rows  {len(one.series):>5,} series  {times.exact(first)} to {times.exact(last)}{both}"
 
 
 def markdown(report: Report) -> Iterator[str]:
@@ -100,15 +99,15 @@ def markdown(report: Report) -> Iterator[str]:
                 yield f"| {one.data_type} | … {len(one.series) - SHOWN_SERIES} more | | | | | |"
                 break
             names = " | ".join(_escaped(part) for part in key[:3])
-            yield f"| {one.data_type} | {names} | {series.rows:,} | {when(series.first)} | {when(series.last)} |"
+            yield f"| {one.data_type} | {names} | {series.rows:,} | {times.exact(series.first)} | {times.exact(series.last)} |"
 
 
 def as_dict(report: Report) -> dict[str, Any]:
     return {
         "ok": report.fine,
         "verdict": verdict(report),
-        "since": when(report.request.since),
-        "until": when(report.request.until),
+        "since": times.exact(report.request.since),
+        "until": times.exact(report.request.until),
         "seconds": round(report.seconds, 3),
         "rows": sum(one.rows for one in report.types),
         "findings": [_finding(report, one, finding) for one in report.types for finding in one.findings],
@@ -128,8 +127,8 @@ def _finding(report: Report, one: TypeReport, finding: Finding) -> dict[str, Any
         "examples": [
             {
                 **dict(zip(("exchange", "marketType", "symbol", "period"), example.series, strict=True)),
-                "at": when(example.at),
-                "until": when(example.until),
+                "at": times.exact(example.at),
+                "until": times.exact(example.until),
                 "text": example.text,
             }
             for example in finding.examples
@@ -141,7 +140,7 @@ def _finding(report: Report, one: TypeReport, finding: Finding) -> dict[str, Any
 def _coverage(one: TypeReport) -> dict[str, Any]:
     def series(key: tuple[str, str, str, str], found: Series) -> dict[str, Any]:
         names = dict(zip(("exchange", "marketType", "symbol", "period"), key, strict=True))
-        return {**names, "rows": found.rows, "first": when(found.first), "last": when(found.last)}
+        return {**names, "rows": found.rows, "first": times.exact(found.first), "last": times.exact(found.last)}
 
     return {
         "rows": one.rows,
