@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Loop, Server, World
-from proxy import Proxy
+
+from tests.faults.harness import Loop, Server, World
+from tests.faults.proxy import Proxy
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import proxy as faults
 import pytest
-from harness import Ingest, Server, World
-from pipelines import trade
-from proxy import Proxy
 
 from marketprism_api.reasons import ROW_REFUSED
 from marketprism_consumer.ingest.dead_letters import CODE, REASON
+from tests.faults import proxy as faults
+from tests.faults.harness import Ingest, Server, World
+from tests.faults.proxy import Proxy
+from tests.pipelines import trade
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from harness import DEAD_LETTERS, World
 
+from tests.faults.harness import DEAD_LETTERS, World
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from harness import ACK_WAIT, Ingest, World
-from proxy import Proxy, answers
 
 from marketprism_consumer.faultpoints import POINTS
+from tests.faults.harness import ACK_WAIT, Ingest, World
+from tests.faults.proxy import Proxy, answers
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

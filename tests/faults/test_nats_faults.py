@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from harness import Feed, Ingest, World
 
+from tests.faults.harness import Feed, Ingest, World
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Child, Server, World
 
 from marketprism_embedded import nats as embedded_nats
+from tests.faults.harness import Child, Server, World
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults

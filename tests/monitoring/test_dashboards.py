@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import LABELS, ROOT, SERIES, matched, names, tool
+
+from tests.monitoring.tools import LABELS, ROOT, SERIES, matched, names, tool
 
 FILES = sorted((ROOT / "monitoring" / "dashboards").glob("*.json"))
 

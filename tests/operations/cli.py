@@ -8,10 +8,10 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from typing import Any
 
-from pipelines import Pipeline
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
+from tests.pipelines import Pipeline
 
 
 async def cli(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cli import alone, cli, cli_json
-from pipelines import Pipeline, trade
 
 from marketprism_consumer.commands.status import age
 from marketprism_consumer.operations.status import state_of
 from marketprism_consumer.tiering.job import job_of
 from marketprism_consumer.tiering.run import Migration
 from marketprism_consumer.worker import Worker
+from tests.operations.cli import alone, cli, cli_json
+from tests.pipelines import Pipeline, trade
 
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"
 

@@ -7,12 +7,12 @@ import json
 from contextlib import aclosing
 
 import msgspec
-from cli import cli
-from pipelines import DataType, Pipeline, trade
 from rich.console import Console
 
 from marketprism_consumer.commands.tap import block, raw_lines
 from marketprism_consumer.operations.tap import Wanted, tap, tapped
+from tests.operations.cli import cli
+from tests.pipelines import DataType, Pipeline, trade
 
 ARRIVED = 1_758_700_551_000_000
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from pipelines import Environ, Pipeline, pipeline, servers
-
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.source import Source
+from tests.pipelines import Environ, Pipeline, pipeline, servers
 
 __all__ = ["Environ", "pipeline", "servers"]
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tiering_place import HOUR, STREAM, Place, make, start_clickhouse, until
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
@@ -28,6 +27,7 @@ from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering import servers as tiering_servers
 from marketprism_consumer.tiering.run import Migration, Result
 from marketprism_consumer.tiering.servers import server as open_server
+from tests.tiering.tiering_place import HOUR, STREAM, Place, make, start_clickhouse, until
 
 KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "2"))
 MIGRATE_POINTS = [point for point in POINTS if point.startswith("migrate_")]

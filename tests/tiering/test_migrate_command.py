@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 import pytest
-from tiering_place import HOUR, Place
 from typer.testing import CliRunner
 
 from marketprism_api import reasons
@@ -20,6 +19,7 @@ from marketprism_consumer.cli import app
 from marketprism_consumer.commands.migrate import termination_message
 from marketprism_consumer.schema.tables import TABLES
 from marketprism_consumer.tiering.run import Failure, Result, TableResult
+from tests.tiering.tiering_place import HOUR, Place
 
 POLICY = """
 apiVersion: storage.marketprism.io/v1alpha1

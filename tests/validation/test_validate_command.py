@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clean_days import SECOND, Day, Site
 from typer.testing import CliRunner
 
 from marketprism_api.data_types import DataType
 from marketprism_consumer.cli import app
 from marketprism_consumer.validation.report import when
+from tests.validation.clean_days import SECOND, Day, Site
 
 TYPES = ["--type", "trade"]
 
