@@ -38,7 +38,7 @@ from marketprism_consumer.schema.views import VIEWS, View
 from marketprism_consumer.validation.checks import SHAPES, parameters, parity, statement
 from tests.stored_rows import comparable, expected, select
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 CACHE = Path(os.environ.get("MARKETPRISM_ENGINES", Path.home() / ".cache" / "marketprism-engines"))
 SCRIPT = Path(__file__).with_name("engine_script.py")

@@ -18,8 +18,6 @@ from tests.faults.proxy import Proxy
 from tests.pipelines import trade
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.faults
-
 BACK_WITHIN = 10.0  # the promise: from the server's answer to stored rows [s]
 
 

@@ -14,8 +14,6 @@ from tests.faults.harness import ACK_WAIT, Ingest, World
 from tests.faults.proxy import Proxy, answers
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.faults
-
 READY_AGAIN = 5.0  # the promise [s]
 
 

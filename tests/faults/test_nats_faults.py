@@ -10,8 +10,6 @@ import pytest
 from tests.faults.harness import Feed, Ingest, World
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.faults
-
 BACK_WITHIN = 10.0  # the promise: from the server's answer to stored rows [s]
 
 

@@ -14,8 +14,6 @@ from marketprism_embedded import nats as embedded_nats
 from tests.faults.harness import Child, Server, World
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.faults
-
 
 class NatsWithPassword(Server):
     """A nats-server by hand: the embedded one knows no users."""

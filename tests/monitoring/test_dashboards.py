@@ -138,7 +138,7 @@ def value(url: str, expression: str) -> list[Any]:
     return found
 
 
-@pytest.mark.faults
+@pytest.mark.servers
 @pytest.mark.timeout(180)
 def test_every_panel_shows_something_of_a_running_pipeline(prometheus: str) -> None:
     empty = {title: expression.replace("$__rate_interval", "10s") for title, _, expression in panels()}
