@@ -39,5 +39,5 @@ async def alone(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
         stdout=PIPE,
         stderr=STDOUT,
     )
-    output, _ = await asyncio.wait_for(child.communicate(), 60)
+    output, _ = await child.communicate()
     return int(child.returncode or 0), output.decode()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -150,10 +149,3 @@ async def make(url: str, cold_url: str = "") -> Place:
 
 def start_clickhouse(directory: Path, port: int = 0) -> EmbeddedServer:
     return process.start("clickhouse", directory, port=port, stderr=subprocess.DEVNULL)
-
-
-def until(condition: Any, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
