@@ -78,8 +78,7 @@ scale: $(INSTALLED) ## Two hundred pipelines: Ready, memory, writes at rest (min
 
 .PHONY: faults
 faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
-	@# Their deadlines are promises in seconds, and a machine may be starved by others: what fails is run once more, alone.
-	$(BIN)/pytest tests/faults $(ARGS) || { echo "faults: some failed; once more, alone"; $(BIN)/pytest tests/faults --last-failed --last-failed-no-failures none $(ARGS); }
+	$(BIN)/pytest tests/faults $(ARGS)
 
 .PHONY: tiering
 tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late rows (a minute)
@@ -87,7 +86,7 @@ tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late ro
 
 .PHONY: engines
 engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (downloads each engine once)
-	$(BIN)/pytest tests/engines $(ARGS)
+	$(BIN)/pytest tests/engines -m engines $(ARGS)
 
 .PHONY: monitoring
 monitoring: $(INSTALLED) ## Alerts and dashboards on a real Prometheus (see monitoring-tools), and compose.yaml

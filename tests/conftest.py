@@ -1,9 +1,10 @@
-"""What several folders of tests share: one embedded ClickHouse and one event loop for the whole run."""
+"""What several folders of tests share: marks by folder, one embedded ClickHouse and one event loop for the whole run."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,52 @@ from marketprism_embedded.process import EmbeddedServer, start
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=3000, deadline=None)
 settings.load_profile("repeatable")
+
+HERE = Path(__file__).parent
+
+# What the tests of a folder or a file need; pyproject.toml says what each mark means. What has none of them is `quick`.
+MARKS: dict[str, tuple[str, ...]] = {
+    "audit": ("servers",),
+    "chart": ("helm",),
+    "commands": ("servers",),
+    "compose/test_nats_configuration.py": ("servers",),
+    "dlq": ("servers",),
+    "docs/test_tutorial.py": ("servers",),
+    "e2e": ("cluster",),
+    "embedded": ("servers",),
+    "engines": ("servers", "engines"),
+    "faults": ("servers", "faults"),
+    "feed/test_publish.py": ("servers",),
+    "monitoring": ("monitoring",),
+    "operations": ("servers",),
+    "operator/controlplane": ("control_plane",),
+    "replay": ("servers",),
+    "simulation": ("simulation",),
+    "storage": ("servers",),
+    "tiering": ("servers",),
+    "validation": ("servers",),
+}
+NEEDS = {mark for marks in MARKS.values() for mark in marks}
+# Only run where `-m` names them.
+ON_REQUEST = {
+    "engines": "NOT TESTED: it downloads ClickHouse engines; `make engines` asks for that",
+    "scale": "NOT TESTED: two hundred pipelines take minutes; `make scale` asks for that",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked_for = str(config.getoption("markexpr"))
+    for item in items:
+        file = item.path.relative_to(HERE)
+        places = [str(file), *map(str, file.parents)]
+        for name in [mark for place in places for mark in MARKS.get(place, ())]:
+            item.add_marker(name)
+        if not any(mark.name in NEEDS for mark in item.iter_markers()):
+            item.add_marker("quick")
+        for name, why in ON_REQUEST.items():
+            if name not in asked_for and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -92,7 +91,7 @@ class Pipeline:
     async def ingest(self) -> None:
         """Everything that the streams hold now, by the real worker; ends when all is acknowledged."""
         worker = Worker(self.settings, list(self.settings.data_types), self.environ)
-        await asyncio.wait_for(worker.run(until_idle=0.01), 30)
+        await worker.run(until_idle=0.01)
 
     async def count(self, table: str, tier: str = "hot") -> int:
         database = self.hot if tier == "hot" else self.cold

@@ -9,12 +9,12 @@ from itertools import islice
 
 import msgspec
 import pytest
-from pipelines import DataType, Pipeline, trade
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
 from marketprism_consumer.feed import FeedMessage, messages
 from marketprism_consumer.operations.audit import AuditReport, audit
+from tests.pipelines import DataType, Pipeline, trade
 
 TYPES = (DataType.TRADE, DataType.ORDERBOOK, DataType.LSR_TOP_POSITION)
 

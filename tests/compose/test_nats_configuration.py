@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
 
 from marketprism_embedded.nats import binary
+from tests.waiting import free_port, wait_for
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "compose" / "nats.conf"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_the_server_starts_with_it_and_syncs_always(tmp_path: Path) -> None:
@@ -26,16 +19,8 @@ def test_the_server_starts_with_it_and_syncs_always(tmp_path: Path) -> None:
     (tmp_path / "nats.conf").write_text(text.replace("/data", str(tmp_path / "data")))
     child = subprocess.Popen([binary(), "--config", str(tmp_path / "nats.conf"), "--addr", "127.0.0.1"])
     try:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{http}/varz", timeout=1) as answer:
-                    jetstream = json.load(answer)["jetstream"]["config"]
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        assert jetstream["sync_always"] is True
+        varz = wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{http}/varz", timeout=5).read(), "/varz")
+        assert json.loads(varz)["jetstream"]["config"]["sync_always"] is True
     finally:
         child.terminate()
         child.wait(10)

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from pipelines import DataType, Pipeline, trade
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
@@ -18,6 +17,7 @@ from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, Replay, Wanted, code_of, printable
+from tests.pipelines import DataType, Pipeline, trade
 
 NASTY = "O'Brien \U0001f980 \x1b[31m\u202e\x00\n`\"\\"
 

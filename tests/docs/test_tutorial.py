@@ -61,7 +61,7 @@ def terminal_1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             start_new_session=True,
         )
     try:
-        wait_for(lambda: process.poll() is not None or ready(), "the pipeline is ready", 60)
+        wait_for(lambda: process.poll() is not None or ready(), "the pipeline is ready")
         assert process.poll() is None, (directory / "terminal-1.log").read_text()
         yield directory
     finally:

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from .cluster import NAMESPACE, Failed, apply, get, kubectl, run, until
+from tests.e2e.cluster import NAMESPACE, Failed, apply, get, kubectl, run, until
 
 TABLES = {
     "trade": "trades",

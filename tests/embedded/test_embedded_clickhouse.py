@@ -28,7 +28,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from marketprism_embedded import clickhouse_http as protocol
 from marketprism_embedded.place import EmbeddedError
 from marketprism_embedded.process import EmbeddedServer, start
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
@@ -593,7 +593,7 @@ def test_a_query_is_found_and_killed_by_its_id(server: EmbeddedServer, ask: Http
         found = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'victim'"
         wait_for(lambda: ask.value(found) == "1", "the query runs")
         ask.ok("KILL QUERY WHERE Settings['log_comment'] = 'victim' SYNC")
-        assert victim.result(20).code == 394
+        assert victim.result(PATIENCE).code == 394
 
 
 # --- the process ------------------------------------------------------------------------------------------------------
@@ -602,7 +602,7 @@ def test_a_query_is_found_and_killed_by_its_id(server: EmbeddedServer, ask: Http
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "marketprism_embedded", "clickhouse", *arguments],
-        check=False, capture_output=True, text=True, timeout=30,
+        check=False, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -650,7 +650,7 @@ def test_every_acknowledged_row_survives_kill_9(tmp_path: Path) -> None:
         inserting = pool.submit(insert)
         wait_for(lambda: len(acknowledged) >= 30, "30 inserts are acknowledged")
         assert server.kill() == -signal.SIGKILL
-        inserting.result(20)
+        inserting.result(PATIENCE)
     with start("clickhouse", tmp_path) as server:
         ask = Http(server.url)
         stored = ask.value("SELECT groupArray(batch) FROM (SELECT batch FROM k GROUP BY batch HAVING count() = 300)")
@@ -661,12 +661,12 @@ def test_every_acknowledged_row_survives_kill_9(tmp_path: Path) -> None:
 def test_sigterm_lets_a_running_request_finish(tmp_path: Path) -> None:
     with start("clickhouse", tmp_path) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
         ask = Http(server.url)
-        running = pool.submit(Http(server.url), "SELECT sleep(0.5), 'done'", query_id="last")
+        running = pool.submit(Http(server.url), "SELECT sleep(3), 'done'", query_id="last")
         runs = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'last'"
         wait_for(lambda: ask.value(runs) == "1", "the statement runs")
         os.kill(server.pid, signal.SIGTERM)
-        assert running.result(20).text == "0\tdone\n"
-        assert server.process.wait(20) == 0
+        assert running.result(PATIENCE).text == "0\tdone\n"
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:

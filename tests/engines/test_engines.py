@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stored_rows import comparable, expected, select
 
 from marketprism_api.data_types import DataType
 from marketprism_api.validation import DEFAULTS
@@ -37,8 +36,9 @@ from marketprism_consumer.schema.ddl import SEQ_INDEX, Plan, Target, column_ddl,
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
 from marketprism_consumer.schema.views import VIEWS, View
 from marketprism_consumer.validation.checks import SHAPES, parameters, parity, statement
+from tests.stored_rows import comparable, expected, select
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 CACHE = Path(os.environ.get("MARKETPRISM_ENGINES", Path.home() / ".cache" / "marketprism-engines"))
 SCRIPT = Path(__file__).with_name("engine_script.py")

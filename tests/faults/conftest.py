@@ -8,8 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Loop, Server, World
-from proxy import Proxy
+
+from tests.faults.harness import TIMES, Loop, Server, World
+from tests.faults.proxy import Proxy
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(600))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if TIMES:
+        terminalreporter.section("promised times")
+        for line in TIMES:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

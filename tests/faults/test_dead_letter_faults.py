@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-from harness import DEAD_LETTERS, World
-
+from tests.faults.harness import DEAD_LETTERS, World
 from tests.waiting import wait_for
-
-pytestmark = pytest.mark.faults
 
 
 def test_a_full_dead_letter_stream_keeps_bad_messages_unacknowledged_until_it_has_room(world: World) -> None:

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from harness import ACK_WAIT, Ingest, World
-from proxy import Proxy, answers
 
 from marketprism_consumer.faultpoints import POINTS
+from marketprism_consumer.worker import GRACE
+from tests.faults.harness import Ingest, World, tell
+from tests.faults.proxy import Proxy, answers
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.faults
-
-READY_AGAIN = 5.0  # the promise [s]
+# The promises [s].
+READY_AGAIN = 5.0
+DRAINED = 25.0
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("migrate")])
@@ -25,7 +26,7 @@ def test_killed_at_each_point_of_its_way(world: World, point: str) -> None:
     doomed = world.ingest(fault=f"{point}:kill:3")
     assert doomed.ended() == -signal.SIGKILL
     again = world.ingest()
-    assert again.until_ready() < READY_AGAIN
+    tell("ready again", again.until_ready(), READY_AGAIN)
     again.until_more(300)
     world.prove()
 
@@ -44,8 +45,7 @@ def test_killed_ten_times_at_random_moments(world: World) -> None:
     slowest = max(slowest, last.until_ready())
     last.until_more(300)
     world.prove()
-    print(f"ready again after {slowest:.2f} s at most")
-    assert slowest < READY_AGAIN
+    tell("ready again, at most,", slowest, READY_AGAIN)
 
 
 def _zombie(world: World, frozen: Ingest, other: Ingest) -> None:
@@ -101,14 +101,13 @@ def test_sigterm_stores_what_is_held_and_leaves_only_what_was_on_its_way(world: 
     began = time.monotonic()
     one.signal(signal.SIGTERM)
     assert one.ended() == 0
-    assert time.monotonic() - began < 25
+    tell("drained", time.monotonic() - began, DRAINED)
     feed.stop()
     # All that it had in hand is stored or buried, and acknowledged. What JetStream sent while it stopped asking is not: handing
     # that back could hand back what another holds by now, so it waits for its ack_wait.
     wait_for(
         lambda: all(world.consumer(name)["num_ack_pending"] < 100 for name in ("trade", "orderbook")),
         "drained",
-        ACK_WAIT / 2,
     )
     world.ingest()
     world.prove()
@@ -120,12 +119,12 @@ def test_a_second_sigterm_does_not_wait_for_a_dead_clickhouse(world: World) -> N
     one.until_more(100)
     world.clickhouse.kill()
     one.until_alarm("ClickHouseUnreachable")
+    began = time.monotonic()
     one.signal(signal.SIGTERM)
     wait_for(lambda: one.status("trade").get("state") == "Stopping", "it drains")
     one.signal(signal.SIGTERM)
-    began = time.monotonic()
     assert one.ended() == 0
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < GRACE
     world.clickhouse.start()
     world.ingest()
     world.prove()

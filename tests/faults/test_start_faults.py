@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Child, Server, World
 
 from marketprism_embedded import nats as embedded_nats
+from tests.faults.harness import Child, Server, World
 from tests.waiting import wait_for
-
-pytestmark = pytest.mark.faults
 
 
 class NatsWithPassword(Server):
@@ -33,7 +31,7 @@ class NatsWithPassword(Server):
         self.config.write_text(f"{text}\nauthorization: {login}\n")
         place = self.directory.parent / f"nats-by-hand-{self._starts}"
         self.child = Child([embedded_nats.binary(), "-c", str(self.config)], {}, place)
-        wait_for(lambda: socket.create_connection(("127.0.0.1", self.port), 1).close() or True, "nats-server")
+        wait_for(lambda: socket.create_connection(("127.0.0.1", self.port), 20).close() or True, "nats-server")
 
 
 def test_servers_that_are_not_there_are_waited_for(world: World) -> None:
@@ -61,7 +59,7 @@ def test_sigterm_ends_a_start_that_waits(world: World) -> None:
     ingest = world.ingest()
     ingest.until_logged("NATSUnreachable")
     ingest.signal(signal.SIGTERM)
-    assert ingest.ended(10) == 0
+    assert ingest.ended() == 0
     world.nats.start()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
-from tools import LABELS, OTHERS, ROOT, SERIES, matched, names, rules, tool
 
 from marketprism_consumer.ingest.metrics import Account, Metrics
+from tests.monitoring.tools import LABELS, OTHERS, ROOT, SERIES, matched, names, rules, tool
 
 RULES = {rule["alert"]: rule for rule in rules()}
 RUNBOOKS = ROOT / "docs" / "runbooks"

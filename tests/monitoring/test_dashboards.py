@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import LABELS, ROOT, SERIES, matched, names, tool
+
+from tests.monitoring.tools import LABELS, ROOT, SERIES, matched, names, tool
+from tests.waiting import free_port, wait_for
 
 FILES = sorted((ROOT / "monitoring" / "dashboards").glob("*.json"))
 
@@ -64,28 +64,10 @@ def test_panels_lie_side_by_side(file: Path) -> None:
 QUIET = {"pipeline: Refused", "tiering: Differences between the tiers"}
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=5) as answer:
         text: str = answer.read().decode()
         return text
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +93,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         cli = [sys.executable, "-m", "marketprism_consumer.cli"]
         start(*cli, "run", "--nats-port", str(ports["nats"]), "--clickhouse-port", str(ports["clickhouse"]),
               "--port", str(ports["ingest"]), env=own)  # fmt: skip
-        until(lambda: get(f"http://127.0.0.1:{ports['ingest']}/readyz") == "ok\n", "the pipeline is not ready")
+        wait_for(lambda: get(f"http://127.0.0.1:{ports['ingest']}/readyz") == "ok\n", "the pipeline is ready")
         start(*cli, "feed", "--rate", "200", "--bad", "5%", env=environ)
         start(*cli, "migrate", "--older-than", "1s", "--every", "2s", "--port", str(ports["migrate"]), env=environ)
         start(*cli, "validate", "--since", "1h", "--every", "3s", "--port", str(ports["validate"]), env=environ)
@@ -137,7 +119,7 @@ def value(url: str, expression: str) -> list[Any]:
     return found
 
 
-@pytest.mark.faults
+@pytest.mark.servers
 @pytest.mark.timeout(180)
 def test_every_panel_shows_something_of_a_running_pipeline(prometheus: str) -> None:
     empty = {title: expression.replace("$__rate_interval", "10s") for title, _, expression in panels()}
@@ -148,7 +130,4 @@ def test_every_panel_shows_something_of_a_running_pipeline(prometheus: str) -> N
                 del empty[title]
         return not set(empty) - QUIET
 
-    try:
-        until(all_answer, "", 90)
-    except AssertionError:
-        pytest.fail(f"nothing to see in {sorted(set(empty) - QUIET)}")
+    wait_for(all_answer, lambda: f"something to see in {sorted(set(empty) - QUIET)}")

@@ -8,10 +8,10 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from typing import Any
 
-from pipelines import Pipeline
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
+from tests.pipelines import Pipeline
 
 
 async def cli(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
@@ -39,5 +39,5 @@ async def alone(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
         stdout=PIPE,
         stderr=STDOUT,
     )
-    output, _ = await asyncio.wait_for(child.communicate(), 60)
+    output, _ = await child.communicate()
     return int(child.returncode or 0), output.decode()

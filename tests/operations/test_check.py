@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cli import cli, cli_json
-from pipelines import Pipeline
 
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.operations.check import (
@@ -17,6 +15,8 @@ from marketprism_consumer.operations.check import (
     judge_parts,
     judge_stream,
 )
+from tests.operations.cli import cli, cli_json
+from tests.pipelines import Pipeline
 from tests.waiting import free_port
 
 DURABLE = Durable("S", "d", "trade.>", 60.0)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cli import alone, cli_json
-from pipelines import Pipeline, trade
 
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_embedded import process
+from tests.operations.cli import alone, cli_json
+from tests.pipelines import Pipeline, trade
 
 POLICY = """---
 apiVersion: storage.marketprism.io/v1alpha1

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cli import alone, cli, cli_json
-from pipelines import Pipeline, trade
 
 from marketprism_consumer.commands.status import age
 from marketprism_consumer.operations.status import state_of
 from marketprism_consumer.tiering.job import job_of
 from marketprism_consumer.tiering.run import Migration
 from marketprism_consumer.worker import Worker
+from tests.operations.cli import alone, cli, cli_json
+from tests.pipelines import Pipeline, trade
+from tests.waiting import until
 
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"
 
@@ -54,10 +55,12 @@ async def test_what_waits_and_what_was_stored(pipeline: Pipeline) -> None:
 async def test_while_it_runs_it_is_read(pipeline: Pipeline) -> None:
     worker = Worker(pipeline.settings, list(pipeline.settings.data_types), pipeline.environ)
     running = asyncio.create_task(worker.run())
+
+    async def read() -> bool:
+        return not worker.not_ready() and (await cli(pipeline, "status"))[0] == 0
+
     try:
-        async with asyncio.timeout(30):
-            while worker.not_ready() or (await cli(pipeline, "status"))[0] != 0:
-                await asyncio.sleep(0.05)
+        await until(read, "status says that all is well")
     finally:
         worker.stop()
         await running

@@ -7,12 +7,13 @@ import json
 from contextlib import aclosing
 
 import msgspec
-from cli import cli
-from pipelines import DataType, Pipeline, trade
 from rich.console import Console
 
 from marketprism_consumer.commands.tap import block, raw_lines
 from marketprism_consumer.operations.tap import Wanted, tap, tapped
+from tests.operations.cli import cli
+from tests.pipelines import DataType, Pipeline, trade
+from tests.waiting import until
 
 ARRIVED = 1_758_700_551_000_000
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"
@@ -22,14 +23,16 @@ def encoded(**fields: object) -> bytes:
     return msgspec.json.encode(trade(**fields))
 
 
+async def consumers(pipeline: Pipeline) -> int:
+    return int((await pipeline.broker.api("CONSUMER.LIST.MARKET_DATA", {}))["total"])
+
+
 async def test_a_message_is_shown_as_it_is_published_with_its_row(pipeline: Pipeline) -> None:
     async with aclosing(tap(pipeline.client, pipeline.settings, [DataType.TRADE])) as messages:
         coming = asyncio.ensure_future(anext(messages))
-        async with asyncio.timeout(20):
-            while not (await pipeline.broker.api("CONSUMER.LIST.MARKET_DATA", {}))["total"]:
-                await asyncio.sleep(0.01)
+        await until(lambda: consumers(pipeline), "tap's consumer is there")
         seq = await pipeline.send(SUBJECT, encoded(price="1.25"))
-        one = await asyncio.wait_for(coming, 20)
+        one = await coming
     assert (one.seq, one.stream, one.subject, one.verdict) == (seq, "MARKET_DATA", SUBJECT, "row")
     assert one.row is not None
     assert (one.row["price"], one.row["symbol"]) == ("1.25", "BTC-USDT")
@@ -42,9 +45,11 @@ async def test_nothing_is_taken_from_ingest_and_no_consumer_is_left(pipeline: Pi
     code, text = await cli(pipeline, "tap", "--type", "trade", "--since", "1h", "-n", "30", "--output", "json")
     assert code == 0
     assert [json.loads(line)["seq"] for line in text.splitlines()] == list(range(1, 31))
-    async with asyncio.timeout(20):
-        while (await pipeline.broker.api("CONSUMER.LIST.MARKET_DATA", {}))["total"]:
-            await asyncio.sleep(0.01)
+
+    async def gone() -> bool:
+        return not await consumers(pipeline)
+
+    await until(gone, "tap's consumer is gone")
     await pipeline.ingest()
     assert await pipeline.count("trades") == 30
 

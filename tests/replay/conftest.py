@@ -1,3 +1,3 @@
-from pipelines import pipeline, servers
+from tests.pipelines import pipeline, servers
 
 __all__ = ["pipeline", "servers"]

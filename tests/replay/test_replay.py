@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from pipelines import DataType, Pipeline, trade
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
@@ -17,6 +16,7 @@ from marketprism_consumer.commands.replay import chosen, stretch_of
 from marketprism_consumer.jetstream.stream_reader import StreamReader
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.replay import Stretch
+from tests.pipelines import DataType, Pipeline, trade
 
 NOW = 1_790_000_000.0
 

@@ -4,7 +4,7 @@ a fence that the server itself checks."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,13 @@ class SimBlock:
     token: str
 
 
-def sim_encode(table: Table, rows: Sequence[Any], seqs: Sequence[int], streams: Sequence[str]) -> SimBlock:
+def sim_encode(
+    table: Table,
+    rows: Sequence[Any],
+    seqs: Sequence[int],
+    streams: Sequence[str],
+    token: Callable[[Table, Sequence[int], Sequence[str]], str] = token,
+) -> SimBlock:
     return SimBlock(table, tuple(rows), tuple(seqs), tuple(streams), token(table, seqs, streams))
 
 

@@ -6,21 +6,18 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
 from itertools import count
 from random import Random
 from typing import Any
-from unittest.mock import patch
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.ingest import ingest as ingest_module
 from marketprism_consumer.ingest.batch import Limits
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.flood import Flood
-from marketprism_consumer.ingest.ingest import Ingest
+from marketprism_consumer.ingest.ingest import Encode, Ingest
 from marketprism_consumer.ingest.metrics import Account, Metrics
 from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.clickhouse import KEY, ClickHouse, StorePort, sim_encode
@@ -36,12 +33,24 @@ class Violation(AssertionError):
 
 
 class World:
-    """`run` raises Violation. `trace` prints what happens."""
+    """`run` raises Violation. `trace` prints what happens. The types and `encode` are there to be replaced by broken ones."""
 
-    def __init__(self, seed: int, *, trace: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        trace: bool = False,
+        ingest: type[Ingest] = Ingest,
+        store: type[StorePort] = StorePort,
+        encode: Encode = sim_encode,
+    ) -> None:
         self.random = Random(seed)
         self.now = 0.0
         self._trace = trace
+        self._ingest_type, self._store_type, self._encode = ingest, store, encode
+        self._log: Any = (
+            structlog.wrap_logger(structlog.PrintLogger(), processors=[_Tell(self)]) if trace else _Silent()
+        )
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = count()
         self.lost_answers = self.random.choice((0.0, 0.05, 0.3))
@@ -105,16 +114,30 @@ class World:
         self.tell(f"{process.name} starts")
 
     def _ingest(self, process: Process) -> Ingest:
-        return Ingest(
+        return self._ingest_type(
             Durable("S", "C", "trade.>", self.ack_wait),
             TRADES,
             BrokerPort(self, process),
-            StorePort(self, process),
+            self._store_type(self, process),
             GraveyardPort(self, process),
             self.limits,
             Flood(1.0, 1000, 60.0),
             Account(METRICS, "trade"),
+            encode=self._encode,
+            faultpoint=lambda name: self._faultpoint(process, name),
+            log=self._log,
+            backoff=lambda: Backoff(random=self.random),
         )
+
+    def _faultpoint(self, process: Process, name: str) -> None:
+        if self.calm or self.random.random() >= self.fault_rate:
+            return
+        if self.random.random() < 0.5:
+            self.tell(f"{process.name} is killed at {name}")
+            self.kill(process)
+            raise Killed
+        if self.freezes:
+            self.freeze(process, self.random.uniform(1, 3 * self.ack_wait))
 
     def kill(self, process: Process) -> None:
         if process.alive:
@@ -157,43 +180,21 @@ class World:
     # --- a history ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        with self._patched():
-            try:
-                for _ in range(self.replicas):
-                    self.start()
-                self._plan_messages()
-                self._plan_faults()
-                self._advance(60)
-                self._heal()
-                end = self.now + CALM
-                while self.now < end and not self._at_rest():
-                    self._advance(self.now + 1)
-                self._check()
-            finally:
-                for process in self.processes:
-                    process.end()
-
-    @contextmanager
-    def _patched(self) -> Any:
-        def faultpoint(name: str) -> None:
-            process = next(p for p in self.processes if p.loop is ingest_module.asyncio.get_running_loop())
-            if not self.calm and self.random.random() < self.fault_rate:
-                if self.random.random() < 0.5:
-                    self.tell(f"{process.name} is killed at {name}")
-                    self.kill(process)
-                    raise Killed
-                if self.freezes:
-                    self.freeze(process, self.random.uniform(1, 3 * self.ack_wait))
-
         self.fault_rate = self.random.choice((0.0, 0.0, 0.02, 0.1))
-        silent = structlog.wrap_logger(structlog.PrintLogger(), processors=[_Tell(self)]) if self._trace else _Silent()
-        with (
-            patch.object(ingest_module, "encode", sim_encode),
-            patch.object(ingest_module, "faultpoint", faultpoint),
-            patch.object(ingest_module, "log", silent),
-            patch.object(ingest_module, "Backoff", lambda: Backoff(random=self.random)),
-        ):
-            yield
+        try:
+            for _ in range(self.replicas):
+                self.start()
+            self._plan_messages()
+            self._plan_faults()
+            self._advance(60)
+            self._heal()
+            end = self.now + CALM
+            while self.now < end and not self._at_rest():
+                self._advance(self.now + 1)
+            self._check()
+        finally:
+            for process in self.processes:
+                process.end()
 
     def _plan_messages(self) -> None:
         for number in range(self.random.randint(30, 160)):

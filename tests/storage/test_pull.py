@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from pipelines import Environ, Pipeline, pipeline, servers
-
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.source import Source
+from tests.pipelines import Environ, Pipeline, pipeline, servers
+from tests.waiting import PATIENCE
 
 __all__ = ["Environ", "pipeline", "servers"]
 
@@ -32,7 +32,7 @@ async def test_a_request_whose_bytes_come_out_even_is_over(pipeline: Pipeline) -
     source = Source(pipeline.broker, durable, deliver=deliver, ended=lambda: None, lost=lambda *_: None)  # type: ignore[arg-type]
     each = len(SUBJECT) + len("$JS.ACK.MARKET_DATA.C.1.1.1.1758700007535109819.4") + len(PAYLOAD)
     source.request(100, 3 * each)
-    await asyncio.wait_for(all_came.wait(), 5)
+    await asyncio.wait_for(all_came.wait(), PATIENCE)
     assert (source.outstanding, source.outstanding_bytes) == (0, 0)
     waiting = (await pipeline.broker.api("CONSUMER.INFO.MARKET_DATA.C", None))["num_waiting"]
     assert (len(came), waiting) == (3, 0)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored_rows import comparable, select
 
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
 from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.tables import DECIMAL, RATIO, TABLES, TIME, TRADES, Column, Table, nullable
+from tests.stored_rows import comparable, select
 
 STREAM = "S@1"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

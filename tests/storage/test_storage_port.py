@@ -219,7 +219,7 @@ def test_settle_waits_for_no_other_table_and_not_without_need(make_place: MakePl
 
     async def run() -> bool:
         other = insert_comment(store.database, LIQUIDATIONS)
-        slow = asyncio.create_task(store.clickhouse.query("SELECT sleep(1)", settings={"log_comment": other}))
+        slow = asyncio.create_task(store.clickhouse.query("SELECT sleep(3)", settings={"log_comment": other}))
         while not (
             await store.clickhouse.query("SELECT count() FROM system.processes WHERE query LIKE 'SELECT sleep%'")
         )[0][0]:

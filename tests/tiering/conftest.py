@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tiering_place import Place, make
 
 from marketprism_embedded.process import EmbeddedServer
+from tests.tiering.tiering_place import Place, make
 
 
 @pytest.fixture

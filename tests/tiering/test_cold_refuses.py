@@ -14,7 +14,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from tiering_place import HOUR, Place, make
 from yarl import URL
 
 from marketprism_api import reasons
@@ -25,6 +24,7 @@ from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 from marketprism_embedded.process import EmbeddedServer
+from tests.tiering.tiering_place import HOUR, Place, make
 
 ROWS = 2000
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tiering_place import HOUR, STREAM, Place, make, start_clickhouse, until
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
@@ -28,6 +27,8 @@ from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering import servers as tiering_servers
 from marketprism_consumer.tiering.run import Migration, Result
 from marketprism_consumer.tiering.servers import server as open_server
+from tests.tiering.tiering_place import HOUR, STREAM, Place, make, start_clickhouse
+from tests.waiting import wait_for
 
 KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "2"))
 MIGRATE_POINTS = [point for point in POINTS if point.startswith("migrate_")]
@@ -67,7 +68,7 @@ async def test_a_holder_that_stands_still_is_overtaken_and_does_no_harm_when_it_
         "migrate", "--table", "trades", "--lease", "1s", MARKETPRISM_FAULTPOINT="migrate_after_verify:stop"
     )
     try:
-        await asyncio.to_thread(until, lambda: Path(f"/proc/{holder.pid}/stat").read_text().split()[2] == "T")
+        wait_for(lambda: Path(f"/proc/{holder.pid}/stat").read_text().split()[2] == "T", "the holder stands still")
         result = await place.migrate(lease=10.0)
         assert result.ok, result.failures
         assert result.tables["trades"].rows == 300

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 
 import pytest
-from tiering_place import HOUR, Place
 from typer.testing import CliRunner
 
 from marketprism_api import reasons
@@ -20,6 +15,8 @@ from marketprism_consumer.cli import app
 from marketprism_consumer.commands.migrate import termination_message
 from marketprism_consumer.schema.tables import TABLES
 from marketprism_consumer.tiering.run import Failure, Result, TableResult
+from tests.tiering.tiering_place import HOUR, Place
+from tests.waiting import free_port, wait_for
 
 POLICY = """
 apiVersion: storage.marketprism.io/v1alpha1
@@ -113,34 +110,23 @@ async def test_the_result_is_the_last_line_and_the_pods_last_word(place: Place, 
 
 
 async def test_a_loop_answers_probes_and_ends_cleanly(place: Place) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     await place.fill(30, hours_ago=12, span=HOUR)
     loop = place.command("migrate", "--table", "trades", "--every", "1s", "--port", str(port), "--output", "json")
 
-    def answers(path: str) -> str:
-        with suppress(URLError, HTTPError, ConnectionError):
-            return str(urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).read().decode())
-        return ""
+    def answer(path: str) -> str:
+        return str(urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20).read().decode())
 
     try:
-        async with asyncio.timeout(30):
-            while await asyncio.to_thread(answers, "/readyz") != "ok\n":
-                await asyncio.sleep(0.02)
+        wait_for(lambda: answer("/readyz") == "ok\n", "ready")
         await place.fill(20, hours_ago=12, span=HOUR, first=100)
-        async with asyncio.timeout(30):
-            while 'marketprism_migrated_rows_total{table="trades"} 50.0' not in await asyncio.to_thread(
-                answers, "/metrics"
-            ):
-                await asyncio.sleep(0.02)
-        status = json.loads(await asyncio.to_thread(answers, "/status.json"))["dataTypes"]
+        moved = 'marketprism_migrated_rows_total{table="trades"} 50.0'
+        wait_for(lambda: moved in answer("/metrics"), "50 rows moved")
+        status = json.loads(answer("/status.json"))["dataTypes"]
         assert (status["result"], status["tables"]["trades"]["backlogRows"]) == ("Succeeded", 0)
         await place.run("RENAME TABLE {cold}.trades TO {cold}.elsewhere")
         failed = 'marketprism_migration_failures_total{reason="SchemaMissing",table="trades"}'
-        async with asyncio.timeout(30):
-            while failed not in await asyncio.to_thread(answers, "/metrics"):
-                await asyncio.sleep(0.02)
+        wait_for(lambda: failed in answer("/metrics"), "a failure is told")
         await place.run("RENAME TABLE {cold}.elsewhere TO {cold}.trades")
         loop.terminate()
         out, _ = loop.communicate(timeout=20)

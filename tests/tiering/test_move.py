@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tiering_place import HOUR, STREAM, USERS_STATEMENT, Place
 
 from marketprism_api import reasons
 from marketprism_consumer.schema.tables import TABLES
 from marketprism_consumer.tiering.job import Mode
 from marketprism_consumer.tiering.run import Migration
 from marketprism_consumer.tiering.slices import Filter
+from tests.tiering.tiering_place import HOUR, STREAM, USERS_STATEMENT, Place
 
 
 async def test_old_rows_are_in_cold_bit_for_bit_and_young_ones_stay(place: Place) -> None:

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tiering_place import HOUR, Place, make
 
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_consumer.tiering import run as tiering_run
@@ -15,6 +14,7 @@ from marketprism_consumer.tiering.job import Mode
 from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 from marketprism_embedded.process import EmbeddedServer
+from tests.tiering.tiering_place import HOUR, Place, make
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from marketprism_embedded.process import EmbeddedServer
 
 HOUR = 3600
 STREAM = "MARKET_DATA@2025-09-24T07:00:00.000000000Z"
-# DESIGN §5: a user's own way to copy rows.
+# A user's own way to copy rows.
 USERS_STATEMENT = """
 INSERT INTO {cold}.trades (timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker, trade_time,
                            data_source, created_at)
@@ -150,10 +149,3 @@ async def make(url: str, cold_url: str = "") -> Place:
 
 def start_clickhouse(directory: Path, port: int = 0) -> EmbeddedServer:
     return process.start("clickhouse", directory, port=port, stderr=subprocess.DEVNULL)
-
-
-def until(condition: Any, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from clean_days import day, site
+from tests.validation.clean_days import day, site
 
 __all__ = ["day", "site"]

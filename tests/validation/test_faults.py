@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from clean_days import DAY, FIRST_DAY, SECOND, Day, Row, Site
 
 from marketprism_api.data_types import DataType
 from marketprism_api.validation import DEFAULTS, ValidationLimits
 from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.validation import report as told
+from tests.validation.clean_days import DAY, FIRST_DAY, SECOND, Day, Row, Site
 
 Make = Callable[..., Day]
 

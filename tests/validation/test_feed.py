@@ -9,12 +9,11 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from clean_days import DAY, FIRST_DAY, SECOND, Site
-
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 from marketprism_consumer.validation.run import Report
+from tests.validation.clean_days import DAY, FIRST_DAY, SECOND, Site
 
 MINUTES = 20
 OFTEN = ("trade", "orderbook")

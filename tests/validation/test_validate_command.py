@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clean_days import SECOND, Day, Site
 from typer.testing import CliRunner
 
 from marketprism_api.data_types import DataType
 from marketprism_consumer import times
 from marketprism_consumer.cli import app
+from tests.validation.clean_days import SECOND, Day, Site
+from tests.waiting import free_port
 
 TYPES = ["--type", "trade"]
 
@@ -128,7 +129,7 @@ def test_what_could_not_be_checked_is_told_by_words_and_exit_code(
 
 
 def test_with_every_it_goes_on_and_is_scraped(faulty: Day) -> None:
-    port = "29465"
+    port = str(free_port())
     child = subprocess.Popen(
         [
             sys.executable,
@@ -156,5 +157,5 @@ def test_with_every_it_goes_on_and_is_scraped(faulty: Day) -> None:
             )
     finally:
         child.terminate()
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
         child.stdout.close()

@@ -20,6 +20,7 @@ from itertools import repeat
 from typing import TypeVar
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
@@ -32,7 +33,7 @@ from marketprism_consumer.ingest.clickhouse_errors import Fault
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
-from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.ingest.encode import Block, encode
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.identity import content_indexes, place, stream_identity
 from marketprism_consumer.ingest.message import Message
@@ -50,9 +51,10 @@ TICK = 0.5  # how often holds and requests are looked after [s]
 UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
 LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
 
-
 Entry = tuple[Message, Row, str]
 """A row on its way into the table, between its message and the stream identity that it will have there."""
+
+Encode = Callable[[Table, Sequence[Row], Sequence[int], Sequence[str]], Block]
 
 
 class _GraceOver(Exception):
@@ -60,7 +62,10 @@ class _GraceOver(Exception):
 
 
 class Ingest:
-    """`run` until `stop`. Everything that it can't know for certain after a fault it asks JetStream and ClickHouse."""
+    """`run` until `stop`. Everything that it can't know for certain after a fault it asks JetStream and ClickHouse.
+
+    What follows `account` is for the simulator, which has its own: blocks without bytes, crashes, a log, chance.
+    """
 
     def __init__(
         self,
@@ -72,12 +77,18 @@ class Ingest:
         limits: Limits,
         flood: Flood,
         account: Account,
+        *,
+        encode: Encode = encode,
+        faultpoint: Callable[[str], None] = faultpoint,
+        log: FilteringBoundLogger = log,
+        backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self.durable, self.table = durable, table
         self._now = asyncio.get_running_loop().time
         self.account = account
         self._set_state(reasons.RUNNING)
         self._broker, self._store, self._graveyard = broker, store, graveyard
+        self._encode, self._faultpoint, self._log, self._backoff = encode, faultpoint, log, backoff
         self._source = Source(broker, durable, deliver=self._receive, ended=self._top_up, lost=self.resync)
         self._fast = DECODERS.get(table.data_type)
         self._batcher = Batcher(limits)
@@ -159,7 +170,7 @@ class Ingest:
         except (_GraceOver, asyncio.CancelledError):
             if not self.stopping:
                 raise
-            log.warning("stopped with messages in hand; they are delivered again", data_type=self.table.data_type)
+            self._log.warning("stopped with messages in hand; they are delivered again", data_type=self.table.data_type)
         finally:
             keeper.cancel()
             watch.cancel()
@@ -235,7 +246,7 @@ class Ingest:
         if self._flood.record(self._now(), len(batch) - again, len(batch.refused) - again) and batch.refused:
             self._pause(batch)
         await self._bury([DeadLetter.of(message, refusal, self._stream) for message, refusal in batch.refused])
-        faultpoint("after_decode")
+        self._faultpoint("after_decode")
         entries = await self._unseen(batch)
         if entries:
             self._high_water = max(self._high_water, max(message.seq for message, _, _ in entries))
@@ -273,7 +284,7 @@ class Ingest:
 
     async def _buried(self) -> set[tuple[int, int]]:
         """What ClickHouse refused before, and was buried: it is not stored as well when it comes again."""
-        backoff = Backoff()
+        backoff = self._backoff()
         while True:
             try:
                 return await self._graveyard.buried(self.table.data_type, self._stream)
@@ -288,7 +299,7 @@ class Ingest:
 
     async def _insert(self, entries: list[Entry], why: str) -> None:
         """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
-        backoff, sent, isolated = Backoff(), 0, False
+        backoff, sent, isolated = self._backoff(), 0, False
         while entries := self._still_ours(entries):
             if isolated or len(entries) < sent:
                 # Another set has another token: what the last try may have stored must not be sent under it.
@@ -306,10 +317,10 @@ class Ingest:
                 # What was given up on the way is not held any more, and what was found stored neither.
                 stored = [entry for entry in self._in_hand(entries) if entry[0].seq not in bad]
             if stored:
-                faultpoint("after_insert_before_ack")
+                self._faultpoint("after_insert_before_ack")
                 seconds = self._now() - started
                 self.account.inserted(len(stored), stored[0], stored[-1], seconds)
-                log.debug(
+                self._log.debug(
                     "inserted",
                     table=self.table.name,
                     rows=len(stored),
@@ -318,7 +329,7 @@ class Ingest:
                     lag=self.backlog,
                 )
                 self._ack([message for message, _, _ in stored])
-                faultpoint("after_ack")
+                self._faultpoint("after_ack")
             if not failed:
                 return
             entries = [entry for entry, _ in failed]
@@ -343,9 +354,9 @@ class Ingest:
         """One try at one block."""
         messages = [message for message, _, _ in entries]
         rows, streams = [row for _, row, _ in entries], [stream for _, _, stream in entries]
-        block = encode(self.table, rows, [message.seq for message in messages], streams)
+        block = self._encode(self.table, rows, [message.seq for message in messages], streams)
         try:
-            faultpoint("before_insert")
+            self._faultpoint("before_insert")
             await self._store.insert(block, min(message.hold_until for message in messages))
         except InsertRefused as refused:
             return refused
@@ -437,7 +448,7 @@ class Ingest:
                 self._top_up()
                 await self._extend_holds()
             except Exception:
-                log.exception("looking after requests and holds failed", data_type=self.table.data_type)
+                self._log.exception("looking after requests and holds failed", data_type=self.table.data_type)
 
     async def _watch(self) -> None:
         """Asks now and then whether the stream has lost something unread."""
@@ -489,7 +500,7 @@ class Ingest:
     async def _resync(self) -> None:
         why, self._why_resync = self._why_resync, ""
         self._source.last_delivery = 0
-        log.info("resync", data_type=self.table.data_type, why=why)
+        self._log.info("resync", data_type=self.table.data_type, why=why)
         self._source.cancel()
         self._synced = False
         state, durable = await self._stream_state()
@@ -525,7 +536,7 @@ class Ingest:
 
     async def _stream_state(self) -> tuple[StreamState, DurableState]:
         """The stream and our consumer on it, waited for where waiting can help."""
-        backoff = Backoff()
+        backoff = self._backoff()
         while True:
             try:
                 state = await self._broker.stream(self.durable.stream)
@@ -552,7 +563,7 @@ class Ingest:
         self._high_water = self._read = 0
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        backoff = Backoff()
+        backoff = self._backoff()
         while True:
             try:
                 return await ask()
@@ -579,4 +590,4 @@ class Ingest:
 
     def _alarm(self, reason: Reason, **details: object) -> None:
         self.account.alarm(reason)
-        logs.reason(log, "warning", reason, data_type=self.table.data_type, **details)
+        logs.reason(self._log, "warning", reason, data_type=self.table.data_type, **details)

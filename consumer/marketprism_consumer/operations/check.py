@@ -27,7 +27,7 @@ from marketprism_consumer.jetstream.client import connect, masked
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
-OLDEST_CLICKHOUSE = (23, 8)
+OLDEST_CLICKHOUSE = (23, 10)
 SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for so long [s]
 SHORT_AGE = 3600.0  # of a stream: the outage of ours that loses nothing [s]
 SKEW = 2.0  # between clocks [s]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from control_plane import ControlPlane, control_plane
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
-from pipeline_world import World, until
 
 from marketprism_api.meta import API_VERSION
+from tests.operator.controlplane.control_plane import ControlPlane, control_plane
+from tests.operator.controlplane.pipeline_world import World, until
 
 CRDS = Path(__file__).parents[3] / "crds"
 

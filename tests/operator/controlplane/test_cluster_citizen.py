@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from pipeline_world import World, until
 
 from marketprism_operator.cluster import differing
+from tests.operator.controlplane.pipeline_world import World, until
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

@@ -13,9 +13,9 @@ from typing import Any
 import nats
 import pytest
 from nats.js.api import ConsumerConfig
-from pipeline_world import World, until
 
 from marketprism_embedded import process
+from tests.operator.controlplane.pipeline_world import World, until
 
 DURABLE = "marketprism-main-trade"
 MARKETPRISM = [sys.executable, "-m", "marketprism_consumer.cli"]

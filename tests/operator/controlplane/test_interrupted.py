@@ -6,16 +6,16 @@ import asyncio
 from typing import Any
 
 import pytest
-from control_plane import ControlPlane
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
-from pipeline_world import World, until
 
 from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
 from marketprism_operator.naming import Manifest
 from marketprism_operator.reconcile import Reconciliation, reconcile
+from tests.operator.controlplane.control_plane import ControlPlane
+from tests.operator.controlplane.pipeline_world import World, until
 
 SPEC = {
     "dataTypes": {"trade": {}, "orderbook": {}},

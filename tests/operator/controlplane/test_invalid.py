@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
-from pipeline_world import World, until
 
 from marketprism_operator.cluster import said_by
+from tests.operator.controlplane.pipeline_world import World, until
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # values that are not allowed

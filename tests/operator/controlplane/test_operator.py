@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
-from pipeline_world import World, until
+
+from tests.operator.controlplane.pipeline_world import World, until
 
 TWO: dict[str, Any] = {
     "dataTypes": {"trade": {}, "orderbook": {}},

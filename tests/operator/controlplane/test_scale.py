@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from pipeline_world import World, until
+
+from tests.operator.controlplane.pipeline_world import World, until
 
 PIPELINES = 200
 MEMORY = 200  # [MB]
