@@ -12,14 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
-from marketprism_consumer.ingest.broker import BrokerRefused
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import BrokerError, StoreError
 
 T = TypeVar("T")
 What = str | Callable[[], str]
 
 PATIENCE = 120.0  # [s]
-_PASSES = (OSError, BrokerRefused, InsertRefused)  # what can't be asked just now is asked again
+_PASSES = (OSError, BrokerError, StoreError)  # what can't be asked just now is asked again
 
 
 def wait_for(

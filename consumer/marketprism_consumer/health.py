@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from marketprism_api import reasons
+from marketprism_consumer.errors import PortTakenError
 
 
 class Probed(Protocol):
@@ -22,11 +22,6 @@ class Probed(Protocol):
     def not_ready(self) -> dict[str, str]: ...
 
     def status(self) -> dict[str, Any]: ...
-
-
-class PortTakenError(Exception):
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(f"{reasons.PORT_TAKEN}: {host}:{port}: {reasons.PORT_TAKEN.hint}")
 
 
 async def serve(probed: Probed, host: str, port: int) -> tuple[web.AppRunner, int]:

@@ -22,15 +22,15 @@ from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.errors import BrokerError, StoreError, StreamLackingError, SubjectsTakenError
 from marketprism_consumer.ingest.batch import Limits
-from marketprism_consumer.ingest.broker import BrokerRefused, Durable
+from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import Ingest
 from marketprism_consumer.ingest.metrics import Account, Metrics
-from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.jetstream.client import PullClient, connect
-from marketprism_consumer.jetstream.streams import StreamLackingError, SubjectsTakenError, create_missing
+from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 log = structlog.get_logger()
@@ -142,7 +142,7 @@ class Worker:
                     log.info("streams created", streams=created)
                     continue
                 reason, detail = reasons.STREAM_MISSING, "no stream holds " + ", ".join(missing)
-            except BrokerRefused as error:
+            except BrokerError as error:
                 reason, detail = error.reason, error.detail
             except (SubjectsTakenError, StreamLackingError, NatsError) as error:
                 reason, detail = reasons.STREAM_MISSING, str(error)
@@ -179,7 +179,7 @@ class Worker:
                 missing = any("does not exist" in problem for problem in problems)
                 reason = reasons.SCHEMA_MISSING if missing else reasons.SCHEMA_DRIFT
                 shown = problems[:3] + ([f"and {len(problems) - 3} more"] if len(problems) > 3 else [])
-            except InsertRefused as refused:
+            except StoreError as refused:
                 reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else reasons.CLICKHOUSE_DENIED
                 shown = [str(refused)]
             self._waits_for = f"{reason}: {'; '.join(shown)}"
@@ -221,7 +221,7 @@ class Worker:
             return False
         try:
             states = [await self._broker.ensure(ingest.durable) for ingest in self.ingests.values()]
-        except BrokerRefused:
+        except BrokerError:
             return False
         return not any(state.pending or state.ack_pending for state in states)
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
+from marketprism_consumer.errors import ReaderRunsError
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, Replay, Wanted, code_of, printable
 from tests.pipelines import DataType, Pipeline, trade

@@ -28,10 +28,10 @@ from marketprism_api.data_types import DataType
 from marketprism_api.validation import DEFAULTS
 from marketprism_consumer.clickhouse.schema import DDL_SETTINGS, existing
 from marketprism_consumer.clickhouse.store import INSERT_SETTINGS
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.encode import Block, encode
-from marketprism_consumer.ingest.values import Refusal
 from marketprism_consumer.schema.ddl import SEQ_INDEX, Plan, Target, column_ddl, plan, render
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
 from marketprism_consumer.schema.views import VIEWS, View
@@ -187,7 +187,7 @@ def decoded() -> dict[str, list[Row]]:
     for message in islice(messages(seed=7), 3000):
         try:
             rows[message.data_type].append(decode(message.data_type, message.subject, message.payload, 1 << 60))
-        except Refusal:
+        except MessageError:
             continue
     for table in TABLES:
         rows[table.data_type].append(tuple(_extreme(column, i) for i, column in enumerate(table.inserted)))

@@ -35,9 +35,9 @@ from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.demo import proof
+from marketprism_consumer.errors import StoreError
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import Account, publish
-from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import ensure_streams
@@ -433,7 +433,7 @@ class World:
         return int(self.stream(DEAD_LETTERS)["messages"])
 
     def dead_letter_headers(self, stream: str, seq: int) -> dict[str, str]:
-        """Of the dead letter of this message; raises BrokerRefused while there is none."""
+        """Of the dead letter of this message; raises BrokerError while there is none."""
         subject = f"marketprism.dlq.*.{stream}.*.{seq}.*"
         found = self.api(f"STREAM.MSG.GET.{DEAD_LETTERS}", {"seq": 1, "next_by_subj": subject})["message"]
         lines = base64.b64decode(found["hdrs"]).decode().splitlines()
@@ -490,7 +490,7 @@ class World:
             with suppress(Exception):
                 feed.stop()
         for database in (self.hot, self.settings.cold_db):
-            with suppress(InsertRefused):
+            with suppress(StoreError):
                 self.change(f"DROP DATABASE IF EXISTS {database}")
         with suppress(Exception):
             self.call(self.store.clickhouse.close())

@@ -18,9 +18,10 @@ import typer
 from typer.testing import CliRunner
 
 from marketprism_consumer.commands.feed import feed
+from marketprism_consumer.errors import SubjectsTakenError
 from marketprism_consumer.feed import DATA_TYPES, messages, regenerate
 from marketprism_consumer.feed.publish import publish
-from marketprism_consumer.jetstream.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
+from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
 from tests.waiting import free_port, until
 
 STREAMS = {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from marketprism_consumer.errors import StoreError
+from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.encode import token
 from marketprism_consumer.ingest.identity import content_columns
-from marketprism_consumer.ingest.store import InsertRefused, Stored
+from marketprism_consumer.ingest.store import Stored
 from marketprism_consumer.schema.tables import TRADES, Table
 from tests.simulation.process import Process
 
@@ -83,9 +85,9 @@ class ClickHouse:
         if one not in self.running:
             return
         if int(self.world.now + self.skew) > int(one.deadline):
-            self._end(one, InsertRefused(395, "too late"))
+            self._end(one, refused(395, "too late"))
         elif any(row[KEY] in self.poison for row in one.block.rows):
-            self._end(one, InsertRefused(469, "a constraint is violated"))
+            self._end(one, refused(469, "a constraint is violated"))
         else:
             # In time, and then slow: only waiting for it tells whoever looks its rows up meanwhile.
             seconds = 12.0 if self.random.random() < 0.03 else self.random.choice((0.001, 0.05, 1.0))
@@ -105,20 +107,20 @@ class ClickHouse:
                     self.rows.append((stream, seq, row))
                     self.stored_at[stream, seq] = self.world.now
         if one.partitions and self.trouble and self.random.random() < 0.3:
-            self._end(one, InsertRefused(self.random.choice(self.trouble), "in the middle of it"))
+            self._end(one, refused(self.random.choice(self.trouble), "in the middle of it"))
             return
         self.world.after(self.random.choice((0.0, 0.01, 0.5)), self._store_next, one)
 
-    def _end(self, one: Running, error: InsertRefused | None) -> None:
+    def _end(self, one: Running, error: StoreError | None) -> None:
         self.running.remove(one)
         if self.random.random() < self.world.lost_answers:
-            error = InsertRefused(0, "the answer was lost")
+            error = refused(0, "the answer was lost")
         self._answer(one, error)
 
     def _refuse(self, one: Running, code: int) -> None:
-        self._answer(one, InsertRefused(code, "refused"))
+        self._answer(one, refused(code, "refused"))
 
-    def _answer(self, one: Running, error: InsertRefused | None) -> None:
+    def _answer(self, one: Running, error: StoreError | None) -> None:
         def resolve() -> None:
             if not one.answer.done():
                 one.answer.set_exception(error) if error else one.answer.set_result(None)
@@ -154,15 +156,13 @@ class StorePort:
         one = Running(block, deadline, self.process, answer, partitions)
         # The client gives up after a while; the server goes on.
         self.world.after(self.world.random.choice((0.001, 0.01, 0.2, 3.0)), server.begin, one)
-        self.world.after(
-            30, self.process.send, lambda: answer.done() or answer.set_exception(InsertRefused(0, "timeout"))
-        )
+        self.world.after(30, self.process.send, lambda: answer.done() or answer.set_exception(refused(0, "timeout")))
         await answer
 
     async def _ask(self) -> None:
         await self.world.answer(self.process, None, self.world.random.uniform(0.001, 0.1))
         if not self.world.clickhouse.up:
-            raise InsertRefused(0, "down")
+            raise refused(0, "down")
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         await self._ask()

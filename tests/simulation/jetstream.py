@@ -13,7 +13,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from marketprism_api import reasons
-from marketprism_consumer.ingest.broker import BrokerRefused, Durable, DurableState, Receive, StreamState
+from marketprism_consumer.errors import BrokerError
+from marketprism_consumer.ingest.broker import Durable, DurableState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import DeadLetter, place_of, prefix_of
 from tests.simulation.process import Process
 
@@ -291,14 +292,14 @@ class BrokerPort:
         js = self.world.jetstream
         await self.world.answer(self.process, None, 0.01)
         if not js.up or not js.exists:
-            raise BrokerRefused(reasons.NATS_UNREACHABLE, "the model is down")
+            raise BrokerError(reasons.NATS_UNREACHABLE, "the model is down")
         return StreamState(str(js.created), js.first_seq, js.last_seq, len(js.messages))
 
     async def ensure(self, durable: Durable) -> DurableState:
         js = self.world.jetstream
         await self.world.answer(self.process, None, 0.01)
         if not js.up:
-            raise BrokerRefused(reasons.NATS_UNREACHABLE, "the model is down")
+            raise BrokerError(reasons.NATS_UNREACHABLE, "the model is down")
         if js.consumer is None:
             js.consumer, js.consumer_created = ConsumerState(), self.world.now
         state, created = js.consumer, js.consumer_created
@@ -315,7 +316,7 @@ class GraveyardPort:
     async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
         await self.world.answer(self.process, None, 0.01)
         if not self.world.jetstream.up:
-            raise BrokerRefused(reasons.NATS_UNREACHABLE, "the model is down")
+            raise BrokerError(reasons.NATS_UNREACHABLE, "the model is down")
         prefix = f"{prefix_of('trade', stream)}."
         return {place_of(subject) for subject in self.world.jetstream.buried if subject.startswith(prefix)}
 
@@ -323,7 +324,7 @@ class GraveyardPort:
         js = self.world.jetstream
         if not js.up or self.world.random.random() < 0.05:
             await self.world.answer(self.process, None, 0.05)
-            raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, "the model is down")
+            raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, "the model is down")
         if self.process.alive:
             payload = letter.message.payload.decode()
             key = json.loads(payload)["trade_id"] if payload.startswith("{") else payload

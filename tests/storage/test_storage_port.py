@@ -14,11 +14,11 @@ import pytest
 
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore, insert_comment
-from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault
+from marketprism_consumer.errors import Fault, StoreError
+from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.encode import Block, encode
 from marketprism_consumer.ingest.identity import content_indexes
-from marketprism_consumer.ingest.store import InsertRefused
 from marketprism_consumer.schema.ddl import Target, create_table
 from marketprism_consumer.schema.tables import LIQUIDATIONS, ORDERBOOKS, TRADES
 from marketprism_embedded.process import EmbeddedServer, start
@@ -37,8 +37,8 @@ def block(rows: Sequence[Row], first: int = 1, stream: str = STREAM) -> Block:
     return encode(TRADES, rows, range(first, first + len(rows)), [stream] * len(rows))
 
 
-def refusal(call: Callable[[], object]) -> InsertRefused:
-    with pytest.raises(InsertRefused) as caught:
+def refusal(call: Callable[[], object]) -> StoreError:
+    with pytest.raises(StoreError) as caught:
         call()
     return caught.value
 

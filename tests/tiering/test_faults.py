@@ -21,8 +21,9 @@ from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.reasons import Reason
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.errors import StoreError
 from marketprism_consumer.faultpoints import POINTS
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.ingest.clickhouse_errors import refused as refused_by_clickhouse
 from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering import servers as tiering_servers
 from marketprism_consumer.tiering.run import Migration, Result
@@ -98,7 +99,7 @@ async def test_of_many_one_holds_the_lease(place: Place) -> None:
     async def contend(name: str) -> None:
         nonlocal holding, most
         server = open_server([place.url], ClickHouseAuth, name)
-        with suppress(tiering_run.TieringRefused):
+        with suppress(tiering_run.TieringError):
             async with tiering_run.Lease(server, place.cold, "pair", name, name, 0.5).held():
                 holding += 1
                 most = max(most, holding)
@@ -168,7 +169,7 @@ async def test_a_passing_refusal_is_tried_again_and_told_when_it_stays(
         nonlocal left
         if "cold_" in sql and "INSERT INTO" in sql and "NOT IN" in sql and left:
             left -= 1
-            raise InsertRefused(code, "not now")
+            raise refused_by_clickhouse(code, "not now")
         await real(self, sql, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ClickHouse, "command", command)
@@ -190,7 +191,7 @@ async def test_a_right_that_is_missing_is_told_at_once(place: Place, monkeypatch
         nonlocal tries
         if "cold_" in sql and "INSERT INTO" in sql and "NOT IN" in sql:
             tries += 1
-            raise InsertRefused(497, "no grant INSERT")
+            raise refused_by_clickhouse(497, "no grant INSERT")
         await real(self, sql, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ClickHouse, "command", command)
@@ -285,7 +286,7 @@ async def test_clickhouse_killed_at_random_moments_under_ingest(own: tuple[Place
             reader.inserted += 400
         migrator = place.command("migrate", "--table", "trades", "--lease", "1s", "--batch-limit", "100000")
         kill_at = time.monotonic() + 0.6 + random.random() * 1.2
-        with suppress(InsertRefused):
+        with suppress(StoreError):
             while time.monotonic() < kill_at:
                 await place.fill(50, hours_ago=12, span=3 * HOUR, first=reader.inserted + 1)
                 reader.inserted += 50

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketprism_consumer.tiering.algorithm import Moved, Proof, Survey, TieringRefused, Totals, move_hour, plan
+from marketprism_consumer.errors import TieringError
+from marketprism_consumer.tiering.algorithm import Moved, Proof, Survey, Totals, move_hour, plan
 from marketprism_consumer.tiering.lease import Contender, winner
 from marketprism_consumer.tiering.retention import expired, ttl_seconds
 from marketprism_consumer.tiering.slices import HOUR, SECOND, STEPS, Bucket, Filter, Slice, by_hour, finer, pack, within
@@ -227,7 +228,7 @@ async def test_no_row_is_ever_in_neither_tier_and_none_ends_up_twice(seed: int) 
         try:
             moved = await move_hour(model, [one], "run", delete=True)
             assert isinstance(moved, Moved)
-        except (Died, TieringRefused):
+        except (Died, TieringError):
             model.check()
     model.dies = 0.0
     model._moment = model.check  # type: ignore[method-assign]

@@ -12,12 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.batch import GROWN, PACE, Batch, Batcher, Limits
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.values import Refusal
 
 LIMITS = Limits(max_rows=100, max_delay=10.0, max_pending=1000, max_bytes=10_000)
-BAD = Refusal(reasons.BAD_JSON)
+BAD = MessageError(reasons.BAD_JSON)
 
 
 def message(seq: int = 1, size: int = 1) -> Message:

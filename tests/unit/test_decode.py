@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, MAX_LEVELS, RULES, decode, values_by_column
-from marketprism_consumer.ingest.values import Refusal
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES
 
 SECOND = 1_758_700_551_000_000  # 2025-09-24 07:55:51 UTC [µs]
@@ -31,8 +31,8 @@ def columns(data_type: str, payload: bytes, arrived: int = ARRIVED) -> dict[str,
     return values_by_column(BY_DATA_TYPE[data_type], decode(data_type, f"{data_type}.x", payload, arrived))
 
 
-def refusal(data_type: str, payload: bytes, arrived: int = ARRIVED) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def refusal(data_type: str, payload: bytes, arrived: int = ARRIVED) -> MessageError:
+    with pytest.raises(MessageError) as caught:
         decode(data_type, f"{data_type}.x", payload, arrived)
     return caught.value
 
@@ -465,7 +465,7 @@ def test_a_row_has_one_value_for_each_inserted_column(table: Any) -> None:
 def test_every_message_of_the_feed_is_its_truth_or_refused() -> None:
     for message in islice(messages(seed=11, bad_ratio=0.2, book_levels=5, symbols=4), 20_000):
         if message.truth is None:
-            with pytest.raises(Refusal):
+            with pytest.raises(MessageError):
                 decode(message.data_type, message.subject, message.payload, 1 << 60)
             continue
         found = values_by_column(
@@ -502,7 +502,7 @@ def test_whatever_stands_in_a_field_is_a_row_or_a_refusal(sample: tuple[str, str
     data_type = json.loads(sample[1])["data_type"]
     try:
         row = decode(data_type, "", json.dumps(body).encode(), ARRIVED)
-    except Refusal:
+    except MessageError:
         return
     assert len(row) == len(BY_DATA_TYPE[data_type].inserted)
 

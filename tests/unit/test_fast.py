@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, MAX_LEVELS, Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
-from marketprism_consumer.ingest.values import Refusal
 
 ARRIVED = 1_758_700_600_000_000
 TRADE: dict[str, Any] = {
@@ -37,7 +37,7 @@ def both(data_type: str, payload: bytes, arrived: int = ARRIVED) -> tuple[Row | 
     quick = DECODERS[data_type](payload, arrived)
     try:
         return quick, decode(data_type, f"{data_type}.x", payload, arrived)
-    except Refusal:
+    except MessageError:
         return quick, None
 
 

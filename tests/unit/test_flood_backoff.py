@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketprism_consumer.backoff import Backoff, Breaker
-from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, Fault, fault
+from marketprism_consumer.errors import Fault
+from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, fault
 from marketprism_consumer.ingest.flood import Flood
 
 # --- flood --------------------------------------------------------------------------------------------------------------

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer import times
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest import values
-from marketprism_consumer.ingest.values import Refusal, decimal, epoch, micros, not_negative, positive, shown
+from marketprism_consumer.ingest.values import decimal, epoch, micros, not_negative, positive, shown
 
 
 def refusal(call: Callable[[], object]) -> Reason:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(MessageError) as caught:
         call()
     assert caught.value.field == "f"
     return caught.value.reason
@@ -126,7 +127,7 @@ number_texts = st.one_of(
 def test_a_decimal_is_pythons_decimal_of_it_exactly_or_refused(text: str, scale: int) -> None:
     try:
         value = Decimal(decimal(text, "f", scale))
-    except Refusal:
+    except MessageError:
         return
     with localcontext(prec=1000):
         assert value == Decimal(text)
@@ -178,7 +179,7 @@ def test_a_price_is_refused_or_the_decimal_itself(text: str) -> None:
     for check in (positive, not_negative):
         try:
             value = check(text, "f")
-        except Refusal:
+        except MessageError:
             continue
         assert Decimal(value) == Decimal(decimal(text, "f"))
 
@@ -298,7 +299,7 @@ time_texts = st.one_of(
 def answer(text: str) -> int | Reason:
     try:
         return micros(text, "f")
-    except Refusal as refused:
+    except MessageError as refused:
         return refused.reason
 
 

@@ -17,8 +17,8 @@ from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_consumer.backoff import Breaker
-from marketprism_consumer.ingest.clickhouse_errors import Fault
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import Fault, StoreError
+from marketprism_consumer.ingest.clickhouse_errors import refused
 
 CONNECT_TIMEOUT = 5.0  # [s]
 PATIENCE = 32.0  # for the answer to one statement [s]
@@ -65,7 +65,7 @@ class Endpoint:
 
 
 class ClickHouse:
-    """All calls raise InsertRefused, whatever went wrong; the next one then goes to another URL.
+    """All calls raise StoreError, whatever went wrong; the next one then goes to another URL.
 
     `comment` marks every statement in system.processes, `settings` go with each, `patience` is how long an answer may take
     [s], `cluster` names the replicas whose statements `settle` waits for. Credentials are read anew for every connection.
@@ -151,13 +151,13 @@ class ClickHouse:
 
     @asynccontextmanager
     async def endpoint(self) -> AsyncIterator[Endpoint]:
-        """The endpoint in use, with whatever goes wrong on it told as InsertRefused, and another one next time."""
+        """The endpoint in use, with whatever goes wrong on it told as StoreError, and another one next time."""
         loop = asyncio.get_running_loop()
         endpoint = await self._allowed()
         try:
             yield endpoint
-        except (ClickHouseConnectError, aiohttp.ClientError, OSError, TimeoutError, InsertRefused) as error:
-            refused = refusal(error, endpoint.url)
+        except (ClickHouseConnectError, aiohttp.ClientError, OSError, TimeoutError, StoreError) as error:
+            refused = store_error(error, endpoint.url)
             if refused.code == 0 or refused.code in DENIED:
                 # A new client reads rotated credentials and makes new connections.
                 await endpoint.close()
@@ -207,16 +207,16 @@ async def connect(url: str, auth: ClickHouseAuth, patience: float) -> Any:
     )
 
 
-def refusal(error: BaseException, url: str) -> InsertRefused:
-    """Any failure of a request as InsertRefused, with the server's own code where it gave one."""
-    if isinstance(error, InsertRefused):
+def store_error(error: BaseException, url: str) -> StoreError:
+    """Any failure of a request as StoreError, with the server's own code where it gave one."""
+    if isinstance(error, StoreError):
         return error
     code = getattr(error, "code", None)
     where = redacted(url)
     if isinstance(code, int):
         reason = f"{reasons.CLICKHOUSE_DENIED}: " if code in DENIED else ""
-        return InsertRefused(code, f"{reason}{where}: {error}")
-    return InsertRefused(0, f"{reasons.CLICKHOUSE_UNREACHABLE}: {where}: {type(error).__name__}: {error}")
+        return refused(code, f"{reason}{where}: {error}")
+    return refused(0, f"{reasons.CLICKHOUSE_UNREACHABLE}: {where}: {type(error).__name__}: {error}")
 
 
 def redacted(url: str) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import content_columns
-from marketprism_consumer.ingest.store import InsertRefused, Stored
+from marketprism_consumer.ingest.store import Stored
 from marketprism_consumer.schema.tables import TIME, Table, nullable
 
 INSERT_TIMEOUT = 30.0  # one attempt on the server's side; the client waits a little longer for its answer [s]
@@ -60,7 +61,7 @@ class ClickHouseStore:
                 self.table(block.table), block.columns, block.expiring(expires), settings, "Native"
             )
             if summary.summary.get("query_id") != query_id:
-                raise InsertRefused(0, f"{endpoint.url} answered, but not like ClickHouse: is a proxy in between?")
+                raise refused(0, f"{endpoint.url} answered, but not like ClickHouse: is a proxy in between?")
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         columns = ", ".join(_comparable(table, name) for name in content_columns(table))

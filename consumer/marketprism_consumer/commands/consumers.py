@@ -15,10 +15,10 @@ from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import File, Json, Output, fail, seconds, settings_of
 from marketprism_consumer.commands.exits import Exit, epilog
-from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.errors import BrokerError, DurablesInUseError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import connect
-from marketprism_consumer.jetstream.durables import DurablesInUse, Place, delete_unused, places
+from marketprism_consumer.jetstream.durables import Place, delete_unused, places
 
 app = typer.Typer(no_args_is_help=True, help="The durable consumers of a pipeline in JetStream.")
 
@@ -46,9 +46,9 @@ def delete(
         fail(str(error), Exit.USAGE)
     try:
         found = asyncio.run(_delete(settings, *times))
-    except DurablesInUse as used:
+    except DurablesInUseError as used:
         fail(f"{used}: stop its consumers first (spec.suspend, or end `marketprism run`)", Exit.FINDINGS)
-    except (BrokerRefused, TimeoutError, NatsError, OSError) as error:
+    except (BrokerError, TimeoutError, NatsError, OSError) as error:
         fail(str(error), Exit.UNREACHABLE)
     if output == "json":
         typer.echo(json.dumps({"deleted": [{"stream": stream, "consumer": name} for stream, name in found]}))

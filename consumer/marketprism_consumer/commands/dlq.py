@@ -22,7 +22,7 @@ from marketprism_consumer import logs, times
 from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
+from marketprism_consumer.errors import ReaderRunsError
 from marketprism_consumer.operations.dlq import (
     DeadLetterStream,
     Letter,

@@ -26,9 +26,10 @@ from rich.table import Table
 
 from marketprism_consumer.commands.common import Json, Output
 from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.errors import SubjectsTakenError
 from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
 from marketprism_consumer.feed.publish import Account, publish
-from marketprism_consumer.jetstream.streams import SubjectsTakenError, ensure_streams, subjects_by_stream
+from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
 
 DEFAULT_URL = "nats://localhost:4222"
 # Event time passes this fast when nothing paces the feed: fast enough never to run ahead of the clock.

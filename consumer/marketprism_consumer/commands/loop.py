@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from marketprism_consumer import health
 from marketprism_consumer.commands.common import fail, stderr
 from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.errors import PortTakenError
 
 
 class Work(health.Probed, Protocol):
@@ -47,7 +48,7 @@ async def run(work: Work, every: float | None, host: str, port: int) -> Exit:
             except TimeoutError:
                 continue
         return Exit.OK
-    except health.PortTakenError as error:
+    except PortTakenError as error:
         fail(str(error), Exit.USAGE)
     finally:
         if server:

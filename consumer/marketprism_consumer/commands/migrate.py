@@ -22,7 +22,7 @@ from marketprism_consumer.commands import loop
 from marketprism_consumer.commands.common import Json, Output, fail, leave_word, moment, seconds, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.loop import RowProgress
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import StoreError
 from marketprism_consumer.tiering import servers
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
 from marketprism_consumer.tiering.ledger import Entry, Ledger
@@ -199,7 +199,7 @@ async def _history(job: Job, output: str) -> int:
     _, cold = servers.both(job, "marketprism migrate --history")
     try:
         entries = await Ledger(cold, job.cold_db, "", "").history(200)
-    except InsertRefused as refused:
+    except StoreError as refused:
         if refused.code == 60:
             typer.echo("[]" if output == "json" else "nothing was migrated yet")
             return int(Exit.OK)

@@ -18,10 +18,10 @@ from marketprism_consumer.camel import camel
 from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.jetstream.stream_reader import ReaderRunsError
+from marketprism_consumer.errors import NotYetStoredError, ReaderRunsError
 from marketprism_consumer.operations.audit import stream_of
 from marketprism_consumer.operations.dlq import printable
-from marketprism_consumer.operations.replay import NotYetStoredError, Replayed, Stretch, replay
+from marketprism_consumer.operations.replay import Replayed, Stretch, replay
 
 EXAMPLES = """
 Examples:

@@ -20,8 +20,7 @@ from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.commands.common import File, fail, settings_of, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import clickhouse_of
-from marketprism_consumer.ingest.broker import BrokerRefused
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import BrokerError, PortTakenError, StoreError
 from marketprism_consumer.worker import Worker
 
 log = structlog.get_logger()
@@ -93,7 +92,7 @@ async def apply_schema(settings: Settings) -> None:
 async def _run(settings: Settings, port: int) -> int:
     try:
         await apply_schema(settings)
-    except InsertRefused as refused:
+    except StoreError as refused:
         fail(str(refused), Exit.UNREACHABLE)
     data_types = [data_type for types in settings.consumers.values() for data_type in types]
     worker = Worker(settings, data_types)
@@ -107,13 +106,13 @@ async def serve(worker: Worker, port: int, host: str = "127.0.0.1", until_idle: 
         loop.add_signal_handler(number, worker.stop)
     try:
         server, bound = await health.serve(worker, host, port)
-    except health.PortTakenError as error:
+    except PortTakenError as error:
         log.error(str(error))
         return int(Exit.USAGE)
     log.info("starting", data_types=[str(t) for t in worker.data_types], ready=f"http://{host}:{bound}/readyz")
     try:
         await worker.run(until_idle=until_idle)
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         logs.reason(log, "error", refused.reason, detail=refused.detail)
         return int(Exit.FINDINGS)
     finally:

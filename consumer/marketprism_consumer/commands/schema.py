@@ -20,11 +20,10 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.commands.common import File, Json, Output, fail, seconds, settings_of, stderr, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import clickhouse_of
-from marketprism_consumer.ingest.broker import BrokerRefused
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import BrokerError, StoreError, StreamLackingError, SubjectsTakenError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
-from marketprism_consumer.jetstream.streams import StreamLackingError, SubjectsTakenError, create_missing
+from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.schema.ddl import Plan, render
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
@@ -112,7 +111,7 @@ async def _nats(settings: Settings, wait: float) -> list[Problem]:
             await create_missing(client.jetstream(), broker, settings)
     except (SubjectsTakenError, StreamLackingError) as error:
         return [(f"{reasons.STREAM_MISSING}: {error}", Exit.FINDINGS)]
-    except (BrokerRefused, TimeoutError) as error:
+    except (BrokerError, TimeoutError) as error:
         return [(str(error), Exit.UNREACHABLE)]
     except (NatsError, OSError) as error:
         return [(f"{client.trouble} {error}", Exit.UNREACHABLE)]
@@ -129,7 +128,7 @@ async def _tables(settings: Settings) -> list[Problem]:
             return []
         look = schema.apply if settings.schema_mode == "Apply" else schema.current_plan
         return [(text, Exit.FINDINGS) for text in _misfits(await look(clickhouse, settings))]
-    except InsertRefused as refused:
+    except StoreError as refused:
         return [(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)]
     finally:
         await clickhouse.close()
@@ -161,7 +160,7 @@ def _with_server(settings: Settings, ask: Callable[[ClickHouse, Settings], Await
 
     try:
         return asyncio.run(run())
-    except InsertRefused as refused:
+    except StoreError as refused:
         fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
 
 

@@ -16,8 +16,7 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.common import fail
 from marketprism_consumer.commands.exits import Exit
-from marketprism_consumer.ingest.broker import BrokerRefused
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import BrokerError, StoreError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.tiering.job import cold_auth
@@ -71,7 +70,7 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
         return asyncio.run(run())
     except ResourceError as error:
         fail(str(error), Exit.USAGE)
-    except (BrokerRefused, TimeoutError) as refused:
+    except (BrokerError, TimeoutError) as refused:
         fail(str(refused), Exit.UNREACHABLE)
-    except InsertRefused as refused:
+    except StoreError as refused:
         fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)

@@ -11,9 +11,8 @@ from rich.table import Table
 from marketprism_consumer.commands.common import Json, Output, fail, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import StoreError, TieringError
 from marketprism_consumer.tiering import servers
-from marketprism_consumer.tiering.algorithm import TieringRefused
 from marketprism_consumer.tiering.job import Job
 from marketprism_consumer.tiering.overview import TableOverview, overview, run_name
 
@@ -37,8 +36,8 @@ def tiers(
     job = resolve(file, cold_url, tables, older_than)
     try:
         found = asyncio.run(_run(job))
-    except (InsertRefused, TieringRefused) as error:
-        fail(str(error), Exit.UNREACHABLE if isinstance(error, InsertRefused) and error.code == 0 else Exit.FINDINGS)
+    except (StoreError, TieringError) as error:
+        fail(str(error), Exit.UNREACHABLE if isinstance(error, StoreError) and error.code == 0 else Exit.FINDINGS)
     doubles = sum(one.doubles for one in found.values())
     if output == "json":
         typer.echo(json.dumps({"ok": not doubles, "tables": {name: one.as_dict() for name, one in found.items()}}))

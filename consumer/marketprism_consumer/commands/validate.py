@@ -19,7 +19,7 @@ from marketprism_consumer.commands.common import File, fail, leave_word, moment,
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.commands.servers import clickhouse_of
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import StoreError
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation import report as told
 from marketprism_consumer.validation.run import Report, Request, Validation
@@ -127,7 +127,7 @@ class _Validations:
                         Request(since, until, self._types, self._exchanges, self._symbols)
                     )
                 )
-        except InsertRefused as refused:
+        except StoreError as refused:
             self._problem = str(refused)
             stderr.print(f"could not check: {refused}", style="red", markup=False)
             return Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS
@@ -149,7 +149,7 @@ class _Validations:
         clickhouse = clickhouse_of(self._settings, "validate")
         try:
             await record.note(clickhouse, self._settings.hot_db, report, scope)
-        except InsertRefused as refused:
+        except StoreError as refused:
             stderr.print(f"`marketprism status` will not show this verdict: {refused}", style="yellow", markup=False)
         finally:
             await clickhouse.close()

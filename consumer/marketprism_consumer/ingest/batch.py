@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.values import Refusal
 
 PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one a second
 GROWN = 50_000  # rows: beyond this a larger batch is no cheaper, only later
@@ -37,7 +37,7 @@ class Batch:
 
     messages: list[Message] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    refused: list[tuple[Message, Refusal]] = field(default_factory=list)
+    refused: list[tuple[Message, MessageError]] = field(default_factory=list)
     bytes: int = 0
     opened: float = 0.0
     why: Why = "time"
@@ -73,7 +73,7 @@ class Batcher:
         count = len(batch.messages)
         return count == 1 or count == self.limits.max_rows or count >= self.cap or batch.bytes >= self.limits.max_bytes
 
-    def refuse(self, message: Message, refusal: Refusal, now: float) -> bool:
+    def refuse(self, message: Message, refusal: MessageError, now: float) -> bool:
         if not len(self._batch):
             self._batch.opened = now
         self._batch.refused.append((message, refusal))

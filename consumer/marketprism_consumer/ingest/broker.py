@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from marketprism_api.reasons import Reason
-
 Frame = tuple[bytes, bytes, bytes, bytes]
 """(subject, reply, payload, headers): a message where `reply` is an acknowledgement subject, else a status."""
 
@@ -49,18 +47,6 @@ class DurableState:
     age: float
 
 
-class BrokerRefused(Exception):
-    """JetStream can't do what was asked. `lasting`: waiting won't help, a person has to. `code`: the server's, or 0."""
-
-    code = 0
-
-    def __init__(self, reason: Reason, detail: str, *, lasting: bool = False) -> None:
-        super().__init__(f"{reason}: {detail} ({reason.hint})")
-        self.reason = reason
-        self.detail = detail
-        self.lasting = lasting
-
-
 class Broker(Protocol):
     def pull(
         self, durable: Durable, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
@@ -78,8 +64,8 @@ class Broker(Protocol):
         """Start ack_wait anew for these messages; True only where the server has said that it did."""
 
     async def stream(self, name: str) -> StreamState:
-        """Raises BrokerRefused."""
+        """Raises BrokerError."""
 
     async def ensure(self, durable: Durable) -> DurableState:
         """The consumer's state; created (from the first message on) where it is missing, never re-created. Raises
-        BrokerRefused, also where its settings break the guarantee."""
+        BrokerError, also where its settings break the guarantee."""

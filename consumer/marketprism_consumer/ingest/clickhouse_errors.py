@@ -6,16 +6,7 @@ that no row of the batch is accepted; then it is the server's.
 
 from __future__ import annotations
 
-from enum import Enum
-
-
-class Fault(Enum):
-    PASSING = "passing"  # the same bytes may work in a moment
-    SERVER = "server"  # every insert into this table fails until a person mends something; no row is at fault
-    ROW = "row"  # some row of the batch; its neighbours are fine
-    LATE = "late"  # our own fence: the attempt came after its deadline
-    UNKNOWN = "unknown"
-
+from marketprism_consumer.errors import Fault, StoreError
 
 LATE_INSERT = 395  # FUNCTION_THROW_IF_VALUE_IS_NON_ZERO, from the default of created_at
 
@@ -101,6 +92,11 @@ ROW = {
     469: "VIOLATED_CONSTRAINT",
     691: "UNKNOWN_ELEMENT_OF_ENUM",
 }
+
+
+def refused(code: int, message: str) -> StoreError:
+    """`code` 0: there was no usable answer."""
+    return StoreError(code, message, fault(code) if code else Fault.PASSING)
 
 
 def fault(code: int) -> Fault:

@@ -14,9 +14,9 @@ from typing import Protocol
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer import times
+from marketprism_consumer.errors import MessageError, StoreError
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.store import InsertRefused
-from marketprism_consumer.ingest.values import Refusal, shown
+from marketprism_consumer.ingest.values import shown
 
 SUBJECT_PREFIX = "marketprism.dlq"
 
@@ -43,11 +43,11 @@ class DeadLetter:
     code: int = 0
 
     @classmethod
-    def of(cls, message: Message, refusal: Refusal, stream: str) -> DeadLetter:
+    def of(cls, message: Message, refusal: MessageError, stream: str) -> DeadLetter:
         return cls(message, stream, refusal.reason, refusal.field, refusal.detail)
 
     @classmethod
-    def refused(cls, message: Message, refused: InsertRefused, stream: str) -> DeadLetter:
+    def refused(cls, message: Message, refused: StoreError, stream: str) -> DeadLetter:
         return cls(message, stream, reasons.ROW_REFUSED, detail=shown(str(refused), 300), code=refused.code)
 
     def headers(self) -> dict[str, str]:
@@ -93,7 +93,7 @@ def origin(headers: Mapping[str, str]) -> tuple[str, int]:
 
 class Graveyard(Protocol):
     async def bury(self, letter: DeadLetter) -> None:
-        """Returns when the dead letter is surely in its stream. Raises BrokerRefused where it can't be."""
+        """Returns when the dead letter is surely in its stream. Raises BrokerError where it can't be."""
 
     async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
-        """(sequence, arrival [µs]) of the messages of this origin that are dead letters. Raises BrokerRefused."""
+        """(sequence, arrival [µs]) of the messages of this origin that are dead letters. Raises BrokerError."""

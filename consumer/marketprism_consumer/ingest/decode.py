@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from marketprism_api import reasons
-from marketprism_consumer.ingest.values import Refusal, decimal, epoch, micros, not_negative, positive, shown
+from marketprism_consumer.errors import MessageError
+from marketprism_consumer.ingest.values import decimal, epoch, micros, not_negative, positive, shown
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
 Row = tuple[Any, ...]
@@ -36,12 +37,12 @@ _NULL = b"null"
 def decode(data_type: str, subject: str, payload: bytes, arrived: int) -> Row:
     """The row of a message that arrived in its stream at `arrived` (µs UTC).
 
-    Raises Refusal, which names the reason and the field: the message then belongs into the dead letters.
+    Raises MessageError, which names the reason and the field: the message then belongs into the dead letters.
     """
     fields = _object(payload)
     claimed = _text(fields, "data_type", required=False)
     if claimed is not None and claimed != data_type:
-        raise Refusal(reasons.SUBJECT_MISMATCH, "data_type", f"{shown(claimed)} on subject {shown(subject)}")
+        raise MessageError(reasons.SUBJECT_MISMATCH, "data_type", f"{shown(claimed)} on subject {shown(subject)}")
     row = tuple(value for rule in RULES[data_type] for value in rule(fields))
     check_arrival(row[0], arrived)
     return row
@@ -49,20 +50,20 @@ def decode(data_type: str, subject: str, payload: bytes, arrived: int) -> Row:
 
 def check_arrival(timestamp: int, arrived: int) -> None:
     if timestamp > arrived + ARRIVAL_SLACK:
-        raise Refusal(reasons.TIME_OUT_OF_RANGE, "timestamp", f"{timestamp} µs is over a day after its arrival")
+        raise MessageError(reasons.TIME_OUT_OF_RANGE, "timestamp", f"{timestamp} µs is over a day after its arrival")
 
 
 def _object(payload: bytes) -> Fields:
     if not payload:
-        raise Refusal(reasons.EMPTY_PAYLOAD)
+        raise MessageError(reasons.EMPTY_PAYLOAD)
     try:
         return _decode_object(payload)
     except RecursionError:
-        raise Refusal(reasons.BAD_JSON, detail="nested too deep") from None
+        raise MessageError(reasons.BAD_JSON, detail="nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if isinstance(error, msgspec.ValidationError) and "Expected `object`" in str(error):
-            raise Refusal(reasons.NOT_AN_OBJECT, detail=shown(str(error))) from None
-        raise Refusal(reasons.BAD_JSON, detail=shown(str(error))) from None
+            raise MessageError(reasons.NOT_AN_OBJECT, detail=shown(str(error))) from None
+        raise MessageError(reasons.BAD_JSON, detail=shown(str(error))) from None
 
 
 # --- values of one field ----------------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ def _string(raw: bytes, field: str) -> str:
     try:
         return _decode_text(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refusal(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not a text") from None
+        raise MessageError(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not a text") from None
 
 
 def _scalar(raw: bytes, field: str) -> str:
@@ -90,11 +91,11 @@ def _scalar(raw: bytes, field: str) -> str:
         return _string(raw, field)
     if raw[0] in b"-0123456789":
         return raw.decode()
-    raise Refusal(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not a number")
+    raise MessageError(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not a number")
 
 
-def _missing(field: str) -> Refusal:
-    return Refusal(reasons.MISSING_FIELD, field)
+def _missing(field: str) -> MessageError:
+    return MessageError(reasons.MISSING_FIELD, field)
 
 
 def _text(fields: Fields, name: str, *, required: bool, limit: int = 1024) -> str | None:
@@ -105,7 +106,7 @@ def _text(fields: Fields, name: str, *, required: bool, limit: int = 1024) -> st
         return None
     text = _string(raw, field)
     if len(text) > limit or (required and not text):
-        raise Refusal(reasons.BAD_TEXT, field, shown(text))
+        raise MessageError(reasons.BAD_TEXT, field, shown(text))
     return text
 
 
@@ -128,7 +129,7 @@ def id_rule(name: str) -> Rule:
             raise _missing(field)
         text = _scalar(raw, field)
         if not text or len(text) > 256:
-            raise Refusal(reasons.BAD_TEXT, field, shown(text))
+            raise MessageError(reasons.BAD_TEXT, field, shown(text))
         return (text,)
 
     return rule
@@ -178,7 +179,7 @@ def side_rule(fields: Fields) -> tuple[Any, ...]:
 def side(text: str) -> str:
     lowered = text.lower()
     if lowered not in SIDES:
-        raise Refusal(reasons.BAD_SIDE, "side", shown(text))
+        raise MessageError(reasons.BAD_SIDE, "side", shown(text))
     return lowered
 
 
@@ -193,7 +194,7 @@ def bool_rule(name: str) -> Rule:
         if raw is None:
             return (None,)
         if raw not in values:
-            raise Refusal(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not true or false")
+            raise MessageError(reasons.WRONG_TYPE, field, f"{shown(raw.decode(errors='replace'))} is not true or false")
         return (values[raw],)
 
     return rule
@@ -208,7 +209,7 @@ def integer_rule(name: str, bits: int) -> Rule:
             return (None,)
         match = whole(raw)
         if match is None or (value := int(match[1])) >= 1 << bits:
-            raise Refusal(reasons.BAD_INTEGER, field, shown(raw.decode(errors="replace")))
+            raise MessageError(reasons.BAD_INTEGER, field, shown(raw.decode(errors="replace")))
         return (value,)
 
     return rule
@@ -251,9 +252,9 @@ def _side_levels(fields: Fields, name: str) -> tuple[list[str], list[str]]:
     try:
         levels = _decode_levels(raw)
     except (msgspec.DecodeError, RecursionError):
-        raise Refusal(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
+        raise MessageError(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
     if len(levels) > MAX_LEVELS:
-        raise Refusal(reasons.TOO_MANY_LEVELS, field, f"{len(levels)} levels")
+        raise MessageError(reasons.TOO_MANY_LEVELS, field, f"{len(levels)} levels")
     prices, quantities = [], []
     for index, level in enumerate(levels):
         price, quantity = _level(bytes(level), f"{field}[{index}]")
@@ -267,7 +268,7 @@ def _level(raw: bytes, field: str) -> tuple[str, str]:
         level = _decode_level(raw)
         price, quantity = (level["price"], level["quantity"]) if isinstance(level, dict) else level
     except (msgspec.DecodeError, RecursionError, KeyError, ValueError):
-        raise Refusal(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
+        raise MessageError(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
     return (
         positive(_scalar(bytes(price), f"{field}.price"), f"{field}.price"),
         not_negative(_scalar(bytes(quantity), f"{field}.quantity"), f"{field}.quantity"),

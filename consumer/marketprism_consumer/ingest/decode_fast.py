@@ -12,8 +12,9 @@ from collections.abc import Callable
 import msgspec
 
 from marketprism_api import reasons
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.decode import MAX_LEVELS, SIDES, Row, book_values, check_arrival
-from marketprism_consumer.ingest.values import EARLIEST, LATEST, Refusal, micros
+from marketprism_consumer.ingest.values import EARLIEST, LATEST, micros
 
 _plain = re.compile(r"\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
 _decode_numbers = msgspec.json.Decoder(list[float]).decode
@@ -100,7 +101,7 @@ def trade(payload: bytes, arrived: int) -> Row | None:
             event, m.exchange, m.market_type, m.symbol, m.trade_id, m.price, m.quantity, m.side, m.is_maker, traded,
             m.data_source or "", _time(None, m.collected_at, m.collected_ts_ms),
         )  # fmt: skip
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, Refusal):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, MessageError):
         return None
 
 
@@ -136,7 +137,7 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
             event, m.exchange, m.market_type, m.symbol, *ids, m.update_type, m.depth_levels, *book,
             _time(None, m.standardized_at, None), m.data_source or "", _time(None, m.collected_at, m.collected_ts_ms),
         )  # fmt: skip
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, Refusal):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, MessageError):
         return None
 
 
@@ -157,7 +158,7 @@ def _time(first_ms: int | None, text: str | None, last_ms: int | None) -> int | 
     ms = first_ms if first_ms is not None else None if text is not None else last_ms
     if ms is not None:
         if not _MILLIS[0] <= ms < _MILLIS[1] or ms < 10**11:
-            raise Refusal(reasons.TIME_OUT_OF_RANGE)
+            raise MessageError(reasons.TIME_OUT_OF_RANGE)
         return ms * 1000
     return None if text is None else micros(text, "")
 

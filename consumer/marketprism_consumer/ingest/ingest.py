@@ -26,10 +26,10 @@ from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
+from marketprism_consumer.errors import BrokerError, Fault, MessageError, StoreError
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.ingest.batch import Batch, Batcher, Limits
-from marketprism_consumer.ingest.broker import Broker, BrokerRefused, Durable, DurableState, StreamState
-from marketprism_consumer.ingest.clickhouse_errors import Fault
+from marketprism_consumer.ingest.broker import Broker, Durable, DurableState, StreamState
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
@@ -39,8 +39,7 @@ from marketprism_consumer.ingest.identity import content_indexes, place, stream_
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.metrics import Account
 from marketprism_consumer.ingest.source import MIN_PULL_BYTES, Source
-from marketprism_consumer.ingest.store import InsertRefused, Store, Stored
-from marketprism_consumer.ingest.values import Refusal
+from marketprism_consumer.ingest.store import Store, Stored
 from marketprism_consumer.schema.tables import Table
 
 log = structlog.get_logger()
@@ -193,7 +192,7 @@ class Ingest:
                 row = fast(message.payload, message.arrived) if fast else None
                 if row is None:
                     row = decode(self.table.data_type, message.subject, message.payload, message.arrived)
-            except Refusal as refusal:
+            except MessageError as refusal:
                 changed |= batcher.refuse(message, refusal, now)
             else:
                 changed |= batcher.add(message, row, now)
@@ -288,7 +287,7 @@ class Ingest:
         while True:
             try:
                 return await self._graveyard.buried(self.table.data_type, self._stream)
-            except BrokerRefused as refused:
+            except BrokerError as refused:
                 wait = backoff.next()
                 self._alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1))
                 await self._sleep(wait)
@@ -350,7 +349,7 @@ class Ingest:
             await asyncio.sleep(wait)
         self._hand_back([message for message, _, _ in entries])
 
-    async def _send(self, entries: Sequence[Entry]) -> InsertRefused | None:
+    async def _send(self, entries: Sequence[Entry]) -> StoreError | None:
         """One try at one block."""
         messages = [message for message, _, _ in entries]
         rows, streams = [row for _, row, _ in entries], [stream for _, _, stream in entries]
@@ -358,16 +357,16 @@ class Ingest:
         try:
             self._faultpoint("before_insert")
             await self._store.insert(block, min(message.hold_until for message in messages))
-        except InsertRefused as refused:
+        except StoreError as refused:
             return refused
         return None
 
-    async def _isolate(self, entries: Sequence[Entry]) -> list[tuple[Entry, InsertRefused]]:
+    async def _isolate(self, entries: Sequence[Entry]) -> list[tuple[Entry, StoreError]]:
         """Halve what is refused for a row's sake until the rows at fault are alone; those are returned."""
         # It may have been stored in part: only what is not there goes on under the halves' own tokens.
         entries = await self._without_stored(entries)
         middle = len(entries) // 2
-        failed: list[tuple[Entry, InsertRefused]] = []
+        failed: list[tuple[Entry, StoreError]] = []
         for half in (entries[:middle], entries[middle:]):
             half = self._still_ours(half)
             refused = await self._send(half) if half else None
@@ -404,7 +403,7 @@ class Ingest:
         for letter in letters:
             try:
                 await self._graveyard.bury(letter)
-            except BrokerRefused as refused:
+            except BrokerError as refused:
                 self._alarm(refused.reason, seq=letter.message.seq, error=str(refused))
                 self._unburied.add(letter.message.seq)
                 self._drop([letter.message])
@@ -455,7 +454,7 @@ class Ingest:
         while True:
             await asyncio.sleep(WATCH)
             if self._synced and not self._why_resync:
-                with suppress(BrokerRefused):
+                with suppress(BrokerError):
                     state = await self._broker.stream(self.durable.stream)
                     self._notice_missing(state, await self._broker.ensure(self.durable))
 
@@ -541,7 +540,7 @@ class Ingest:
             try:
                 state = await self._broker.stream(self.durable.stream)
                 durable = await self._broker.ensure(self.durable)
-            except BrokerRefused as refused:
+            except BrokerError as refused:
                 if refused.lasting and not self._created:
                     raise
                 wait = backoff.next()
@@ -567,7 +566,7 @@ class Ingest:
         while True:
             try:
                 return await ask()
-            except InsertRefused as refused:
+            except StoreError as refused:
                 wait = backoff.next()
                 self._insert_refused(refused, wait)
                 await self._sleep(wait)
@@ -577,7 +576,7 @@ class Ingest:
             raise _GraceOver
         await asyncio.sleep(seconds)
 
-    def _insert_refused(self, refused: InsertRefused, wait: float) -> None:
+    def _insert_refused(self, refused: StoreError, wait: float) -> None:
         reason = reasons.INSERT_BLOCKED if refused.fault is Fault.SERVER else reasons.INSERT_RETRIED
         if refused.code == 0:
             reason = reasons.CLICKHOUSE_UNREACHABLE

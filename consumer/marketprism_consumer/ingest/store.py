@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from marketprism_consumer.ingest.clickhouse_errors import Fault, fault
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.schema.tables import Table
 
@@ -17,26 +16,17 @@ class Stored(NamedTuple):
     content: tuple[Any, ...]
 
 
-class InsertRefused(Exception):
-    """ClickHouse answered an insert (or a look-up) with an error. `code` 0: no usable answer, so the outcome is unknown."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.fault = fault(code) if code else Fault.PASSING
-
-
 class Store(Protocol):
     async def insert(self, block: Block, deadline: float) -> None:
-        """Store the block, or raise InsertRefused. ClickHouse itself refuses it after `deadline` [loop time, s]: a moment,
+        """Store the block, or raise StoreError. ClickHouse itself refuses it after `deadline` [loop time, s]: a moment,
         not a span, so that a process that is frozen on its way here comes late and not later."""
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        """Which of `seqs` of this stream (in any generation) are in the table. Raises InsertRefused."""
+        """Which of `seqs` of this stream (in any generation) are in the table. Raises StoreError."""
 
     async def high_water(self, table: Table, stream: str) -> tuple[int, float]:
         """The highest sequence of the stream in the table, 0 where there is none, and when the first of its rows was stored
-        [s since 1970]. Raises InsertRefused."""
+        [s since 1970]. Raises StoreError."""
 
     async def settle(self, table: Table) -> None:
-        """Return when no insert into the table that began before this call is still running. Raises InsertRefused."""
+        """Return when no insert into the table that began before this call is still running. Raises StoreError."""

@@ -11,18 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from marketprism_api import reasons
-from marketprism_api.reasons import Reason
-
-
-class Refusal(Exception):
-    """A message that can't be a row. `field` and `detail` go to the dead letter's headers; never the whole payload."""
-
-    def __init__(self, reason: Reason, field: str = "", detail: str = "") -> None:
-        super().__init__(f"{reason}: {field or reason.text}{': ' + detail if detail else ''}")
-        self.reason = reason
-        self.field = field
-        self.detail = detail
-
+from marketprism_consumer.errors import MessageError
 
 # --- decimals -------------------------------------------------------------------------------------------------------
 
@@ -38,7 +27,7 @@ def decimal(text: str, field: str, scale: int = 18) -> str:
         return text
     match = _DECIMAL(text)
     if match is None or not (match[2] or match[3]):
-        raise Refusal(reasons.BAD_DECIMAL, field, shown(text))
+        raise MessageError(reasons.BAD_DECIMAL, field, shown(text))
     sign, whole, fraction, exponent = match[1], match[2], match[3] or "", int(match[4] or 0)
     digits = (whole + fraction).lstrip("0")
     if not digits:
@@ -48,7 +37,7 @@ def decimal(text: str, field: str, scale: int = 18) -> str:
     stripped = digits.rstrip("0")
     power += len(digits) - len(stripped)
     if -power > scale or len(stripped) + power > _PRECISION - scale:
-        raise Refusal(reasons.DECIMAL_OUT_OF_RANGE, field, shown(text))
+        raise MessageError(reasons.DECIMAL_OUT_OF_RANGE, field, shown(text))
     if power >= 0:
         return sign + stripped + "0" * power
     padded = stripped.rjust(-power + 1, "0")
@@ -61,7 +50,7 @@ def positive(text: str, field: str) -> str:
         return text
     value = decimal(text, field)
     if Decimal(value) <= 0:
-        raise Refusal(reasons.NEGATIVE_OR_ZERO, field, shown(text))
+        raise MessageError(reasons.NEGATIVE_OR_ZERO, field, shown(text))
     return value
 
 
@@ -69,7 +58,7 @@ def not_negative(text: str, field: str) -> str:
     """A decimal of zero or more: quantities."""
     value = decimal(text, field)
     if value[0] == "-" and Decimal(value) != 0:
-        raise Refusal(reasons.NEGATIVE_OR_ZERO, field, shown(text))
+        raise MessageError(reasons.NEGATIVE_OR_ZERO, field, shown(text))
     return value
 
 
@@ -104,21 +93,21 @@ def _parse_time(text: str, field: str) -> int:
     if match is None:
         if _NUMBER(text):
             return epoch(text, field)
-        raise Refusal(reasons.BAD_TIME, field, shown(text))
+        raise MessageError(reasons.BAD_TIME, field, shown(text))
     year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
     try:
         start = datetime(year, month, day, hour, minute)
     except ValueError as error:
-        raise Refusal(reasons.BAD_TIME, field, f"{shown(text)}: {error}") from None
+        raise MessageError(reasons.BAD_TIME, field, f"{shown(text)}: {error}") from None
     if second > 59:
-        raise Refusal(reasons.BAD_TIME, field, shown(text))
+        raise MessageError(reasons.BAD_TIME, field, shown(text))
     minute_micros = (start - _EPOCH) // timedelta(microseconds=1)
     second_micros = second * 1_000_000 + int((match[7] or "").ljust(6, "0")[:6])
     offset = 0
     if match[8]:
         hours, minutes = int(match[8]), int(match[9])
         if abs(hours) > 14 or minutes > 59:
-            raise Refusal(reasons.BAD_TIME, field, shown(text))
+            raise MessageError(reasons.BAD_TIME, field, shown(text))
         offset = (abs(hours) * 60 + minutes) * 60_000_000 * (-1 if match[8][0] == "-" else 1)
     value = in_range(minute_micros + second_micros - offset, field, text)
     if len(text) == 23 and text[10] == " " and match[7] and not match[8]:
@@ -131,7 +120,7 @@ def _parse_time(text: str, field: str) -> int:
 def epoch(text: str, field: str) -> int:
     """An epoch number's text in seconds, ms, µs or ns (told apart by magnitude: 2001 to 2286 in each) as microseconds."""
     if not _NUMBER(text):
-        raise Refusal(reasons.BAD_TIME, field, shown(text))
+        raise MessageError(reasons.BAD_TIME, field, shown(text))
     whole, _, fraction = text.partition(".")
     number = int(whole)
     for limit, digits in ((10**11, 6), (10**14, 3), (10**17, 0)):
@@ -142,7 +131,7 @@ def epoch(text: str, field: str) -> int:
 
 def in_range(value: int, field: str, text: object) -> int:
     if not EARLIEST <= value < LATEST:
-        raise Refusal(reasons.TIME_OUT_OF_RANGE, field, shown(str(text)))
+        raise MessageError(reasons.TIME_OUT_OF_RANGE, field, shown(str(text)))
     return value
 
 

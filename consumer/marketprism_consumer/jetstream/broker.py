@@ -13,7 +13,8 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from marketprism_api import reasons
-from marketprism_consumer.ingest.broker import BrokerRefused, Durable, DurableState, Receive, StreamState
+from marketprism_consumer.errors import BrokerError, JetStreamError
+from marketprism_consumer.ingest.broker import Durable, DurableState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
 from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.client import PullClient
@@ -71,7 +72,7 @@ class NatsBroker:
         return StreamState(found["created"], state["first_seq"], state["last_seq"], state["messages"])
 
     async def streams_of(self, subject: str) -> list[str]:
-        """The names of the streams that hold any of the subject. Raises BrokerRefused."""
+        """The names of the streams that hold any of the subject. Raises BrokerError."""
         return (await self.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
 
     async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
@@ -80,7 +81,7 @@ class NatsBroker:
         while True:
             try:
                 info = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": len(found)})
-            except _ApiError as error:
+            except JetStreamError as error:
                 if error.code == STREAM_NOT_FOUND:
                     return found
                 raise
@@ -92,7 +93,7 @@ class NatsBroker:
     async def ensure(self, durable: Durable) -> DurableState:
         try:
             found = await self.api(f"CONSUMER.INFO.{durable.stream}.{durable.name}", None)
-        except _ApiError as error:
+        except JetStreamError as error:
             if error.code != CONSUMER_NOT_FOUND:
                 raise
             found = await self._create(durable)
@@ -100,7 +101,7 @@ class NatsBroker:
         if drift := drift_of(durable, config):
             if any(name in FIXED for name in drift):
                 detail = f"{durable.stream}/{durable.name}: " + ", ".join(f"{k} is {v!r}" for k, v in drift.items())
-                raise BrokerRefused(reasons.CONSUMER_DRIFT, detail, lasting=True)
+                raise BrokerError(reasons.CONSUMER_DRIFT, detail, lasting=True)
             log.warning("consumer settings corrected", consumer=durable.name, was=drift)
             found = await self._create(durable, config)
         created, now = epoch_seconds(found["created"]), epoch_seconds(found["ts"]) if "ts" in found else time.time()
@@ -118,20 +119,20 @@ class NatsBroker:
         return await self.api(f"CONSUMER.DURABLE.CREATE.{durable.stream}.{durable.name}", request)
 
     async def api(self, subject: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
-        """One call of JetStream's API; its errors as BrokerRefused."""
+        """One call of JetStream's API; its errors as BrokerError."""
         body = b"" if request is None else json.dumps(request).encode()
         try:
             message = await self.client.request(f"$JS.API.{subject}", body, timeout=API_TIMEOUT)
         except NoRespondersError:
-            raise BrokerRefused(reasons.NO_JETSTREAM, f"no answer to $JS.API.{subject}") from None
+            raise BrokerError(reasons.NO_JETSTREAM, f"no answer to $JS.API.{subject}") from None
         except (NatsTimeout, NatsError, OSError) as error:
             detail = f"$JS.API.{subject}: {type(error).__name__} {error}".strip()
             if "permissions violation" in str(self.client.last_error or "").lower():
-                raise BrokerRefused(reasons.NATS_DENIED, f"{detail}; {self.client.last_error}") from None
-            raise BrokerRefused(reasons.NATS_UNREACHABLE, detail) from None
+                raise BrokerError(reasons.NATS_DENIED, f"{detail}; {self.client.last_error}") from None
+            raise BrokerError(reasons.NATS_UNREACHABLE, detail) from None
         answer: dict[str, Any] = json.loads(message.data)
         if "error" in answer:
-            raise _ApiError(subject, answer["error"])
+            raise jetstream_error(subject, answer["error"])
         return answer
 
 
@@ -140,16 +141,15 @@ def epoch_seconds(text: str) -> float:
     return micros(text, "time") / 1e6
 
 
-class _ApiError(BrokerRefused):
-    def __init__(self, subject: str, error: Mapping[str, Any]) -> None:
-        self.code = int(error.get("err_code", 0))
-        detail = f"$JS.API.{subject}: {error.get('description')} ({self.code})"
-        if self.code == STREAM_NOT_FOUND:
-            super().__init__(reasons.STREAM_MISSING, detail)
-        elif self.code in JETSTREAM_OFF:
-            super().__init__(reasons.NO_JETSTREAM, detail, lasting=True)
-        else:
-            super().__init__(reasons.NATS_DENIED, detail)
+def jetstream_error(subject: str, error: Mapping[str, Any]) -> JetStreamError:
+    code = int(error.get("err_code", 0))
+    reason = reasons.NATS_DENIED
+    if code == STREAM_NOT_FOUND:
+        reason = reasons.STREAM_MISSING
+    elif code in JETSTREAM_OFF:
+        reason = reasons.NO_JETSTREAM
+    detail = f"$JS.API.{subject}: {error.get('description')} ({code})"
+    return JetStreamError(reason, detail, lasting=code in JETSTREAM_OFF, code=code)
 
 
 FIXED = frozenset({"ack_policy", "filter_subject", "deliver_subject"})  # JetStream can't change these on a consumer
@@ -191,9 +191,9 @@ class NatsGraveyard:
             if not self._ready:
                 await self._ensure()
             await self._publish(letter)
-        except BrokerRefused as refused:
+        except BrokerError as refused:
             self._ready = False
-            raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, str(refused)) from refused
+            raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, str(refused)) from refused
 
     async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
         subjects = await self._broker.subjects(self._stream, f"{prefix_of(data_type, stream)}.>")
@@ -210,16 +210,16 @@ class NatsGraveyard:
         try:
             message = await client.request(subject, payload, timeout=API_TIMEOUT, headers=headers)
         except (NatsError, OSError) as failed:
-            raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, f"{subject}: {failed!r}") from None
+            raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, f"{subject}: {failed!r}") from None
         answer = json.loads(message.data)
         error = answer.get("error")
         if error and int(error.get("err_code", 0)) not in WRONG_LAST_SEQUENCE:
-            raise BrokerRefused(reasons.DEAD_LETTERS_UNAVAILABLE, f"{subject}: {error.get('description')}")
+            raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, f"{subject}: {error.get('description')}")
 
     async def _ensure(self) -> None:
         try:
             await self._broker.api(f"STREAM.INFO.{self._stream}", None)
-        except _ApiError as error:
+        except JetStreamError as error:
             if error.code != STREAM_NOT_FOUND:
                 raise
             config = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from marketprism_api.settings import Settings
-from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.errors import BrokerError, DurablesInUseError
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, NatsBroker
 
 LOOK_EVERY = 0.25  # [s]
@@ -18,13 +18,8 @@ State = tuple[Any, ...]
 """What moves while somebody pulls or acknowledges; the first is the number of pulls that wait."""
 
 
-class DurablesInUse(Exception):
-    def __init__(self, places: Sequence[Place]) -> None:
-        super().__init__("in use: " + ", ".join("/".join(place) for place in places))
-
-
 async def places(broker: NatsBroker, settings: Settings) -> list[Place]:
-    """Where they may be: in the stream that the pipeline names, and in any that holds the subject. Raises BrokerRefused."""
+    """Where they may be: in the stream that the pipeline names, and in any that holds the subject. Raises BrokerError."""
     found: list[Place] = []
     for one in settings.data_types.values():
         streams = dict.fromkeys([one.stream, *await broker.streams_of(one.subject)])
@@ -35,7 +30,7 @@ async def places(broker: NatsBroker, settings: Settings) -> list[Place]:
 async def delete_unused(broker: NatsBroker, among: Sequence[Place], quiet: float, wait: float) -> list[Place]:
     """Delete those that are there, once nothing has used any of them for `quiet` seconds, and see that they stay away.
 
-    A Pod that ends makes none anew, one that runs would: DurablesInUse is raised when `wait` seconds were not enough.
+    A Pod that ends makes none anew, one that runs would: DurablesInUseError is raised when `wait` seconds were not enough.
     """
     clock = asyncio.get_running_loop().time
     began = since = clock()
@@ -54,14 +49,14 @@ async def delete_unused(broker: NatsBroker, among: Sequence[Place], quiet: float
                 deleted += [place for place in states if place not in deleted]
                 continue
         if clock() - began > wait:
-            raise DurablesInUse(list(states))
+            raise DurablesInUseError(list(states))
         await asyncio.sleep(LOOK_EVERY)
 
 
 async def _state(broker: NatsBroker, stream: str, name: str) -> State | None:
     try:
         found = await broker.api(f"CONSUMER.INFO.{stream}.{name}", None)
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         if refused.code in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
             return None
         raise

@@ -13,7 +13,8 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_consumer import times
-from marketprism_consumer.ingest.broker import ACK_PREFIX, BrokerRefused, Frame
+from marketprism_consumer.errors import BrokerError, ReaderRunsError
+from marketprism_consumer.ingest.broker import ACK_PREFIX, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
 from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 
@@ -21,10 +22,6 @@ EXPIRES = 5.0  # of one request [s]
 MAX_BYTES = 16 << 20  # of one batch: books are large
 CONSUMER_EXISTS = (10105, 10148)
 INACTIVE = 60.0  # after so long without a request the server forgets the consumer [s]
-
-
-class ReaderRunsError(Exception):
-    """There is a reader of this name already."""
 
 
 class Read(Message, gc=False):
@@ -78,7 +75,7 @@ class StreamReader:
             self._config["filter_subjects"] = list(subjects)
 
     async def __aenter__(self) -> StreamReader:
-        """Raises BrokerRefused, ReaderRunsError."""
+        """Raises BrokerError, ReaderRunsError."""
         request: dict[str, Any] = {"stream_name": self._stream, "config": self._config}
         where = f"CONSUMER.CREATE.{self._stream}"
         if self._name:
@@ -88,7 +85,7 @@ class StreamReader:
             where += f".{self._name}"
         try:
             made = await self._broker.api(where, request)
-        except BrokerRefused as refused:
+        except BrokerError as refused:
             if self._name and getattr(refused, "code", 0) in CONSUMER_EXISTS:
                 why = f"another {self._name} of {self._stream} runs, or was killed less than a minute ago"
                 raise ReaderRunsError(why) from None
@@ -102,12 +99,12 @@ class StreamReader:
         self._end(self._pull)
         try:
             await self._broker.api(f"CONSUMER.DELETE.{self._stream}.{self._name}", None)
-        except BrokerRefused:
+        except BrokerError:
             return  # the server forgets it by itself
 
     async def batches(self, size: int) -> AsyncIterator[list[Read]]:
         """Up to `size` messages each, in order, to the end that the stream has when it is reached. The next are on their
-        way meanwhile. Raises BrokerRefused."""
+        way meanwhile. Raises BrokerError."""
         # One request at a time: JetStream serves several in turns, a message each.
         pull = None if self._over else self._ask(size)
         while pull:
@@ -115,7 +112,7 @@ class StreamReader:
                 async with asyncio.timeout(2 * EXPIRES):
                     await pull.done.wait()
             except TimeoutError:
-                raise BrokerRefused(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
+                raise BrokerError(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
             if not pull.messages and not self._over:
                 # The last messages may have expired under our hands: then there is no more to come.
                 state = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._name}", None)

@@ -9,27 +9,10 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.errors import BadRequestError, NotFoundError
 
 from marketprism_api.settings import Settings
+from marketprism_consumer.errors import StreamLackingError, SubjectsTakenError
 
 _NAME_IN_USE = 10058
 _SUBJECTS_OVERLAP = 10065
-
-
-class SubjectsTakenError(Exception):
-    """A stream can't be made, because another one already holds its subjects."""
-
-    def __init__(self, stream: str, subject: str, holder: str) -> None:
-        self.stream, self.subject, self.holder = stream, subject, holder
-        super().__init__(f"stream {stream} can't be created: {subject} already goes to stream {holder}")
-
-
-class StreamLackingError(Exception):
-    """A stream is there, and does not hold a subject that the pipeline assigns to it."""
-
-    def __init__(self, stream: str, subjects: Sequence[str]) -> None:
-        super().__init__(
-            f"stream {stream} exists and does not hold {', '.join(subjects)}: add that to its subjects "
-            f"(nats stream edit {stream}); a stream that exists is never altered from here"
-        )
 
 
 class Lookup(Protocol):

@@ -21,11 +21,10 @@ from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest.dead_letters import CODE, place_of, prefix_of
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.identity import stream_identity
-from marketprism_consumer.ingest.values import Refusal
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
@@ -186,7 +185,7 @@ async def audit(
     deep: bool = False,
     both_tiers: bool = True,
 ) -> AuditReport:
-    """`cold`: where that tier is, if not on hot's server. Raises BrokerRefused and InsertRefused where NATS or ClickHouse
+    """`cold`: where that tier is, if not on hot's server. Raises BrokerError and StoreError where NATS or ClickHouse
     can't be asked."""
     began = time.monotonic()
     broker = NatsBroker(client)
@@ -269,7 +268,7 @@ class _StreamAuditor:
         held = await self._read_held(chosen, info["state"]["first_seq"], last)
         after = await self._info(deleted_details=True)
         if after["created"] != info["created"]:
-            raise BrokerRefused(reasons.STREAM_RECREATED, f"{self._stream}, while it was audited")
+            raise BrokerError(reasons.STREAM_RECREATED, f"{self._stream}, while it was audited")
         first = after["state"]["first_seq"]
         # A stream that never held a message says that 0 is deleted.
         deleted = Sequences(seq for seq in after["state"].get("deleted") or () if seq)
@@ -307,7 +306,7 @@ class _StreamAuditor:
         name = self._settings.data_types[data_type].durable
         try:
             return await self._broker.api(f"CONSUMER.INFO.{self._stream}.{name}", None)
-        except BrokerRefused as refused:
+        except BrokerError as refused:
             if getattr(refused, "code", 0) == CONSUMER_NOT_FOUND:
                 return None
             raise
@@ -329,7 +328,7 @@ class _StreamAuditor:
                         self._dead[data_type].add(seq)
                         if CODE in parse_headers(message.headers):
                             self._refused[data_type].add(seq)
-        except BrokerRefused as refused:
+        except BrokerError as refused:
             if refused.reason is not reasons.STREAM_MISSING:  # no stream: there was never a dead letter
                 raise
 
@@ -539,7 +538,7 @@ class _StreamAuditor:
             return
         try:
             state = (await self._broker.api(f"STREAM.INFO.{self._settings.dead_letters.stream}", None))["state"]
-        except BrokerRefused:
+        except BrokerError:
             return
         gone = state["last_seq"] - state["messages"]
         wanted = {seq for first, last in audited.missing.ranges for seq in range(first, last + 1)} if gone else set()
@@ -573,6 +572,6 @@ class _StreamAuditor:
 def _refused(data_type: str, subject: str, payload: bytes, arrived: int) -> bool:
     try:
         decode(data_type, subject, payload, arrived)
-    except Refusal:
+    except MessageError:
         return True
     return False

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.decode import Row, decode
-from marketprism_consumer.ingest.values import Refusal, shown
+from marketprism_consumer.ingest.values import shown
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.stream_reader import StreamReader
 from marketprism_consumer.operations.sequences import Sequences
@@ -78,11 +79,11 @@ async def compare(
             messages = [message for message in messages if message.seq <= found.last]
             if not messages:
                 break
-            rows: dict[int, Row | Refusal] = {}
+            rows: dict[int, Row | MessageError] = {}
             for message in messages:
                 try:
                     rows[message.seq] = decode(table.data_type, message.subject, message.payload, message.arrived)
-                except Refusal as refusal:
+                except MessageError as refusal:
                     rows[message.seq] = refusal
                     continue
                 if message.seq in dead and message.seq not in refused and len(found.misburied) < NAMED:
@@ -114,10 +115,10 @@ def expression(column: Column) -> str:
 
 
 def difference(
-    table: Table, seq: int, tier: str, message: Row | Refusal, rows: Sequence[tuple[Any, ...]]
+    table: Table, seq: int, tier: str, message: Row | MessageError, rows: Sequence[tuple[Any, ...]]
 ) -> Alteration | None:
     """The first value in which no row of a message is the message's own; None where one row is."""
-    if isinstance(message, Refusal):
+    if isinstance(message, MessageError):
         return Alteration(seq, tier, "", str(message), "")
     expected = [canonical(column)(value) for column, value in zip(table.inserted, message, strict=True)]
     worst: Alteration | None = None

@@ -20,8 +20,8 @@ from marketprism_api.reasons import Reason
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
-from marketprism_consumer.ingest.broker import BrokerRefused, Durable
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import BrokerError, StoreError
+from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, FIXED, SECOND, NatsBroker, drift_of, epoch_seconds
 from marketprism_consumer.jetstream.client import connect, masked
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
@@ -122,7 +122,7 @@ async def check_nats(settings: Settings, auth: NatsAuth) -> AsyncIterator[Line]:
         if told := next((info["ts"] for info in streams.values() if "ts" in info), None):
             yield judge_clock("nats clock", epoch_seconds(told) - time.time())
         yield await _dead_letters(broker, settings)
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         yield wrong("jetstream", refused.reason, refused.detail)
     finally:
         await client.close()
@@ -150,7 +150,7 @@ async def _data_type(
     durable = Durable(stream, one.durable, one.subject, settings.ack_wait)
     try:
         info = await broker.api(f"CONSUMER.INFO.{stream}.{one.durable}", None)
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         if refused.code != CONSUMER_NOT_FOUND:
             raise
         yield ok(f"consumer of {data_type}", f"{stream}/{one.durable} is not there yet: ingest makes it")
@@ -199,7 +199,7 @@ async def _dead_letters(broker: NatsBroker, settings: Settings) -> Line:
     name = settings.dead_letters.stream
     try:
         letters = (await broker.stream(name)).messages
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         if refused.reason is not reasons.STREAM_MISSING:
             raise
         return ok("dead letters", f"{name} is not there: made with the first one")
@@ -211,7 +211,7 @@ async def _dead_letters(broker: NatsBroker, settings: Settings) -> Line:
 # --- ClickHouse -------------------------------------------------------------------------------------------------------
 
 
-def refused_line(what: str, refused: InsertRefused, otherwise: Reason = reasons.CLICKHOUSE_DENIED) -> Line:
+def refused_line(what: str, refused: StoreError, otherwise: Reason = reasons.CLICKHOUSE_DENIED) -> Line:
     reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else otherwise
     return wrong(what, reason, str(refused).removeprefix(f"{reasons.CLICKHOUSE_DENIED}: "))
 
@@ -220,7 +220,7 @@ async def endpoint(clickhouse: ClickHouse, url: str) -> Line:
     what = "clickhouse"
     try:
         version = str((await clickhouse.query("SELECT version()"))[0][0])
-    except InsertRefused as refused:
+    except StoreError as refused:
         return refused_line(what, refused)
     major, minor, *_ = version.split(".")
     if (int(major), int(minor)) < OLDEST_CLICKHOUSE:
@@ -236,7 +236,7 @@ async def check_clickhouse(settings: Settings, clickhouse: ClickHouse) -> AsyncI
         try:
             for line in await checks(settings, clickhouse):
                 yield line
-        except InsertRefused as refused:
+        except StoreError as refused:
             yield refused_line(checks.__name__.strip("_"), refused)
 
 
@@ -271,14 +271,14 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
             where = f"`{database}`.`{table.name}`"
             try:
                 await clickhouse.command(f"INSERT INTO {where} ({names}) SELECT {names} FROM {where} WHERE 0")
-            except InsertRefused as refused:
+            except StoreError as refused:
                 if refused.code not in (60, 81):  # what is missing is the schema's line
                     reason = reasons.INSERT_BLOCKED if refused.code not in (0, 164, 497) else reasons.CLICKHOUSE_DENIED
                     found.append(refused_line(f"rights on {database}.{table.name}", refused, reason))
     for table_name in ("parts", "processes", "columns", "tables"):
         try:
             await clickhouse.query(f"SELECT 1 FROM system.{table_name} LIMIT 0")
-        except InsertRefused as refused:
+        except StoreError as refused:
             found.append(refused_line(f"rights on system.{table_name}", refused))
     return found or [ok("rights", f"SELECT and INSERT in {settings.hot_db} and {settings.cold_db}, SELECT in system")]
 

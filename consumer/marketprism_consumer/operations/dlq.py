@@ -16,12 +16,12 @@ from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer import times
 from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest import dead_letters
-from marketprism_consumer.ingest.broker import BrokerRefused
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.identity import stream_identity
-from marketprism_consumer.ingest.values import Refusal, micros
+from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.stream_reader import INACTIVE, StreamReader, parse_headers
 from marketprism_consumer.operations.restore import Restore
@@ -63,11 +63,11 @@ class Letter:
 
     @property
     def origin(self) -> tuple[str, int]:
-        """The message's identity: stream and sequence. Raises Refusal where the headers don't have it."""
+        """The message's identity: stream and sequence. Raises MessageError where the headers don't have it."""
         try:
             return dead_letters.origin(self.headers)
         except (KeyError, ValueError):
-            raise Refusal(
+            raise MessageError(
                 reasons.MISSING_FIELD, dead_letters.SEQ, "not one of ours: its headers lack an identity"
             ) from None
 
@@ -124,7 +124,7 @@ class DeadLetterStream:
     async def batches(
         self, wanted: Wanted, *, headers_only: bool = False, alone: bool = False
     ) -> AsyncIterator[list[Letter]]:
-        """Those wanted, oldest first. `alone`: as the only replay; raises ReaderRunsError. Raises BrokerRefused."""
+        """Those wanted, oldest first. `alone`: as the only replay; raises ReaderRunsError. Raises BrokerError."""
         reader = StreamReader(
             self._broker,
             self._name,
@@ -139,7 +139,7 @@ class DeadLetterStream:
                     letters = [Letter.of(m.seq, m.arrived, m.subject, m.headers, m.payload) for m in messages]
                     if chosen := [letter for letter in letters if wanted(letter)]:
                         yield chosen
-        except BrokerRefused as refused:
+        except BrokerError as refused:
             if refused.reason is not reasons.STREAM_MISSING:
                 raise
 
@@ -158,7 +158,7 @@ class DeadLetterStream:
             try:
                 await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": letter.seq, "no_erase": True})
                 deleted += 1
-            except BrokerRefused as refused:
+            except BrokerError as refused:
                 if getattr(refused, "code", 0) not in GONE:
                     raise
         return deleted
@@ -173,7 +173,7 @@ async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, An
     try:
         found: dict[str, Any] = (await broker.api(f"STREAM.MSG.GET.{stream}", {"seq": seq}))["message"]
         return found
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         if refused.reason is reasons.STREAM_MISSING or getattr(refused, "code", 0) in GONE:
             return None
         raise
@@ -205,7 +205,7 @@ class Replay:
         self._restore: Restore[Letter] = Restore(tiers)
 
     async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
-        """Raises BrokerRefused, and InsertRefused where ClickHouse can't be asked."""
+        """Raises BrokerError, and StoreError where ClickHouse can't be asked."""
         deadline = asyncio.get_running_loop().time() + INSERT_WITHIN
         entries, stay = await self.decode(letters)
         outcomes = await self.store(entries, deadline)
@@ -219,7 +219,7 @@ class Replay:
         for letter in letters:
             try:
                 entries.append((letter, await self._row(letter)))
-            except Refusal as refusal:
+            except MessageError as refusal:
                 stay.append(Outcome(letter, "stays", str(refusal)))
         return entries, stay
 
@@ -238,7 +238,7 @@ class Replay:
 
     async def _row(self, letter: Letter) -> Row:
         if letter.data_type not in BY_DATA_TYPE:
-            raise Refusal(reasons.SUBJECT_MISMATCH, detail=f"no such data type: {letter.data_type}")
+            raise MessageError(reasons.SUBJECT_MISMATCH, detail=f"no such data type: {letter.data_type}")
         letter.origin  # noqa: B018 - raises where there is none
         payload = await self._whole(letter) if letter.is_cut else letter.payload
         arrived = micros(letter.header(dead_letters.TIME), dead_letters.TIME)
@@ -251,13 +251,13 @@ class Replay:
         why = "its payload was cut, and its stream no longer holds the whole message"
         try:
             created = (await self._broker.api(f"STREAM.INFO.{name}", None))["created"]
-        except BrokerRefused as refused:
+        except BrokerError as refused:
             if refused.reason is not reasons.STREAM_MISSING:
                 raise
-            raise Refusal(reasons.BAD_JSON, detail=why) from None
+            raise MessageError(reasons.BAD_JSON, detail=why) from None
         found = await raw_message(self._broker, name, seq) if stream_identity(name, created) == identity else None
         if found is None:
-            raise Refusal(reasons.BAD_JSON, detail=why)
+            raise MessageError(reasons.BAD_JSON, detail=why)
         return base64.b64decode(found.get("data", ""))
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 
 from marketprism_api.settings import DataTypeSettings
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.errors import BrokerError, MessageError, NotYetStoredError
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.identity import stream_identity
-from marketprism_consumer.ingest.values import Refusal
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
 from marketprism_consumer.jetstream.stream_reader import INACTIVE, Read, StreamReader
 from marketprism_consumer.operations.restore import Entry, Restore
@@ -51,10 +50,6 @@ class Replayed:
     """What ClickHouse said of each row that it refused."""
 
 
-class NotYetStoredError(Exception):
-    """There is no durable consumer: ingest has not run, and will store everything when it does."""
-
-
 async def replay(
     broker: NatsBroker,
     tiers: Sequence[ClickHouseStore],
@@ -65,7 +60,7 @@ async def replay(
     dry_run: bool = False,
     progress: Callable[[Replayed], None] = lambda _: None,
 ) -> Replayed:
-    """Of one data type. Raises NotYetStoredError, ReaderRunsError, BrokerRefused, InsertRefused."""
+    """Of one data type. Raises NotYetStoredError, ReaderRunsError, BrokerError, StoreError."""
     data_type = chosen.subject.partition(".")[0]
     table = BY_DATA_TYPE[data_type]
     floor = await ack_floor(broker, chosen)
@@ -105,7 +100,7 @@ def _entries(data_type: str, messages: Sequence[Read], done: Replayed) -> list[E
     for message in messages:
         try:
             row = decode(data_type, message.subject, message.payload, message.arrived)
-        except Refusal as refusal:
+        except MessageError as refusal:
             done.bad[str(refusal.reason)] = done.bad.get(str(refusal.reason), 0) + 1
         else:
             entries.append((message.seq, message.seq, row))
@@ -119,7 +114,7 @@ async def ack_floor(broker: NatsBroker, chosen: DataTypeSettings) -> int:
     ).last_seq  # before the consumer is asked: what comes later is not in it
     try:
         info = await broker.api(f"CONSUMER.INFO.{chosen.stream}.{chosen.durable}", None)
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         if getattr(refused, "code", 0) != CONSUMER_NOT_FOUND:
             raise
         raise NotYetStoredError(f"{chosen.stream} has no consumer {chosen.durable}") from None

@@ -10,11 +10,11 @@ from typing import Generic, Literal, TypeVar
 
 from marketprism_api import reasons
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.ingest.clickhouse_errors import Fault
+from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.ingest.identity import content_indexes, place
-from marketprism_consumer.ingest.store import InsertRefused, Stored
+from marketprism_consumer.ingest.store import Stored
 from marketprism_consumer.schema.tables import Table
 
 NO_SUCH_TABLE = (60, 81)
@@ -35,7 +35,7 @@ class Restore(Generic[T]):
     ) -> list[tuple[T, State, str]]:
         """Returns when each is in the table or refused, with why. ClickHouse takes nothing after `deadline` [loop time].
 
-        What it refuses for a row's sake is halved, each half looked up anew, until that row is alone. Raises InsertRefused.
+        What it refuses for a row's sake is halved, each half looked up anew, until that row is alone. Raises StoreError.
         """
         there = await self.stored(table, stream, [seq for _, seq, _ in entries])
         indexes = content_indexes(table)
@@ -49,7 +49,7 @@ class Restore(Generic[T]):
         block = encode(table, [e[2] for e, _ in new], [e[1] for e, _ in new], [identity for _, identity in new])
         try:
             await self._tiers[0].insert(block, deadline)
-        except InsertRefused as refused:
+        except StoreError as refused:
             if refused.fault not in (Fault.ROW, Fault.UNKNOWN):
                 raise
             if len(new) == 1:
@@ -67,7 +67,7 @@ class Restore(Generic[T]):
                 await tier.settle(table)
                 for seq, rows in (await tier.stored(table, stream, seqs)).items():
                     found.setdefault(seq, []).extend(rows)
-            except InsertRefused as refused:
+            except StoreError as refused:
                 if tier is self._tiers[0] or refused.code not in NO_SUCH_TABLE:
                     raise
         return found

@@ -11,7 +11,7 @@ from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.errors import BrokerError
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
 from marketprism_consumer.operations.audit import stream_of
@@ -73,7 +73,7 @@ READ, UNREAD, NO_CONSUMER, NO_STREAM = "read", "nobody reads", "no consumer", "n
 
 
 async def status(settings: Settings, broker: NatsBroker, hot: ClickHouse, cold: ClickHouse) -> Status:
-    """Raises BrokerRefused and InsertRefused where NATS or ClickHouse can't be asked."""
+    """Raises BrokerError and StoreError where NATS or ClickHouse can't be asked."""
     sizes = {
         "hot": await _sizes(hot, settings.hot_db),
         "cold": await _sizes(cold, settings.cold_db),
@@ -103,7 +103,7 @@ async def _consumed(settings: Settings, broker: NatsBroker, data_type: DataType)
         return TypeStatus(str(data_type), one.stream, NO_STREAM)
     try:
         info = await broker.api(f"CONSUMER.INFO.{stream}.{one.durable}", None)
-    except BrokerRefused as refused:
+    except BrokerError as refused:
         if refused.code == CONSUMER_NOT_FOUND:
             return TypeStatus(str(data_type), stream, NO_CONSUMER)
         if refused.reason is reasons.STREAM_MISSING:

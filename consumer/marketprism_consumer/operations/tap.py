@@ -16,9 +16,8 @@ from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import times
-from marketprism_consumer.ingest.broker import BrokerRefused
+from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest.decode import decode, values_by_column
-from marketprism_consumer.ingest.values import Refusal
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.operations.audit import stream_of
@@ -38,7 +37,7 @@ class Tapped:
     subject: str
     payload: bytes
     row: dict[str, Any] | None
-    refusal: Refusal | None
+    refusal: MessageError | None
 
     @property
     def verdict(self) -> str:
@@ -84,7 +83,7 @@ def tapped(stream: str, seq: int, arrived: int, subject: str, payload: bytes) ->
     try:
         row = values_by_column(BY_DATA_TYPE[data_type], decode(data_type, subject, payload, arrived))
         return Tapped(data_type, stream, seq, arrived, subject, payload, row, None)
-    except Refusal as refusal:
+    except MessageError as refusal:
         return Tapped(data_type, stream, seq, arrived, subject, payload, None, refusal)
 
 
@@ -96,7 +95,7 @@ def _json(value: Any) -> Any:
 async def tap(
     client: PullClient, settings: Settings, data_types: Sequence[DataType], since: int | None = None
 ) -> AsyncGenerator[Tapped, None]:
-    """For ever. From now on, or from what arrived at `since` [µs UTC]. Raises BrokerRefused."""
+    """For ever. From now on, or from what arrived at `since` [µs UTC]. Raises BrokerError."""
     broker = NatsBroker(client)
     queue: asyncio.Queue[Msg] = asyncio.Queue(QUEUE)
 
@@ -109,7 +108,7 @@ async def tap(
         for data_type in data_types:
             subject = settings.data_types[data_type].subject
             if not (stream := await stream_of(broker, settings, data_type)):
-                raise BrokerRefused(reasons.STREAM_MISSING, f"no stream holds {subject}")
+                raise BrokerError(reasons.STREAM_MISSING, f"no stream holds {subject}")
             policy = DeliverPolicy.NEW if since is None else DeliverPolicy.BY_START_TIME
             config = ConsumerConfig(
                 deliver_policy=policy,

@@ -28,21 +28,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from marketprism_api import reasons
-from marketprism_api.reasons import Reason
+from marketprism_consumer.errors import TieringError
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.tiering.slices import STEPS, Bucket, Filter, Slice, finer, pack
 
 PASSES = 4  # over a slice whose parts are replaced by merges, or that late rows change, while it is worked on
 _MASK = (1 << 128) - 1
-
-
-class TieringRefused(Exception):
-    """A table, or a slice of it, is left as it is. `detail` is the message without the reason."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 class Totals(NamedTuple):
@@ -92,7 +83,7 @@ class Moved:
 
 
 class Tiers(Protocol):
-    """One table in both tiers. Everything raises InsertRefused or TieringRefused."""
+    """One table in both tiers. Everything raises StoreError or TieringError."""
 
     async def buckets(self, start: int, end: int, step: int, filter_: Filter) -> list[Bucket]:
         """Rows of hot by time, oldest first."""
@@ -118,7 +109,7 @@ class Tiers(Protocol):
         """Rows of cold beyond the first of their identity."""
 
     async def repair(self, slice_: Slice) -> None:
-        """Delete the doubles of cold exactly. Raises TieringRefused where the server is too old for that."""
+        """Delete the doubles of cold exactly. Raises TieringError where the server is too old for that."""
 
     async def part_rows(self, parts: Sequence[str]) -> Mapping[str, int]:
         """All rows of these parts of hot, for those that are still there."""
@@ -175,18 +166,18 @@ async def settle_slice(tiers: Tiers, slice_: Slice, run: str, moved: Moved) -> P
     raise await _why_not(tiers, slice_)
 
 
-async def _why_not(tiers: Tiers, slice_: Slice) -> TieringRefused:
+async def _why_not(tiers: Tiers, slice_: Slice) -> TieringError:
     survey = await tiers.survey(slice_)
     if await tiers.doubles(slice_):
-        return TieringRefused(
+        return TieringError(
             reasons.COLD_DOUBLES, f"{slice_}: cold has rows twice; see `marketprism tiers`. Nothing was deleted"
         )
     if count := await tiers.conflicts(slice_, list(survey.parts)):
         what = f"{slice_}: {count} rows have an identity (_stream, _seq) that cold holds with other values"
-        return TieringRefused(
+        return TieringError(
             reasons.IDENTITY_CONFLICT, f"{what}. Nothing was deleted: compare them, and delete one of the two"
         )
-    return TieringRefused(
+    return TieringError(
         reasons.SLICE_UNSETTLED, f"{slice_}: it changed {PASSES} times while it was worked on. The next run tries again"
     )
 

@@ -22,8 +22,7 @@ import structlog
 
 from marketprism_api import reasons
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.ingest.store import InsertRefused
-from marketprism_consumer.tiering.algorithm import TieringRefused
+from marketprism_consumer.errors import StoreError, TieringError
 
 log = structlog.get_logger()
 
@@ -59,7 +58,7 @@ class Lease:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Lease]:
-        """Raises TieringRefused(MIGRATION_BUSY) while another run lives; waits for a dead one's lease to end."""
+        """Raises TieringError(MIGRATION_BUSY) while another run lives; waits for a dead one's lease to end."""
         await self._server.command(
             f"CREATE TABLE IF NOT EXISTS {self._table} (pair String, holder String, who String, ticket Int64,"
             " expires Int64, released UInt8, at DateTime64(6, 'UTC') DEFAULT now64(6))"
@@ -75,7 +74,7 @@ class Lease:
             finally:
                 beat.cancel()
         finally:
-            with suppress(InsertRefused):
+            with suppress(StoreError):
                 await self._write("0", released=True)
 
     async def _write(self, ticket: str, *, released: bool = False) -> None:
@@ -101,7 +100,7 @@ class Lease:
             found = await self.contenders()
             mine = next((one for one in found if one.holder == self.holder), None)
             if mine is None:
-                raise TieringRefused(
+                raise TieringError(
                     reasons.MIGRATION_BUSY,
                     "this run's own lease ended before it was held: the server is too slow for it",
                 )
@@ -111,7 +110,7 @@ class Lease:
                 return
             for one in found:
                 if one.holder == holder and one.expires > first.setdefault(one.holder, one.expires):
-                    raise TieringRefused(reasons.MIGRATION_BUSY, f"another run holds the lease, and lives: {one.who}")
+                    raise TieringError(reasons.MIGRATION_BUSY, f"another run holds the lease, and lives: {one.who}")
             if time.monotonic() - drawn > self.seconds / 3:
                 await self._write("0")
                 drawn = time.monotonic()
@@ -124,5 +123,5 @@ class Lease:
                 await self._write("0")
                 mine = [one for one in await self.contenders() if one.holder == self.holder]
                 self.expires = mine[0].expires if mine else 0
-            except InsertRefused as refused:
+            except StoreError as refused:
                 log.warning("the lease was not renewed", error=str(refused))

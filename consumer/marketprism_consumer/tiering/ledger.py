@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import StoreError
 from marketprism_consumer.tiering.algorithm import Moved
 from marketprism_consumer.tiering.slices import Slice
 
@@ -82,13 +82,13 @@ class Ledger:
                 " GROUP BY run, slice_from, slice_to HAVING argMax(status, (at, status = 'done')) IN ('began', 'failed')",
                 {"table": table},
             )
-        except InsertRefused as refused:
+        except StoreError as refused:
             log.warning("the ledger can't be read", error=str(refused))
             return []
         return [Slice(int(begin), int(end)) for begin, end in rows]
 
     async def history(self, limit: int) -> list[Entry]:
-        """The last slices, newest first. Raises InsertRefused."""
+        """The last slices, newest first. Raises StoreError."""
         rows = await self._server.query(
             "SELECT run, table, slice_from, slice_to, argMax(rows, at), argMax(bytes, at), argMax(checksum, at), started,"
             " nullIf(max(at), min(at)), any(mode), argMax(status, (at, status != 'began')) AS last, argMax(error, at)"
@@ -101,5 +101,5 @@ class Ledger:
     async def _try(self, sql: str, given: dict[str, Any]) -> None:
         try:
             await self._server.command(sql, given)
-        except InsertRefused as refused:
+        except StoreError as refused:
             log.warning("the ledger was not written; nothing depends on it", error=str(refused))

@@ -62,7 +62,7 @@ class TableOverview:
 
 
 async def overview(job: Job, hot: ClickHouse, cold: ClickHouse, table: str, run: str) -> TableOverview:
-    """A day at a time: the server never holds more identities in memory. Raises InsertRefused, TieringRefused."""
+    """A day at a time: the server never holds more identities in memory. Raises StoreError, TieringError."""
     tiers = await open_tiers(hot, job.hot_db, cold, job.cold_db, table, run, lambda: 0)
     found = TableOverview(await _tier(tiers.hot), await _tier(tiers.cold))
     days: set[int] = set()

@@ -21,10 +21,10 @@ from marketprism_api.reasons import Reason
 from marketprism_consumer import logs, times
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse.client import DENIED, ClickHouse
-from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, Fault
-from marketprism_consumer.ingest.store import InsertRefused
+from marketprism_consumer.errors import Fault, StoreError, TieringError
+from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT
 from marketprism_consumer.tiering import retention
-from marketprism_consumer.tiering.algorithm import Moved, TieringRefused, move_hour, plan
+from marketprism_consumer.tiering.algorithm import Moved, move_hour, plan
 from marketprism_consumer.tiering.job import Job, Mode
 from marketprism_consumer.tiering.lease import Lease
 from marketprism_consumer.tiering.ledger import Ledger
@@ -190,7 +190,7 @@ class Migration:
                     if not self.stopping:
                         one = _TableRun(self, table, hot, cold, ledger, result, lease)
                         await one.run()
-            except (InsertRefused, TieringRefused) as error:
+            except (StoreError, TieringError) as error:
                 result.failures.append(failure("", error))
             result.seconds = time.monotonic() - started
             result.finished = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -241,7 +241,7 @@ class _TableRun:
                     tiers.cold, self._job.cold_retention, dry_run=self._job.mode is Mode.DRY_RUN
                 )
                 self.done.expired_rows = sum(expired.values())
-        except (InsertRefused, TieringRefused) as error:
+        except (StoreError, TieringError) as error:
             told = failure(self._table, error)
             self._result.failures.append(told)
             # The table is not finished; hot keeps what is not proven.
@@ -258,7 +258,7 @@ class _TableRun:
         seconds = retention.ttl_seconds(ttl)
         if seconds is not None and seconds <= self._job.older_than:
             what = f"hot's TTL ({ttl}) deletes rows before they are older than {self._job.older_than:.0f} s and moved"
-            raise TieringRefused(
+            raise TieringError(
                 reasons.TTL_BEFORE_MOVE, f"{what}: lower olderThan, or raise or remove the TTL (schema.hotRetention)"
             )
         note = f"hot has a TTL, {ttl}: it deletes rows whether cold has them or not. Set hotRetention: 0s and remove it"
@@ -322,12 +322,12 @@ class _TableRun:
                 self.done.bytes += bytes_ if moved.deleted or moved.copied else 0
                 await self._ledger.note(self._table, slices, "done", began, moved, bytes_)
                 return moved
-            except TieringRefused as refused:
+            except TieringError as refused:
                 await self._ledger.note(self._table, slices, "failed", began, Moved(), error=str(refused))
                 raise
-            except InsertRefused as refused:
+            except StoreError as refused:
                 if refused.code == LATE_INSERT:
-                    raise TieringRefused(
+                    raise TieringError(
                         reasons.LEASE_LOST, "another run may hold the lease; the next run goes on"
                     ) from refused
                 if refused.fault is not Fault.PASSING or backoff.tries >= TRIES:
@@ -412,8 +412,8 @@ REASONS: Mapping[int, Reason] = {
 """By ClickHouse's code."""
 
 
-def failure(table: str, error: InsertRefused | TieringRefused) -> Failure:
-    if isinstance(error, TieringRefused):
+def failure(table: str, error: StoreError | TieringError) -> Failure:
+    if isinstance(error, TieringError):
         return Failure(table, error.reason, 0, error.detail)
     reason = REASONS.get(error.code, reasons.MIGRATION_REFUSED)
     return Failure(table, reason, error.code, str(error).removeprefix(f"{reason}: "))

@@ -10,7 +10,7 @@ from typing import Any
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth, clickhouse_auth
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.tiering.algorithm import TieringRefused
+from marketprism_consumer.errors import TieringError
 from marketprism_consumer.tiering.job import Job, cold_auth
 
 PATIENCE = 1800.0  # for the answer to one statement: an hour of a busy table on a slow disk [s]
@@ -39,10 +39,10 @@ def both(job: Job, comment: str) -> tuple[ClickHouse, ClickHouse]:
 
 
 async def settle(clickhouse: ClickHouse, prefix: str, mine: str = "") -> None:
-    """Return when the statements of an earlier run have ended. Raises TieringRefused when that takes too long."""
+    """Return when the statements of an earlier run have ended. Raises TieringError when that takes too long."""
     try:
         async with asyncio.timeout(SETTLED_WITHIN):
             await clickhouse.settle(prefix, mine)
     except TimeoutError:
         what = f"statements of an earlier run ({prefix}) are still running on {clickhouse.url}"
-        raise TieringRefused(reasons.MIGRATION_BUSY, f"{what}: look at system.processes, or KILL QUERY") from None
+        raise TieringError(reasons.MIGRATION_BUSY, f"{what}: look at system.processes, or KILL QUERY") from None

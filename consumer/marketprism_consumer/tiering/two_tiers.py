@@ -13,8 +13,8 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.ingest.store import InsertRefused
-from marketprism_consumer.tiering.algorithm import Proof, Survey, TieringRefused, Totals
+from marketprism_consumer.errors import StoreError, TieringError
+from marketprism_consumer.tiering.algorithm import Proof, Survey, Totals
 from marketprism_consumer.tiering.slices import Bucket, Filter, Slice
 
 NO_SUCH_PART = 232
@@ -138,10 +138,10 @@ class TwoTiers:
 
     async def drop_part(self, part: str) -> bool:
         if not re.fullmatch(r"[0-9A-Za-z_-]+", part):
-            raise TieringRefused(reasons.SLICE_UNSETTLED, f"{self.hot.name} has a part of the odd name {part!r}")
+            raise TieringError(reasons.SLICE_UNSETTLED, f"{self.hot.name} has a part of the odd name {part!r}")
         try:
             await self.hot.server.command(f"ALTER TABLE {self.hot.name} DROP PART '{part}'")
-        except InsertRefused as refused:
+        except StoreError as refused:
             if refused.code != NO_SUCH_PART:
                 raise
             return False
@@ -150,7 +150,7 @@ class TwoTiers:
     async def delete(self, proofs: Sequence[Proof]) -> int:
         by_part = self.hot.version >= PART_IN_MUTATIONS
         if self.remote and not by_part:
-            raise TieringRefused(reasons.SERVER_TOO_OLD, "deleting a part of an hour needs ClickHouse 24.5 in hot")
+            raise TieringError(reasons.SERVER_TOO_OLD, "deleting a part of an hour needs ClickHouse 24.5 in hot")
         given: dict[str, Any] = {}
         there, doomed = [], []
         for number, proof in enumerate(proofs):
@@ -210,7 +210,7 @@ class TwoTiers:
     async def repair(self, slice_: Slice) -> None:
         if self.cold.version < OFFSET_IN_MUTATIONS:
             what = f"{slice_}: cold has rows twice, and ClickHouse can delete one of two equal rows from 25.8 on"
-            raise TieringRefused(reasons.COLD_DOUBLES, f"{what}. Nothing was deleted in hot")
+            raise TieringError(reasons.COLD_DOUBLES, f"{what}. Nothing was deleted in hot")
         place = "(toUInt64(splitByChar('_', _part)[2]), _part_offset, _part)"
         surplus = (
             f"SELECT arrayJoin(arrayPopFront(arraySort(groupArray({place})))) FROM {self.cold.name}"
@@ -299,23 +299,23 @@ async def open_tiers(
     run: str,
     fence: Callable[[], int],
 ) -> TwoTiers:
-    """Both tables, compared. Raises TieringRefused where cold could not take every value of hot."""
+    """Both tables, compared. Raises TieringError where cold could not take every value of hot."""
     hot_columns = await _columns(hot, hot_database, table)
     cold_columns = hot_columns_of(await _columns(cold, cold_database, table))
     wanted = hot_columns_of(hot_columns)
     for name, type_ in wanted.items():
         if name not in cold_columns:
-            raise TieringRefused(
+            raise TieringError(
                 reasons.SCHEMA_DRIFT, f"{cold_database}.{table} lacks the column {name}: `marketprism schema apply`"
             )
         if cold_columns[name] != type_:
-            raise TieringRefused(
+            raise TieringError(
                 reasons.SCHEMA_DRIFT,
                 f"{table}.{name} is {type_} in hot and {cold_columns[name]} in cold: make them equal",
             )
     for name in ("timestamp", *FILTERS, "_stream", "_seq"):
         if name not in wanted:
-            raise TieringRefused(
+            raise TieringError(
                 reasons.SCHEMA_DRIFT, f"{hot_database}.{table} lacks the column {name}: `marketprism schema apply`"
             )
     columns = [Column(name, type_) for name, type_ in wanted.items()]
@@ -338,9 +338,7 @@ async def _columns(server: ClickHouse, database: str, table: str) -> list[tuple[
         {"database": database, "table": table},
     )
     if not rows:
-        raise TieringRefused(
-            reasons.SCHEMA_MISSING, f"there is no table {database}.{table}: `marketprism schema apply`"
-        )
+        raise TieringError(reasons.SCHEMA_MISSING, f"there is no table {database}.{table}: `marketprism schema apply`")
     return [(str(name), str(type_), str(kind)) for name, type_, kind in rows]
 
 

@@ -25,7 +25,7 @@ class Verdict(NamedTuple):
 
 
 async def note(server: ClickHouse, database: str, report: Report, scope: str) -> None:
-    """Raises InsertRefused: a validation needs no right to write, and goes on without."""
+    """Raises StoreError: a validation needs no right to write, and goes on without."""
     await server.command(
         f"CREATE TABLE IF NOT EXISTS `{database}`.`{TABLE}` (at DateTime64(3, 'UTC') DEFAULT now64(3),"
         " since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), rows UInt64, ok Bool, scope String, verdict String)"
@@ -47,7 +47,7 @@ async def note(server: ClickHouse, database: str, report: Report, scope: str) ->
 
 
 async def last(server: ClickHouse, database: str) -> Verdict | None:
-    """None before the first one. Raises InsertRefused."""
+    """None before the first one. Raises StoreError."""
     if not await server.has_table(database, TABLE):
         return None
     rows = await server.query(

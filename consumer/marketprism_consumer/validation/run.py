@@ -207,7 +207,7 @@ class Validation:
         self._limits, self._progress, self._slice_rows = limits, progress, slice_rows
 
     async def run(self, request: Request) -> Report:
-        """Raises InsertRefused where ClickHouse does not answer, or not with rows."""
+        """Raises StoreError where ClickHouse does not answer, or not with rows."""
         report = Report(self._hot, self._cold, request)
         begun = time.monotonic()
         for data_type in request.data_types:

@@ -1,0 +1,123 @@
+"""Everything that is raised on purpose, as one tree.
+
+StorageError
+├── MessageError             a message can't be a row
+├── StoreError               ClickHouse refused a statement, or gave no usable answer
+├── BrokerError              JetStream can't do what was asked
+│   └── JetStreamError       … and said so by a code of its own
+├── StreamError              a stream is not as the pipeline needs it
+│   ├── SubjectsTakenError
+│   └── StreamLackingError
+├── TieringError             a table, or a slice of it, is left as it is
+├── DurablesInUseError
+├── ReaderRunsError
+├── NotYetStoredError
+└── PortTakenError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
+
+
+class StorageError(Exception):
+    """The root: what a command tells as one line."""
+
+
+class MessageError(StorageError):
+    """`field` and `detail` go to the dead letter's headers; never the whole payload."""
+
+    def __init__(self, reason: Reason, field: str = "", detail: str = "") -> None:
+        super().__init__(f"{reason}: {field or reason.text}{': ' + detail if detail else ''}")
+        self.reason = reason
+        self.field = field
+        self.detail = detail
+
+
+class Fault(Enum):
+    """Who is at fault where ClickHouse refuses an insert."""
+
+    PASSING = "passing"  # the same bytes may work in a moment
+    SERVER = "server"  # every insert into this table fails until a person acts; no row is at fault
+    ROW = "row"  # some row of the batch; its neighbours are fine
+    LATE = "late"  # our own fence: the attempt came after its deadline
+    UNKNOWN = "unknown"
+
+
+class StoreError(StorageError):
+    """`code` is ClickHouse's; 0: no usable answer, so the outcome is unknown."""
+
+    def __init__(self, code: int, message: str, fault: Fault) -> None:
+        super().__init__(message)
+        self.code = code
+        self.fault = fault
+
+
+class BrokerError(StorageError):
+    """`lasting`: waiting won't help, a person has to act. `code`: the server's, or 0."""
+
+    def __init__(self, reason: Reason, detail: str, *, lasting: bool = False, code: int = 0) -> None:
+        super().__init__(f"{reason}: {detail} ({reason.hint})")
+        self.reason = reason
+        self.detail = detail
+        self.lasting = lasting
+        self.code = code
+
+
+class JetStreamError(BrokerError):
+    """JetStream's API answered with an error."""
+
+
+class StreamError(StorageError):
+    pass
+
+
+class SubjectsTakenError(StreamError):
+    """A stream can't be made, because another one already holds its subjects."""
+
+    def __init__(self, stream: str, subject: str, holder: str) -> None:
+        self.stream, self.subject, self.holder = stream, subject, holder
+        super().__init__(f"stream {stream} can't be created: {subject} already goes to stream {holder}")
+
+
+class StreamLackingError(StreamError):
+    """A stream is there, and does not hold a subject that the pipeline assigns to it."""
+
+    def __init__(self, stream: str, subjects: Sequence[str]) -> None:
+        super().__init__(
+            f"stream {stream} exists and does not hold {', '.join(subjects)}: add that to its subjects "
+            f"(nats stream edit {stream}); a stream that exists is never altered from here"
+        )
+
+
+class TieringError(StorageError):
+    """`detail` is the message without the reason."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class DurablesInUseError(StorageError):
+    """Durable consumers that somebody pulls from: (stream, name) of each."""
+
+    def __init__(self, places: Iterable[tuple[str, str]]) -> None:
+        super().__init__("in use: " + ", ".join("/".join(place) for place in places))
+
+
+class ReaderRunsError(StorageError):
+    """There is a reader of this name already."""
+
+
+class NotYetStoredError(StorageError):
+    """There is no durable consumer: ingest has not run, and will store everything when it does."""
+
+
+class PortTakenError(StorageError):
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"{reasons.PORT_TAKEN}: {host}:{port}: {reasons.PORT_TAKEN.hint}")
