@@ -23,7 +23,7 @@ from marketprism_api.settings import effective
 from marketprism_api.validation import DEFAULTS
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.validation.run import Request, Validation
+from marketprism_consumer.validation.run import Validation, ValidationRequest
 from marketprism_embedded import process
 
 PAGE = Path(__file__).parents[1] / "docs" / "queries.md"
@@ -70,7 +70,7 @@ async def measure(trades: int, books: int) -> dict[str, tuple[int, float]]:
             found[title] = len(answer), statistics.median(times[1:])
             print(f"{title:24} {len(answer):>9,} rows  {found[title][1]:8.3f} s", flush=True)
         report = await Validation(clickhouse, "marketprism_hot", "marketprism_cold", DEFAULTS).run(
-            Request(MIDNIGHT, MIDNIGHT + 86_400_000_000, VALIDATED)
+            ValidationRequest(MIDNIGHT, MIDNIGHT + 86_400_000_000, VALIDATED)
         )
         assert report.fine, [finding.reason for finding in report.findings]
         rows = sum(one.rows for one in report.types)

@@ -41,9 +41,9 @@ class Metric:
 def served_by() -> dict[str, list[Metric]]:
     """Who serves → what."""
     registries = {name: CollectorRegistry() for name in ("ingest", "migrate", "validate")}
-    ingest.Metrics(registries["ingest"])
+    ingest.IngestMetrics(registries["ingest"])
     tiering.Metrics(registries["migrate"])
-    validation.Metrics(registries["validate"])
+    validation.ValidationMetrics(registries["validate"])
     return {
         "`marketprism ingest`, `run`": list(_of(registries["ingest"])),
         "`marketprism migrate --every`": list(_of(registries["migrate"])),

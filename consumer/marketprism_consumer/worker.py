@@ -23,11 +23,11 @@ from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError, StreamLackingError, SubjectsTakenError
-from marketprism_consumer.ingest.batch import Limits
+from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import Ingest
-from marketprism_consumer.ingest.metrics import Account, Metrics
+from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import create_missing
@@ -50,7 +50,7 @@ class Worker:
         self.ingests: dict[str, Ingest] = {}
         self.data_types = data_types
         self._environ = environ
-        self._metrics = Metrics(self.registry)
+        self._metrics = IngestMetrics(self.registry)
         self._client = PullClient()
         self._broker = NatsBroker(self._client)
         self._clickhouse = ClickHouse(
@@ -195,9 +195,11 @@ class Worker:
             self._broker,
             self._store,
             NatsGraveyard(self._broker, letters.stream, letters.max_age or 0),
-            Limits(chosen.batch.max_rows, chosen.batch.max_delay, chosen.batch.max_pending, chosen.batch.max_bytes),
+            BatchBounds(
+                chosen.batch.max_rows, chosen.batch.max_delay, chosen.batch.max_pending, chosen.batch.max_bytes
+            ),
             Flood(letters.max_ratio, letters.min_messages, letters.window),
-            Account(self._metrics, name),
+            IngestAccount(self._metrics, name),
         )
 
     # --- while it runs ------------------------------------------------------------------------------------------------

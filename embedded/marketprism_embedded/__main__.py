@@ -21,13 +21,13 @@ app = typer.Typer(
 )
 
 
-class ReadyLine(StrEnum):
+class ReadyFormat(StrEnum):
     text = "text"
     json = "json"
 
 
 Host = Annotated[str, typer.Option(help="Address to listen on. Anything but loopback opens it to the network.")]
-Ready = Annotated[ReadyLine, typer.Option("--output", help="How the ready line is written.")]
+Ready = Annotated[ReadyFormat, typer.Option("--output", help="How the ready line is written.")]
 
 
 @app.command()
@@ -37,7 +37,7 @@ def nats(
         "marketprism-data/nats"
     ),
     host: Host = "127.0.0.1",
-    output: Ready = ReadyLine.text,
+    output: Ready = ReadyFormat.text,
 ) -> None:
     """Run nats-server with JetStream until Ctrl-C. Its log is nats-server.log in the directory.
 
@@ -60,7 +60,7 @@ def clickhouse(
         "marketprism-data/clickhouse"
     ),
     host: Host = "127.0.0.1",
-    output: Ready = ReadyLine.text,
+    output: Ready = ReadyFormat.text,
     memory_limit: Annotated[
         int | None, typer.Option(metavar="MIB", help="Memory for the whole engine, in MiB.", min=64)
     ] = None,
@@ -93,9 +93,9 @@ def clickhouse(
     raise typer.Exit(code)
 
 
-def _ready(output: ReadyLine, url: str, pid: int, directory: Path) -> None:
+def _ready(output: ReadyFormat, url: str, pid: int, directory: Path) -> None:
     """The one line on stdout; what starts us waits for it."""
-    line = json.dumps({"url": url, "pid": pid, "dir": str(directory)}) if output is ReadyLine.json else url
+    line = json.dumps({"url": url, "pid": pid, "dir": str(directory)}) if output is ReadyFormat.json else url
     os.write(1, f"{line}\n".encode())
 
 

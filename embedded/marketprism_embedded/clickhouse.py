@@ -28,7 +28,7 @@ from marketprism_embedded.clickhouse_engine import Engine, Statement
 from marketprism_embedded.clickhouse_http import (
     ClickHouseError,
     Guard,
-    Request,
+    HttpRequest,
     Stats,
     can_stream,
     content_type,
@@ -111,7 +111,7 @@ def _number(text: str, base: int = 10) -> int:
 class _Connection(socketserver.StreamRequestHandler):
     """One client's connection: requests in turn."""
 
-    server: Server
+    server: HttpServer
     disable_nagle_algorithm = True
     rbufsize = 1 << 16
     wbufsize = 0
@@ -150,7 +150,7 @@ class _Connection(socketserver.StreamRequestHandler):
         keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
         body = _Body(self, headers)
         with self.server.busy():
-            request = Request.parse(method, target, headers)
+            request = HttpRequest.parse(method, target, headers)
             exchange = Exchange(self.server, request, body, self.send, chunks=version == "HTTP/1.1", keep=keep)
             return exchange.serve() and keep and body.rest()
 
@@ -160,8 +160,8 @@ class Exchange:
 
     def __init__(
         self,
-        server: Server,
-        request: Request,
+        server: HttpServer,
+        request: HttpRequest,
         body: _Body,
         send: Callable[[bytes], None],
         *,
@@ -315,7 +315,7 @@ class Exchange:
             "Content-Type": "text/plain; charset=UTF-8",
             "X-ClickHouse-Query-Id": self._query_id,
             "X-ClickHouse-Exception-Code": str(error.code),
-            "X-ClickHouse-Server-Display-Name": self._server.name,
+            "X-ClickHouse-HttpServer-Display-Name": self._server.name,
         }
         self._whole(http_status(error.code), error.body(self._engine.version).encode(), headers)
 
@@ -339,7 +339,7 @@ class Exchange:
     def _result_headers(self, stats: Stats, format_name: str) -> dict[str, str]:
         return {
             "Content-Type": content_type(format_name),
-            "X-ClickHouse-Server-Display-Name": self._server.name,
+            "X-ClickHouse-HttpServer-Display-Name": self._server.name,
             "X-ClickHouse-Query-Id": self._query_id,
             "X-ClickHouse-Format": format_name,
             "X-ClickHouse-Timezone": "UTC",
@@ -356,7 +356,7 @@ def _one_line(value: str) -> str:
     return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
 
 
-class Server(socketserver.ThreadingTCPServer):
+class HttpServer(socketserver.ThreadingTCPServer):
     """The listening socket, the engine, and the count of running requests."""
 
     daemon_threads = True
@@ -418,7 +418,7 @@ def serve(
     engine = Engine(directory, memory_limit)
     guard = Guard(host, allow_hosts, os.environ.get("MARKETPRISM_EMBEDDED_PASSWORD") or None)
     try:
-        server = Server(host, port, engine, directory, guard)
+        server = HttpServer(host, port, engine, directory, guard)
     except OSError as error:
         raise place.port_error(host, port, error) from None
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()

@@ -93,7 +93,7 @@ def tagged_exception(tag: str, text: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A request's head. Header names are in lower case."""
 
     method: str
@@ -102,7 +102,7 @@ class Request:
     headers: Mapping[str, str]
 
     @classmethod
-    def parse(cls, method: str, target: str, headers: Mapping[str, str]) -> Request:
+    def parse(cls, method: str, target: str, headers: Mapping[str, str]) -> HttpRequest:
         path, _, query = target.partition("?")
         params = dict(urllib.parse.parse_qsl(query, keep_blank_values=True, errors="surrogateescape"))
         return cls(method, path, params, headers)
@@ -143,7 +143,7 @@ class Guard:
     def _own(self, name: str) -> bool:
         return is_loopback(name) or name == self.bound_host or name in self.extra_hosts
 
-    def authenticate(self, request: Request) -> None:
+    def authenticate(self, request: HttpRequest) -> None:
         """Raises AUTHENTICATION_FAILED. Any user name will do: the engine has no users."""
         if self.password is None:
             return
@@ -160,7 +160,7 @@ def _host_name(host: str) -> str:
     return host.rpartition(":")[0] if ":" in host else host
 
 
-def _password(request: Request) -> str | None:
+def _password(request: HttpRequest) -> str | None:
     if "x-clickhouse-key" in request.headers:
         return request.headers["x-clickhouse-key"]
     kind, _, credentials = request.headers.get("authorization", "").partition(" ")
@@ -172,7 +172,7 @@ def _password(request: Request) -> str | None:
     return request.params.get("password")
 
 
-def settings_of(request: Request, query_id: str) -> dict[str, str]:
+def settings_of(request: HttpRequest, query_id: str) -> dict[str, str]:
     """The settings to run a request with. Raises UNKNOWN_SETTING for what can't be the name of one."""
     settings = {"implicit_select": "0", "log_comment": query_id}  # the engine makes query ids of its own
     for name, value in request.params.items():
@@ -186,12 +186,12 @@ def settings_of(request: Request, query_id: str) -> dict[str, str]:
     return settings
 
 
-def parameters_of(request: Request) -> dict[str, str]:
+def parameters_of(request: HttpRequest) -> dict[str, str]:
     """Values of `{name:Type}` in the statement."""
     return {name[6:]: value for name, value in request.params.items() if name.startswith("param_")}
 
 
-def refuse_unsupported(request: Request) -> None:
+def refuse_unsupported(request: HttpRequest) -> None:
     """Raises NOT_IMPLEMENTED for what would otherwise be answered wrongly."""
     if request.flag("compress") or request.flag("decompress"):
         raise _not_implemented(

@@ -13,7 +13,7 @@ import pytest
 
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
-from marketprism_consumer.demo.recording import PIPELINE, Recording, Wanted
+from marketprism_consumer.demo.recording import PIPELINE, DemoOptions, Recording
 from marketprism_consumer.schema.tables import TABLES
 from marketprism_embedded import process
 
@@ -43,7 +43,7 @@ async def recorded(tmp_path: Path) -> AsyncIterator[Recording]:
         file = tmp_path / "pipeline.yaml"
         file.write_text(PIPELINE)
         environ = {**os.environ, "MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
-        wanted = Wanted(seconds=2, rate=500, seed=11, chaos=False)
+        wanted = DemoOptions(seconds=2, rate=500, seed=11, chaos=False)
         async with Recording(wanted, effective(load_pipeline(file), environ), environ, tmp_path) as recording:
             await recording.run()
             yield recording

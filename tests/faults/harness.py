@@ -37,7 +37,7 @@ from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.feed import arguments, regenerate
-from marketprism_consumer.feed.publish import Account, publish
+from marketprism_consumer.feed.publish import PublishAccount, publish
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import ensure_streams
@@ -272,12 +272,12 @@ class Feed:
         self.manifest = manifest
         self.arguments = arguments(seed, types=types, bad_ratio=bad, start=datetime.now(UTC), rate=rate, book_levels=5)
         self.acknowledged = 0
-        self.account: Account | None = None
+        self.account: PublishAccount | None = None
         self._loop, self._url, self._rate = loop, url, rate
         self._stop = asyncio.Event()
         self._running = loop.start(self._run())
 
-    async def _run(self) -> Account:
+    async def _run(self) -> PublishAccount:
         client = await connect(self._url, wait=PATIENCE)
         try:
             return await publish(
@@ -292,14 +292,14 @@ class Feed:
         finally:
             await client.close()
 
-    def _progress(self, account: Account) -> None:
+    def _progress(self, account: PublishAccount) -> None:
         self.acknowledged = account.acknowledged
 
     def until(self, acknowledged: int) -> Feed:
         wait_for(lambda: self.acknowledged >= acknowledged, f"{acknowledged} messages published")
         return self
 
-    def stop(self) -> Account:
+    def stop(self) -> PublishAccount:
         if self.account is None:
             self._loop.loop.call_soon_threadsafe(self._stop.set)
             self.account = self._running.result(2 * PATIENCE)
@@ -474,7 +474,7 @@ class World:
                 assert proven.acknowledged == account.stored > 0
         return report
 
-    async def _truth(self, feed: Feed) -> proof.Proof:
+    async def _truth(self, feed: Feed) -> proof.DemoProof:
         places = proof.places(feed.manifest)
         assert feed.account is not None
         count = feed.account.sent

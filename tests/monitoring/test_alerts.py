@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from marketprism_consumer.ingest.metrics import Account, Metrics
+from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from tests.monitoring.tools import LABELS, OTHERS, ROOT, SERIES, matched, names, rules, tool
 
 RULES = {rule["alert"]: rule for rule in rules()}
@@ -182,7 +182,7 @@ def test_every_runbook_is_of_an_alert_and_in_the_list() -> None:
 def test_a_loss_can_be_counted_from_the_first_one_on() -> None:
     """`increase` sees nothing where a series begins with 1."""
     registry = CollectorRegistry()
-    Account(Metrics(registry), "trade")
+    IngestAccount(IngestMetrics(registry), "trade")
     text = generate_latest(registry).decode()
     for reason in ("MessagesMissed", "StreamRecreated", "StreamRegressed"):
         assert reason in RULES["MarketPrismMessagesLost"]["expr"]

@@ -16,8 +16,7 @@ from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import Run, TableRun, TieringPolicy
 from marketprism_consumer.tiering.run import Failure, Result, TableResult
 from marketprism_consumer.validation.report import summary
-from marketprism_consumer.validation.run import Finding as ValidationFinding
-from marketprism_consumer.validation.run import Report, Request, TypeReport
+from marketprism_consumer.validation.run import Report, TypeReport, ValidationFinding, ValidationRequest
 from marketprism_operator import condition_types, status
 from marketprism_operator.conditions import (
     Seen,
@@ -514,7 +513,7 @@ def test_a_validation_that_does_not_start_is_told() -> None:
 
 def test_the_report_of_validate_is_read_as_it_is_written() -> None:
     """A stand-in for the Pod, the message as the command leaves it."""
-    request = Request(0, 1, [DataType.TRADE])
+    request = ValidationRequest(0, 1, [DataType.TRADE])
     report = Report("hot", "cold", request, [TypeReport("trade", "trades", findings=[LOST])])
     left = {"containerStatuses": [{"state": {"terminated": {"finishedAt": "2026-01-01T00:00:00Z", "exitCode": 1,
             "message": json.dumps(summary(report, 20))}}}]}  # fmt: skip

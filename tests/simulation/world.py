@@ -14,18 +14,18 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.ingest.batch import Limits
+from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import Encode, Ingest
-from marketprism_consumer.ingest.metrics import Account, Metrics
+from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.clickhouse import KEY, ClickHouse, StorePort, sim_encode
 from tests.simulation.jetstream import EPOCH_NS, BrokerPort, GraveyardPort, JetStream
 from tests.simulation.process import Killed, Process
 
 CALM = 400.0  # after the faults the world has this long to come to rest [virtual s]
-METRICS = Metrics(CollectorRegistry())
+METRICS = IngestMetrics(CollectorRegistry())
 
 
 class Violation(AssertionError):
@@ -56,7 +56,7 @@ class World:
         self.lost_answers = self.random.choice((0.0, 0.05, 0.3))
         self.replicas = self.random.choice((1, 1, 2, 2, 3))
         self.ack_wait = self.random.choice((8.0, 15.0, 30.0))
-        self.limits = Limits(
+        self.limits = BatchBounds(
             self.random.choice((1, 5, 20)), self.random.choice((0.5, 2.0)), self.random.choice((5, 20, 60)), 1 << 24
         )
         self.jetstream = JetStream(self, self.ack_wait)
@@ -122,7 +122,7 @@ class World:
             GraveyardPort(self, process),
             self.limits,
             Flood(1.0, 1000, 60.0),
-            Account(METRICS, "trade"),
+            IngestAccount(METRICS, "trade"),
             encode=self._encode,
             faultpoint=lambda name: self._faultpoint(process, name),
             log=self._log,

@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest.batch import GROWN, PACE, Batch, Batcher, Limits
+from marketprism_consumer.ingest.batch import GROWN, PACE, Batch, BatchBounds, Batcher
 from marketprism_consumer.ingest.message import Message
 
-LIMITS = Limits(max_rows=100, max_delay=10.0, max_pending=1000, max_bytes=10_000)
+LIMITS = BatchBounds(max_rows=100, max_delay=10.0, max_pending=1000, max_bytes=10_000)
 BAD = MessageError(reasons.BAD_JSON)
 
 
@@ -61,7 +61,7 @@ def test_a_batch_is_due_by_rows_bytes_or_time(
 @pytest.mark.parametrize("data_type", DataType)
 def test_every_types_default_batch_is_due_at_its_rows(data_type: DataType) -> None:
     defaults = data_type.batch
-    limits = Limits(defaults.max_rows, defaults.max_delay, defaults.max_pending, defaults.max_bytes)
+    limits = BatchBounds(defaults.max_rows, defaults.max_delay, defaults.max_pending, defaults.max_bytes)
     batcher = Batcher(limits)
     fill(batcher, limits.max_rows, 0.0)
     assert batcher.wait(0.0) == 0.0
@@ -137,7 +137,7 @@ def run(batcher: Batcher, rate: float, seconds: float, start: float = 0.0) -> li
 
 
 def unlimited(max_rows: int = 100, max_pending: int = 1000) -> Batcher:
-    return Batcher(Limits(max_rows, 10.0, max_pending, 1 << 40))
+    return Batcher(BatchBounds(max_rows, 10.0, max_pending, 1 << 40))
 
 
 @pytest.mark.parametrize("rate", [50, 150, 900, 5_000, 20_000, 45_000])
@@ -189,7 +189,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.batcher = Batcher(Limits(max_rows=3, max_delay=2.0, max_pending=5, max_bytes=20))
+        self.batcher = Batcher(BatchBounds(max_rows=3, max_delay=2.0, max_pending=5, max_bytes=20))
         self.now = 100.0
         self.added: list[int] = []
         self.refused: list[int] = []

@@ -18,7 +18,7 @@ from marketprism_consumer.schema.ddl import (
     ExistingTable,
     Plan,
     Target,
-    Tier,
+    TierName,
     column_ddl,
     create_table,
     plan,
@@ -107,7 +107,7 @@ def test_identifiers_stand_in_back_ticks(name: str) -> None:
 
 def there(
     target: Target,
-    tier: Tier,
+    tier: TierName,
     table: Table,
     *,
     columns: Callable[[dict[str, Any]], Any] = lambda columns: None,
@@ -150,7 +150,7 @@ def a_view(create: str) -> ExistingTable:
     return ExistingTable("View", "", "", "", create, {})
 
 
-def planned(target: Target = KEPT, tier: Tier = "hot", table: Table = TRADES, **changes: Any) -> Plan:
+def planned(target: Target = KEPT, tier: TierName = "hot", table: Table = TRADES, **changes: Any) -> Plan:
     """The plan for a server that is complete but for one table."""
     existing = everything(target)
     existing[target.database(tier), table.name] = there(target, tier, table, **changes)

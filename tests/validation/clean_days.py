@@ -18,7 +18,7 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
-from marketprism_consumer.validation.run import Finding, Report, Request, Validation
+from marketprism_consumer.validation.run import Report, Validation, ValidationFinding, ValidationRequest
 from marketprism_embedded.process import EmbeddedServer
 
 SECOND = 1_000_000
@@ -65,7 +65,7 @@ class Site:
         validation = Validation(
             self.hot.clickhouse, self.hot.database, self.cold.database, given, slice_rows=slice_rows
         )
-        return self.loop.run(validation.run(Request(since, until, types, **chosen)))
+        return self.loop.run(validation.run(ValidationRequest(since, until, types, **chosen)))
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +102,7 @@ class Day:
     def validate(self, tail: int = 700, **more: Any) -> Report:
         return self.site.validate(self.start - 600 * SECOND, self.start + tail * SECOND, [self.data_type], **more)
 
-    def found(self, **more: Any) -> list[Finding]:
+    def found(self, **more: Any) -> list[ValidationFinding]:
         """Stores, and validates this day."""
         self.store()
         return self.validate(**more).findings

@@ -18,7 +18,7 @@ from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.errors import BrokerError, DurablesInUseError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import connect
-from marketprism_consumer.jetstream.durables import Place, delete_unused, places
+from marketprism_consumer.jetstream.durables import DurableAddress, delete_unused, places
 
 app = typer.Typer(no_args_is_help=True, help="The durable consumers of a pipeline in JetStream.")
 
@@ -59,7 +59,7 @@ def delete(
         typer.echo("there are none")
 
 
-async def _delete(settings: Settings, quiet: float, wait: float) -> list[Place]:
+async def _delete(settings: Settings, quiet: float, wait: float) -> list[DurableAddress]:
     client = await connect(settings.nats_url, nats_auth(os.environ), name="marketprism consumers", wait=10)
     try:
         broker = NatsBroker(client)

@@ -19,7 +19,7 @@ from marketprism_api.settings import effective
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Json, Output, fail, stderr, stdout
 from marketprism_consumer.commands.exits import Exit
-from marketprism_consumer.demo.recording import PIPELINE, Recording, Wanted, as_dict
+from marketprism_consumer.demo.recording import PIPELINE, DemoOptions, Recording, as_dict
 from marketprism_consumer.demo.view import show_result, shown
 
 EXAMPLES = """
@@ -48,14 +48,14 @@ def demo(
     logs.configure("error", as_json=False)
     place = directory or Path(tempfile.mkdtemp(prefix="marketprism-demo-"))
     try:
-        code = uvloop.run(_demo(place, Wanted(seconds, rate, seed, chaos), keep, output))
+        code = uvloop.run(_demo(place, DemoOptions(seconds, rate, seed, chaos), keep, output))
     finally:
         if directory is None:
             shutil.rmtree(place, ignore_errors=True)
     raise typer.Exit(code)
 
 
-async def _demo(place: Path, wanted: Wanted, keep: bool, output: str) -> int:
+async def _demo(place: Path, wanted: DemoOptions, keep: bool, output: str) -> int:
     from marketprism_embedded import process  # an extra: not in the image
     from marketprism_embedded.place import EmbeddedError
 

@@ -28,7 +28,7 @@ from marketprism_consumer.commands.common import Json, Output
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.errors import SubjectsTakenError
 from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
-from marketprism_consumer.feed.publish import Account, publish
+from marketprism_consumer.feed.publish import PublishAccount, publish
 from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
 
 DEFAULT_URL = "nats://localhost:4222"
@@ -159,7 +159,7 @@ def _streams(text: str) -> dict[str, str]:
 # --- the run ----------------------------------------------------------------------------------------------------
 
 
-def _run(plan: Plan) -> Account:
+def _run(plan: Plan) -> PublishAccount:
     try:
         return asyncio.run(_feed(plan))
     except (ConnectionError, nats.errors.TimeoutError) as error:
@@ -178,7 +178,7 @@ def _run(plan: Plan) -> Account:
         _fail(f"NATS refused: {error}", "", Exit.FINDINGS)
 
 
-async def _feed(plan: Plan) -> Account:
+async def _feed(plan: Plan) -> PublishAccount:
     nc = await _connect(plan.urls)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -248,7 +248,7 @@ class _Progress:
         self._live: Live | None = None
         self._recent = (time.monotonic(), 0)
 
-    def __enter__(self) -> Callable[[Account], None]:
+    def __enter__(self) -> Callable[[PublishAccount], None]:
         if sys.stderr.isatty():
             self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
             self._live.start()
@@ -258,7 +258,7 @@ class _Progress:
         if self._live:
             self._live.stop()
 
-    def _show(self, account: Account) -> None:
+    def _show(self, account: PublishAccount) -> None:
         if not self._live:
             return
         then, before = self._recent
@@ -274,7 +274,7 @@ class _Progress:
         )
 
 
-def _print_account(account: Account) -> None:
+def _print_account(account: PublishAccount) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("type")
     for name in ("acknowledged", "bad"):

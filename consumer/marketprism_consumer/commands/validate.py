@@ -22,7 +22,7 @@ from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation import report as told
-from marketprism_consumer.validation.run import Report, Request, Validation
+from marketprism_consumer.validation.run import Report, Validation, ValidationRequest
 
 EXAMPLES = """
 Examples:
@@ -104,7 +104,7 @@ class _Validations:
         self._problem = "no run has ended yet"
         self._last: Report | None = None
         self.registry = CollectorRegistry()
-        self._metrics = told.Metrics(self.registry)
+        self._metrics = told.ValidationMetrics(self.registry)
 
     def not_ready(self) -> dict[str, str]:
         return {"validate": self._problem} if self._problem else {}
@@ -124,7 +124,7 @@ class _Validations:
             with RowProgress() as progress:
                 report = await self._unless_stopped(
                     Validation(clickhouse, settings.hot_db, settings.cold_db, settings.limits, progress).run(
-                        Request(since, until, self._types, self._exchanges, self._symbols)
+                        ValidationRequest(since, until, self._types, self._exchanges, self._symbols)
                     )
                 )
         except StoreError as refused:

@@ -18,7 +18,7 @@ from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, Table
 
-Place = tuple[str, int]
+StreamPosition = tuple[str, int]
 """(stream, sequence) that JetStream acknowledged."""
 
 _TIMES = {(table.name, column.name) for table in TABLES for column in table.columns if "DateTime64" in column.type}
@@ -26,7 +26,7 @@ _CHUNK = 20_000  # sequences read at a time
 
 
 @dataclass(slots=True)
-class Proof:
+class DemoProof:
     acknowledged: int = 0
     rows: int = 0
     dead_letters: int = 0
@@ -46,7 +46,11 @@ class Proof:
         )
 
     def tell(
-        self, kind: Literal["missing", "double", "altered"], message: FeedMessage, place: Place, detail: str = ""
+        self,
+        kind: Literal["missing", "double", "altered"],
+        message: FeedMessage,
+        place: StreamPosition,
+        detail: str = "",
     ) -> None:
         if kind == "missing":
             self.missing += 1
@@ -58,7 +62,7 @@ class Proof:
             self.examples.append(f"{kind}: {message.data_type} {place[0]}:{place[1]} {detail}".rstrip())
 
 
-def places(manifest: Path) -> dict[int, Place]:
+def places(manifest: Path) -> dict[int, StreamPosition]:
     """Index of the message → where JetStream put it. A repeat that JetStream recognised has its first one's place."""
     found = {}
     with manifest.open() as lines:
@@ -70,16 +74,16 @@ def places(manifest: Path) -> dict[int, Place]:
 
 async def prove(
     messages: Iterable[FeedMessage],
-    where: Mapping[int, Place],
+    where: Mapping[int, StreamPosition],
     clickhouse: ClickHouseStore,
     broker: NatsBroker,
     dlq: str,
-) -> Proof:
+) -> DemoProof:
     """`messages` as they were generated; each that has a place must be one right row, or one dead letter if it is bad."""
     buried = Counter({(s, seq): count for (s, _, seq), count in (await dead_letters(broker, dlq)).items()})
-    proof = Proof()
-    waiting: dict[str, dict[Place, FeedMessage]] = {table.data_type: {} for table in TABLES}
-    seen: set[Place] = set()
+    proof = DemoProof()
+    waiting: dict[str, dict[StreamPosition, FeedMessage]] = {table.data_type: {} for table in TABLES}
+    seen: set[StreamPosition] = set()
     for message in messages:
         place = where.get(message.index)
         if place is None or place in seen:
@@ -106,7 +110,11 @@ async def dead_letters(broker: NatsBroker, stream: str) -> Counter[tuple[str, st
 
 
 async def _check(
-    proof: Proof, table: Table, chunk: Mapping[Place, FeedMessage], buried: Counter[Place], clickhouse: ClickHouseStore
+    proof: DemoProof,
+    table: Table,
+    chunk: Mapping[StreamPosition, FeedMessage],
+    buried: Counter[StreamPosition],
+    clickhouse: ClickHouseStore,
 ) -> None:
     if not chunk:
         return
@@ -129,12 +137,12 @@ async def _check(
 
 
 async def _rows(
-    table: Table, chunk: Mapping[Place, FeedMessage], clickhouse: ClickHouseStore
-) -> dict[Place, list[dict[str, Any]]]:
+    table: Table, chunk: Mapping[StreamPosition, FeedMessage], clickhouse: ClickHouseStore
+) -> dict[StreamPosition, list[dict[str, Any]]]:
     seqs = sorted(seq for _, seq in chunk)
     columns = [column.name for column in table.inserted]
     selected = ", ".join(f"toUnixTimestamp64Micro({c})" if (table.name, c) in _TIMES else c for c in columns)
-    found: dict[Place, list[dict[str, Any]]] = {}
+    found: dict[StreamPosition, list[dict[str, Any]]] = {}
     for stream, seq, *values in await clickhouse.clickhouse.query(
         f"SELECT _stream, _seq, {selected} FROM {clickhouse.table(table)} WHERE _seq BETWEEN {seqs[0]} AND {seqs[-1]}"
     ):

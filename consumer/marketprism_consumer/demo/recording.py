@@ -23,9 +23,9 @@ from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.demo.proof import Proof, dead_letters, places, prove
+from marketprism_consumer.demo.proof import DemoProof, dead_letters, places, prove
 from marketprism_consumer.feed import arguments, regenerate
-from marketprism_consumer.feed.publish import Account, publish
+from marketprism_consumer.feed.publish import PublishAccount, publish
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
@@ -53,7 +53,7 @@ CATCH_UP = 60.0  # how long the consumer may take to store the last messages [s]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DemoOptions:
     """What the user asked for. `rate` in messages a second."""
 
     seconds: float
@@ -73,10 +73,10 @@ class TableSummary:
 
 
 @dataclass(slots=True)
-class Progress:
+class DemoProgress:
     """What the view shows."""
 
-    account: Account = field(default_factory=Account)
+    account: PublishAccount = field(default_factory=PublishAccount)
     stored: Counter[str] = field(default_factory=Counter)
     dead: Counter[str] = field(default_factory=Counter)
     consumer: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -86,9 +86,9 @@ class Progress:
 class Recording:
     """Connects at `async with`; `run` publishes, kills and waits; `prove` compares; `refresh` brings `progress` up to date."""
 
-    def __init__(self, wanted: Wanted, settings: Settings, environ: Mapping[str, str], place: Path) -> None:
+    def __init__(self, wanted: DemoOptions, settings: Settings, environ: Mapping[str, str], place: Path) -> None:
         self.wanted, self.settings, self.place = wanted, settings, place
-        self.progress = Progress()
+        self.progress = DemoProgress()
         self.store = ClickHouseStore(ClickHouse(settings.clickhouse_urls), settings.hot_db)
         self._environ = environ
         self._client: PullClient
@@ -119,7 +119,7 @@ class Recording:
     def elapsed(self) -> float:
         return time.monotonic() - self._started
 
-    def _published(self, account: Account) -> None:
+    def _published(self, account: PublishAccount) -> None:
         self.progress.account = account
 
     async def run(self) -> None:
@@ -144,7 +144,7 @@ class Recording:
         await self._caught_up()
         self._consumer.stop()
 
-    async def prove(self) -> Proof:
+    async def prove(self) -> DemoProof:
         published = islice(regenerate(self._feed), self.progress.account.sent)
         return await prove(published, places(self._manifest), self.store, self._broker, self._dlq)
 
@@ -245,7 +245,7 @@ def free_port() -> int:
         return port
 
 
-def as_dict(recording: Recording, proof: Proof, tables: list[TableSummary]) -> dict[str, Any]:
+def as_dict(recording: Recording, proof: DemoProof, tables: list[TableSummary]) -> dict[str, Any]:
     return {
         "holds": proof.holds,
         "proof": camel(proof),

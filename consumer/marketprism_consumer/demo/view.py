@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from marketprism_consumer import times
-from marketprism_consumer.demo.proof import Proof
+from marketprism_consumer.demo.proof import DemoProof
 from marketprism_consumer.demo.recording import Recording, TableSummary
 from marketprism_consumer.schema.tables import TABLES
 
@@ -85,7 +85,7 @@ def _picture(recording: Recording) -> Group:
     return Group(grid, *[Text(event) for event in progress.events])
 
 
-def show_result(proof: Proof, tables: list[TableSummary], url: str, console: Console) -> None:
+def show_result(proof: DemoProof, tables: list[TableSummary], url: str, console: Console) -> None:
     console.print()
     for one in tables:
         span = f"{times.clock(one.first)} to {times.clock(one.last)}" if one.rows else ""

@@ -44,7 +44,7 @@ class TypeCount:
 
 
 @dataclass(slots=True)
-class Account:
+class PublishAccount:
     """What was published: the basis of every proof that it arrived."""
 
     arguments: dict[str, object] = field(default_factory=dict)  # of the generator: the same messages again
@@ -100,12 +100,12 @@ async def publish(
     rate: float | None = None,
     streams: Mapping[str, str] | None = None,
     manifest: Path | None = None,
-    on_progress: Callable[[Account], None] | None = None,
+    on_progress: Callable[[PublishAccount], None] | None = None,
     stop: asyncio.Event | None = None,
     arguments: Mapping[str, object] | None = None,
     max_outstanding: int = 4096,
     settle: float = 30.0,
-) -> Account:
+) -> PublishAccount:
     """Publish all messages, or until `stop` is set, and wait at most `settle` seconds for the last acknowledgements.
 
     `nc` is a connected client. `streams` names the streams that the types go to: they must exist, and the shortest
@@ -119,7 +119,7 @@ async def publish(
 
 class _Publisher:
     def __init__(self, nc: Any, window: float, max_outstanding: int, stop: asyncio.Event) -> None:
-        self.account = Account()
+        self.account = PublishAccount()
         self._nc = nc
         self._window = window
         self._max_outstanding = max_outstanding
@@ -138,9 +138,9 @@ class _Publisher:
         messages: Iterable[FeedMessage],
         rate: float | None,
         lines: _Manifest,
-        on_progress: Callable[[Account], None] | None,
+        on_progress: Callable[[PublishAccount], None] | None,
         settle: float,
-    ) -> Account:
+    ) -> PublishAccount:
         self._lines = lines
         began = time.monotonic()
         subscription = await self._nc.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
@@ -231,7 +231,7 @@ class _Publisher:
         stream.first_seq = min(stream.first_seq, ack.seq)
         stream.last_seq = max(stream.last_seq, ack.seq)
 
-    async def _tick(self, began: float, on_progress: Callable[[Account], None] | None) -> None:
+    async def _tick(self, began: float, on_progress: Callable[[PublishAccount], None] | None) -> None:
         while True:
             await asyncio.sleep(TICK)
             self.account.seconds = time.monotonic() - began

@@ -22,7 +22,7 @@ Why = Literal["rows", "bytes", "time", "full", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchBounds:
     """Rows, bytes of payload and seconds of one data type's batch, as the pipeline gives them."""
 
     max_rows: int
@@ -49,7 +49,7 @@ class Batch:
 class Batcher:
     """Collects one table's rows. `cap` is the rows it takes before it is full: `max_pending`, more under a backlog."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: BatchBounds) -> None:
         self.limits = limits
         self.cap = limits.max_pending
         self._batch = Batch()

@@ -112,15 +112,15 @@ def _text(fields: Fields, name: str, *, required: bool, limit: int = 1024) -> st
 
 # --- rules: each reads one field (or side) and yields the values of its columns -----------------------------------------
 
-Rule = Callable[[Fields], tuple[Any, ...]]
+FieldRule = Callable[[Fields], tuple[Any, ...]]
 
 
-def name_rule(name: str) -> Rule:
+def name_rule(name: str) -> FieldRule:
     """Exchange, market type, symbol: 1 to 128 characters, any of them."""
     return lambda fields: (_text(fields, name, required=True, limit=128),)
 
 
-def id_rule(name: str) -> Rule:
+def id_rule(name: str) -> FieldRule:
     """An id: a text, or a whole number as it is written."""
 
     def rule(fields: Fields) -> tuple[Any, ...]:
@@ -135,7 +135,7 @@ def id_rule(name: str) -> Rule:
     return rule
 
 
-def text_rule(name: str, *, absent: str | None = None) -> Rule:
+def text_rule(name: str, *, absent: str | None = None) -> FieldRule:
     def rule(fields: Fields) -> tuple[Any, ...]:
         text = _text(fields, name, required=False, limit=256)
         return (absent if text is None else text,)
@@ -145,7 +145,7 @@ def text_rule(name: str, *, absent: str | None = None) -> Rule:
 
 def decimal_rule(
     *names: str, required: bool = False, scale: int = 18, check: Callable[[str, str], str] | None = None
-) -> Rule:
+) -> FieldRule:
     def rule(fields: Fields) -> tuple[Any, ...]:
         field, raw = _raw(fields, names)
         if raw is None:
@@ -158,7 +158,7 @@ def decimal_rule(
     return rule
 
 
-def time_rule(*names: str, required: bool = False) -> Rule:
+def time_rule(*names: str, required: bool = False) -> FieldRule:
     def rule(fields: Fields) -> tuple[Any, ...]:
         field, raw = _raw(fields, names)
         if raw is None:
@@ -186,7 +186,7 @@ def side(text: str) -> str:
 SIDES: Final = frozenset({"buy", "sell", "unknown"})
 
 
-def bool_rule(name: str) -> Rule:
+def bool_rule(name: str) -> FieldRule:
     values = {b"true": True, b"false": False}
 
     def rule(fields: Fields) -> tuple[Any, ...]:
@@ -200,7 +200,7 @@ def bool_rule(name: str) -> Rule:
     return rule
 
 
-def integer_rule(name: str, bits: int) -> Rule:
+def integer_rule(name: str, bits: int) -> FieldRule:
     whole = re.compile(rb'"?(\d{1,20})"?').fullmatch
 
     def rule(fields: Fields) -> tuple[Any, ...]:
@@ -278,7 +278,7 @@ def _level(raw: bytes, field: str) -> tuple[str, str]:
 # --- the eight types: one rule for each column (or group of columns) of `Table.inserted`, in its order ------------------
 
 
-def _rules(*own: Rule, event: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+def _rules(*own: FieldRule, event: tuple[str, ...] = ()) -> tuple[FieldRule, ...]:
     """Head and tail around a type's own rules. `event` names where the event's true time may stand, before the common
     fields: the older form's `timestamp`, else `ts_ms`, which is the time of publishing."""
     return (
@@ -292,7 +292,7 @@ def _rules(*own: Rule, event: tuple[str, ...] = ()) -> tuple[Rule, ...]:
     )
 
 
-RULES: dict[str, tuple[Rule, ...]] = {
+RULES: dict[str, tuple[FieldRule, ...]] = {
     "trade": _rules(
         id_rule("trade_id"),
         decimal_rule("price", required=True, check=positive),

@@ -28,7 +28,7 @@ from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import BrokerError, Fault, MessageError, StoreError
 from marketprism_consumer.faultpoints import faultpoint
-from marketprism_consumer.ingest.batch import Batch, Batcher, Limits
+from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import Broker, Durable, DurableState, StreamState
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.ingest.decode import Row, decode
@@ -37,7 +37,7 @@ from marketprism_consumer.ingest.encode import Block, encode
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.identity import content_indexes, place, stream_identity
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.metrics import Account
+from marketprism_consumer.ingest.metrics import IngestAccount
 from marketprism_consumer.ingest.source import MIN_PULL_BYTES, Source
 from marketprism_consumer.ingest.store import Store, Stored
 from marketprism_consumer.schema.tables import Table
@@ -73,9 +73,9 @@ class Ingest:
         broker: Broker,
         store: Store,
         graveyard: Graveyard,
-        limits: Limits,
+        limits: BatchBounds,
         flood: Flood,
-        account: Account,
+        account: IngestAccount,
         *,
         encode: Encode = encode,
         faultpoint: Callable[[str], None] = faultpoint,

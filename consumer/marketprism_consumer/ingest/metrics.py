@@ -22,7 +22,7 @@ LOSSES = (reasons.MESSAGES_MISSED, reasons.STREAM_RECREATED, reasons.STREAM_REGR
 STATES = (reasons.RUNNING, reasons.DEAD_LETTER_FLOOD, reasons.STOPPING)
 
 
-class Metrics:
+class IngestMetrics:
     """All metrics of a process, each with the label `data_type`; names, units and meaning in one place."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -48,10 +48,10 @@ class Metrics:
         self.state = make(Gauge, "state", "1 for the state that the data type is in.", "reason")
 
 
-class Account:
+class IngestAccount:
     """One data type's metrics, and the few numbers that a view or a summary line wants of them."""
 
-    def __init__(self, metrics: Metrics, data_type: str) -> None:
+    def __init__(self, metrics: IngestMetrics, data_type: str) -> None:
         self._metrics, self._data_type = metrics, data_type
         self.redelivered = metrics.redelivered.labels(data_type)
         self.skipped = metrics.skipped.labels(data_type)

@@ -12,30 +12,32 @@ from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, STREAM_NOT
 
 LOOK_EVERY = 0.25  # [s]
 
-Place = tuple[str, str]
+DurableAddress = tuple[str, str]
 """Stream, durable consumer."""
-State = tuple[Any, ...]
+DurableActivity = tuple[Any, ...]
 """What moves while somebody pulls or acknowledges; the first is the number of pulls that wait."""
 
 
-async def places(broker: NatsBroker, settings: Settings) -> list[Place]:
+async def places(broker: NatsBroker, settings: Settings) -> list[DurableAddress]:
     """Where they may be: in the stream that the pipeline names, and in any that holds the subject. Raises BrokerError."""
-    found: list[Place] = []
+    found: list[DurableAddress] = []
     for one in settings.data_types.values():
         streams = dict.fromkeys([one.stream, *await broker.streams_of(one.subject)])
         found += [(stream, one.durable) for stream in streams]
     return found
 
 
-async def delete_unused(broker: NatsBroker, among: Sequence[Place], quiet: float, wait: float) -> list[Place]:
+async def delete_unused(
+    broker: NatsBroker, among: Sequence[DurableAddress], quiet: float, wait: float
+) -> list[DurableAddress]:
     """Delete those that are there, once nothing has used any of them for `quiet` seconds, and see that they stay away.
 
     A Pod that ends makes none anew, one that runs would: DurablesInUseError is raised when `wait` seconds were not enough.
     """
     clock = asyncio.get_running_loop().time
     began = since = clock()
-    before: dict[Place, State] = {}
-    deleted: list[Place] = []
+    before: dict[DurableAddress, DurableActivity] = {}
+    deleted: list[DurableAddress] = []
     while True:
         states = {place: state for place in among if (state := await _state(broker, *place))}
         if states != before:
@@ -53,7 +55,7 @@ async def delete_unused(broker: NatsBroker, among: Sequence[Place], quiet: float
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _state(broker: NatsBroker, stream: str, name: str) -> State | None:
+async def _state(broker: NatsBroker, stream: str, name: str) -> DurableActivity | None:
     try:
         found = await broker.api(f"CONSUMER.INFO.{stream}.{name}", None)
     except BrokerError as refused:

@@ -31,7 +31,7 @@ class Read(Message, gc=False):
 
 
 @dataclass(slots=True)
-class _Pull:
+class _PulledBatch:
     number: int = 0
     messages: list[Read] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,7 +54,7 @@ class StreamReader:
     ) -> None:
         self._broker, self._stream = broker, stream
         self._name = name
-        self._pull = _Pull()
+        self._pull = _PulledBatch()
         self._over = False
         self._config: dict[str, Any] = {
             **(
@@ -122,8 +122,8 @@ class StreamReader:
                 yield pull.messages
             pull = following
 
-    def _ask(self, size: int) -> _Pull:
-        pull = self._pull = _Pull()
+    def _ask(self, size: int) -> _PulledBatch:
+        pull = self._pull = _PulledBatch()
 
         def receive(_: int, frames: Sequence[Frame]) -> None:
             for subject, reply, payload, headers in frames:
@@ -160,7 +160,7 @@ class StreamReader:
         )
         return pull
 
-    def _end(self, pull: _Pull) -> None:
+    def _end(self, pull: _PulledBatch) -> None:
         self._broker.client.close_pull(pull.number)
         pull.done.set()
 

@@ -14,15 +14,15 @@ from typing import Any, Literal
 from marketprism_consumer.schema.tables import TABLES, Column, Table
 from marketprism_consumer.schema.views import MARK, VIEWS, View
 
-Tier = Literal["hot", "cold"]
+TierName = Literal["hot", "cold"]
 
-PARTITION: Mapping[Tier, str] = {
+PARTITION: Mapping[TierName, str] = {
     # Hourly in hot, so that a migrated hour is dropped as a whole; daily in cold, so that years stay few parts.
     "hot": "toStartOfHour(timestamp)",
     "cold": "toYYYYMMDD(timestamp)",
 }
 ORDER_BY = ("exchange", "market_type", "symbol", "timestamp")
-ZSTD: Mapping[Tier, str] = {"hot": "ZSTD(1)", "cold": "ZSTD(3)"}
+ZSTD: Mapping[TierName, str] = {"hot": "ZSTD(1)", "cold": "ZSTD(3)"}
 SEQ_INDEX = "_seq_range _seq TYPE minmax GRANULARITY 1"
 WINDOW = 10_000  # insert tokens remembered a table
 
@@ -36,7 +36,7 @@ class Target:
     cluster: str = ""
     retention: int | None = None
 
-    def database(self, tier: Tier) -> str:
+    def database(self, tier: TierName) -> str:
         return self.hot if tier == "hot" else self.cold
 
 
@@ -91,7 +91,7 @@ def create_database(database: str, cluster: str) -> str:
     return f"CREATE DATABASE IF NOT EXISTS `{database}`{_on(cluster)}"
 
 
-def create_table(target: Target, tier: Tier, table: Table) -> str:
+def create_table(target: Target, tier: TierName, table: Table) -> str:
     lines = [f"    {column_ddl(column, tier)}" for column in table.columns]
     lines.append(f"    INDEX {SEQ_INDEX}")
     ttl = f"\nTTL {ttl_of(target)}" if tier == "hot" and target.retention else ""
@@ -104,7 +104,7 @@ def create_table(target: Target, tier: Tier, table: Table) -> str:
     )
 
 
-def column_ddl(column: Column, tier: Tier) -> str:
+def column_ddl(column: Column, tier: TierName) -> str:
     parts = [f"`{column.name}`", column.type]
     if column.default or column.kind != "DEFAULT":
         parts += [column.kind, column.default]
@@ -113,7 +113,7 @@ def column_ddl(column: Column, tier: Tier) -> str:
     return " ".join(part for part in parts if part)
 
 
-def codec(column: Column, tier: Tier) -> str:
+def codec(column: Column, tier: TierName) -> str:
     return (column.codec or "ZSTD").replace("ZSTD", ZSTD[tier])
 
 
@@ -128,7 +128,7 @@ def ttl_of(target: Target) -> str:
     return f"toDateTime(created_at) + toIntervalSecond({target.retention})"
 
 
-def full_name(target: Target, tier: Tier, table: Table) -> str:
+def full_name(target: Target, tier: TierName, table: Table) -> str:
     return f"`{target.database(tier)}`.`{table.name}`"
 
 
@@ -171,7 +171,9 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
     return Plan(tuple(changes), tuple(differences))
 
 
-def _compare(target: Target, tier: Tier, table: Table, found: ExistingTable) -> tuple[list[Change], list[Difference]]:
+def _compare(
+    target: Target, tier: TierName, table: Table, found: ExistingTable
+) -> tuple[list[Change], list[Difference]]:
     name = full_name(target, tier, table)
     where = f"{target.database(tier)}.{table.name}"
     alter = f"ALTER TABLE {name}{_on(target.cluster)}"

@@ -231,7 +231,7 @@ SHAPES: Mapping[str, Shape] = {
 # --- the statement ----------------------------------------------------------------------------------------------------
 
 
-class Line(NamedTuple):
+class SeriesLine(NamedTuple):
     """The answer about one series in one slice. After these come, for each check: how many, among how many, examples."""
 
     exchange: str
@@ -259,7 +259,7 @@ class Line(NamedTuple):
 
 
 def statement(shape: Shape, hot: str, cold: str, where: str) -> str:
-    """Answers with `Line`s and what the checks found. Parameters: those of `parameters` and of `where`."""
+    """Answers with `SeriesLine`s and what the checks found. Parameters: those of `parameters` and of `where`."""
     before = {
         "timed": f"toUnixTimestamp64Micro({shape.time})",
         "event": "toUnixTimestamp64Micro(timestamp)",

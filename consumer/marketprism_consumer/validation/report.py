@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 
 from marketprism_consumer import times
-from marketprism_consumer.validation.run import Example, Finding, Report, Series, TypeReport
+from marketprism_consumer.validation.run import Example, Report, Series, TypeReport, ValidationFinding
 
 SHOWN_SERIES = 20
 
@@ -24,7 +24,7 @@ def place(example: Example) -> str:
     return f"{name}, {span}"
 
 
-def query(report: Report, one: TypeReport, finding: Finding) -> str:
+def query(report: Report, one: TypeReport, finding: ValidationFinding) -> str:
     """What shows the first example; '' where there is nothing to be seen."""
     if not finding.examples:
         return ""
@@ -54,7 +54,7 @@ def verdict(report: Report) -> str:
     return f"FINDINGS: {kinds} in {looked}"
 
 
-def _subject(finding: Finding) -> str:
+def _subject(finding: ValidationFinding) -> str:
     across = f" in {finding.series} series" if finding.series > 1 else ""
     return f"{finding.reason} {finding.data_type}: {finding.reason.text} ({finding.count:,}{across})"
 
@@ -115,7 +115,7 @@ def as_dict(report: Report) -> dict[str, Any]:
     }
 
 
-def _finding(report: Report, one: TypeReport, finding: Finding) -> dict[str, Any]:
+def _finding(report: Report, one: TypeReport, finding: ValidationFinding) -> dict[str, Any]:
     return {
         "code": finding.reason.code,
         "reason": finding.reason.name,
@@ -167,7 +167,7 @@ def summary(report: Report, limit: int) -> dict[str, Any]:
     }
 
 
-class Metrics:
+class ValidationMetrics:
     """What a scrape sees of the last validation."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -18,7 +18,7 @@ from marketprism_consumer.validation.checks import (
     EXAMPLES,
     MAX_RUNS,
     SHAPES,
-    Line,
+    SeriesLine,
     Shape,
     parameters,
     parity,
@@ -33,12 +33,12 @@ USUAL_PAUSES = 20  # so many times its usual pause is a silence, whatever the li
 FEWEST = 50  # rows of a series before a share of them says anything
 SHOWN = 5  # examples of a finding
 
-Key = tuple[str, str, str, str]
+SeriesKey = tuple[str, str, str, str]
 """Exchange, market type, symbol, period."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ValidationRequest:
     """`since` and `until` in µs since 1970. Empty lists: all."""
 
     since: int
@@ -52,14 +52,14 @@ class Request:
 class Example:
     """A place where it is wrong. Times in µs since 1970."""
 
-    series: Key
+    series: SeriesKey
     at: int
     until: int
     text: str
 
 
 @dataclass(slots=True)
-class Finding:
+class ValidationFinding:
     reason: Reason
     data_type: str
     count: int = 0
@@ -93,7 +93,7 @@ class Series:
         longest = max((end - start for start, end in self.pauses), default=0)
         return (self.last - self.first - longest) / max(1, self.rows - 1)
 
-    def add(self, shape: Shape, line: Line, found: Sequence[Any], longest_pause: float) -> None:
+    def add(self, shape: Shape, line: SeriesLine, found: Sequence[Any], longest_pause: float) -> None:
         checks = [list(found[3 * n : 3 * n + 3]) for n in range(len(shape.checks))]
         if self.rows:
             if line.first - self.last > longest_pause:
@@ -118,7 +118,7 @@ class Series:
             for have, (wrong, among, examples) in zip(before, checks, strict=True)
         ]
 
-    def _join(self, shape: Shape, line: Line, checks: list[list[Any]]) -> None:
+    def _join(self, shape: Shape, line: SeriesLine, checks: list[list[Any]]) -> None:
         """The link between two slices, which neither has seen."""
         for number, check in enumerate(shape.checks):
             link, linked = line.first_link, self.linked
@@ -135,8 +135,8 @@ class TypeReport:
     table: str
     rows: int = 0
     in_both: int = 0
-    series: dict[Key, Series] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    series: dict[SeriesKey, Series] = field(default_factory=dict)
+    findings: list[ValidationFinding] = field(default_factory=list)
     sample: dict[str, Any] | None = None
     seconds: float = 0.0
 
@@ -145,12 +145,12 @@ class TypeReport:
 class Report:
     hot: str
     cold: str
-    request: Request
+    request: ValidationRequest
     types: list[TypeReport] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[ValidationFinding]:
         return [finding for one in self.types for finding in one.findings]
 
     @property
@@ -162,28 +162,28 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class TimeSlice:
     since: int
     until: int
     both: bool
     """Both tiers have rows in it."""
 
 
-def slices(hours: Mapping[int, tuple[int, int]], since: int, until: int, limit: int = SLICE_ROWS) -> list[Slice]:
+def slices(hours: Mapping[int, tuple[int, int]], since: int, until: int, limit: int = SLICE_ROWS) -> list[TimeSlice]:
     """`hours`: start → rows in hot and in cold. Neighbours together up to `limit` rows; an hour with more is cut evenly."""
-    made: list[Slice] = []
+    made: list[TimeSlice] = []
     rows = 0
     for hour in sorted(hours):
         start, end = max(hour, since), min(hour + HOUR, until)
         hot, cold = hours[hour]
         both = bool(hot and cold)
         if made and rows + hot + cold <= limit:
-            made[-1] = Slice(made[-1].since, end, made[-1].both or both)
+            made[-1] = TimeSlice(made[-1].since, end, made[-1].both or both)
             rows += hot + cold
             continue
         parts = -(-(hot + cold) // limit)
         cuts = [start + (end - start) * part // parts for part in range(parts + 1)]
-        made += [Slice(one, other, both) for one, other in pairwise(cuts) if one < other]
+        made += [TimeSlice(one, other, both) for one, other in pairwise(cuts) if one < other]
         rows = hot + cold if parts == 1 else limit
     return made
 
@@ -206,7 +206,7 @@ class Validation:
         self._clickhouse, self._hot, self._cold = clickhouse, hot, cold
         self._limits, self._progress, self._slice_rows = limits, progress, slice_rows
 
-    async def run(self, request: Request) -> Report:
+    async def run(self, request: ValidationRequest) -> Report:
         """Raises StoreError where ClickHouse does not answer, or not with rows."""
         report = Report(self._hot, self._cold, request)
         begun = time.monotonic()
@@ -215,18 +215,18 @@ class Validation:
         report.seconds = time.monotonic() - begun
         return report
 
-    async def _type(self, request: Request, data_type: DataType) -> TypeReport:
+    async def _type(self, request: ValidationRequest, data_type: DataType) -> TypeReport:
         shape, limits = SHAPES[data_type], self._limits[data_type]
         found = TypeReport(str(data_type), shape.table.name)
         begun = time.monotonic()
-        tiers_differ = Finding(reasons.TIERS_DIFFER, found.data_type)
+        tiers_differ = ValidationFinding(reasons.TIERS_DIFFER, found.data_type)
         hours = await self._hours(shape, request)
         total = sum(hot + cold for hot, cold in hours.values())
         sql = statement(shape, self._hot, self._cold, _where(request))
         for one in slices(hours, request.since, request.until, self._slice_rows):
             given = _parameters(request, one.since, one.until)
             for row in await self._clickhouse.query(sql, {**given, **parameters(limits)}, settings=SETTINGS):
-                line, answers = Line(*row[: len(Line._fields)]), row[len(Line._fields) :]
+                line, answers = SeriesLine(*row[: len(SeriesLine._fields)]), row[len(SeriesLine._fields) :]
                 key = (line.exchange, line.market_type, line.symbol, line.period)
                 series = found.series.setdefault(key, Series())
                 series.add(shape, line, answers, limits.max_silence * SECOND or float("inf"))
@@ -245,7 +245,7 @@ class Validation:
         found.seconds = time.monotonic() - begun
         return found
 
-    async def _hours(self, shape: Shape, request: Request) -> dict[int, tuple[int, int]]:
+    async def _hours(self, shape: Shape, request: ValidationRequest) -> dict[int, tuple[int, int]]:
         """Start of the hour → rows in hot and in cold."""
         hours: dict[int, tuple[int, int]] = {}
         for tier, database in enumerate((self._hot, self._cold)):
@@ -258,7 +258,7 @@ class Validation:
                 hours[hour * SECOND] = (hot + rows, cold) if tier == 0 else (hot, cold + rows)
         return hours
 
-    async def _earlier(self, shape: Shape, request: Request) -> set[tuple[str, str, str]]:
+    async def _earlier(self, shape: Shape, request: ValidationRequest) -> set[tuple[str, str, str]]:
         """The series that had rows in the window before."""
         found: set[tuple[str, str, str]] = set()
         for database in (self._hot, self._cold):
@@ -271,7 +271,12 @@ class Validation:
         return found
 
     async def _compare(
-        self, shape: Shape, request: Request, given: Mapping[str, Any], found: TypeReport, finding: Finding
+        self,
+        shape: Shape,
+        request: ValidationRequest,
+        given: Mapping[str, Any],
+        found: TypeReport,
+        finding: ValidationFinding,
     ) -> None:
         sql = parity(shape.table, self._hot, self._cold, _where(request))
         ((both, differ, examples),) = await self._clickhouse.query(sql, given, settings=SETTINGS)
@@ -281,7 +286,7 @@ class Validation:
                 Example((*place, ""), at, at, f"_stream {stream}, _seq {seq}") for *place, at, stream, seq in examples
             ])  # fmt: skip
 
-    async def _located(self, shape: Shape, request: Request, one: Example) -> Example:
+    async def _located(self, shape: Shape, request: ValidationRequest, one: Example) -> Example:
         """When the trades came whose numbers the example has (in place of its times)."""
         exchange, market_type, symbol, _ = one.series
         where = (
@@ -320,7 +325,7 @@ class Validation:
 SETTINGS: Mapping[str, Any] = {"max_bytes_before_external_sort": 1 << 30, "max_bytes_before_external_group_by": 1 << 30}
 
 
-def _where(request: Request) -> str:
+def _where(request: ValidationRequest) -> str:
     parts = [
         "timestamp >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')",
         "timestamp < fromUnixTimestamp64Micro({until:Int64}, 'UTC')",
@@ -332,7 +337,7 @@ def _where(request: Request) -> str:
     return " AND ".join(parts)
 
 
-def _parameters(request: Request, since: int, until: int) -> dict[str, Any]:
+def _parameters(request: ValidationRequest, since: int, until: int) -> dict[str, Any]:
     return {
         "since": since,
         "until": until,
@@ -347,15 +352,15 @@ def _parameters(request: Request, since: int, until: int) -> dict[str, Any]:
 def judge(
     shape: Shape,
     limits: ValidationLimits,
-    request: Request,
-    series: Mapping[Key, Series],
+    request: ValidationRequest,
+    series: Mapping[SeriesKey, Series],
     earlier: set[tuple[str, str, str]],
-) -> list[Finding]:
+) -> list[ValidationFinding]:
     """What is wrong with what the slices said."""
-    findings: dict[str, Finding] = {}
+    findings: dict[str, ValidationFinding] = {}
 
     def add(reason: Reason, count: int, *examples: Example) -> None:
-        findings.setdefault(reason.code, Finding(reason, shape.table.data_type)).add(count, examples)
+        findings.setdefault(reason.code, ValidationFinding(reason, shape.table.data_type)).add(count, examples)
 
     if limits.max_silence and not series and not (request.exchanges or request.symbols):
         add(reasons.NO_ROWS, 1)
@@ -381,7 +386,9 @@ def judge(
     return [finding for _, finding in sorted(findings.items())]
 
 
-def _judge_pauses(limits: ValidationLimits, request: Request, key: Key, one: Series, add: Callable[..., None]) -> None:
+def _judge_pauses(
+    limits: ValidationLimits, request: ValidationRequest, key: SeriesKey, one: Series, add: Callable[..., None]
+) -> None:
     if not limits.max_silence:
         return
     longest = max(limits.max_silence * SECOND, USUAL_PAUSES * one.usual_pause())
@@ -396,7 +403,7 @@ def _judge_pauses(limits: ValidationLimits, request: Request, key: Key, one: Ser
         add(reasons.SYMBOL_DEAD, 1, Example(key, one.last, request.until, text))
 
 
-def _judge_numbers(shape: Shape, key: Key, one: Series, add: Callable[..., None]) -> None:
+def _judge_numbers(shape: Shape, key: SeriesKey, one: Series, add: Callable[..., None]) -> None:
     holes = list(one.numbers.holes())
     if shape.distinct:
         length = period_seconds(key[3]) * SECOND
