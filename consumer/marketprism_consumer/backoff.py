@@ -23,9 +23,6 @@ class Backoff:
         self.tries += 1
         return ceiling * (0.5 + self.random.random() / 2)
 
-    def reset(self) -> None:
-        self.tries = 0
-
 
 @dataclass(slots=True)
 class Breaker:
