@@ -16,7 +16,7 @@ from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import ReaderRunsError
 from marketprism_consumer.operations.audit import audit
-from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, Replay, Wanted, code_of, printable
+from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, LetterFilter, Replay, code_of, printable
 from tests.pipelines import DataType, Pipeline, trade
 
 NASTY = "O'Brien \U0001f980 \x1b[31m\u202e\x00\n`\"\\"
@@ -46,8 +46,8 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + 30
 
 
-async def letters(pipeline: Pipeline, wanted: Wanted | None = None) -> list[Letter]:
-    return [letter async for batch in stream(pipeline).batches(wanted or Wanted()) for letter in batch]
+async def letters(pipeline: Pipeline, wanted: LetterFilter | None = None) -> list[Letter]:
+    return [letter async for batch in stream(pipeline).batches(wanted or LetterFilter()) for letter in batch]
 
 
 async def mended(pipeline: Pipeline, payload: bytes, seq: int = 1) -> None:
@@ -161,10 +161,10 @@ async def test_the_same_batch_inserted_twice_at_once_is_once(pipeline: Pipeline,
 
 async def test_only_one_replay_at_a_time(pipeline: Pipeline) -> None:
     await bury(pipeline, b"not JSON")
-    first = stream(pipeline).batches(Wanted(), alone=True)
+    first = stream(pipeline).batches(LetterFilter(), alone=True)
     assert len(await anext(first)) == 1
     with pytest.raises(ReaderRunsError):
-        await anext(stream(pipeline).batches(Wanted(), alone=True))
+        await anext(stream(pipeline).batches(LetterFilter(), alone=True))
     assert (await cli(pipeline, "replay"))[0] == 1
     await first.aclose()
     assert (await cli(pipeline, "replay"))[1].endswith("replayed 0, stay 1\n")

@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from marketprism_consumer.commands.tap import block, raw_lines
-from marketprism_consumer.operations.tap import Wanted, tap, tapped
+from marketprism_consumer.operations.tap import TapFilter, tap, tapped
 from tests.operations.cli import cli
 from tests.pipelines import DataType, Pipeline, trade
 from tests.waiting import until
@@ -73,9 +73,9 @@ def test_a_message_is_wanted_by_its_row_or_else_by_its_subject() -> None:
         "S", 1, ARRIVED, SUBJECT, encoded(exchange="binance", ts_ms=ARRIVED // 1000, trade_ts_ms=ARRIVED // 1000)
     )
     bad = tapped("S", 2, ARRIVED, SUBJECT, b"?")
-    assert [Wanted(exchange="binance")(one) for one in (good, bad)] == [True, False]
-    assert [Wanted(exchange="binance_spot")(one) for one in (good, bad)] == [False, True]
-    assert [Wanted(refused_only=True)(one) for one in (good, bad)] == [False, True]
+    assert [TapFilter(exchange="binance")(one) for one in (good, bad)] == [True, False]
+    assert [TapFilter(exchange="binance_spot")(one) for one in (good, bad)] == [False, True]
+    assert [TapFilter(refused_only=True)(one) for one in (good, bad)] == [False, True]
 
 
 def test_a_message_can_not_steer_the_terminal() -> None:

@@ -26,7 +26,7 @@ CLOCK_EVERY = 60.0  # how often the server's clock is read again [s]
 SETTLE_POLL = 0.05  # [s]
 DENIED = frozenset({192, 193, 194, 195, 497, 516})
 
-Values = Mapping[str, Any]
+Bound = Mapping[str, Any]
 
 
 class Endpoint:
@@ -77,7 +77,7 @@ class ClickHouse:
         auth: Callable[[], ClickHouseAuth] = ClickHouseAuth,
         *,
         comment: str = "",
-        settings: Values | None = None,
+        settings: Bound | None = None,
         patience: float = PATIENCE,
         cluster: str = "",
     ) -> None:
@@ -94,7 +94,7 @@ class ClickHouse:
         return self.urls[self._current]
 
     async def query(
-        self, sql: str, parameters: Values | None = None, *, settings: Values | None = None
+        self, sql: str, parameters: Bound | None = None, *, settings: Bound | None = None
     ) -> list[tuple[Any, ...]]:
         """The rows of a SELECT; `parameters` are bound by the server, never spliced in."""
         async with self.endpoint() as endpoint:
@@ -102,7 +102,7 @@ class ClickHouse:
             result = await client.query(sql, parameters=dict(parameters or {}), settings=self._with(settings))
             return [tuple(row) for row in result.result_rows]
 
-    async def value(self, sql: str, parameters: Values | None = None) -> Any:
+    async def value(self, sql: str, parameters: Bound | None = None) -> Any:
         """The first column of the first row."""
         return (await self.query(sql, parameters))[0][0]
 
@@ -110,18 +110,18 @@ class ClickHouse:
         found = "SELECT count() FROM system.tables WHERE database = {database:String} AND name = {table:String}"
         return bool(await self.value(found, {"database": database, "table": table}))
 
-    async def command(self, sql: str, parameters: Values | None = None, *, settings: Values | None = None) -> None:
+    async def command(self, sql: str, parameters: Bound | None = None, *, settings: Bound | None = None) -> None:
         async with self.endpoint() as endpoint:
             client = await endpoint.client()
             await client.command(sql, parameters=dict(parameters or {}), settings=self._with(settings))
 
-    async def read(self, sql: str, parameters: Values) -> bytes:
+    async def read(self, sql: str, parameters: Bound) -> bytes:
         """The rows of a SELECT as Native blocks."""
         async with self.endpoint() as endpoint:
             client = await endpoint.client()
             return bytes(await client.raw_query(sql, dict(parameters), settings=self._with(None), fmt="Native"))
 
-    async def write(self, table: str, columns: Sequence[str], blocks: bytes, settings: Values | None = None) -> None:
+    async def write(self, table: str, columns: Sequence[str], blocks: bytes, settings: Bound | None = None) -> None:
         """Native blocks into `database.table`."""
         async with self.endpoint() as endpoint:
             client = await endpoint.client()
@@ -146,7 +146,7 @@ class ClickHouse:
         for endpoint in self._endpoints:
             await endpoint.close()
 
-    def _with(self, settings: Values | None) -> dict[str, Any]:
+    def _with(self, settings: Bound | None) -> dict[str, Any]:
         return {**self._settings, **(settings or {})}
 
     @asynccontextmanager

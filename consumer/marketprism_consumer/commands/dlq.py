@@ -26,9 +26,9 @@ from marketprism_consumer.errors import ReaderRunsError
 from marketprism_consumer.operations.dlq import (
     DeadLetterStream,
     Letter,
+    LetterFilter,
     Outcome,
     Replay,
-    Wanted,
     as_dict,
     code_of,
     printable,
@@ -56,8 +56,8 @@ class Order(StrEnum):
     OLDEST = "oldest"
 
 
-Type = Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only of this data type.")]
-Why = Annotated[str, typer.Option("--reason", help="Only with this reason: MP2203 or BadDecimal.")]
+TypeOption = Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only of this data type.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Only with this reason: MP2203 or BadDecimal.")]
 
 LIST = """
 Examples:
@@ -94,8 +94,8 @@ Examples:
 @app.command("list", epilog=epilog("dlq list", LIST))
 def list_(
     file: File = "",
-    data_type: Type = None,
-    reason: Why = "",
+    data_type: TypeOption = None,
+    reason: ReasonOption = "",
     since: Annotated[str, typer.Option(help="Only of the last so long, such as 1h.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all. The counts are of all.")] = 50,
     order: Annotated[Order, typer.Option(help="Which come first.")] = Order.NEWEST,
@@ -144,8 +144,8 @@ def show(
 @app.command(epilog=epilog("dlq replay", REPLAY))
 def replay(
     file: File = "",
-    data_type: Type = None,
-    reason: Why = "",
+    data_type: TypeOption = None,
+    reason: ReasonOption = "",
     seq: Annotated[list[int] | None, typer.Option(help="Only this one; may be given again.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decode only: store and delete nothing.")] = False,
     output: Json = Output.TEXT,
@@ -179,8 +179,8 @@ def replay(
 @app.command(epilog=epilog("dlq purge", PURGE))
 def purge(
     file: File = "",
-    data_type: Type = None,
-    reason: Why = "",
+    data_type: TypeOption = None,
+    reason: ReasonOption = "",
     older_than: Annotated[str, typer.Option(help="Only buried longer ago than this, such as 24h.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
@@ -203,9 +203,9 @@ def purge(
 
 def _wanted(
     data_type: DataType | None, reason: str, *, since: str = "", older_than: str = "", seqs: Iterable[int] = ()
-) -> Wanted:
+) -> LetterFilter:
     try:
-        return Wanted(
+        return LetterFilter(
             data_type=str(data_type or ""),
             reason=code_of(reason) if reason else "",
             seqs=frozenset(seqs),
@@ -232,7 +232,7 @@ def _with_stream(settings: Settings, ask: Callable[[DeadLetterStream, Servers], 
 
 
 async def _collect(
-    stream: DeadLetterStream, wanted: Wanted, limit: int, order: Order
+    stream: DeadLetterStream, wanted: LetterFilter, limit: int, order: Order
 ) -> tuple[list[Letter], Counter[tuple[str, str]]]:
     """At most `limit` of them are kept in memory (0: all); every one is counted."""
     counts: Counter[tuple[str, str]] = Counter()
@@ -248,7 +248,7 @@ async def _collect(
 
 
 async def _replay(
-    stream: DeadLetterStream, servers: Servers, wanted: Wanted, dry_run: bool
+    stream: DeadLetterStream, servers: Servers, wanted: LetterFilter, dry_run: bool
 ) -> tuple[Counter[str], list[Outcome]]:
     counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
     stays: list[Outcome] = []

@@ -48,7 +48,7 @@ Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FeedPlan:
     """What was asked for, checked."""
 
     urls: list[str]
@@ -111,7 +111,7 @@ def _plan(
     bad: str,
     manifest: Path | None,
     streams: str,
-) -> Plan:
+) -> FeedPlan:
     url = url or os.environ.get("MARKETPRISM_NATS_URL") or os.environ.get("NATS_URL") or DEFAULT_URL
     try:
         reported = arguments(
@@ -127,7 +127,7 @@ def _plan(
         stream_of = _streams(streams)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    return Plan(
+    return FeedPlan(
         [one.strip() for one in url.split(",")],
         reported,
         stream_of,
@@ -159,7 +159,7 @@ def _streams(text: str) -> dict[str, str]:
 # --- the run ----------------------------------------------------------------------------------------------------
 
 
-def _run(plan: Plan) -> PublishAccount:
+def _run(plan: FeedPlan) -> PublishAccount:
     try:
         return asyncio.run(_feed(plan))
     except (ConnectionError, nats.errors.TimeoutError) as error:
@@ -178,7 +178,7 @@ def _run(plan: Plan) -> PublishAccount:
         _fail(f"NATS refused: {error}", "", Exit.FINDINGS)
 
 
-async def _feed(plan: Plan) -> PublishAccount:
+async def _feed(plan: FeedPlan) -> PublishAccount:
     nc = await _connect(plan.urls)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -243,7 +243,7 @@ def _fail(what: str, hint: str, code: Exit) -> NoReturn:
 class _Progress:
     """A line that changes four times a second, on a terminal only: pipes and logs get the account alone."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: FeedPlan) -> None:
         self._plan = plan
         self._live: Live | None = None
         self._recent = (time.monotonic(), 0)

@@ -25,7 +25,7 @@ from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.tiering import servers
 from marketprism_consumer.tiering.job import Job, Mode, cold_auth, job_of, read
-from marketprism_consumer.tiering.ledger import Entry, Ledger
+from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.tiering.metrics import Metrics
 from marketprism_consumer.tiering.run import LEASE, Migration, Result
 from marketprism_consumer.tiering.slices import Filter
@@ -215,7 +215,7 @@ async def _history(job: Job, output: str) -> int:
     return int(Exit.OK)
 
 
-def history_line(entry: Entry) -> str:
+def history_line(entry: LedgerEntry) -> str:
     end = f" {entry.error}" if entry.error else ""
     took = f"{(entry.finished - entry.started).total_seconds():.1f} s" if entry.finished else "-"
     return (

@@ -92,14 +92,14 @@ def ensure(
 
 ENSURED = {"Apply": "the tables fit", "Verify": "the tables fit", "Ignore": "the tables were not looked at"}
 
-Problem = tuple[str, Exit]
+Misfit = tuple[str, Exit]
 
 
-async def _ensure(settings: Settings, wait: float) -> list[Problem]:
+async def _ensure(settings: Settings, wait: float) -> list[Misfit]:
     return [one for found in await asyncio.gather(_nats(settings, wait), _tables(settings)) for one in found]
 
 
-async def _nats(settings: Settings, wait: float) -> list[Problem]:
+async def _nats(settings: Settings, wait: float) -> list[Misfit]:
     """Whether JetStream takes the request that every consumer begins with; the streams that all consumers will look for."""
     client = PullClient()
     try:
@@ -120,7 +120,7 @@ async def _nats(settings: Settings, wait: float) -> list[Problem]:
     return []
 
 
-async def _tables(settings: Settings) -> list[Problem]:
+async def _tables(settings: Settings) -> list[Misfit]:
     clickhouse = clickhouse_of(settings, "schema")
     try:
         if settings.schema_mode == "Ignore":

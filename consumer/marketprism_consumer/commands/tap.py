@@ -19,7 +19,7 @@ from marketprism_consumer.commands.common import File, Json, Output, fail, momen
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.operations.dlq import printable
-from marketprism_consumer.operations.tap import Tapped, Wanted
+from marketprism_consumer.operations.tap import TapFilter, Tapped
 from marketprism_consumer.operations.tap import tap as run_tap
 
 EXAMPLES = """
@@ -62,7 +62,7 @@ def tap(
         limit = seconds(length, "--for", least=0.001) if length else None
     except ValueError as error:
         fail(str(error), Exit.USAGE)
-    wanted = Wanted(exchange, symbol, refused)
+    wanted = TapFilter(exchange, symbol, refused)
 
     async def run(servers: Servers) -> int:
         shown = 0

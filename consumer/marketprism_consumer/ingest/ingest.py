@@ -50,7 +50,7 @@ TICK = 0.5  # how often holds and requests are looked after [s]
 UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
 LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
 
-Entry = tuple[Message, Row, str]
+Placed = tuple[Message, Row, str]
 """A row on its way into the table, between its message and the stream identity that it will have there."""
 
 Encode = Callable[[Table, Sequence[Row], Sequence[int], Sequence[str]], Block]
@@ -252,7 +252,7 @@ class Ingest:
             await self._insert(entries, batch.why)
         self._top_up()
 
-    async def _unseen(self, batch: Batch) -> list[Entry]:
+    async def _unseen(self, batch: Batch) -> list[Placed]:
         """The batch's rows without those that the table has already; these are acknowledged."""
         high_water = self._high_water
         suspects = [m.seq for m in batch.messages if m.delivered > 1 or m.seq <= high_water]
@@ -261,7 +261,7 @@ class Ingest:
         self.account.redelivered.inc(sum(message.delivered > 1 for message in batch.messages))
         found = await self._found(suspects)
         buried = await self._buried()
-        unseen: list[Entry] = []
+        unseen: list[Placed] = []
         known: list[Message] = []
         for message, row in zip(batch.messages, batch.rows, strict=True):
             stream = self._placed((message, row, self._stream), found)
@@ -292,11 +292,11 @@ class Ingest:
                 self._alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1))
                 await self._sleep(wait)
 
-    def _placed(self, entry: Entry, found: dict[int, list[Stored]]) -> str | None:
+    def _placed(self, entry: Placed, found: dict[int, list[Stored]]) -> str | None:
         message, row, _ = entry
         return place(row, self._content, self._stream, found.get(message.seq, ()))
 
-    async def _insert(self, entries: list[Entry], why: str) -> None:
+    async def _insert(self, entries: list[Placed], why: str) -> None:
         """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
         backoff, sent, isolated = self._backoff(), 0, False
         while entries := self._still_ours(entries):
@@ -349,7 +349,7 @@ class Ingest:
             await asyncio.sleep(wait)
         self._hand_back([message for message, _, _ in entries])
 
-    async def _send(self, entries: Sequence[Entry]) -> StoreError | None:
+    async def _send(self, entries: Sequence[Placed]) -> StoreError | None:
         """One try at one block."""
         messages = [message for message, _, _ in entries]
         rows, streams = [row for _, row, _ in entries], [stream for _, _, stream in entries]
@@ -361,12 +361,12 @@ class Ingest:
             return refused
         return None
 
-    async def _isolate(self, entries: Sequence[Entry]) -> list[tuple[Entry, StoreError]]:
+    async def _isolate(self, entries: Sequence[Placed]) -> list[tuple[Placed, StoreError]]:
         """Halve what is refused for a row's sake until the rows at fault are alone; those are returned."""
         # It may have been stored in part: only what is not there goes on under the halves' own tokens.
         entries = await self._without_stored(entries)
         middle = len(entries) // 2
-        failed: list[tuple[Entry, StoreError]] = []
+        failed: list[tuple[Placed, StoreError]] = []
         for half in (entries[:middle], entries[middle:]):
             half = self._still_ours(half)
             refused = await self._send(half) if half else None
@@ -376,7 +376,7 @@ class Ingest:
                 failed += [(entry, refused) for entry in half]
         return failed
 
-    async def _without_stored(self, entries: Sequence[Entry]) -> list[Entry]:
+    async def _without_stored(self, entries: Sequence[Placed]) -> list[Placed]:
         """Those whose rows are not in the table, and that are ours after the look-up; what is there is acknowledged."""
         found = await self._found([message.seq for message, _, _ in entries])
         there = [entry for entry in entries if self._placed(entry, found) is None]
@@ -385,10 +385,10 @@ class Ingest:
             self._ack([message for message, _, _ in there])
         return self._still_ours(self._in_hand(entries))
 
-    def _in_hand(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _in_hand(self, entries: Sequence[Placed]) -> list[Placed]:
         return [entry for entry in entries if self._held.get(entry[0].seq) is entry[0]]
 
-    def _still_ours(self, entries: list[Entry]) -> list[Entry]:
+    def _still_ours(self, entries: list[Placed]) -> list[Placed]:
         """Without those that JetStream may have given to another meanwhile: they come again, and are looked up then."""
         until = math.inf if self._why_resync else self._now() + LEAST_HOLD
         lost = [message for message, _, _ in entries if message.hold_until < until]

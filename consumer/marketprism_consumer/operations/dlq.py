@@ -77,7 +77,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LetterFilter:
     """Which dead letters. `since` and `before` are times of burial [µs UTC]."""
 
     data_type: str = ""
@@ -122,7 +122,7 @@ class DeadLetterStream:
         self._broker, self._name = broker, name
 
     async def batches(
-        self, wanted: Wanted, *, headers_only: bool = False, alone: bool = False
+        self, wanted: LetterFilter, *, headers_only: bool = False, alone: bool = False
     ) -> AsyncIterator[list[Letter]]:
         """Those wanted, oldest first. `alone`: as the only replay; raises ReaderRunsError. Raises BrokerError."""
         reader = StreamReader(
@@ -181,8 +181,8 @@ async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, An
 
 # --- replay -----------------------------------------------------------------------------------------------------------
 
-State = Literal["replayed", "stored before", "stays"]
-_STATES: dict[str, State] = {"stored": "replayed", "stored before": "stored before", "refused": "stays"}
+ReplayState = Literal["replayed", "stored before", "stays"]
+_STATES: dict[str, ReplayState] = {"stored": "replayed", "stored before": "stored before", "refused": "stays"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +190,11 @@ class Outcome:
     """What a replay did, or would do, with a dead letter."""
 
     letter: Letter
-    state: State
+    state: ReplayState
     why: str = ""
 
 
-Entry = tuple[Letter, Row]
+Decoded = tuple[Letter, Row]
 
 
 class Replay:
@@ -212,9 +212,9 @@ class Replay:
         await self._stream.delete(outcome.letter for outcome in outcomes if outcome.state != "stays")
         return [*outcomes, *stay]
 
-    async def decode(self, letters: Sequence[Letter]) -> tuple[list[Entry], list[Outcome]]:
+    async def decode(self, letters: Sequence[Letter]) -> tuple[list[Decoded], list[Outcome]]:
         """Rows, and what can still not be one."""
-        entries: list[Entry] = []
+        entries: list[Decoded] = []
         stay: list[Outcome] = []
         for letter in letters:
             try:
@@ -223,10 +223,10 @@ class Replay:
                 stay.append(Outcome(letter, "stays", str(refusal)))
         return entries, stay
 
-    async def store(self, entries: Sequence[Entry], deadline: float) -> list[Outcome]:
+    async def store(self, entries: Sequence[Decoded], deadline: float) -> list[Outcome]:
         """Returns when each is in the table or refused. Nothing is deleted from the stream. ClickHouse takes nothing after
         `deadline` [loop time]."""
-        groups: dict[tuple[str, str], list[Entry]] = {}
+        groups: dict[tuple[str, str], list[Decoded]] = {}
         for letter, row in entries:
             groups.setdefault((letter.data_type, letter.origin[0]), []).append((letter, row))
         outcomes: list[Outcome] = []

@@ -16,7 +16,7 @@ from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.identity import stream_identity
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
 from marketprism_consumer.jetstream.stream_reader import INACTIVE, Read, StreamReader
-from marketprism_consumer.operations.restore import Entry, Restore
+from marketprism_consumer.operations.restore import Restorable, Restore
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 READ_AT_ONCE = 5_000
@@ -94,8 +94,8 @@ async def replay(
     return done
 
 
-def _entries(data_type: str, messages: Sequence[Read], done: Replayed) -> list[Entry[int]]:
-    entries: list[Entry[int]] = []
+def _entries(data_type: str, messages: Sequence[Read], done: Replayed) -> list[Restorable[int]]:
+    entries: list[Restorable[int]] = []
     done.read += len(messages)
     for message in messages:
         try:

@@ -19,9 +19,9 @@ from marketprism_consumer.schema.tables import Table
 
 NO_SUCH_TABLE = (60, 81)
 T = TypeVar("T")
-Entry = tuple[T, int, Row]
+Restorable = tuple[T, int, Row]
 """Whatever the caller knows it by, the message's sequence, and its row."""
-State = Literal["stored", "stored before", "refused"]
+Restored = Literal["stored", "stored before", "refused"]
 
 
 class Restore(Generic[T]):
@@ -31,8 +31,8 @@ class Restore(Generic[T]):
         self._tiers = tiers
 
     async def store(
-        self, table: Table, stream: str, entries: Sequence[Entry[T]], deadline: float
-    ) -> list[tuple[T, State, str]]:
+        self, table: Table, stream: str, entries: Sequence[Restorable[T]], deadline: float
+    ) -> list[tuple[T, Restored, str]]:
         """Returns when each is in the table or refused, with why. ClickHouse takes nothing after `deadline` [loop time].
 
         What it refuses for a row's sake is halved, each half looked up anew, until that row is alone. Raises StoreError.
@@ -40,7 +40,7 @@ class Restore(Generic[T]):
         there = await self.stored(table, stream, [seq for _, seq, _ in entries])
         indexes = content_indexes(table)
         placed = [(entry, place(entry[2], indexes, stream, there.get(entry[1], ()))) for entry in entries]
-        known: list[tuple[T, State, str]] = [
+        known: list[tuple[T, Restored, str]] = [
             (entry[0], "stored before", "") for entry, identity in placed if identity is None
         ]
         new = [(entry, identity) for entry, identity in placed if identity is not None]

@@ -16,7 +16,7 @@ from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
 from marketprism_consumer.operations.audit import stream_of
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
-from marketprism_consumer.tiering.ledger import Entry, Ledger
+from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation.record import Verdict
 
@@ -51,7 +51,7 @@ class TypeStatus:
 class Status:
     pipeline: str
     types: Sequence[TypeStatus]
-    migration: Entry | None
+    migration: LedgerEntry | None
     validation: Verdict | None
 
     @property
@@ -142,7 +142,7 @@ async def _fresh(server: ClickHouse, database: str, table: str) -> tuple[float, 
     return round(float(rate), 2), max(0.0, int(age) / 1000) if count else None
 
 
-async def _last_migration(cold: ClickHouse, database: str) -> Entry | None:
+async def _last_migration(cold: ClickHouse, database: str) -> LedgerEntry | None:
     if not await cold.has_table(database, LEDGER):
         return None
     entries = await Ledger(cold, database, "", "").history(1)

@@ -60,7 +60,7 @@ class Tapped:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TapFilter:
     """`exchange` and `symbol` as the row has them; for what has no row, as the subject has."""
 
     exchange: str = ""

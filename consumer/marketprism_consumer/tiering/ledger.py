@@ -18,7 +18,7 @@ log = structlog.get_logger()
 TABLE = "_migrations"
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     run: str
     table: str
     slice_from: datetime
@@ -87,7 +87,7 @@ class Ledger:
             return []
         return [Slice(int(begin), int(end)) for begin, end in rows]
 
-    async def history(self, limit: int) -> list[Entry]:
+    async def history(self, limit: int) -> list[LedgerEntry]:
         """The last slices, newest first. Raises StoreError."""
         rows = await self._server.query(
             "SELECT run, table, slice_from, slice_to, argMax(rows, at), argMax(bytes, at), argMax(checksum, at), started,"
@@ -96,7 +96,7 @@ class Ledger:
             " ORDER BY started DESC, table, slice_from DESC LIMIT {limit:UInt32}",
             {"limit": limit},
         )
-        return [Entry(*row) for row in rows]
+        return [LedgerEntry(*row) for row in rows]
 
     async def _try(self, sql: str, given: dict[str, Any]) -> None:
         try:

@@ -29,7 +29,7 @@ BROUGHT = "_migration_ids_"  # tables in hot's memory: what a cold on another se
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class HashedColumn:
     name: str
     type: str
 
@@ -48,7 +48,7 @@ class Place:
         return f"`{self.database}`.`{self.table}`"
 
 
-def hashed(columns: Sequence[Column]) -> str:
+def hashed(columns: Sequence[HashedColumn]) -> str:
     """A hash of every value. A NULL hashes as itself: cityHash64 of a NULL is NULL, and aggregates pass NULLs over."""
     parts = []
     for column in columns:
@@ -87,7 +87,12 @@ class TwoTiers:
     """`fence` is the moment [µs, the server's clock] after which cold's server refuses to begin a copy of ours."""
 
     def __init__(
-        self, hot: Place, cold: Place, columns: Sequence[Column], run: str, fence: Callable[[], int] = lambda: 1 << 62
+        self,
+        hot: Place,
+        cold: Place,
+        columns: Sequence[HashedColumn],
+        run: str,
+        fence: Callable[[], int] = lambda: 1 << 62,
     ) -> None:
         self.hot, self.cold = hot, cold
         self.columns = tuple(columns)
@@ -318,7 +323,7 @@ async def open_tiers(
             raise TieringError(
                 reasons.SCHEMA_DRIFT, f"{hot_database}.{table} lacks the column {name}: `marketprism schema apply`"
             )
-    columns = [Column(name, type_) for name, type_ in wanted.items()]
+    columns = [HashedColumn(name, type_) for name, type_ in wanted.items()]
     places = [
         Place(server, database, table, await version_of(server))
         for server, database in ((hot, hot_database), (cold, cold_database))

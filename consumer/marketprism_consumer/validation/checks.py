@@ -25,8 +25,7 @@ from marketprism_consumer.schema.tables import (
     Table,
 )
 from marketprism_consumer.schema.views import SERIES, bucket_seconds, everything
-from marketprism_consumer.tiering.two_tiers import Column as Hashed
-from marketprism_consumer.tiering.two_tiers import hashed
+from marketprism_consumer.tiering.two_tiers import HashedColumn, hashed
 
 EXAMPLES = 3  # of each finding, a series and slice
 MAX_RUNS = 10_000  # more than so many runs of numbers in a slice are no sequence
@@ -330,7 +329,7 @@ def parameters(limits: ValidationLimits) -> dict[str, float | int]:
 
 def parity(table: Table, hot: str, cold: str, where: str) -> str:
     """Rows that are in both tiers, and those of them with other values: all but when they were stored."""
-    value = hashed([Hashed(column.name, column.type) for column in table.stored if column.name != "created_at"])
+    value = hashed([HashedColumn(column.name, column.type) for column in table.stored if column.name != "created_at"])
 
     def tier(database: str) -> str:
         return (
