@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -51,14 +52,15 @@ def run(
 ) -> None:
     """Run all consumers of a pipeline in one process, the schema applied first. Ctrl-C stores what is held and ends."""
     logs.configure(log_level)
-    settings = settings_of(file)
-    with embedded_where_needed(settings, directory, nats_port, clickhouse_port):
-        raise typer.Exit(uvloop.run(_run(settings_of(file), port)))
+    with embedded_where_needed(settings_of(file), directory, nats_port, clickhouse_port) as settings:
+        raise typer.Exit(uvloop.run(_run(settings, port)))
 
 
 @contextlib.contextmanager
-def embedded_where_needed(settings: Settings, directory: Path, nats_port: int, clickhouse_port: int) -> Iterator[None]:
-    """Starts what has no URL and sets the variables that lead to it. The servers end with this block, their data stays."""
+def embedded_where_needed(
+    settings: Settings, directory: Path, nats_port: int, clickhouse_port: int
+) -> Iterator[Settings]:
+    """Starts what has no URL, and gives the settings that lead to it. The servers end with this block, their data stays."""
     from marketprism_embedded import process  # an extra: not in the image
     from marketprism_embedded.place import EmbeddedError
 
@@ -66,17 +68,17 @@ def embedded_where_needed(settings: Settings, directory: Path, nats_port: int, c
         try:
             if not settings.nats_url_given:
                 server = stack.enter_context(process.start("nats", directory / "nats", port=nats_port))
-                os.environ["MARKETPRISM_NATS_URL"] = server.url
+                settings = replace(settings, nats_urls=(server.url,))
                 stderr.print(f"embedded NATS        {server.url}")
             if not settings.clickhouse_url_given:
                 server = stack.enter_context(
                     process.start("clickhouse", directory / "clickhouse", port=clickhouse_port)
                 )
-                os.environ["CLICKHOUSE_HTTP_URL"] = server.url
+                settings = replace(settings, clickhouse_urls=(server.url,))
                 stderr.print(f"embedded ClickHouse  {server.url}")
         except EmbeddedError as error:
             fail(str(error), Exit.USAGE)
-        yield
+        yield settings
 
 
 async def apply_schema(settings: Settings) -> None:
