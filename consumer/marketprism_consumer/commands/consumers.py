@@ -18,7 +18,7 @@ from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.errors import BrokerError, DurablesInUseError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import connect
-from marketprism_consumer.jetstream.durables import DurableAddress, delete_unused, places
+from marketprism_consumer.jetstream.durables import DurableAddress, addresses, delete_unused
 
 app = typer.Typer(no_args_is_help=True, help="The durable consumers of a pipeline in JetStream.")
 
@@ -63,6 +63,6 @@ async def _delete(settings: Settings, quiet: float, wait: float) -> list[Durable
     client = await connect(settings.nats_url, nats_auth(os.environ), name="marketprism consumers", wait=10)
     try:
         broker = NatsBroker(client)
-        return await delete_unused(broker, await places(broker, settings), quiet, wait)
+        return await delete_unused(broker, await addresses(broker, settings), quiet, wait)
     finally:
         await client.close()

@@ -72,8 +72,8 @@ class IngestAccount:
         self.last_insert_ok: bool | None = None
 
     def state(self, state: Reason) -> None:
-        for one in STATES:
-            self._metrics.state.labels(self._data_type, one.name).set(one is state)
+        for possible in STATES:
+            self._metrics.state.labels(self._data_type, possible.name).set(possible is state)
 
     def received(self, batch: Batch, lag: int, held_bytes: int) -> None:
         self._in_flight.set(held_bytes)

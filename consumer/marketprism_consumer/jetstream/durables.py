@@ -18,12 +18,12 @@ DurableActivity = tuple[Any, ...]
 """What moves while somebody pulls or acknowledges; the first is the number of pulls that wait."""
 
 
-async def places(broker: NatsBroker, settings: Settings) -> list[DurableAddress]:
+async def addresses(broker: NatsBroker, settings: Settings) -> list[DurableAddress]:
     """Where they may be: in the stream that the pipeline names, and in any that holds the subject. Raises BrokerError."""
     found: list[DurableAddress] = []
-    for one in settings.data_types.values():
-        streams = dict.fromkeys([one.stream, *await broker.streams_of(one.subject)])
-        found += [(stream, one.durable) for stream in streams]
+    for data_type in settings.data_types.values():
+        streams = dict.fromkeys([data_type.stream, *await broker.streams_of(data_type.subject)])
+        found += [(stream, data_type.durable) for stream in streams]
     return found
 
 
@@ -39,7 +39,7 @@ async def delete_unused(
     before: dict[DurableAddress, DurableActivity] = {}
     deleted: list[DurableAddress] = []
     while True:
-        states = {place: state for place in among if (state := await _state(broker, *place))}
+        states = {address: state for address in among if (state := await _activity(broker, *address))}
         if states != before:
             before, since = states, clock()
         if clock() - since >= quiet:
@@ -48,14 +48,14 @@ async def delete_unused(
             if not any(state[0] for state in states.values()):
                 for stream, name in states:
                     await broker.api(f"CONSUMER.DELETE.{stream}.{name}", None)
-                deleted += [place for place in states if place not in deleted]
+                deleted += [address for address in states if address not in deleted]
                 continue
         if clock() - began > wait:
             raise DurablesInUseError(list(states))
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _state(broker: NatsBroker, stream: str, name: str) -> DurableActivity | None:
+async def _activity(broker: NatsBroker, stream: str, name: str) -> DurableActivity | None:
     try:
         found = await broker.api(f"CONSUMER.INFO.{stream}.{name}", None)
     except BrokerError as refused:

@@ -35,9 +35,9 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
     Returns the names of those created. Raises SubjectsTakenError, StreamLackingError, NATS's errors.
     """
     missing: dict[str, list[str]] = {}
-    for one in settings.data_types.values():
-        if not await lookup.streams_of(one.subject):
-            missing.setdefault(one.stream, []).append(one.subject)
+    for data_type in settings.data_types.values():
+        if not await lookup.streams_of(data_type.subject):
+            missing.setdefault(data_type.stream, []).append(data_type.subject)
     created = await ensure_streams(js, missing)
     for stream, subjects in missing.items():
         if stream not in created:

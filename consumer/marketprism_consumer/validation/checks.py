@@ -50,8 +50,8 @@ class Check:
 class Shape:
     """How a table is read.
 
-    `before` the rows are in order: names for expressions of one row. `windows`: names for expressions over `one`, the rows of
-    a series in order of time, and `came`, in the order of their publication. `number` is counted by the venue without holes
+    `before` the rows are in order: names for expressions of one row. `windows`: names for expressions over `by_time`, the rows of
+    a series in order of time, and `by_arrival`, in the order of their publication. `number` is counted by the venue without holes
     (trade ids; buckets), `distinct` says that it may well come often. `link` and `linked`: what a row says that it follows,
     and what the next one should say.
     """
@@ -101,8 +101,8 @@ _JUMP = Check(
     {"price": "value", "its neighbours' median": "near"},
 )
 AROUND = {
-    "near": f"quantileExact(0.5)(value) OVER (one ROWS BETWEEN {NEIGHBOURS} PRECEDING AND {NEIGHBOURS} FOLLOWING)",
-    "neighbours": f"count(value) OVER (one ROWS BETWEEN {NEIGHBOURS} PRECEDING AND {NEIGHBOURS} FOLLOWING)",
+    "near": f"quantileExact(0.5)(value) OVER (by_time ROWS BETWEEN {NEIGHBOURS} PRECEDING AND {NEIGHBOURS} FOLLOWING)",
+    "neighbours": f"count(value) OVER (by_time ROWS BETWEEN {NEIGHBOURS} PRECEDING AND {NEIGHBOURS} FOLLOWING)",
 }
 
 
@@ -117,7 +117,7 @@ def _ratio(table: Table) -> Shape:
         number=f"if(period_text = '', 0, toUInt64(intDiv(toUnixTimestamp(timestamp), {length})))",
         distinct=True,
         windows={
-            "previous_own": f"lagInFrame(own) OVER (one {PREVIOUS})",
+            "previous_own": f"lagInFrame(own) OVER (by_time {PREVIOUS})",
             "publications": f"count() OVER (PARTITION BY {SERIES}, period_text, timed)",
         },
         checks=(
@@ -170,7 +170,7 @@ SHAPES: Mapping[str, Shape] = {
             tie="ifNull(last_update_id, 0)",
             link="ifNull(prev_update_id, toUInt64(first_update_id - 1))",
             linked="last_update_id",
-            windows={**AROUND, "previous_linked": f"lagInFrame(linked) OVER (came {PREVIOUS})"},
+            windows={**AROUND, "previous_linked": f"lagInFrame(linked) OVER (by_arrival {PREVIOUS})"},
             checks=(
                 Check(reasons.BOOK_CROSSED, "crossed", {"best bid": "best_bid_price", "best ask": "best_ask_price"}),
                 Check(reasons.BOOK_UNSORTED, "unsorted", {"last_update_id": "last_update_id"}),
@@ -271,7 +271,7 @@ def statement(shape: Shape, hot: str, cold: str, where: str) -> str:
         "linked": shape.linked,
     }
     shown = {expression for check in shape.checks for expression in check.shows.values()}
-    windows = {"previous_time": f"lagInFrame(timed) OVER (one {PREVIOUS})", **shape.windows}
+    windows = {"previous_time": f"lagInFrame(timed) OVER (by_time {PREVIOUS})", **shape.windows}
     stored = [column.name for column in shape.table.stored]
     carried = [name for name in stored if name in shown]
     answers = []
@@ -309,8 +309,8 @@ FROM
             SELECT {", ".join([*SERIES.split(", "), *carried, "_stream", "_seq"])}, {inner}, {shape.tie} AS tie
             FROM ({everything(hot, cold, shape.table, where)})
         )
-        WINDOW one AS (PARTITION BY {SERIES}, period_text ORDER BY timed, tie),
-            came AS (PARTITION BY {SERIES}, period_text ORDER BY _stream, _seq, timed, tie)
+        WINDOW by_time AS (PARTITION BY {SERIES}, period_text ORDER BY timed, tie),
+            by_arrival AS (PARTITION BY {SERIES}, period_text ORDER BY _stream, _seq, timed, tie)
     )
     GROUP BY {SERIES}, period_text
 )"""

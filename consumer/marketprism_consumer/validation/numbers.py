@@ -32,12 +32,12 @@ class Numbers:
             return
         insort(self.runs, (first, last))
         merged: list[tuple[int, int]] = []
-        for one in self.runs:
-            if merged and one[0] <= merged[-1][1] + 1:
-                self.repeats += max(0, min(one[1], merged[-1][1]) - one[0] + 1)
-                merged[-1] = merged[-1][0], max(one[1], merged[-1][1])
+        for start, end in self.runs:
+            if merged and start <= merged[-1][1] + 1:
+                self.repeats += max(0, min(end, merged[-1][1]) - start + 1)
+                merged[-1] = merged[-1][0], max(end, merged[-1][1])
             else:
-                merged.append(one)
+                merged.append((start, end))
         self.runs = merged
 
     @property

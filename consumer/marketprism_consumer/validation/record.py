@@ -38,7 +38,7 @@ async def note(server: ClickHouse, database: str, report: Report, scope: str) ->
         {
             "since": report.request.since,
             "until": report.request.until,
-            "rows": sum(one.rows for one in report.types),
+            "rows": report.rows,
             "ok": report.fine,
             "scope": scope,
             "verdict": verdict(report),

@@ -24,13 +24,13 @@ def place(example: Example) -> str:
     return f"{name}, {span}"
 
 
-def query(report: Report, one: TypeReport, finding: ValidationFinding) -> str:
+def query(report: Report, type_report: TypeReport, finding: ValidationFinding) -> str:
     """What shows the first example; '' where there is nothing to be seen."""
     if not finding.examples:
         return ""
     example = finding.examples[0]
     exchange, market_type, symbol, _ = example.series
-    tables = f"`{report.hot}`.`all_{one.table}`"
+    tables = f"`{report.hot}`.`all_{type_report.table}`"
     return (
         f"SELECT * FROM {tables} WHERE exchange = {_quoted(exchange)} AND market_type = {_quoted(market_type)}"
         f" AND symbol = {_quoted(symbol)} AND timestamp BETWEEN '{times.exact(example.at - 1_000_000)}'"
@@ -44,7 +44,7 @@ def _quoted(text: str) -> str:
 
 
 def verdict(report: Report) -> str:
-    rows, series = sum(one.rows for one in report.types), sum(len(one.series) for one in report.types)
+    rows, series = report.rows, sum(len(type_report.series) for type_report in report.types)
     span = f"{times.exact(report.request.since)} to {times.exact(report.request.until)}"
     looked = f"{rows:,} rows of {series:,} series, {span}, in {report.seconds:.1f} s"
     if report.fine:
@@ -62,44 +62,45 @@ def _subject(finding: ValidationFinding) -> str:
 def lines(report: Report) -> Iterator[str]:
     """The verdict first, then what is wrong and where, then what there is."""
     yield verdict(report)
-    for one in report.types:
-        for finding in one.findings:
+    for type_report in report.types:
+        for finding in type_report.findings:
             yield ""
             yield _subject(finding)
             for example in finding.examples:
                 yield f"  {_printable(place(example))}: {_printable(example.text)}"
             if finding.examples:
-                yield f"  see: {query(report, one, finding)}"
+                yield f"  see: {query(report, type_report, finding)}"
             yield f"  hint: {finding.reason.hint}"
     yield ""
     yield "Coverage"
-    for one in report.types:
-        if not one.rows:
-            yield f"  {one.data_type:18} no rows"
+    for type_report in report.types:
+        if not type_report.rows:
+            yield f"  {type_report.data_type:18} no rows"
             continue
-        first, last = min(s.first for s in one.series.values()), max(s.last for s in one.series.values())
-        both = f", {one.in_both:,} in both tiers" if one.in_both else ""
-        yield f"  {one.data_type:18} {one.rows:>12,} rows  {len(one.series):>5,} series  {times.exact(first)} to {times.exact(last)}{both}"
+        series = type_report.series.values()
+        span = f"{times.exact(min(s.first for s in series))} to {times.exact(max(s.last for s in series))}"
+        both = f", {type_report.in_both:,} in both tiers" if type_report.in_both else ""
+        yield f"  {type_report.data_type:18} {type_report.rows:>12,} rows  {len(series):>5,} series  {span}{both}"
 
 
 def markdown(report: Report) -> Iterator[str]:
     yield f"# {verdict(report)}"
-    for one in report.types:
-        for finding in one.findings:
+    for type_report in report.types:
+        for finding in type_report.findings:
             yield f"\n## {_subject(finding)}\n"
             for example in finding.examples:
                 yield f"- {_escaped(place(example))}: {_escaped(example.text)}"
             if finding.examples:
-                yield f"\n```sql\n{query(report, one, finding)}\n```"
+                yield f"\n```sql\n{query(report, type_report, finding)}\n```"
             yield f"\n**What to do:** {finding.reason.hint}."
     yield "\n## Coverage\n\n| type | exchange | market | symbol | rows | first | last |\n|---|---|---|---|---:|---|---|"
-    for one in report.types:
-        for number, (key, series) in enumerate(sorted(one.series.items())):
+    for type_report in report.types:
+        for number, (key, series) in enumerate(sorted(type_report.series.items())):
             if number == SHOWN_SERIES:
-                yield f"| {one.data_type} | … {len(one.series) - SHOWN_SERIES} more | | | | | |"
+                yield f"| {type_report.data_type} | … {len(type_report.series) - SHOWN_SERIES} more | | | | | |"
                 break
             names = " | ".join(_escaped(part) for part in key[:3])
-            yield f"| {one.data_type} | {names} | {series.rows:,} | {times.exact(series.first)} | {times.exact(series.last)} |"
+            yield f"| {type_report.data_type} | {names} | {series.rows:,} | {times.exact(series.first)} | {times.exact(series.last)} |"
 
 
 def as_dict(report: Report) -> dict[str, Any]:
@@ -109,13 +110,15 @@ def as_dict(report: Report) -> dict[str, Any]:
         "since": times.exact(report.request.since),
         "until": times.exact(report.request.until),
         "seconds": round(report.seconds, 3),
-        "rows": sum(one.rows for one in report.types),
-        "findings": [_finding(report, one, finding) for one in report.types for finding in one.findings],
-        "coverage": {one.data_type: _coverage(one) for one in report.types},
+        "rows": report.rows,
+        "findings": [
+            _finding(report, type_report, finding) for type_report in report.types for finding in type_report.findings
+        ],
+        "coverage": {type_report.data_type: _coverage(type_report) for type_report in report.types},
     }
 
 
-def _finding(report: Report, one: TypeReport, finding: ValidationFinding) -> dict[str, Any]:
+def _finding(report: Report, type_report: TypeReport, finding: ValidationFinding) -> dict[str, Any]:
     return {
         "code": finding.reason.code,
         "reason": finding.reason.name,
@@ -133,21 +136,21 @@ def _finding(report: Report, one: TypeReport, finding: ValidationFinding) -> dic
             }
             for example in finding.examples
         ],
-        "query": query(report, one, finding),
+        "query": query(report, type_report, finding),
     }
 
 
-def _coverage(one: TypeReport) -> dict[str, Any]:
+def _coverage(type_report: TypeReport) -> dict[str, Any]:
     def series(key: tuple[str, str, str, str], found: Series) -> dict[str, Any]:
         names = dict(zip(("exchange", "marketType", "symbol", "period"), key, strict=True))
         return {**names, "rows": found.rows, "first": times.exact(found.first), "last": times.exact(found.last)}
 
     return {
-        "rows": one.rows,
-        "inBothTiers": one.in_both,
-        "seconds": round(one.seconds, 3),
-        "series": [series(key, found) for key, found in sorted(one.series.items())],
-        "sample": one.sample,
+        "rows": type_report.rows,
+        "inBothTiers": type_report.in_both,
+        "seconds": round(type_report.seconds, 3),
+        "series": [series(key, found) for key, found in sorted(type_report.series.items())],
+        "sample": type_report.sample,
     }
 
 
@@ -160,7 +163,7 @@ def summary(report: Report, limit: int) -> dict[str, Any]:
     return {
         "ok": report.fine,
         "verdict": verdict(report),
-        "rows": sum(one.rows for one in report.types),
+        "rows": report.rows,
         "seconds": round(report.seconds, 1),
         "findings": found[:limit],
         "more": max(0, len(found) - limit),
@@ -189,11 +192,11 @@ class ValidationMetrics:
 
     def set(self, report: Report) -> None:
         self._findings.clear()
-        for one in report.types:
-            self._rows.labels(one.data_type).set(one.rows)
-            self._series.labels(one.data_type).set(len(one.series))
-            for finding in one.findings:
-                self._findings.labels(one.data_type, finding.reason.name).set(finding.count)
+        for type_report in report.types:
+            self._rows.labels(type_report.data_type).set(type_report.rows)
+            self._series.labels(type_report.data_type).set(len(type_report.series))
+            for finding in type_report.findings:
+                self._findings.labels(type_report.data_type, finding.reason.name).set(finding.count)
         self._ok.set(report.fine)
         self._seconds.set(report.seconds)
         self._time.set_to_current_time()

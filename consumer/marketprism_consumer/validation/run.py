@@ -151,7 +151,11 @@ class Report:
 
     @property
     def findings(self) -> list[ValidationFinding]:
-        return [finding for one in self.types for finding in one.findings]
+        return [finding for type_report in self.types for finding in type_report.findings]
+
+    @property
+    def rows(self) -> int:
+        return sum(type_report.rows for type_report in self.types)
 
     @property
     def fine(self) -> bool:
@@ -183,7 +187,7 @@ def slices(hours: Mapping[int, tuple[int, int]], since: int, until: int, limit: 
             continue
         parts = -(-(hot + cold) // limit)
         cuts = [start + (end - start) * part // parts for part in range(parts + 1)]
-        made += [TimeSlice(one, other, both) for one, other in pairwise(cuts) if one < other]
+        made += [TimeSlice(cut, following, both) for cut, following in pairwise(cuts) if cut < following]
         rows = hot + cold if parts == 1 else limit
     return made
 
@@ -223,15 +227,15 @@ class Validation:
         hours = await self._hours(shape, request)
         total = sum(hot + cold for hot, cold in hours.values())
         sql = statement(shape, self._hot, self._cold, _where(request))
-        for one in slices(hours, request.since, request.until, self._slice_rows):
-            given = _parameters(request, one.since, one.until)
+        for time_slice in slices(hours, request.since, request.until, self._slice_rows):
+            given = _parameters(request, time_slice.since, time_slice.until)
             for row in await self._clickhouse.query(sql, {**given, **parameters(limits)}, settings=SETTINGS):
                 line, answers = SeriesLine(*row[: len(SeriesLine._fields)]), row[len(SeriesLine._fields) :]
                 key = (line.exchange, line.market_type, line.symbol, line.period)
                 series = found.series.setdefault(key, Series())
                 series.add(shape, line, answers, limits.max_silence * SECOND or float("inf"))
                 found.rows += line.rows
-            if one.both:
+            if time_slice.both:
                 await self._compare(shape, request, given, found, tiers_differ)
             self._progress(shape.table.name, found.rows, total)
         earlier = await self._earlier(shape, request)
@@ -240,7 +244,7 @@ class Validation:
             found.findings.append(tiers_differ)
         for finding in found.findings:
             if finding.reason in (reasons.TRADES_MISSING, reasons.TRADE_REPEATED):
-                finding.examples = [await self._located(shape, request, one) for one in finding.examples]
+                finding.examples = [await self._located(shape, request, example) for example in finding.examples]
         found.sample = await self._sample(shape, found)
         found.seconds = time.monotonic() - begun
         return found
@@ -286,9 +290,9 @@ class Validation:
                 Example((*place, ""), at, at, f"_stream {stream}, _seq {seq}") for *place, at, stream, seq in examples
             ])  # fmt: skip
 
-    async def _located(self, shape: Shape, request: ValidationRequest, one: Example) -> Example:
+    async def _located(self, shape: Shape, request: ValidationRequest, example: Example) -> Example:
         """When the trades came whose numbers the example has (in place of its times)."""
-        exchange, market_type, symbol, _ = one.series
+        exchange, market_type, symbol, _ = example.series
         where = (
             f"{_where(request)} AND exchange = {{exchange:String}} AND market_type = {{market:String}} AND symbol = {{symbol:String}}"
             " AND toUInt64OrZero(trade_id) IN ({first:UInt64}, {last:UInt64})"
@@ -298,10 +302,16 @@ class Validation:
             f" FROM ({everything(self._hot, self._cold, shape.table, where)})",
             {
                 **_parameters(request, request.since, request.until),
-                **{"exchange": exchange, "market": market_type, "symbol": symbol, "first": one.at, "last": one.until},
+                **{
+                    "exchange": exchange,
+                    "market": market_type,
+                    "symbol": symbol,
+                    "first": example.at,
+                    "last": example.until,
+                },
             },
         )
-        return Example(one.series, rows[0][0], rows[0][1], one.text)
+        return Example(example.series, rows[0][0], rows[0][1], example.text)
 
     async def _sample(self, shape: Shape, found: TypeReport) -> dict[str, Any] | None:
         """The last row, whole."""
@@ -364,12 +374,12 @@ def judge(
 
     if limits.max_silence and not series and not (request.exchanges or request.symbols):
         add(reasons.NO_ROWS, 1)
-    for key, one in sorted(series.items()):
-        if one.doubles:
-            add(reasons.ROW_DOUBLED, one.doubles, Example(key, one.first, one.last, f"{one.doubles} rows too many"))
-        _judge_pauses(limits, request, key, one, add)
-        _judge_numbers(shape, key, one, add)
-        for check, (wrong, among, examples) in zip(shape.checks, one.checks, strict=True):
+    for key, seen in sorted(series.items()):
+        if seen.doubles:
+            add(reasons.ROW_DOUBLED, seen.doubles, Example(key, seen.first, seen.last, f"{seen.doubles} rows too many"))
+        _judge_pauses(limits, request, key, seen, add)
+        _judge_numbers(shape, key, seen, add)
+        for check, (wrong, among, examples) in zip(shape.checks, seen.checks, strict=True):
             above = limits.max_unknown_sides if check.reason is reasons.SIDE_UNKNOWN else check.above
             if check.reason is reasons.SIDE_UNKNOWN and among < FEWEST:
                 continue
@@ -387,24 +397,24 @@ def judge(
 
 
 def _judge_pauses(
-    limits: ValidationLimits, request: ValidationRequest, key: SeriesKey, one: Series, add: Callable[..., None]
+    limits: ValidationLimits, request: ValidationRequest, key: SeriesKey, seen: Series, add: Callable[..., None]
 ) -> None:
     if not limits.max_silence:
         return
-    longest = max(limits.max_silence * SECOND, USUAL_PAUSES * one.usual_pause())
-    silences = sorted((start, end) for start, end in one.pauses if end - start > longest)
+    longest = max(limits.max_silence * SECOND, USUAL_PAUSES * seen.usual_pause())
+    silences = sorted((start, end) for start, end in seen.pauses if end - start > longest)
     if silences:
-        usual = f"usual is one every {one.usual_pause() / SECOND:.1f} s"
+        usual = f"usual is one every {seen.usual_pause() / SECOND:.1f} s"
         add(reasons.SILENCE, len(silences), *(
             Example(key, start, end, f"nothing for {(end - start) / SECOND:,.0f} s; {usual}") for start, end in silences[:SHOWN]
         ))  # fmt: skip
-    if request.until - one.last > longest:
-        text = f"nothing since, for {(request.until - one.last) / SECOND:,.0f} s"
-        add(reasons.SYMBOL_DEAD, 1, Example(key, one.last, request.until, text))
+    if request.until - seen.last > longest:
+        text = f"nothing since, for {(request.until - seen.last) / SECOND:,.0f} s"
+        add(reasons.SYMBOL_DEAD, 1, Example(key, seen.last, request.until, text))
 
 
-def _judge_numbers(shape: Shape, key: SeriesKey, one: Series, add: Callable[..., None]) -> None:
-    holes = list(one.numbers.holes())
+def _judge_numbers(shape: Shape, key: SeriesKey, seen: Series, add: Callable[..., None]) -> None:
+    holes = list(seen.numbers.holes())
     if shape.distinct:
         length = period_seconds(key[3]) * SECOND
         if holes:
@@ -413,7 +423,7 @@ def _judge_numbers(shape: Shape, key: SeriesKey, one: Series, add: Callable[...,
                 for first, last in holes[:SHOWN]
             ))  # fmt: skip
         return
-    if one.countless or not one.numbers.sequential:
+    if seen.countless or not seen.numbers.sequential:
         return
     if holes:
         # For now with the numbers around the hole in place of times: where they are is looked up for the examples only.
@@ -421,9 +431,9 @@ def _judge_numbers(shape: Shape, key: SeriesKey, one: Series, add: Callable[...,
             Example(key, first - 1, last + 1, f"trade_id {first}" + (f" to {last}" if last > first else "") + " missing")
             for first, last in holes[:EXAMPLES]
         ))  # fmt: skip
-    if one.numbers.repeats:
-        shown = sorted(set(one.repeated))[:EXAMPLES]
-        add(reasons.TRADE_REPEATED, one.numbers.repeats, *(
+    if seen.numbers.repeats:
+        shown = sorted(set(seen.repeated))[:EXAMPLES]
+        add(reasons.TRADE_REPEATED, seen.numbers.repeats, *(
             Example(key, number, number, f"trade_id {number} more than once") for number in shown
         ))  # fmt: skip
 
