@@ -57,7 +57,7 @@ class _Malformed(Exception):
 
 
 class _Body:
-    """A request's body, read as it is needed; `rest()` tells whether the connection can be used again."""
+    """A request's body, read as it is needed; `rest()` says whether the connection can be used again."""
 
     def __init__(self, connection: _Connection, headers: dict[str, str]) -> None:
         self._connection = connection
@@ -411,7 +411,7 @@ def serve(
     """Serve until SIGINT or SIGTERM; `ready(url)` is called when it answers. Running requests get ten seconds to end.
     Returns the exit code. Raises EmbeddedError when it can't start."""
     lock = place.claim_directory(directory)
-    place.bindable_port(host, port)  # before the engine is loaded: a taken port is told at once
+    place.bindable_port(host, port)  # before the engine is loaded: a taken port is reported at once
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -1,7 +1,7 @@
 """The real nats-server, from its wheel, with JetStream in a directory.
 
 `sync_interval` is one second: a killed nats-server loses nothing (the kernel has the data), a power cut at most the
-last second. The server's own default is two minutes; `always` costs an fsync for every message and is for production.
+last second. The server's own default is two minutes; `always` costs an fsync per message and is for production.
 """
 
 from __future__ import annotations

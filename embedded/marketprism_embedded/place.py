@@ -1,4 +1,4 @@
-"""What a server takes for itself: its directory and its port. Both are refused when somebody else has them."""
+"""What a server takes for itself: its directory and its port. It does not start when somebody else has either."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ async def recorded(tmp_path: Path) -> AsyncIterator[Recording]:
         file = tmp_path / "pipeline.yaml"
         file.write_text(PIPELINE)
         environ = {**os.environ, "MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
-        wanted = DemoOptions(seconds=2, rate=500, seed=11, chaos=False)
-        async with Recording(wanted, effective(load_pipeline(file), environ), environ, tmp_path) as recording:
+        options = DemoOptions(seconds=2, rate=500, seed=11, chaos=False)
+        async with Recording(options, effective(load_pipeline(file), environ), environ, tmp_path) as recording:
             await recording.run()
             yield recording
 

@@ -55,7 +55,7 @@ def demo(
     raise typer.Exit(code)
 
 
-async def _demo(place: Path, wanted: DemoOptions, keep: bool, output: str) -> int:
+async def _demo(place: Path, options: DemoOptions, keep: bool, output: str) -> int:
     from marketprism_embedded import process  # an extra: not in the image
     from marketprism_embedded.place import EmbeddedError
 
@@ -68,7 +68,7 @@ async def _demo(place: Path, wanted: DemoOptions, keep: bool, output: str) -> in
             file = place / "pipeline.yaml"
             file.write_text(PIPELINE)
             environ = {**os.environ, "MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
-            async with Recording(wanted, effective(load_pipeline(file), environ), environ, place) as recording:
+            async with Recording(options, effective(load_pipeline(file), environ), environ, place) as recording:
                 async with shown(recording, stderr):
                     await recording.run()
                     await recording.refresh()

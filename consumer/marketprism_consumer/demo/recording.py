@@ -1,4 +1,4 @@
-"""One demo from the first message to the proof; `view.py` shows what it says of itself meanwhile."""
+"""One demo from the first message to the proof; `view.py` shows its progress."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CATCH_UP = 60.0  # how long the consumer may take to store the last messages [s]
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the user asked for. `rate` in messages a second."""
+    """What the user asked for. `rate` in messages per second."""
 
     seconds: float
     rate: float
@@ -86,8 +86,8 @@ class DemoProgress:
 class Recording:
     """Connects at `async with`; `run` publishes, kills and waits; `prove` compares; `refresh` brings `progress` up to date."""
 
-    def __init__(self, wanted: DemoOptions, settings: Settings, environ: Mapping[str, str], place: Path) -> None:
-        self.wanted, self.settings, self.place = wanted, settings, place
+    def __init__(self, options: DemoOptions, settings: Settings, environ: Mapping[str, str], place: Path) -> None:
+        self.options, self.settings, self.place = options, settings, place
         self.progress = DemoProgress()
         self.store = ClickHouseStore(ClickHouse(settings.clickhouse_urls), settings.hot_db)
         self._environ = environ
@@ -97,7 +97,7 @@ class Recording:
         self._http: aiohttp.ClientSession
         self._started = time.monotonic()
         # The start is part of what makes the messages: with it, the same ones can be made again for the proof.
-        self._feed = arguments(wanted.seed, bad_ratio=BAD, start=datetime.now(UTC), rate=wanted.rate)
+        self._feed = arguments(options.seed, bad_ratio=BAD, start=datetime.now(UTC), rate=options.rate)
 
     async def __aenter__(self) -> Recording:
         self._client = await connect(self.settings.nats_url, wait=10)
@@ -126,16 +126,16 @@ class Recording:
         feeding = asyncio.create_task(
             publish(
                 self._client,
-                islice(regenerate(self._feed), int(self.wanted.seconds * self.wanted.rate)),
-                rate=self.wanted.rate,
+                islice(regenerate(self._feed), int(self.options.seconds * self.options.rate)),
+                rate=self.options.rate,
                 streams={"default": self._stream},
                 manifest=self._manifest,
                 on_progress=self._published,
                 arguments=self._feed,
             )
         )
-        if self.wanted.chaos:
-            await asyncio.sleep(self.wanted.seconds / 2)
+        if self.options.chaos:
+            await asyncio.sleep(self.options.seconds / 2)
             await self._kill_consumer()
         self.progress.account = await feeding
         self._tell(
@@ -201,7 +201,7 @@ class Recording:
         )
 
     async def _caught_up(self) -> None:
-        """Until JetStream has nothing undelivered or unacknowledged for any data type. Raises TimeoutError."""
+        """Wait until JetStream has nothing undelivered or unacknowledged for any data type. Raises TimeoutError."""
         async with asyncio.timeout(CATCH_UP):
             while any([await self._behind(one.durable, one.subject) for one in self.settings.data_types.values()]):
                 await asyncio.sleep(0.1)

@@ -63,7 +63,7 @@ def _tell_events(recording: Recording, console: Console, told: int) -> int:
 
 
 def _picture(recording: Recording) -> Group:
-    progress, seconds = recording.progress, recording.wanted.seconds
+    progress, seconds = recording.progress, recording.options.seconds
     grid = Grid(
         title=f"MarketPrism demo   {min(recording.elapsed, seconds):.0f} s of {seconds:.0f}", title_justify="left"
     )

@@ -45,7 +45,7 @@ def messages(
     start: datetime | None = None,
     rate: float = 1000.0,
 ) -> Iterator[FeedMessage]:
-    """Endless, and the same for the same arguments, byte for byte. Event time passes at 1/rate a message."""
+    """Endless, and the same for the same arguments, byte for byte. Event time advances by 1/rate seconds per message."""
     _check(types, symbols, bad_ratio, book_levels, rate)
     begin = _nanoseconds(start or DEFAULT_START)
     # The start is part of the seed: two runs with one seed must not share trade ids, or JetStream drops the second's.
@@ -113,9 +113,9 @@ def _check(types: Sequence[str], symbols: int, bad_ratio: float, book_levels: in
     if not 0 <= bad_ratio <= 1:
         raise ValueError("the share of bad messages is from 0 to 1")
     if not 1 <= book_levels <= 400:
-        raise ValueError("a book has 1 to 400 levels a side")
+        raise ValueError("a book has 1 to 400 levels per side")
     if not 0 < rate <= MAX_RATE:
-        raise ValueError(f"the rate is above 0 and at most {MAX_RATE:,.0f} messages a second")
+        raise ValueError(f"the rate is above 0 and at most {MAX_RATE:,.0f} messages per second")
 
 
 class _TypeMix:

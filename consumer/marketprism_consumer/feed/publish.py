@@ -159,7 +159,7 @@ class _Publisher:
 
     async def _send_all(self, messages: Iterable[FeedMessage], rate: float | None) -> None:
         began = time.monotonic()
-        # The stop is looked at before the generator is asked: what was generated is sent, and counted.
+        # `stop` is checked before the generator is asked: what was generated is sent, and counted.
         source = iter(messages)
         while not self._stop.is_set():
             if rate and (ahead := began + self.account.sent / rate - time.monotonic()) > 0:
@@ -178,7 +178,7 @@ class _Publisher:
                 await asyncio.sleep(0)  # let acknowledgements in
 
     async def _has_room(self) -> bool:
-        """Wait while too much is on its way or the connection is down. False: told to stop meanwhile."""
+        """Wait while too much is on its way or the connection is down. False: asked to stop meanwhile."""
         while len(self._pending) >= self._max_outstanding or not self._nc.is_connected:
             if self._stop.is_set() or self._nc.is_closed:
                 return False
@@ -252,7 +252,7 @@ class _Publisher:
             entry = self._pending.pop(index, None)
             if entry is None:
                 continue
-            # Certainly not stored, or still recognised by its id: once more. Otherwise it might be stored twice.
+            # Certainly not stored, or still recognised by its id: sent again. Otherwise it might be stored twice.
             if index in refused or (entry.message.msg_id and now - entry.first_sent < self._window):
                 self._pending[index] = _Pending(entry.message, entry.first_sent, now, entry.tries + 1)
                 self.account.resent += 1

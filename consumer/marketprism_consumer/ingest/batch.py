@@ -15,7 +15,7 @@ from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.message import Message
 
-PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one a second
+PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one per second
 GROWN = 50_000  # rows: beyond this a larger batch is no cheaper, only later
 
 Why = Literal["rows", "bytes", "time", "full", "stop"]

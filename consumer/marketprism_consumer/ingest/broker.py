@@ -1,4 +1,4 @@
-"""What ingest asks of JetStream, as a port; `nats_broker.py` is the real one, the simulator has a model of it."""
+"""What ingest asks of JetStream, as a port; `jetstream/broker.py` is the real one, the simulator has a model of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Durable:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """`created` as the server writes it: a stream that is deleted and made again has another one."""
+    """`created` as the server writes it: a stream that is deleted and created again has another one."""
 
     created: str
     first_seq: int
@@ -54,14 +54,14 @@ class Broker(Protocol):
         """Ask for up to `batch` messages on an inbox of this request's own; returns the request's number."""
 
     def cancel(self, pull: int) -> None:
-        """Hear no more of this request: what still comes for it is dropped, and redelivered after ack_wait."""
+        """Stop listening to this request: what still comes for it is dropped, and redelivered after ack_wait."""
 
     def ack(self, replies: Sequence[bytes]) -> None: ...
 
     def nak(self, replies: Sequence[bytes]) -> None: ...
 
     async def extend(self, replies: Sequence[bytes]) -> bool:
-        """Start ack_wait anew for these messages; True only where the server has said that it did."""
+        """Start ack_wait again for these messages; True only where the server has said that it did."""
 
     async def stream(self, name: str) -> StreamState:
         """Raises BrokerError."""

@@ -1,7 +1,7 @@
 """A message's bytes to a row's values, or a refusal with its reason. Pure: no clock, no I/O.
 
 `decode` is the one rule, written as a table of fields for each data type. Trades and order books are 99 % of a feed: for the
-forms in which nearly all of them come, `fast.py` gives the same row sooner, and leaves every other form to this rule.
+forms in which nearly all of them come, `decode_fast.py` gives the same row sooner, and leaves every other form to this rule.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NULL = b"null"
 def decode(data_type: str, subject: str, payload: bytes, arrived: int) -> Row:
     """The row of a message that arrived in its stream at `arrived` (µs UTC).
 
-    Raises MessageError, which names the reason and the field: the message then belongs into the dead letters.
+    Raises MessageError, which names the reason and the field: the message then belongs among the dead letters.
     """
     fields = _object(payload)
     claimed = _text(fields, "data_type", required=False)

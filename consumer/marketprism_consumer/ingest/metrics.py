@@ -85,7 +85,7 @@ class IngestAccount:
     def inserted(
         self, count: int, first: tuple[Message, Row, str], last: tuple[Message, Row, str], seconds: float
     ) -> None:
-        """`first` and `last` of a batch stand for it in the times: a call a row would cost more than its decoding."""
+        """`first` and `last` of a batch stand for it in the times: one call per row would cost more than decoding it."""
         now = time.time()
         self._inserted.inc(count)
         self.totals["inserted"] += count

@@ -1,4 +1,4 @@
-"""What ingest asks of ClickHouse, as a port; `clickhouse.py` is the real one, the simulator has a model of it."""
+"""What ingest asks of ClickHouse, as a port; `clickhouse/store.py` is the real one, the simulator has a model of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Stored(NamedTuple):
 class Store(Protocol):
     async def insert(self, block: Block, deadline: float) -> None:
         """Store the block, or raise StoreError. ClickHouse itself refuses it after `deadline` [loop time, s]: a moment,
-        not a span, so that a process that is frozen on its way here comes late and not later."""
+        not a span, so that a process that is frozen on its way here gets no more time."""
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         """Which of `seqs` of this stream (in any generation) are in the table. Raises StoreError."""

@@ -29,7 +29,7 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
 class NatsBroker:
-    """The port of `broker.py` over a PullClient."""
+    """The port of `ingest/broker.py` over a PullClient."""
 
     def __init__(self, client: PullClient) -> None:
         self.client = client

@@ -1,6 +1,6 @@
 """nats-py's connection (TLS, authentication, reconnects), with a short way for the messages of pull requests.
 
-nats-py parses headers and makes an object, a queue entry and a task switch of every message: 30 to 60 µs each. Here frames
+nats-py parses headers and makes an object, a queue entry and a task switch for every message: 30 to 60 µs each. Here frames
 for a pull's inbox are cut out of the read buffer and handed over at once: 3 µs. Everything else takes nats-py's own way.
 This leans on four inner names of nats-py (`_ps`, `_process_msg`, `_pending`, `_flush_queue`): a test fails if one goes.
 """
@@ -138,7 +138,7 @@ class PullClient(Client):
 
 
 def _options(auth: NatsAuth) -> dict[str, Any]:
-    """What nats-py takes of a login; its files are read anew at every reconnect."""
+    """What nats-py takes of a login; its files are read again at every reconnect."""
     found: dict[str, Any] = {}
     if auth.user:
         found |= {"user": auth.user, "password": auth.password}
@@ -169,9 +169,9 @@ async def connect(
     disconnected: Callback = lambda: None,
     client: PullClient | None = None,
 ) -> PullClient:
-    """A connection that comes back for ever. `wait`: seconds for the first one (None: as long as it takes).
+    """A connection that reconnects for ever. `wait`: seconds for the first one (None: as long as it takes).
 
-    Raises TimeoutError with the last thing that was heard of the server.
+    Raises TimeoutError with the last that was heard from the server.
     """
     logged = -1e9
 

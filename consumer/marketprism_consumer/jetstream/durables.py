@@ -1,4 +1,4 @@
-"""The durable consumers of a pipeline, from outside: whether something uses them, and away with them."""
+"""The durable consumers of a pipeline, from outside: whether something uses them, and how to delete them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOK_EVERY = 0.25  # [s]
 DurableAddress = tuple[str, str]
 """Stream, durable consumer."""
 DurableActivity = tuple[Any, ...]
-"""What moves while somebody pulls or acknowledges; the first is the number of pulls that wait."""
+"""What changes while somebody pulls or acknowledges; the first is the number of waiting pulls."""
 
 
 async def addresses(broker: NatsBroker, settings: Settings) -> list[DurableAddress]:
@@ -32,7 +32,7 @@ async def delete_unused(
 ) -> list[DurableAddress]:
     """Delete those that are there, once nothing has used any of them for `quiet` seconds, and see that they stay away.
 
-    A Pod that ends makes none anew, one that runs would: DurablesInUseError is raised when `wait` seconds were not enough.
+    A Pod that is ending does not create them again, a running one does: DurablesInUseError is raised when `wait` seconds were not enough.
     """
     clock = asyncio.get_running_loop().time
     began = since = clock()

@@ -21,7 +21,7 @@ from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 EXPIRES = 5.0  # of one request [s]
 MAX_BYTES = 16 << 20  # of one batch: books are large
 CONSUMER_EXISTS = (10105, 10148)
-INACTIVE = 60.0  # after so long without a request the server forgets the consumer [s]
+INACTIVE = 60.0  # after this long without a request the server forgets the consumer [s]
 
 
 class Read(Message, gc=False):
@@ -79,14 +79,14 @@ class StreamReader:
         request: dict[str, Any] = {"stream_name": self._stream, "config": self._config}
         where = f"CONSUMER.CREATE.{self._stream}"
         if self._name:
-            # Creating the same once more would succeed; something that differs makes it one at a time.
+            # Creating the same again would succeed; what differs makes it fail, so that there is one at a time.
             self._config |= {"name": self._name, "metadata": {"reader": uuid.uuid4().hex}}
             request["action"] = "create"
             where += f".{self._name}"
         try:
             made = await self._broker.api(where, request)
         except BrokerError as refused:
-            if self._name and getattr(refused, "code", 0) in CONSUMER_EXISTS:
+            if self._name and refused.code in CONSUMER_EXISTS:
                 why = f"another {self._name} of {self._stream} runs, or was killed less than a minute ago"
                 raise ReaderRunsError(why) from None
             raise
@@ -103,9 +103,9 @@ class StreamReader:
             return  # the server forgets it by itself
 
     async def batches(self, size: int) -> AsyncIterator[list[Read]]:
-        """Up to `size` messages each, in order, to the end that the stream has when it is reached. The next are on their
-        way meanwhile. Raises BrokerError."""
-        # One request at a time: JetStream serves several in turns, a message each.
+        """Up to `size` messages each, in order, up to where the stream ends by then. The next are requested before
+        these are yielded. Raises BrokerError."""
+        # One request at a time: JetStream serves several by turns, one message each.
         pull = None if self._over else self._ask(size)
         while pull:
             try:

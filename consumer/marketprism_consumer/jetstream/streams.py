@@ -1,4 +1,4 @@
-"""The streams that messages arrive in: made when they are missing, left alone when somebody else made them."""
+"""The streams that messages arrive in: created when they are missing, left alone when somebody else created them."""
 
 from __future__ import annotations
 

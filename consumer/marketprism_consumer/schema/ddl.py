@@ -1,7 +1,7 @@
-"""The schema as DDL, and the difference between it and what a server has. Pure: `commands/schema.py` asks and runs.
+"""The schema as DDL, and the difference between it and what a server has. Pure: `clickhouse/schema.py` asks and runs.
 
-Additive only: nothing that holds data is ever dropped, narrowed or rewritten. What can't be mended by adding is told, not done.
-Nothing here needs more than ClickHouse 23.10: no newer setting, type or syntax.
+Additive only: nothing that holds data is ever dropped, narrowed or rewritten. What adding can't fix is reported, not done.
+Nothing here needs more than ClickHouse 23.10, the oldest that is tested: no newer setting, type or syntax.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PARTITION: Mapping[TierName, str] = {
 ORDER_BY = ("exchange", "market_type", "symbol", "timestamp")
 ZSTD: Mapping[TierName, str] = {"hot": "ZSTD(1)", "cold": "ZSTD(3)"}
 SEQ_INDEX = "_seq_range _seq TYPE minmax GRANULARITY 1"
-WINDOW = 10_000  # insert tokens remembered a table
+WINDOW = 10_000  # insert tokens remembered per table
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +160,14 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
                     Change(create_table(target, tier, table), f"table {database}.{table.name} does not exist")
                 )
                 continue
-            more, told = _compare(target, tier, table, found)
+            more, reported = _compare(target, tier, table, found)
             changes += more
-            differences += told
+            differences += reported
     for view in VIEWS:
         if set(view.tables) <= set(tables):
-            more, told = _compare_view(target, view, existing.get((target.hot, view.name)))
+            more, reported = _compare_view(target, view, existing.get((target.hot, view.name)))
             changes += more
-            differences += told
+            differences += reported
     return Plan(tuple(changes), tuple(differences))
 
 

@@ -1,1 +1,1 @@
-"""Is what is stored right? One statement a table and slice of time answers for every series at once."""
+"""Is what is stored right? One statement per table and slice of time answers for every series at once."""

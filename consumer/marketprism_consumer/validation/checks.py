@@ -1,4 +1,4 @@
-"""What is looked for, by data type, as pieces of one SELECT: it reads a slice of time once and answers with a line a series.
+"""What is looked for, by data type, as pieces of one SELECT: it reads a slice of time once and answers with one line per series.
 
 A series is an exchange, market type and symbol, and for buckets also a period. Times are µs since 1970. Statistics are floats;
 what is shown of a row is exact.
@@ -27,7 +27,7 @@ from marketprism_consumer.schema.tables import (
 from marketprism_consumer.schema.views import SERIES, bucket_seconds, everything
 from marketprism_consumer.tiering.two_tiers import HashedColumn, hashed
 
-EXAMPLES = 3  # of each finding, a series and slice
+EXAMPLES = 3  # of each finding, per series and slice
 MAX_RUNS = 10_000  # more than so many runs of numbers in a slice are no sequence
 NEIGHBOURS = 5  # on each side, for a local median
 PREVIOUS = "ROWS BETWEEN 1 PRECEDING AND CURRENT ROW"
@@ -35,8 +35,8 @@ PREVIOUS = "ROWS BETWEEN 1 PRECEDING AND CURRENT ROW"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`wrong` holds for a row that is. Told only where the part of such rows among those with `among` is more than `above`
-    and at most `up_to`: so a venue's habit is learnt from its data."""
+    """`wrong` holds for a row that is wrong. Reported only where such rows are more than the share `above` and at most the
+    share `up_to` of those that `among` holds for: what is usual at a venue is read from its data."""
 
     reason: Reason
     wrong: str
@@ -50,10 +50,10 @@ class Check:
 class Shape:
     """How a table is read.
 
-    `before` the rows are in order: names for expressions of one row. `windows`: names for expressions over `by_time`, the rows of
-    a series in order of time, and `by_arrival`, in the order of their publication. `number` is counted by the venue without holes
-    (trade ids; buckets), `distinct` says that it may well come often. `link` and `linked`: what a row says that it follows,
-    and what the next one should say.
+    `before`: names for expressions over a single row. `windows`: names for expressions over `by_time`, a series' rows in the
+    order of time, or `by_arrival`, in the order of their publication. `number`: what the venue counts without holes (trade
+    ids; buckets); `distinct`: many rows may share one. `link` and `linked`: what a row says that it follows, and what the
+    next one should say that it follows.
     """
 
     table: Table

@@ -1,4 +1,4 @@
-"""A validation told: for people, as Markdown, as JSON, and as metrics. Pure."""
+"""What a validation reports: as text, as Markdown, as JSON, and as metrics. Pure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from marketprism_consumer.validation.numbers import Numbers
 SLICE_ROWS = 2_000_000
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
-USUAL_PAUSES = 20  # so many times its usual pause is a silence, whatever the limit
+USUAL_PAUSES = 20  # a silence is at least this many times the usual pause, whatever the limit
 FEWEST = 50  # rows of a series before a share of them says anything
 SHOWN = 5  # examples of a finding
 
@@ -196,7 +196,7 @@ def slices(hours: Mapping[int, tuple[int, int]], since: int, until: int, limit: 
 
 
 class Validation:
-    """`progress` is told a table's name, rows done and rows in all."""
+    """`progress` is called with a table's name, rows done and rows in all."""
 
     def __init__(
         self,
