@@ -1,0 +1,68 @@
+"""The rare path for everything: nothing of an earlier epoch can be stored any more, one process wins the next, looks up
+what is stored or buried, and sends the rest; in smaller pieces after a refusal, until the refused row is alone.
+
+Not modelled: pieces of several sizes (the factor is 16; here a block is whole, then row by row).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.model.blocks import cut_up, good_and_bad, tell
+from tests.model.clickhouse import settled
+from tests.model.record import claim_of, known, token, with_claim, write
+from tests.model.state import Job, Scope, Step, World, stored, with_job
+
+
+def new_epoch(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
+    """Wait until the earlier one is over, let its inserts settle, then win by compare-and-set. Only then look up."""
+    if not may_begin(scope, world, job.cut.until):
+        return
+    record = known(scope, world, who)
+    if record is None:
+        return
+    cut = job.cut
+    mine = claim_of(scope, record, who, job)
+    if mine is None and scope.rules.one_winner:
+        yield Step(f"P{who} finds its cut gone or another's", with_job(world, who, None))
+        return
+    mark = world.stream[cut.end - 1] if cut.end <= len(world.stream) else None
+    epoch = cut.epoch + 1
+    new = cut._replace(
+        mark=mark,
+        until=world.now + scope.valid,
+        epoch=epoch,
+        version=scope.versions[who],
+        token=token(scope, world, job.start, cut.end, epoch),
+    )
+    job = job._replace(cut=new, stage="look up", pieces=(), doubt=False)
+    text = f"P{who} begins epoch {epoch} of ({job.start}, {cut.end}] until {new.until}"
+    if mine is None or not scope.rules.one_winner:
+        yield Step(text, with_job(world, who, job))
+    else:
+        yield write(scope, world, who, text, with_claim(record, mine._replace(cut=new)), job)
+
+
+def look_up(scope: Scope, world: World, who: int, job: Job) -> Step:
+    """What the stream holds of the range and is neither stored nor buried."""
+    rules = scope.rules
+    good, bad = good_and_bad(scope, world, who, job.start, job.cut.end)
+    there = stored(world) if rules.look_up_in_cold else {row[:2] for row in world.hot}
+    if not rules.look_up_by_arrival:
+        sequences = {sequence for sequence, _ in there}
+        there |= {row[:2] for row in good if row[0] in sequences}
+    if not rules.epoch_looks_up:
+        there = set()
+    there |= world.letters
+    rows = [row for row in good if row[:2] not in there]
+    pieces = cut_up(scope, rows, job.cut.token, alone=job.alone)
+    bad = [message for message in bad if message not in there]
+    job = job._replace(stage="store", pieces=pieces, bad=tuple(bad))
+    return Step(f"P{who} looks up, and misses {tell(pieces)}", with_job(world, who, job))
+
+
+def may_begin(scope: Scope, world: World, until: int) -> bool:
+    """Can nothing be stored any more that was allowed until then?"""
+    if scope.rules.epoch_waits and world.now <= until:
+        return False
+    return not scope.rules.epoch_settles or settled(world, until)

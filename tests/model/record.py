@@ -1,0 +1,88 @@
+"""Reading and writing the record: compare-and-set on its revision, and what each write keeps true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.model.state import Claim, Cut, Job, Process, Record, Scope, Step, Token, World, with_process
+
+
+def known(scope: Scope, world: World, who: int) -> Record | None:
+    """The record as this process knows it."""
+    return world.processes[who].copy if scope.copies else world.record
+
+
+def write(scope: Scope, world: World, who: int, text: str, record: Record, job: Job | None) -> Step:
+    """Compare-and-set. Refused, a process reads anew. (An unknown outcome is told by reading: each write is random in part.)"""
+    if not scope.copies:
+        return Step(text, with_process(world._replace(record=record), who, Process(job=job)))
+    process = world.processes[who]
+    if world.record is None or process.copy is None or world.record.revision != process.copy.revision:
+        return Step(
+            f"{text}: refused, the record is not what it has read",
+            with_process(world, who, process._replace(copy=None)),
+        )
+    record = record._replace(revision=record.revision + 1)
+    return Step(text, with_process(world._replace(record=record), who, Process(record, record.revision, job)))
+
+
+def with_claim(record: Record, claim: Claim) -> Record:
+    """The record with this claim changed. `done` moves over finished claims."""
+    claims = [claim if each.start == claim.start else each for each in record.claims]
+    done = record.done
+    while claims and claims[0].end is not None and claims[0].done >= claims[0].end:
+        done = claims.pop(0).end or done
+    return record._replace(done=done, claims=tuple(claims))
+
+
+def owned(scope: Scope, record: Record, who: int) -> Iterator[Claim]:
+    for claim in record.claims:
+        if claim.owner == who or not scope.rules.owner_writes:
+            yield claim
+
+
+def claim_of(scope: Scope, record: Record, who: int, job: Job) -> Claim | None:
+    """The claim of the cut in hand, if the record still has it as this process knows it."""
+    for claim in owned(scope, record, who):
+        same = claim.cut == job.cut or (claim.cut is None and not scope.rules.cut_first)
+        if same and claim.start <= job.start and claim.done == job.start:
+            return claim
+    return None
+
+
+def cuts(world: World) -> Iterator[Cut]:
+    """Every cut that anybody may still read."""
+    records = {world.record, world.backup, *(process.copy for process in world.processes)}
+    for record in records:
+        for claim in record.claims if record else ():
+            if claim.cut:
+                yield claim.cut
+    for process in world.processes:
+        if process.job:
+            yield process.job.cut
+
+
+def token(scope: Scope, world: World, start: int, end: int, epoch: int) -> Token:
+    """Random: the first number that nothing refers to stands for it. Without the rule: range and epoch."""
+    if not scope.rules.fresh_tokens:
+        return (start, end, epoch)
+    used = {cut.token[0] for cut in cuts(world)}
+    used |= {each[0] for each, _ in world.tokens}
+    used |= {request.piece.token[0] for request in world.requests}
+    for process in world.processes:
+        if process.job:
+            used |= {piece.token[0] for piece in process.job.pieces}
+    number = 0
+    while number in used:
+        number += 1
+    return (number,)
+
+
+def forget(scope: Scope, world: World) -> World:
+    """Drops the tokens that nobody can send any more: worlds that differ in them only are one."""
+    if not world.tokens or not scope.rules.fresh_tokens:
+        return world
+    live = {cut.token[0] for cut in cuts(world)}
+    live |= {request.piece.token[0] for request in world.requests}
+    tokens = frozenset(each for each in world.tokens if each[0][0] in live)
+    return world if len(tokens) == len(world.tokens) else world._replace(tokens=tokens)
