@@ -16,7 +16,7 @@ def hear(scope: Scope, world: World, who: int, piece: Piece, answer: str) -> Wor
 
 def answered(scope: Scope, world: World, job: Job, answer: str) -> Job:
     if answer == "stored":
-        return job._replace(waits=False, stage="verify") if job.doubt else next_piece(job)
+        return job._replace(waits=False, stage="verify") if job.doubt and not scope.replicated else next_piece(job)
     if answer == "none":
         return job._replace(waits=False, doubt=job.doubt or scope.rules.verify_after_unknown)
     if answer == "late":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from tests.model.state import Cut, Message, Piece, Row, Scope, Token, World, held
 
 
@@ -40,11 +42,13 @@ def cut_up(scope: Scope, rows: list[Row], of: Token, *, alone: bool) -> tuple[Pi
     return tuple(Piece((*of, number), tuple(part)) for number, part in enumerate(parts))
 
 
+@cache
 def names(messages: tuple[Message, ...] | tuple[Row, ...]) -> str:
     """A message is named by its sequence; one in its second life, after a set-back of the stream, has a prime."""
     return ", ".join(f"{message[0]}{chr(39) * message[1]}" for message in messages) or "nothing"
 
 
+@cache
 def tell(pieces: tuple[Piece, ...]) -> str:
     return " | ".join(f"{names(piece.rows)} [token {'.'.join(map(str, piece.token))}]" for piece in pieces) or "nothing"
 
@@ -56,4 +60,13 @@ def same(scope: Scope, world: World, who: int, cut: Cut) -> bool:
         return False
     if rules.version_in_cut and cut.version != scope.versions[who]:
         return False
-    return not rules.mark_in_cut or (cut.end <= len(world.stream) and world.stream[cut.end - 1] == cut.mark)
+    return same_content(scope, world, cut)
+
+
+def same_content(scope: Scope, world: World, cut: Cut) -> bool:
+    """Is the last message the one that was cut? A stream loses its end only, so it tells of all before it."""
+    return not scope.rules.mark_in_cut or cut.mark == arrival(world, cut.end)
+
+
+def arrival(world: World, sequence: int) -> int | None:
+    return world.stream[sequence - 1] if 0 < sequence <= len(world.stream) else None

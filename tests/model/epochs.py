@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.model.blocks import cut_up, good_and_bad, tell
+from tests.model.blocks import arrival, cut_up, good_and_bad, tell
 from tests.model.clickhouse import settled
 from tests.model.record import claim_of, known, token, with_claim, write
 from tests.model.state import Job, Scope, Step, World, stored, with_job
@@ -26,10 +26,9 @@ def new_epoch(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     if mine is None and scope.rules.one_winner:
         yield Step(f"P{who} finds its cut gone or another's", with_job(world, who, None))
         return
-    mark = world.stream[cut.end - 1] if cut.end <= len(world.stream) else None
     epoch = cut.epoch + 1
     new = cut._replace(
-        mark=mark,
+        mark=arrival(world, cut.end),
         until=world.now + scope.valid,
         epoch=epoch,
         version=scope.versions[who],
@@ -40,7 +39,7 @@ def new_epoch(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     if mine is None or not scope.rules.one_winner:
         yield Step(text, with_job(world, who, job))
     else:
-        yield write(scope, world, who, text, with_claim(record, mine._replace(cut=new)), job)
+        yield write(scope, world, who, text, with_claim(record, mine, mine._replace(cut=new)), job)
 
 
 def look_up(scope: Scope, world: World, who: int, job: Job) -> Step:

@@ -15,7 +15,7 @@ from tests.model.record import forget
 from tests.model.state import Scope, Step, World, first
 from tests.model.world import calm, done, steps
 
-LONGEST_REST = 500  # steps to come to rest in; far more than any scope needs
+LONGEST_REST = 300  # steps; more than this is going round in a circle
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,19 @@ class Explorer:
         path: list[Step] = []
         seen: set[World] = set()
         here = world
+        moved = world.now  # when something other than the clock did
+        patience = 2 * self.scope.valid + 2  # ticks; nothing waits for longer
         while here not in self.comes_to_rest:
             if done(self.scope, here):
                 break
+            if here.now - moved > patience:
+                return self.violation(world, path[: len(path) - patience])
             if here in seen or len(path) > LONGEST_REST:
                 return self.violation(world, path)
             seen.add(here)
             step = next(calm(self.scope, here))
+            if step.world.now == here.now:
+                moved = here.now
             here = forget(self.scope, step.world)
             path.append(step)
             if here.harm:

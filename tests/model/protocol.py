@@ -92,7 +92,7 @@ def take_over(scope: Scope, world: World, who: int, *, silent: bool) -> Iterator
             continue
         if each.cut or each.done < (len(world.stream) if each.end is None else each.end):
             text = f"P{who} takes over the claim from {each.start}"
-            yield write(scope, world, who, text, with_claim(record, each._replace(owner=who)), None)
+            yield write(scope, world, who, text, with_claim(record, each, each._replace(owner=who)), None)
 
 
 def read(scope: Scope, world: World, who: int) -> Iterator[Step]:
@@ -117,9 +117,11 @@ def finish(scope: Scope, world: World, who: int) -> Iterator[Step]:
     record = known(scope, world, who)
     assert record is not None
     for each in owned(scope, record, who):
-        if each.end is not None and each.cut is None and not held(world, each.done, each.end):
+        if each.cut is not None or each.end is None or each.done >= each.end:
+            continue
+        if not held(world, each.done, each.end):
             text = f"P{who} finds nothing left of ({each.done}, {each.end}]"
-            yield write(scope, world, who, text, with_claim(record, each._replace(done=each.end)), None)
+            yield write(scope, world, who, text, with_claim(record, each, each._replace(done=each.end)), None)
 
 
 def cut(scope: Scope, world: World, who: int) -> Iterator[Step]:
@@ -147,7 +149,7 @@ def cut(scope: Scope, world: World, who: int) -> Iterator[Step]:
                 job = Job(start, made, "again")
                 text = f"P{who} cuts ({start}, {end}], in doubt until {each.after}"
             if scope.rules.cut_first:
-                yield write(scope, world, who, text, with_claim(record, each._replace(cut=made)), job)
+                yield write(scope, world, who, text, with_claim(record, each, each._replace(cut=made)), job)
             else:
                 yield Step(text, with_job(world, who, job))
 
@@ -203,4 +205,4 @@ def record_done(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step
         record = record._replace(mark=(job.cut.end, job.cut.mark))
     done = mine._replace(done=job.cut.end, cut=None)
     text = f"P{who} records ({job.start}, {job.cut.end}] as done"
-    yield write(scope, world, who, text, with_claim(record, done), None)
+    yield write(scope, world, who, text, with_claim(record, mine, done), None)

@@ -26,9 +26,9 @@ def write(scope: Scope, world: World, who: int, text: str, record: Record, job: 
     return Step(text, with_process(world._replace(record=record), who, Process(record, record.revision, job)))
 
 
-def with_claim(record: Record, claim: Claim) -> Record:
+def with_claim(record: Record, claim: Claim, changed: Claim) -> Record:
     """The record with this claim changed. `done` moves over finished claims."""
-    claims = [claim if each.start == claim.start else each for each in record.claims]
+    claims = [changed if each == claim else each for each in record.claims]
     done = record.done
     while claims and claims[0].end is not None and claims[0].done >= claims[0].end:
         done = claims.pop(0).end or done
@@ -51,27 +51,34 @@ def claim_of(scope: Scope, record: Record, who: int, job: Job) -> Claim | None:
 
 
 def cuts(world: World) -> Iterator[Cut]:
-    """Every cut that anybody may still read."""
-    records = {world.record, world.backup, *(process.copy for process in world.processes)}
+    """Every cut that anybody may still read, or has in hand."""
+    records = [world.record, world.backup]
+    for process in world.processes:
+        records.append(process.copy)
+        if process.job:
+            yield process.job.cut
     for record in records:
         for claim in record.claims if record else ():
             if claim.cut:
                 yield claim.cut
+
+
+def numbers(world: World) -> set[int]:
+    """The random numbers of tokens that somebody may still send."""
+    found = {cut.token[0] for cut in cuts(world)}
+    for request in world.requests:
+        found.add(request.piece.token[0])
     for process in world.processes:
-        if process.job:
-            yield process.job.cut
+        if process.job and process.job.pieces:
+            found.add(process.job.pieces[0].token[0])
+    return found
 
 
 def token(scope: Scope, world: World, start: int, end: int, epoch: int) -> Token:
     """Random: the first number that nothing refers to stands for it. Without the rule: range and epoch."""
     if not scope.rules.fresh_tokens:
         return (start, end, epoch)
-    used = {cut.token[0] for cut in cuts(world)}
-    used |= {each[0] for each, _ in world.tokens}
-    used |= {request.piece.token[0] for request in world.requests}
-    for process in world.processes:
-        if process.job:
-            used |= {piece.token[0] for piece in process.job.pieces}
+    used = numbers(world) | {each[0] for each, _ in world.tokens}
     number = 0
     while number in used:
         number += 1
@@ -82,7 +89,8 @@ def forget(scope: Scope, world: World) -> World:
     """Drops the tokens that nobody can send any more: worlds that differ in them only are one."""
     if not world.tokens or not scope.rules.fresh_tokens:
         return world
-    live = {cut.token[0] for cut in cuts(world)}
-    live |= {request.piece.token[0] for request in world.requests}
-    tokens = frozenset(each for each in world.tokens if each[0][0] in live)
-    return world if len(tokens) == len(world.tokens) else world._replace(tokens=tokens)
+    live = numbers(world)
+    for each, _ in world.tokens:
+        if each[0] not in live:
+            return world._replace(tokens=frozenset(each for each in world.tokens if each[0][0] in live))
+    return world

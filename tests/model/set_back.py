@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.model.blocks import same
+from tests.model.blocks import same_content
 from tests.model.record import claim_of
 from tests.model.state import Claim, Process, Record, Scope, Step, World, end_of, stored, with_process
 
@@ -27,10 +27,10 @@ def read_record(scope: Scope, world: World, who: int) -> Iterator[Step]:
         yield Step(f"P{who} begins a record", with_process(world, who, Process(record, record.revision)))
     else:
         job = process.job
-        keeps = job is not None and claim_of(scope, record, who, job) is not None
-        keeps = keeps and job is not None and (job.cut.epoch > 0 or same(scope, world, who, job.cut))
+        if job and not (claim_of(scope, record, who, job) and same_content(scope, world, job.cut)):
+            job = None  # what is in hand is not what the record and the stream say any more: begin again from there
         text = f"P{who} reads the record, revision {record.revision}"
-        yield Step(text, with_process(world, who, Process(record, record.revision, job if keeps else None)))
+        yield Step(text, with_process(world, who, Process(record, record.revision, job)))
 
 
 def record_in_doubt(scope: Scope, world: World, process: Process) -> str:

@@ -141,6 +141,7 @@ class Scope:
     valid: int = 1  # a block is taken for so long [ticks]
     requests: int = 2  # on their way at once
     repeats: int = 1  # how often one request may arrive
+    replicated: bool = False  # the table: a token and its part are stored at once, and nothing is verified
     partial: bool = False  # a request may be stored for some partitions only
     slow: bool = False  # time may pass between letting an insert in and storing it
     chunk: int = 99  # claims are closed stretches of so many messages where the stream is further ahead

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from tests.model import protocol
 from tests.model.answers import hear
@@ -78,6 +79,7 @@ def without(world: World, request: Request) -> tuple[Request, ...]:
     return tuple(requests)
 
 
+@cache
 def partitions_of(request: Request) -> list[str]:
     return sorted({row[2] for row in request.piece.rows})
 
