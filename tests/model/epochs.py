@@ -62,6 +62,7 @@ def look_up(scope: Scope, world: World, who: int, job: Job) -> Step:
 
 def may_begin(scope: Scope, world: World, until: int) -> bool:
     """Can nothing be stored any more that was allowed until then?"""
-    if scope.rules.epoch_waits and world.now <= until:
+    slowest = world.now - scope.lag if scope.rules.slowest_clock else world.now
+    if scope.rules.epoch_waits and slowest <= until:
         return False
     return not scope.rules.epoch_settles or settled(world, until)

@@ -86,11 +86,28 @@ def token(scope: Scope, world: World, start: int, end: int, epoch: int) -> Token
 
 
 def forget(scope: Scope, world: World) -> World:
-    """Drops the tokens that nobody can send any more: worlds that differ in them only are one."""
-    if not world.tokens or not scope.rules.fresh_tokens:
-        return world
+    """Drops what can make no difference any more, so that worlds that differ in it only are one."""
+    if world.tokens and scope.rules.fresh_tokens:
+        world = forget_tokens(world)
+    return forget_revisions(world) if scope.copies and scope.revisions_once else world
+
+
+def forget_tokens(world: World) -> World:
+    """The tokens that nobody can send any more."""
     live = numbers(world)
     for each, _ in world.tokens:
         if each[0] not in live:
             return world._replace(tokens=frozenset(each for each in world.tokens if each[0][0] in live))
     return world
+
+
+def forget_revisions(world: World) -> World:
+    """Where no revision comes again, all that counts is whether a process has the present record in hand."""
+    record = world.record._replace(revision=1) if world.record else None
+    revision = world.record.revision if world.record else -1
+    processes = tuple(
+        Process(record if each.copy and each.copy.revision == revision else None, 0, each.job)
+        for each in world.processes
+    )
+    backup = world.backup._replace(revision=1) if world.backup else None
+    return world._replace(record=record, backup=backup, processes=processes)

@@ -38,6 +38,8 @@ class Rules:
     # --- a new epoch
     epoch_waits: bool = True
     """It begins after the earlier one's `until` has passed by ClickHouse's own clock."""
+    slowest_clock: bool = True
+    """By the slowest clock, where the table has several servers."""
     epoch_settles: bool = True
     """And after the inserts are done that were let in before."""
     one_winner: bool = True
@@ -64,6 +66,8 @@ class Rules:
     """And the inserts are done that were let in before."""
 
     # --- the record deleted, set back, or in a bucket made anew
+    read_after_reconnect: bool = True
+    """After a reconnect nothing is written by what was read before it, nor what a client has kept to send then."""
     notice_missing: bool = True
     """No record: in doubt, even where the table is empty. What was sent may still arrive."""
     notice_revision: bool = True

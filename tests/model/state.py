@@ -143,6 +143,7 @@ class Scope:
     repeats: int = 1  # how often one request may arrive
     replicated: bool = False  # the table: a token and its part are stored at once, and nothing is verified
     partial: bool = False  # a request may be stored for some partitions only
+    lag: int = 0  # one of ClickHouse's servers has a clock so far behind [ticks]
     slow: bool = False  # time may pass between letting an insert in and storing it
     chunk: int = 99  # claims are closed stretches of so many messages where the stream is further ahead
     window: int = 99  # partitions of a block that ClickHouse remembers
@@ -154,6 +155,11 @@ class Scope:
     def copies(self) -> bool:
         """Does it matter what a process remembers of the record? Else a write is told as reading and writing at once."""
         return bool(self.faults.set_backs or self.faults.deletions or self.faults.stream_set_backs)
+
+    @property
+    def revisions_once(self) -> bool:
+        """Does a revision that a process has read never come again with another content?"""
+        return self.rules.new_bucket_above and self.rules.read_after_reconnect and not self.silent
 
     def partition(self, sequence: int, version: int) -> str:
         partition, kind = self.messages[sequence - 1]

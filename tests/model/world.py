@@ -119,7 +119,7 @@ def goes_wrong(scope: Scope, world: World, request: Request) -> Iterator[Step]:
         answered = heard(scope, spent(world, "odd_codes"), request, "odd code")
         if answered:
             yield Step(f"{text} is answered with a code that nobody knows", answered)
-    if world.now > request.until and not request.running:
+    if world.now - scope.lag > request.until and not request.running:
         return
     if scope.slow and not request.running:
         return
@@ -127,9 +127,10 @@ def goes_wrong(scope: Scope, world: World, request: Request) -> Iterator[Step]:
         return
     rest = world._replace(requests=without(world, request))
     partitions = partitions_of(request)
-    if heard(scope, rest, request, "stored"):
+    behind = " by a clock that is behind" if world.now > request.until and not request.running else ""
+    if behind or heard(scope, rest, request, "stored"):
         after, new = store(scope, rest, request, partitions)
-        yield Step(f"{text} stores {names(tuple(new))}; the answer is lost", after)
+        yield Step(f"{text} stores {names(tuple(new))}{behind}; the answer is lost", after)
     parts = [partitions[:1], partitions[1:]] if len(partitions) > 1 else []
     if scope.partial:
         for part in parts:
@@ -169,8 +170,10 @@ def messages_expire(world: World) -> Iterator[Step]:
             yield Step(f"message {index + 1} expires", spent(world, "expiries")._replace(stream=stream))
 
 
-def disconnected(world: World) -> tuple[Process, ...]:
+def disconnected(scope: Scope, world: World) -> tuple[Process, ...]:
     """Every process will notice, and read the record before it writes to it; what it was about to send it may send."""
+    if not scope.rules.read_after_reconnect:
+        return world.processes
     return tuple(process._replace(copy=None) for process in world.processes)
 
 
@@ -188,7 +191,7 @@ def record_changes(scope: Scope, world: World) -> Iterator[Step]:
     elif world.backup != world.record:
         after = spent(world, "set_backs")._replace(record=world.backup)
         if not scope.silent:
-            after = after._replace(rebooted=True, processes=disconnected(world))
+            after = after._replace(rebooted=True, processes=disconnected(scope, world))
         yield Step(f"the record is set back to revision {world.backup.revision}", after)
 
 
@@ -197,7 +200,9 @@ def stream_set_back(scope: Scope, world: World) -> Iterator[Step]:
     stream = world.stream
     if world.left.stream_set_backs:
         for last in range(len(stream)):
-            after = spent(world, "stream_set_backs")._replace(stream=stream[:last], processes=disconnected(world))
+            after = spent(world, "stream_set_backs")._replace(
+                stream=stream[:last], processes=disconnected(scope, world)
+            )
             yield Step(f"the stream is set back to {last}", after)
     if len(stream) < len(scope.messages):
         yield Step(f"message {len(stream) + 1}' is published", world._replace(stream=(*stream, 1)))
@@ -212,7 +217,7 @@ def tiering(scope: Scope, world: World) -> Iterator[Step]:
         return
     last = dict(world.inserted)
     for partition in sorted({row[2] for row in world.hot}):
-        over = last[partition] + scope.valid
+        over = last[partition] + scope.valid + scope.lag
         if scope.rules.drop_waits and world.now <= over:
             continue
         if scope.rules.drop_settles and not settled(world, over):
