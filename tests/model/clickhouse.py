@@ -7,6 +7,7 @@ nor (a plain MergeTree) that a token in its log has a part.
 
 from __future__ import annotations
 
+from tests.model.blocks import names
 from tests.model.state import Request, Row, Scope, World, stored
 
 
@@ -21,12 +22,12 @@ def store(scope: Scope, world: World, request: Request, partitions: list[str]) -
     new = [row for row in request.piece.rows if row[2] in partitions and (token, row[2]) not in world.tokens]
     tokens = world.tokens | {(token, partition) for partition in partitions[-scope.window :]}
     there = stored(world)
-    twice = [row[:2] for row in new if row[:2] in there]
+    twice = tuple(row for row in new if row[:2] in there)
     inserted = world.inserted
     if scope.faults.drops:
         times = dict(inserted) | {row[2]: world.now for row in new}
         inserted = tuple(sorted(times.items()))
-    harm = f"doubled: {twice}" if twice else world.harm
+    harm = f"doubled: message {names(twice)}" if twice else world.harm
     return world._replace(tokens=tokens, hot=world.hot | set(new), inserted=inserted, harm=harm), new
 
 

@@ -42,9 +42,14 @@ def new_epoch(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
         yield write(scope, world, who, text, with_claim(record, mine, mine._replace(cut=new)), job)
 
 
-def look_up(scope: Scope, world: World, who: int, job: Job) -> Step:
-    """What the stream holds of the range and is neither stored nor buried."""
+def look_up(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
+    """What the stream holds of the range and is neither stored nor buried.
+
+    The stream is read here: after a reconnect only when the record was, else it may be read for a claim that is no more.
+    """
     rules = scope.rules
+    if rules.read_after_reconnect and known(scope, world, who) is None:
+        return
     good, bad = good_and_bad(scope, world, who, job.start, job.cut.end)
     there = stored(world) if rules.look_up_in_cold else {row[:2] for row in world.hot}
     if not rules.look_up_by_arrival:
@@ -57,7 +62,7 @@ def look_up(scope: Scope, world: World, who: int, job: Job) -> Step:
     pieces = cut_up(scope, rows, job.cut.token, alone=job.alone)
     bad = [message for message in bad if message not in there]
     job = job._replace(stage="store", pieces=pieces, bad=tuple(bad))
-    return Step(f"P{who} looks up, and misses {tell(pieces)}", with_job(world, who, job))
+    yield Step(f"P{who} looks up, and misses {tell(pieces)}", with_job(world, who, job))
 
 
 def may_begin(scope: Scope, world: World, until: int) -> bool:

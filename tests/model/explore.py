@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.model.blocks import names
 from tests.model.record import forget
-from tests.model.state import Scope, Step, World, first
+from tests.model.state import Scope, Step, World, first, held, stored
 from tests.model.world import calm, done, steps
 
 LONGEST_REST = 300  # steps; more than this is going round in a circle
@@ -85,7 +86,7 @@ class Explorer:
             if done(self.scope, here):
                 break
             if here.now - moved > patience:
-                return self.violation(world, path[: len(path) - patience])
+                return self.violation(world, path[: -patience - 1])
             if here in seen or len(path) > LONGEST_REST:
                 return self.violation(world, path)
             seen.add(here)
@@ -108,9 +109,9 @@ class Explorer:
         if last.harm:
             kind, _, what = last.harm.partition(": ")
             return Violation(kind, what, trace)
-        there = {row[:2] for row in last.hot | last.cold} | last.letters
-        missing = [(q, arrived) for q, arrived in enumerate(last.stream, 1) if (q, arrived) not in there]
-        return Violation("lost", str([message for message in missing if message[1] is not None]), trace)
+        there = stored(last) | last.letters
+        missing = [message for message in held(last, 0, len(last.stream)) if message not in there]
+        return Violation("lost", f"message {names(tuple(missing))}", trace)
 
     def trace(self, world: World) -> list[str]:
         lines: list[str] = []

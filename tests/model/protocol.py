@@ -51,7 +51,7 @@ def work(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     if job.stage == "verify":
         yield verify(scope, world, who, job)
     elif job.stage == "look up":
-        yield epochs.look_up(scope, world, who, job)
+        yield from epochs.look_up(scope, world, who, job)
     elif job.stage == "again":
         yield from epochs.new_epoch(scope, world, who, job)
     elif job.bad:
@@ -160,8 +160,9 @@ def cut(scope: Scope, world: World, who: int) -> Iterator[Step]:
 def bury(scope: Scope, world: World, who: int, job: Job) -> Step:
     """Dead letters: what does not decode, and what ClickHouse refused alone. Burying twice is burying once."""
     version = scope.versions[who]
-    wrongly = [m for m in job.bad if scope.decodes(m[0], version) and not scope.refused(m[0])]
-    world = world._replace(letters=world.letters | set(job.bad), harm=f"buried: {wrongly}" if wrongly else world.harm)
+    good = tuple(each for each in job.bad if scope.decodes(each[0], version) and not scope.refused(each[0]))
+    harm = f"buried: message {names(good)}" if good else world.harm
+    world = world._replace(letters=world.letters | set(job.bad), harm=harm)
     return Step(f"P{who} buries {names(job.bad)}", with_job(world, who, job._replace(bad=())))
 
 

@@ -141,7 +141,7 @@ def goes_wrong(scope: Scope, world: World, request: Request) -> Iterator[Step]:
             after = spent(tear(rest, request, part), "torn")
             others = [each for each in partitions if each not in part]
             after, _ = store(scope, after, request, others) if others else (after, [])
-            yield Step(f"{text}: ClickHouse is killed between token and part of {part}", after)
+            yield Step(f"{text}: ClickHouse is killed between token and part of {', '.join(part)}", after)
 
 
 def gives_up_waiting(scope: Scope, world: World, who: int, *, sure: bool) -> Iterator[Step]:
