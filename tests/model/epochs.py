@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tests.model.blocks import arrival, cut_up, good_and_bad, tell
 from tests.model.clickhouse import settled
 from tests.model.record import claim_of, known, token, with_claim, write
-from tests.model.state import Job, Scope, Step, World, stored, with_job
+from tests.model.state import Job, Scope, Step, World, messages, with_job
 
 
 def new_epoch(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
@@ -50,8 +50,18 @@ def look_up(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     rules = scope.rules
     if rules.read_after_reconnect and known(scope, world, who) is None:
         return
+    hot, cold = messages(world.hot), messages(world.cold)
+    if not rules.look_up_in_cold:
+        cold = set()
+    if scope.faults.drops and job.stage == "look up":
+        first, found = ("hot", hot) if rules.hot_before_cold else ("cold", cold)
+        job = job._replace(stage="look on", found=frozenset(found))
+        yield Step(f"P{who} looks up in {first}", with_job(world, who, job))
+        return
+    there = hot | cold
+    if job.stage == "look on":
+        there = set(job.found) | (cold if rules.hot_before_cold else hot)
     good, bad = good_and_bad(scope, world, who, job.start, job.cut.end)
-    there = stored(world) if rules.look_up_in_cold else {row[:2] for row in world.hot}
     if not rules.look_up_by_arrival:
         sequences = {sequence for sequence, _ in there}
         there |= {row[:2] for row in good if row[0] in sequences}
@@ -61,7 +71,7 @@ def look_up(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     rows = [row for row in good if row[:2] not in there]
     pieces = cut_up(scope, rows, job.cut.token, alone=job.alone)
     bad = [message for message in bad if message not in there]
-    job = job._replace(stage="store", pieces=pieces, bad=tuple(bad))
+    job = job._replace(stage="store", pieces=pieces, bad=tuple(bad), found=frozenset())
     yield Step(f"P{who} looks up, and misses {tell(pieces)}", with_job(world, who, job))
 
 

@@ -22,7 +22,6 @@ from tests.model.state import (
     World,
     end_of,
     held,
-    position,
     stored,
     with_job,
 )
@@ -50,7 +49,7 @@ def work(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     """What may be done with the cut in hand."""
     if job.stage == "verify":
         yield verify(scope, world, who, job)
-    elif job.stage == "look up":
+    elif job.stage in ("look up", "look on"):
         yield from epochs.look_up(scope, world, who, job)
     elif job.stage == "again":
         yield from epochs.new_epoch(scope, world, who, job)
@@ -132,7 +131,7 @@ def cut(scope: Scope, world: World, who: int) -> Iterator[Step]:
     for each in owned(scope, record, who):
         if each.cut is not None:
             continue
-        start = position(each)
+        start = each.done
         messages = held(world, start, len(world.stream) if each.end is None else each.end)
         for end, mark in reversed(messages):
             partitions = {scope.partition(sequence, version) for sequence, _ in messages if sequence <= end}

@@ -50,6 +50,8 @@ class Rules:
     """Stored is a message by sequence and arrival time: a stream that was set back uses sequences again."""
     look_up_in_cold: bool = True
     """What tiering has moved is stored, too."""
+    hot_before_cold: bool = True
+    """And in this order: what is moved between the two look-ups is seen twice rather than never."""
     fresh_tokens: bool = True
     """Cuts and epochs draw their tokens at random. A counter comes again after a set-back, with another content."""
     isolation_is_an_epoch: bool = True

@@ -114,6 +114,7 @@ NEEDED = (
     needed("epoch_looks_up", "doubled", ONE, Faults(odd_codes=1), clock=2, versions=ALONE),
     needed("look_up_by_arrival", "lost", ONE, Faults(stream_set_backs=1), clock=2, versions=ALONE),
     needed("look_up_in_cold", "doubled", ONE, Faults(kills=1, drops=1), clock=2, versions=ALONE),
+    needed("hot_before_cold", "doubled", ONE, Faults(kills=1, drops=1), clock=2, versions=ALONE),
     needed("fresh_tokens", "lost", TWO, Faults(stream_set_backs=1), versions=ALONE),
     needed("isolation_is_an_epoch", "doubled", TWO, Faults(odd_codes=1)),
     needed("bury_alone", "buried", REFUSED, versions=ALONE),

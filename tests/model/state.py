@@ -15,7 +15,7 @@ Token: TypeAlias = tuple[int, ...]
 Message: TypeAlias = tuple[int, int]  # sequence, arrival time: who is who, also in a stream that was set back
 Row: TypeAlias = tuple[int, int, str]  # sequence, arrival time, partition
 Kind: TypeAlias = Literal["good", "bad", "newer", "moved", "refused"]
-Stage: TypeAlias = Literal["store", "verify", "again", "look up"]
+Stage: TypeAlias = Literal["store", "verify", "again", "look up", "look on"]
 
 
 class Cut(NamedTuple):
@@ -67,6 +67,7 @@ class Job(NamedTuple):
     waits: bool = False  # for an answer
     doubt: bool = False  # an attempt with an unknown outcome, or by somebody else, went before
     alone: bool = False  # something was refused: row by row in the next epoch
+    found: frozenset[Message] = frozenset()  # by the first look-up of two
 
 
 class Process(NamedTuple):
@@ -204,8 +205,12 @@ def held(world: World, start: int, end: int) -> list[Message]:
     return found
 
 
+def messages(rows: frozenset[Row]) -> set[Message]:
+    return {(sequence, arrived) for sequence, arrived, _ in rows}
+
+
 def stored(world: World) -> set[Message]:
-    return {(sequence, arrived) for rows in (world.hot, world.cold) for sequence, arrived, _ in rows}
+    return messages(world.hot) | messages(world.cold)
 
 
 def position(claim: Claim) -> int:
