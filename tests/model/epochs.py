@@ -72,7 +72,7 @@ def look_up(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     pieces = cut_up(scope, rows, job.cut.token, alone=job.alone)
     bad = [message for message in bad if message not in there]
     job = job._replace(stage="store", pieces=pieces, bad=tuple(bad), found=frozenset())
-    yield Step(f"P{who} looks up, and misses {tell(pieces)}", with_job(world, who, job))
+    yield Step(f"P{who} looks up and misses {tell(pieces)}", with_job(world, who, job))
 
 
 def may_begin(scope: Scope, world: World, until: int) -> bool:

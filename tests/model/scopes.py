@@ -28,6 +28,9 @@ SMALL = (
     Scope("a claim for each", TWO, clock=1, chunk=1),
     Scope("messages expire", APART, Faults(kills=1, expiries=2, torn=1), clock=1, versions=ALONE),
     Scope("messages expire, two processes", TWO, Faults(expiries=1)),
+    Scope(
+        "a replicated table", APART, Faults(kills=1, expiries=1), clock=1, partial=True, replicated=True, versions=ALONE
+    ),
     Scope("a row is refused", REFUSED, Faults(kills=1), clock=3, versions=ALONE),
     Scope("a row is refused, two processes", REFUSED, clock=2),
     Scope("a code that nobody knows", TWO, Faults(kills=1, odd_codes=2), clock=3, versions=ALONE),

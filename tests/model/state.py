@@ -1,7 +1,12 @@
 """The words of the protocol, as immutable values: what is in the record, in a process, on its way and in ClickHouse.
 
-Not modelled: how a stream is read (a read gives what the stream holds at that moment, in order and without a gap), several
-lanes (they share nothing), heartbeats (anybody may take over any claim at any time), and the time that anything takes.
+Modelled is one lane: one stream into one table. Lanes share nothing. Not modelled:
+
+- how a stream is read: a read gives what the stream holds at that moment, in order and without a gap
+- heartbeats: anybody may take over any claim at any time
+- clocks of processes: the protocol asks only ClickHouse's, which never goes back
+- a write of the record whose outcome is unknown: part of each is random, so that reading tells it
+- a dead-letter stream that refuses: burying is tried until it is done
 """
 
 from __future__ import annotations
@@ -125,6 +130,8 @@ class World(NamedTuple):
 
 
 class Step(NamedTuple):
+    """Something that happens, told in a line."""
+
     text: str
     world: World
 
