@@ -75,7 +75,7 @@ class Rules:
     notice_revision: bool = True
     """A revision below one that is known: set back."""
     notice_table: bool = True
-    """The table has rows beyond the record's end: set back."""
+    """The table has rows of the stream beyond the record's end: set back."""
     notice_boot: bool = True
     """The bucket's server was started anew: perhaps set back."""
     recover_waits: bool = True

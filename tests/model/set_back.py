@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tests.model.blocks import same_content
 from tests.model.record import claim_of
-from tests.model.state import Claim, Process, Record, Scope, Step, World, end_of, stored, with_process
+from tests.model.state import Claim, Process, Record, Scope, Step, World, end_of, held, stored, with_process
 
 
 def read_record(scope: Scope, world: World, who: int) -> Iterator[Step]:
@@ -34,8 +34,10 @@ def read_record(scope: Scope, world: World, who: int) -> Iterator[Step]:
 
 
 def record_in_doubt(scope: Scope, world: World, process: Process) -> str:
+    """The table tells only of what the stream holds: rows from before a set-back of the stream are none of the record's."""
     rules, record = scope.rules, world.record
-    top = max((sequence for sequence, _ in stored(world)), default=0)
+    there = stored(world)
+    top = max((message[0] for message in held(world, 0, len(world.stream)) if message in there), default=0)
     if record is None:
         return "there is no record" if rules.notice_missing or top else ""
     if rules.notice_boot and world.rebooted:
