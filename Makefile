@@ -62,7 +62,7 @@ sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed; every his
 	$(BIN)/pytest tests/simulation tests/model $(ARGS)
 
 .PHONY: model
-model: $(INSTALLED) ## Every history of the protocol in large scopes (about half an hour, 6 GB)
+model: $(INSTALLED) ## Every history of the protocol in large scopes (about half an hour, 3 GB)
 	$(BIN)/python -m tests.model --scope large $(ARGS)
 
 .PHONY: storage

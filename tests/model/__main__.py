@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument(
         "--without", action="append", default=[], choices=NAMES, metavar="RULE", help="switch a rule off"
     )
-    parser.add_argument("--limit", type=int, default=3_000_000, help="states per scope, each about 2 kB")
+    parser.add_argument("--limit", type=int, default=3_000_000, help="states per scope, each about 1 kB")
     arguments = parser.parse_args()
     if arguments.list:
         print("\n".join(scope.name for scope in SETS["large"]))

@@ -2,8 +2,8 @@
 
 It takes a block of a token once per partition, as long as it remembers the token (its window must hold every partition of
 every block that is inserted until `until` has passed; modelled is only a block that is too much by itself); it refuses a
-block after its `until`; it stores the part of a partition whole or not at all. It does not promise that a request that broke off is not stored,
-nor (a plain MergeTree) that a token in its log has a part.
+block after its `until`; it stores the part of a partition whole or not at all. It does not promise that a request that
+broke off is not stored, nor (a plain MergeTree) that a token in its log has a part.
 """
 
 from __future__ import annotations

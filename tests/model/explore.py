@@ -81,7 +81,7 @@ class Explorer:
         seen: set[World] = set()
         here = world
         moved = world.now  # when something other than the clock did
-        patience = 2 * self.scope.valid + 2  # ticks; nothing waits for longer
+        patience = 2 * self.scope.valid + self.scope.lag + 2  # ticks; nothing waits for longer
         while here not in self.comes_to_rest:
             if done(self.scope, here):
                 break
