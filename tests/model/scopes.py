@@ -26,6 +26,7 @@ SMALL = (
     Scope("a clock that is behind", ONE, Faults(kills=1, odd_codes=1), clock=4, lag=1, versions=ALONE),
     Scope("inserts that run on", ONE, Faults(kills=1, odd_codes=1), clock=3, slow=True, versions=ALONE),
     Scope("a claim for each", TWO, clock=1, chunk=1),
+    Scope("messages of a claim expire", TWO, Faults(kills=1, expiries=2), clock=1, chunk=1, versions=ALONE),
     Scope("messages expire", APART, Faults(kills=1, expiries=2, torn=1), clock=1, versions=ALONE),
     Scope("messages expire, two processes", TWO, Faults(expiries=1)),
     Scope(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from tests.model.explore import explore
 from tests.model.rules import NAMES
 from tests.model.scopes import LARGE, NEEDED, NOT_COVERED, SMALL, Needed
-from tests.model.state import Scope
+from tests.model.state import Scope, first
+from tests.model.world import steps
 
 
 @pytest.mark.parametrize("scope", SMALL, ids=lambda scope: scope.name)
@@ -31,6 +33,31 @@ def test_each_rule_is_needed(case: Needed) -> None:
     assert broken.violation, f"no history shows that {case.rule} is needed"
     print(f"without {case.rule}: {broken.violation}")
     assert broken.violation.kind == case.harm
+
+
+HAPPENINGS = (
+    "claims the tail", "claims (", "takes over", "cuts (", "in doubt until", "too late for", "buries", "inserts", "reads (",
+    "hears no answer", "finds its rows", "misses rows", "finds nothing left", "finds its cut gone", "records (",
+    "to a new epoch", "begins epoch", "looks up in hot", "looks up and misses", "reads the record", "recovers",
+    "refused, the record is not", "is let in", "refused: late", "refused for a row", "nobody listens", "stores nothing new",
+    "answer is lost", "stores only", "by a clock that is behind", "between token and part", "code that nobody knows",
+    "is killed", "expires", "to cold", "deleted and made anew", "backed up", "set back to revision", "stream is set back",
+    "is published", "clock of ClickHouse",
+)  # fmt: skip
+
+
+def test_all_that_may_happen_does() -> None:
+    """A step that could never be taken would be checked in vain."""
+    missing = set(HAPPENINGS)
+    random = Random(1)
+    for scope in SMALL:
+        for _ in range(150):
+            world = first(scope)
+            while (choices := list(steps(scope, world))) and random.random() > 0.02:
+                step = random.choice(choices)
+                missing -= {each for each in missing if each in step.text}
+                world = step.world
+    assert not missing
 
 
 def test_every_rule_has_its_case() -> None:
