@@ -29,7 +29,7 @@ def read_record(scope: Scope, world: World, who: int) -> Iterator[Step]:
         job = process.job
         if job and not (claim_of(scope, record, who, job) and same_content(scope, world, job.cut)):
             job = None  # what is in hand is not what the record and the stream say any more: begin again from there
-        text = f"P{who} reads the record, revision {record.revision}"
+        text = f"P{who} reads the record"
         yield Step(text, with_process(world, who, Process(record, record.revision, job)))
 
 

@@ -41,7 +41,7 @@ HAPPENINGS = (
     "to a new epoch", "begins epoch", "looks up in hot", "looks up and misses", "reads the record", "recovers",
     "refused, the record is not", "is let in", "refused: late", "refused for a row", "nobody listens", "stores nothing new",
     "answer is lost", "stores only", "by a clock that is behind", "between token and part", "code that nobody knows",
-    "is killed", "expires", "to cold", "deleted and made anew", "backed up", "set back to revision", "stream is set back",
+    "is killed", "expires", "to cold", "deleted and made anew", "backed up", "record is set back", "stream is set back",
     "is published", "clock of ClickHouse",
 )  # fmt: skip
 

@@ -192,7 +192,7 @@ def record_changes(scope: Scope, world: World) -> Iterator[Step]:
         after = spent(world, "set_backs")._replace(record=world.backup)
         if not scope.silent:
             after = after._replace(rebooted=True, processes=disconnected(scope, world))
-        yield Step(f"the record is set back to revision {world.backup.revision}", after)
+        yield Step("the record is set back", after)
 
 
 def stream_set_back(scope: Scope, world: World) -> Iterator[Step]:
