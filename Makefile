@@ -59,8 +59,12 @@ docs: $(INSTALLED) ## Build the site without a warning, and do what its pages te
 	$(BIN)/pytest tests/docs $(ARGS)
 
 .PHONY: sim
-sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed
-	$(BIN)/pytest tests/simulation $(ARGS)
+sim: $(INSTALLED) ## Thousands of simulated crashes, each from a seed; every history of the protocol in small scopes
+	$(BIN)/pytest tests/simulation tests/model $(ARGS)
+
+.PHONY: model
+model: $(INSTALLED) ## Every history of the protocol in large scopes (about half an hour, 3 GB)
+	$(BIN)/python -m tests.model --scope large $(ARGS)
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
