@@ -18,7 +18,7 @@ from marketprism_consumer.ingest.message import Message
 PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one per second
 GROWN = 50_000  # rows: beyond this a larger batch is no cheaper, only later
 
-Why = Literal["rows", "bytes", "time", "full", "stop"]
+WhyDue = Literal["rows", "bytes", "time", "full", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Batch:
     refused: list[tuple[Message, MessageError]] = field(default_factory=list)
     bytes: int = 0
     opened: float = 0.0
-    why: Why = "time"
+    why: WhyDue = "time"
 
     def __len__(self) -> int:
         return len(self.messages) + len(self.refused)
