@@ -88,7 +88,7 @@ class Batcher:
         why, at = due
         return 0.0 if why in ("full", "bytes") else max(0.0, at - now, self._last_taken + PACE - now)
 
-    def _due(self) -> tuple[Why, float] | None:
+    def _due(self) -> tuple[WhyDue, float] | None:
         batch, limits = self._batch, self.limits
         if not len(batch):
             return None
