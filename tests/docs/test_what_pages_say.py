@@ -52,3 +52,13 @@ def test_the_page_of_the_environment_names_every_variable_that_is_read() -> None
 def test_a_file_that_a_page_names_is_there(page: Path) -> None:
     named = re.findall(r"(?:helm |-f )((?:examples|helm|deploy|contrib)[\w./-]*)", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "guarantee.md"])
+def test_the_source_files_that_a_page_names_are_there(page: str) -> None:
+    members = [path for member in ("api", "consumer", "embedded", "operator") for path in (ROOT / member).rglob("*.py")]
+    there = [str(path.relative_to(ROOT)) for path in [*members, *(ROOT / "monitoring").rglob("*.py")]]
+    there += [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")]
+    named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / page).read_text()))
+    assert named
+    assert {name for name in named if not any(path == name or path.endswith(f"/{name}") for path in there)} == set()

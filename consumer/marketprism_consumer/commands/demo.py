@@ -17,8 +17,9 @@ import uvloop
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import Json, Output, fail, stderr, stdout
+from marketprism_consumer.commands.common import Json, Output, stderr, stdout
 from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.one_machine import embedded_servers
 from marketprism_consumer.demo.recording import PIPELINE, DemoOptions, Recording, as_dict
 from marketprism_consumer.demo.view import show_result, shown
 
@@ -56,33 +57,28 @@ def demo(
 
 
 async def _demo(place: Path, options: DemoOptions, keep: bool, output: str) -> int:
-    from marketprism_embedded import process  # an extra: not in the image
-    from marketprism_embedded.place import EmbeddedError
-
-    try:
-        with (
-            process.start("nats", place / "nats") as nats,
-            process.start("clickhouse", place / "clickhouse") as clickhouse,
-        ):
-            stderr.print(f"NATS {nats.url}   ClickHouse {clickhouse.url}   data in {place}", style="dim")
-            file = place / "pipeline.yaml"
-            file.write_text(PIPELINE)
-            environ = {**os.environ, "MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
-            async with Recording(options, effective(load_pipeline(file), environ), environ, place) as recording:
-                async with shown(recording, stderr):
-                    await recording.run()
-                    await recording.refresh()
-                proof, tables = await recording.prove(), await recording.tables()
-            if output == "json":
-                typer.echo(json.dumps(as_dict(recording, proof, tables)))
-            else:
-                show_result(proof, tables, clickhouse.url, stdout)
-            if keep:
-                stderr.print("\nThe servers stay up. Ctrl-C ends them.")
-                await _until_interrupted()
-            return int(Exit.OK if proof.holds else Exit.FINDINGS)
-    except EmbeddedError as error:
-        fail(str(error), Exit.UNREACHABLE)
+    with (
+        embedded_servers() as start,
+        start("nats", place / "nats") as nats,
+        start("clickhouse", place / "clickhouse") as clickhouse,
+    ):
+        stderr.print(f"NATS {nats.url}   ClickHouse {clickhouse.url}   data in {place}", style="dim")
+        file = place / "pipeline.yaml"
+        file.write_text(PIPELINE)
+        environ = {**os.environ, "MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
+        async with Recording(options, effective(load_pipeline(file), environ), environ, place) as recording:
+            async with shown(recording, stderr):
+                await recording.run()
+                await recording.refresh()
+            proof, tables = await recording.prove(), await recording.tables()
+        if output == "json":
+            typer.echo(json.dumps(as_dict(recording, proof, tables)))
+        else:
+            show_result(proof, tables, clickhouse.url, stdout)
+        if keep:
+            stderr.print("\nThe servers stay up. Ctrl-C ends them.")
+            await _until_interrupted()
+        return int(Exit.OK if proof.holds else Exit.FINDINGS)
 
 
 async def _until_interrupted() -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +14,9 @@ import uvloop
 from marketprism_api.settings import Settings
 from marketprism_consumer import health, logs
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.commands.common import File, fail, settings_of, stderr
+from marketprism_consumer.commands.common import File, fail, settings_of
 from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.one_machine import embedded_where_needed
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import BrokerError, PortTakenError, StoreError
 from marketprism_consumer.worker import Worker
@@ -55,31 +53,6 @@ def run(
         raise typer.Exit(uvloop.run(_run(settings, port)))
 
 
-@contextlib.contextmanager
-def embedded_where_needed(
-    settings: Settings, directory: Path, nats_port: int, clickhouse_port: int
-) -> Iterator[Settings]:
-    """Starts what has no URL, and gives the settings that lead to it. The servers end with this block, their data stays."""
-    from marketprism_embedded import process  # an extra: not in the image
-    from marketprism_embedded.place import EmbeddedError
-
-    with contextlib.ExitStack() as stack:
-        try:
-            if not settings.nats_url_given:
-                server = stack.enter_context(process.start("nats", directory / "nats", port=nats_port))
-                settings = replace(settings, nats_urls=(server.url,))
-                stderr.print(f"embedded NATS        {server.url}")
-            if not settings.clickhouse_url_given:
-                server = stack.enter_context(
-                    process.start("clickhouse", directory / "clickhouse", port=clickhouse_port)
-                )
-                settings = replace(settings, clickhouse_urls=(server.url,))
-                stderr.print(f"embedded ClickHouse  {server.url}")
-        except EmbeddedError as error:
-            fail(str(error), Exit.USAGE)
-        yield settings
-
-
 async def apply_schema(settings: Settings) -> None:
     if settings.schema_mode != "Apply":
         return
@@ -94,7 +67,7 @@ async def _run(settings: Settings, port: int) -> int:
     try:
         await apply_schema(settings)
     except StoreError as refused:
-        fail(str(refused), Exit.UNREACHABLE)
+        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
     data_types = [data_type for types in settings.consumers.values() for data_type in types]
     worker = Worker(settings, data_types)
     return await serve(worker, port)
