@@ -55,7 +55,7 @@ async def mended(pipeline: Pipeline, payload: bytes, seq: int = 1) -> None:
     found = await stream(pipeline).get(seq)
     assert found is not None
     await stream(pipeline).delete([found])
-    raw = f"marketprism.dlq.trade.MARKET_DATA.mended.{found.origin[1]}"
+    raw = f"marketprism.dlq.trade.MARKET_DATA.mended.{found.origin()[1]}"
     await pipeline.client.jetstream().publish(raw, payload, headers=found.headers)
 
 
@@ -124,7 +124,7 @@ async def test_what_is_a_row_now_is_replayed_once_and_the_rest_stays(pipeline: P
     assert told["still"][0]["streamSeq"] == str(bad)
     rows = await pipeline.clickhouse.query(f"SELECT _seq, symbol, toString(price) FROM {pipeline.hot}.trades")
     assert rows == [(good, NASTY, "0.000000000000000001")]
-    assert [letter.origin[1] for letter in await letters(pipeline)] == [bad]
+    assert [letter.origin()[1] for letter in await letters(pipeline)] == [bad]
 
     # Again: nothing is left to replay but what can't be.
     assert (await cli(pipeline, "replay", "--seq", "3"))[1] == "replayed 0, stay 0\n"

@@ -107,7 +107,8 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
     try:
         settings, policy = read(file, os.environ)
         job = job_of(settings, policy)
-        clickhouse_auth(os.environ), cold_auth()  # wrong credentials are told before anything is begun
+        clickhouse_auth(os.environ)  # wrong credentials are reported before anything is begun
+        cold_auth()
         if cold_url:
             job = replace(job, cold_urls=tuple(one.url for one in clickhouse_endpoints(cold_url)))
         if unknown := sorted(set(tables or ()) - set(job.tables)):

@@ -307,7 +307,7 @@ class _StreamAuditor:
         try:
             return await self._broker.api(f"CONSUMER.INFO.{self._stream}.{name}", None)
         except BrokerError as refused:
-            if getattr(refused, "code", 0) == CONSUMER_NOT_FOUND:
+            if refused.code == CONSUMER_NOT_FOUND:
                 return None
             raise
 

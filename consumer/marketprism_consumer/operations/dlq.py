@@ -61,7 +61,6 @@ class Letter:
         """None where a later version wrote a reason that this one does not know."""
         return reasons.ALL.get(self.code)
 
-    @property
     def origin(self) -> tuple[str, int]:
         """The message's identity: stream and sequence. Raises MessageError where the headers don't have it."""
         try:
@@ -159,7 +158,7 @@ class DeadLetterStream:
                 await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": letter.seq, "no_erase": True})
                 deleted += 1
             except BrokerError as refused:
-                if getattr(refused, "code", 0) not in GONE:
+                if refused.code not in GONE:
                     raise
         return deleted
 
@@ -174,7 +173,7 @@ async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, An
         found: dict[str, Any] = (await broker.api(f"STREAM.MSG.GET.{stream}", {"seq": seq}))["message"]
         return found
     except BrokerError as refused:
-        if refused.reason is reasons.STREAM_MISSING or getattr(refused, "code", 0) in GONE:
+        if refused.reason is reasons.STREAM_MISSING or refused.code in GONE:
             return None
         raise
 
@@ -228,10 +227,10 @@ class Replay:
         `deadline` [loop time]."""
         groups: dict[tuple[str, str], list[Decoded]] = {}
         for letter, row in entries:
-            groups.setdefault((letter.data_type, letter.origin[0]), []).append((letter, row))
+            groups.setdefault((letter.data_type, letter.origin()[0]), []).append((letter, row))
         outcomes: list[Outcome] = []
         for (data_type, stream), group in groups.items():
-            entries_ = [(letter, letter.origin[1], row) for letter, row in group]
+            entries_ = [(letter, letter.origin()[1], row) for letter, row in group]
             for letter, state, why in await self._restore.store(BY_DATA_TYPE[data_type], stream, entries_, deadline):
                 outcomes.append(Outcome(letter, _STATES[state], why))
         return outcomes
@@ -239,14 +238,14 @@ class Replay:
     async def _row(self, letter: Letter) -> Row:
         if letter.data_type not in BY_DATA_TYPE:
             raise MessageError(reasons.SUBJECT_MISMATCH, detail=f"no such data type: {letter.data_type}")
-        letter.origin  # noqa: B018 - raises where there is none
+        letter.origin()  # raises where there is none
         payload = await self._whole(letter) if letter.is_cut else letter.payload
         arrived = micros(letter.header(dead_letters.TIME), dead_letters.TIME)
         return decode(letter.data_type, letter.header(dead_letters.SUBJECT), payload, arrived)
 
     async def _whole(self, letter: Letter) -> bytes:
         """The payload of a message that was too large for its dead letter, from where it came from."""
-        identity, seq = letter.origin
+        identity, seq = letter.origin()
         name = identity.partition("@")[0]
         why = "its payload was cut, and its stream no longer holds the whole message"
         try:

@@ -115,7 +115,7 @@ async def ack_floor(broker: NatsBroker, chosen: DataTypeSettings) -> int:
     try:
         info = await broker.api(f"CONSUMER.INFO.{chosen.stream}.{chosen.durable}", None)
     except BrokerError as refused:
-        if getattr(refused, "code", 0) != CONSUMER_NOT_FOUND:
+        if refused.code != CONSUMER_NOT_FOUND:
             raise
         raise NotYetStoredError(f"{chosen.stream} has no consumer {chosen.durable}") from None
     if not info["num_pending"] and not info["num_ack_pending"]:
