@@ -250,6 +250,13 @@ CONSUMERS_DELETING = Reason(
     "if it fails: `marketprism consumers delete -f pipeline.yaml`",
 )
 RUN_STARTED = Reason("MP7031", "RunStarted", "a run was asked for by annotation", "")
+RECONCILED = Reason("MP7035", "Reconciled", "every step of the last reconcile was taken", "")
+RECONCILE_FAILED = Reason(
+    "MP7036",
+    "ReconcileFailed",
+    "a step of the operator's own failed; what the other conditions say may be old",
+    "it is retried with growing pauses; look at the operator's log and at the API server, and report what looks like a bug",
+)
 DATA_FINE = Reason("MP7032", "DataFine", "the last validation found nothing wrong", "")
 DATA_WRONG = Reason(
     "MP7033",

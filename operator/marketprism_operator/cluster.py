@@ -45,6 +45,10 @@ class ApplyRefused(Exception):
     """The API server does not take an object, and will not until somebody changes something."""
 
 
+class StatusRefused(Exception):
+    """The API server does not take a status: its definition is another one, or a value is more than it allows."""
+
+
 class Done(Enum):
     UNCHANGED = "unchanged"
     CREATED = "created"
@@ -162,17 +166,30 @@ class Cluster:
             )
         )
 
-    async def apply_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
+    async def write_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
+        """All of it at once. Raises StatusRefused.
+
+        Not by server-side apply: there a map all of whose entries go becomes null, which the definition refuses.
+        """
         path = self._resource(kind).path(name=name, namespace=namespace) + "/status"
-        body = {"apiVersion": KINDS[kind][0], "kind": kind, "metadata": {"name": name}, "status": status}
-        await self._client.request(
-            "patch",
-            path,
-            body=body,
-            content_type="application/apply-patch+yaml",
-            field_manager=FIELD_MANAGER,
-            force_conflicts=True,
-        )
+        try:
+            await self._replace(path, {"/status": status})
+        except ApiException as error:
+            if error.status not in (400, 422):
+                raise
+            raise StatusRefused(said_by(error)) from error
+
+    async def write_conditions(self, kind: str, namespace: str, name: str, status: Manifest, live: Manifest) -> None:
+        """What a status says at the least, whatever else it holds or held."""
+        path = self._resource(kind).path(name=name, namespace=namespace) + "/status"
+        told = {key: status[key] for key in ("observedGeneration", "conditions")}
+        fields = {f"/status/{key}": value for key, value in told.items()} if live.get("status") else {"/status": told}
+        await self._replace(path, fields)
+
+    async def _replace(self, path: str, fields: Mapping[str, Any]) -> None:
+        body = [{"op": "add", "path": field, "value": value} for field, value in fields.items()]
+        content_type = "application/json-patch+json"
+        await self._client.request("patch", path, body=body, content_type=content_type, field_manager=FIELD_MANAGER)
 
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         self._fits.pop((kind, namespace, name), None)

@@ -10,6 +10,7 @@ ConditionType = Literal[
     "Reconciling",
     "Stalled",
     "Suspended",
+    "Reconciled",
     "SpecValid",
     "NATSReachable",
     "ClickHouseReachable",
@@ -28,6 +29,7 @@ SUMMARY: Mapping[ConditionType, str] = {
     "Suspended": "suspended because the spec says so; present only while this is so",
 }
 PIPELINE: Mapping[ConditionType, str] = {
+    "Reconciled": "every step of the last reconcile was taken; where it is False, the others may be old and Ready is Unknown",
     "SpecValid": "the spec can be obeyed, what it refers to exists, and the API server took every child",
     "NATSReachable": "NATS answers, takes the credentials and has JetStream",
     "ClickHouseReachable": "ClickHouse answers and takes the credentials",
@@ -37,6 +39,7 @@ PIPELINE: Mapping[ConditionType, str] = {
     "DataValid": "the last validation found nothing wrong; only where spec.validation.schedule is given",
 }
 POLICY: Mapping[ConditionType, str] = {
+    "Reconciled": PIPELINE["Reconciled"],
     "SpecValid": PIPELINE["SpecValid"],
     "ScheduleActive": "the CronJob or the Deployment is there and not suspended",
     "LastRunSucceeded": "the last migration finished every table, or reached its limit",

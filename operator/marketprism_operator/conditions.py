@@ -14,7 +14,7 @@ from marketprism_api import reasons
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.reasons import Reason
 from marketprism_api.tiering import TieringPolicy
-from marketprism_operator.condition_types import ConditionType
+from marketprism_operator.condition_types import SUMMARY, ConditionType
 from marketprism_operator.naming import Manifest
 
 
@@ -51,6 +51,8 @@ class Seen:
     """`Secret/name` and `ConfigMap/name` that are referred to and not there."""
     refused: str = ""
     """What the API server said of a child that it did not take."""
+    failed: str = ""
+    """The step that failed, and what was said."""
     schema_job: Manifest | None = None
     schema_pods: tuple[Manifest, ...] = ()
     deployments: Mapping[str, Manifest | None] = field(default_factory=dict)
@@ -85,7 +87,13 @@ def pipeline_conditions(pipeline: StoragePipeline | None, seen: Seen) -> list[Un
     reachable = [_reachable(kind, causes, seen) for kind, causes in _SERVERS]
     schema = _schema(seen, spec, ignored)
     steps = [spec, *reachable, schema, _streams(seen), _available(seen, schema, suspended)]
-    return [*steps, *_summary(steps, suspended, seen)]
+    return [_reconciled(seen), *steps, *_summary(steps, suspended, seen)]
+
+
+def _reconciled(seen: Seen) -> UndatedCondition:
+    if seen.failed:
+        return _false("Reconciled", reasons.RECONCILE_FAILED, seen.failed)
+    return _true("Reconciled", reasons.RECONCILED)
 
 
 def _spec_valid(seen: Seen) -> UndatedCondition:
@@ -309,6 +317,8 @@ _STALLED = {
 
 def _summary(steps: Sequence[UndatedCondition], suspended: bool, seen: Seen) -> list[UndatedCondition]:
     """Ready, and as kstatus has them Reconciling and Stalled: there only while they are true."""
+    if seen.failed:
+        return _unknown_because(_reconciled(seen))
     bad = next((step for step in steps if step.status == "False"), None)
     stalled = next((step for step in steps if step.reason in _STALLED), None)
     if stalled:
@@ -329,6 +339,11 @@ def _summary(steps: Sequence[UndatedCondition], suspended: bool, seen: Seen) -> 
     if waiting:
         return [_of("Ready", waiting, "Unknown"), _of("Reconciling", waiting, "True")]
     return [_true("Ready", reasons.READY)]
+
+
+def _unknown_because(failed: UndatedCondition) -> list[UndatedCondition]:
+    """Whatever else is known is from before, or only half of it: it is no ground for either answer."""
+    return [_of("Ready", failed, "Unknown"), _of("Reconciling", failed, "True")]
 
 
 def _of(kind: ConditionType, cause: UndatedCondition, status: str) -> UndatedCondition:
@@ -365,9 +380,9 @@ def policy_conditions(
         said = str(run.get("message", ""))
         last = _false("LastRunSucceeded", reason_of(said) or reasons.RUN_FAILED, said)
     steps = [spec, active, last]
-    if spec.good and active.good and last.status == "Unknown":
-        return [*steps, _true("Ready", reasons.SCHEDULED, "no run has ended yet")]
-    return [*steps, *_summary(steps, suspended, Seen())]
+    if spec.good and active.good and last.status == "Unknown" and not seen.failed:
+        return [_reconciled(seen), *steps, _true("Ready", reasons.SCHEDULED, "no run has ended yet")]
+    return [_reconciled(seen), *steps, *_summary(steps, suspended, Seen(failed=seen.failed))]
 
 
 def validity(
@@ -420,3 +435,11 @@ def dated(
             }
         )
     return made
+
+
+def after_failure(failed: str, before: Sequence[Manifest], generation: int, now: str) -> list[Manifest]:
+    """Where a step failed: what was known stays as it was, and is no ground for Ready any more."""
+    reconciled = _false("Reconciled", reasons.RECONCILE_FAILED, failed)
+    told = dated([reconciled, *_unknown_because(reconciled)], before, generation, now)
+    renewed = {"Reconciled", *SUMMARY}
+    return [told[0], *(known for known in before if known["type"] not in renewed), *told[1:]]

@@ -6,6 +6,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
 RECONCILES = Counter("marketprism_operator_reconciles", "Reconciles.", ["kind", "result"], registry=REGISTRY)
+STEP_FAILURES = Counter(
+    "marketprism_operator_step_failures", "Steps of a reconcile that failed.", ["kind", "step"], registry=REGISTRY
+)
 DURATION = Histogram(
     "marketprism_operator_reconcile_seconds", "How long a reconcile took.", ["kind"], registry=REGISTRY
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
+from kubernetes.aio.client.exceptions import ApiException
 
 from marketprism_api import reasons
 from marketprism_api.load import AnyResource, parse
@@ -17,7 +19,7 @@ from marketprism_api.tiering import TieringPolicy, misfits
 from marketprism_operator import ask, conditions, metrics, naming, status, times
 from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
-from marketprism_operator.cluster import ApplyRefused, Cluster, Done, controlled_by
+from marketprism_operator.cluster import ApplyRefused, Cluster, Done, StatusRefused, controlled_by, said_by
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
@@ -73,15 +75,45 @@ class Reconciliation:
 Step = Callable[[Reconciliation], Awaitable[None]]
 
 
+class StepFailedError(Exception):
+    """A step met what nobody expected: an error of the API server, or a bug."""
+
+    def __init__(self, step: str, error: Exception) -> None:
+        said = f"{error.status} {said_by(error)}" if isinstance(error, ApiException) else str(error)
+        super().__init__(f"step {step}: {type(error).__name__}: {said}"[:1000])
+        self.step = step
+
+
 async def reconcile(current: Reconciliation) -> float:
-    """All steps. Returns after how many seconds to come back; 0: when something happens."""
-    for step in PIPELINE_STEPS if current.kind == StoragePipeline.KIND else POLICY_STEPS:
+    """All steps. Returns after how many seconds to come back; 0: when something happens.
+
+    Where one fails the rest is left, and that is reported. Raises StepFailedError then.
+    """
+    *steps, report_ = PIPELINE_STEPS if current.kind == StoragePipeline.KIND else POLICY_STEPS
+    for step in steps:
         try:
             await step(current)
         except ApplyRefused as refused:
             if str(refused) not in str(current.live.get("status")):
                 current.events.warn(reasons.APPLY_REFUSED, str(refused))
             current.seen = replace(current.seen, refused=str(refused))
+        except Exception as error:
+            failed = StepFailedError(step.__name__, error)
+            metrics.STEP_FAILURES.labels(current.kind, failed.step).inc()
+            with suppress(Exception):  # the metrics have it already, and the step's own error is the one to raise
+                await report_failure(current, failed)
+            raise failed from error
+    try:
+        await report_(current)
+    except StatusRefused as refused:
+        failed = StepFailedError(report_.__name__, refused)
+        metrics.STEP_FAILURES.labels(current.kind, failed.step).inc()
+        current.seen = replace(current.seen, failed=str(failed))
+        await write_conditions(current, _status(current, current.live.get("status") or {}))
+        raise failed from refused
+    except Exception as error:
+        metrics.STEP_FAILURES.labels(current.kind, report_.__name__).inc()
+        raise StepFailedError(report_.__name__, error) from error
     return current.again
 
 
@@ -300,15 +332,48 @@ async def _warnings(current: Reconciliation, found: Iterable[Manifest]) -> dict[
 
 
 async def report(current: Reconciliation) -> None:
-    """The status, written only where something in it has changed."""
+    """The status, written only where something in it has changed; what an alert watches is set before that can fail."""
     before = current.live.get("status") or {}
+    made = _status(current, before)
+    _export(current, made)
+    if made != before:
+        await current.cluster.write_status(current.kind, current.namespace, current.name, made)
+        _announce(current, before.get("conditions") or [], made["conditions"])
+    settled = any(c["type"] == "Ready" and c["status"] == "True" for c in made["conditions"])
+    if not settled and not current.again:
+        current.again = 15.0  # what Pods say of themselves causes no event
+
+
+async def report_failure(current: Reconciliation, failed: StepFailedError) -> None:
+    """That a step failed. What is known from before stays, and nothing of it makes the resource Ready."""
+    before, generation = current.live.get("status") or {}, current.live["metadata"].get("generation", 0)
+    told = conditions.after_failure(str(failed), before.get("conditions") or [], generation, times.now())
+    await write_conditions(current, {"observedGeneration": before.get("observedGeneration", 0), "conditions": told})
+
+
+async def write_conditions(current: Reconciliation, made: Manifest) -> None:
+    """Of a status its conditions alone. Where even that fails, the metrics have said it before."""
+    _export(current, made)
+    before = (current.live.get("status") or {}).get("conditions") or []
+    if made["conditions"] != before:
+        await current.cluster.write_conditions(current.kind, current.namespace, current.name, made, current.live)
+        _announce(current, before, made["conditions"])
+
+
+def _export(current: Reconciliation, made: Manifest) -> None:
+    statuses = {c["type"]: c["status"] for c in made["conditions"]}
+    metrics.conditions(current.kind, current.namespace, current.name, statuses)
+
+
+def _status(current: Reconciliation, before: Manifest) -> Manifest:
+    """All of it: numbers, names and conditions."""
     generation = current.live["metadata"].get("generation", 0)
+    known = before.get("conditions") or []
     if current.kind == StoragePipeline.KIND:
         undated = conditions.pipeline_conditions(current.pipeline, current.seen)
         if current.pipeline:
             run = status.last_run(current.validating)
             starting = [each for each in current.validating if conditions.is_starting(each)]
-            known = before.get("conditions") or []
             undated += conditions.validity(current.pipeline, run[0] if run else None, known, starting, current.seen)
         renew = current.renew or "lastInsertTime" not in before
         rest = (
@@ -326,15 +391,8 @@ async def report(current: Reconciliation) -> None:
             workload=current.workload,
             run=rest.get("lastRun"),
         )
-    dated = conditions.dated(undated, before.get("conditions") or [], generation, times.now())
-    made = {**rest, "observedGeneration": generation, "conditions": dated}
-    if made != before:
-        await current.cluster.apply_status(current.kind, current.namespace, current.name, made)
-        _announce(current, before.get("conditions") or [], dated)
-    metrics.conditions(current.kind, current.namespace, current.name, {c["type"]: c["status"] for c in dated})
-    settled = any(c["type"] == "Ready" and c["status"] == "True" for c in dated)
-    if not settled and not current.again:
-        current.again = 15.0  # what Pods say of themselves causes no event
+    dated = conditions.dated(undated, known, generation, times.now())
+    return {**rest, "observedGeneration": generation, "conditions": dated}
 
 
 def _policy_status(current: Reconciliation, policy: TieringPolicy | None, before: Manifest) -> Manifest:

@@ -96,6 +96,10 @@ CAUSES: dict[str, tuple[dict[str, str], int, int | None, dict[str, str]]] = {
     "MarketPrismDataNotValid": (
         {READY.replace("Ready", "DataValid") % "False": "1x100"}, 1, None, {"namespace": "n", "name": "main"},
     ),
+    "MarketPrismReconcileFailing": (
+        {READY.replace("Ready", "Reconciled") % "False": "1x100"},
+        6, 4, {"kind": "StoragePipeline", "namespace": "n", "name": "main"},
+    ),
     "MarketPrismOperatorIdle": ({"marketprism_operator_last_resync_time": "0x100"}, 45, 35, {}),
 }  # fmt: skip
 

@@ -44,9 +44,9 @@ class Mortal(Cluster):
             self._count()
         return await super()._apply(kind, body, dry_run)
 
-    async def apply_status(self, *given: Any) -> None:
+    async def write_status(self, *given: Any) -> None:
         self._count()
-        await super().apply_status(*given)
+        await super().write_status(*given)
 
     async def delete(self, *given: str) -> None:
         self._count()

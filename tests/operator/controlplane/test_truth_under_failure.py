@@ -1,0 +1,136 @@
+"""Ready is never said of what fails: not where a status can't be written, nor where a step of the operator's own fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+
+from marketprism_operator.config import Config
+from marketprism_operator.events import Events
+from marketprism_operator.naming import POLICY
+from marketprism_operator.reconcile import POLICY_STEPS, Reconciliation, StepFailedError, reconcile
+from tests.operator.controlplane.pipeline_world import World, until
+
+SPEC = {"dataTypes": {"trade": {}}}
+GOOD = (
+    '{"ok": true, "result": "Succeeded", "rows": 5, "tables": {"trades": {"rows": 5, "bytes": 1, "backlogRows": 0,'
+    ' "backlogSeconds": 0}}}'
+)
+BAD = '{"ok": false, "result": "Failed", "tables": {}, "failures": [], "message": "MP4001 ClickHouseUnreachable: gone"}'
+
+
+async def run_ended(world: World, name: str, said: str, at: str) -> None:
+    """What a migration's Pod leaves."""
+    labels = {
+        "app.kubernetes.io/managed-by": "marketprism-operator",
+        "app.kubernetes.io/component": "migrate",
+        POLICY: "tiers",
+    }
+    container = {"name": "migrate", "image": "none"}
+    await world.apply("Pod", name, metadata={"name": name, "labels": labels}, spec={"containers": [container]})
+    ended = {"exitCode": 0, "message": said, "finishedAt": at, "startedAt": at, "containerID": "x"}
+    status = {"name": "migrate", "image": "none", "imageID": "x", "ready": False, "restartCount": 0}
+    await world.edit(
+        "Pod", name, {"status": {"containerStatuses": [{**status, "state": {"terminated": ended}}]}}, "/status"
+    )
+
+
+async def last_run(world: World) -> dict[str, Any]:
+    return await world.condition("TieringPolicy", "LastRunSucceeded", "tiers")
+
+
+async def test_a_run_that_fails_after_a_good_one_is_told(world: World) -> None:
+    await world.pipeline(**SPEC)
+    await world.apply("TieringPolicy", "tiers", spec={"pipelineRef": {"name": "main"}, "schedule": "* * * * *"})
+    async with world.controllers():
+        with world.operator():
+            await world.ready()
+            await run_ended(world, "first", GOOD, "2030-01-01T00:00:00Z")
+
+            async def good() -> bool:
+                return (await last_run(world)).get("status") == "True"
+
+            await until(good)
+            await run_ended(world, "second", BAD, "2030-01-01T00:01:00Z")
+
+            async def told() -> bool:
+                found = await last_run(world)
+                return found.get("status") == "False" and "ClickHouseUnreachable" in found["message"]
+
+            await until(told)
+            ready = await world.condition("TieringPolicy", "Ready", "tiers")
+            assert ready["status"] == "False"
+            live = await world.get("TieringPolicy", "tiers")
+            assert live
+            assert live["status"]["lastRun"].get("tables", {}) == {}
+
+
+class Broken(Exception):
+    """Something that nobody thought of."""
+
+
+@pytest.mark.parametrize("step", ["find_references", "apply_common", "migrate", "observe"])
+async def test_a_step_that_fails_is_a_condition_and_ready_is_unknown(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await world.pipeline(**SPEC)
+    await world.apply("TieringPolicy", "tiers", spec={"pipelineRef": {"name": "main"}, "schedule": "* * * * *"})
+
+    async def once() -> None:
+        live = await world.get("TieringPolicy", "tiers")
+        assert live
+        await reconcile(Reconciliation(world.cluster, Config(), Events(live), live, renew=False))
+
+    async def break_(_: Reconciliation) -> None:
+        raise Broken("the moon is in the wrong house")
+
+    await once()
+    reconciled = await world.condition("TieringPolicy", "Reconciled", "tiers")
+    assert reconciled["status"] == "True"
+    broken = tuple(break_ if each.__name__ == step else each for each in POLICY_STEPS)
+    break_.__name__ = step
+    monkeypatch.setattr("marketprism_operator.reconcile.POLICY_STEPS", broken)
+    with pytest.raises(StepFailedError, match=step):
+        await once()
+    reconciled = await world.condition("TieringPolicy", "Reconciled", "tiers")
+    assert (reconciled["status"], reconciled["reason"]) == ("False", "ReconcileFailed")
+    assert step in reconciled["message"]
+    assert "the moon is in the wrong house" in reconciled["message"]
+    ready = await world.condition("TieringPolicy", "Ready", "tiers")
+    assert (ready["status"], ready["reason"]) == ("Unknown", "ReconcileFailed")
+
+    monkeypatch.undo()
+    await once()
+    assert (await world.condition("TieringPolicy", "Reconciled", "tiers"))["status"] == "True"
+
+
+async def test_a_status_that_is_refused_leaves_its_conditions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.pipeline(**SPEC)
+    too_much = "x" * 5000  # the definition allows fewer characters
+    monkeypatch.setattr("marketprism_operator.status.of_pipeline", lambda *_: {"stream": too_much})
+    live = await world.get("StoragePipeline", "main")
+    assert live
+    with pytest.raises(StepFailedError, match="report"):
+        await reconcile(Reconciliation(world.cluster, Config(), Events(live), live, renew=False))
+    reconciled = await world.condition("StoragePipeline", "Reconciled")
+    assert (reconciled["status"], reconciled["reason"]) == ("False", "ReconcileFailed")
+    assert "stream" in reconciled["message"]
+    assert (await world.condition("StoragePipeline", "Ready"))["status"] == "Unknown"
+    assert (await world.condition("StoragePipeline", "SpecValid"))["status"] == "True"
+
+
+async def test_an_api_server_that_fails_is_a_failed_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.pipeline(**SPEC)
+    live = await world.get("StoragePipeline", "main")
+    assert live
+
+    async def fails(*_: object, **__: object) -> None:
+        raise ApiException(status=500, reason="etcd is in a bad mood")
+
+    monkeypatch.setattr(world.cluster, "list", fails)
+    with pytest.raises(StepFailedError):
+        await reconcile(Reconciliation(world.cluster, Config(), Events(live), live, renew=False))
+    reconciled = await world.condition("StoragePipeline", "Reconciled")
+    assert "etcd is in a bad mood" in reconciled["message"]
