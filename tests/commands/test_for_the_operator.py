@@ -14,7 +14,7 @@ import pytest
 from marketprism_embedded import nats as embedded_nats
 from marketprism_embedded import process
 from tests.commands.test_ingest import MARKETPRISM, call, get
-from tests.waiting import free_port, wait_for
+from tests.waiting import PATIENCE, free_port, wait_for
 
 PIPELINE = """\
 apiVersion: storage.marketprism.io/v1alpha1
@@ -119,8 +119,8 @@ def test_consumers_in_use_are_not_deleted_and_unused_ones_are(servers: dict[str,
                 text=True,
             ) as deleting:
                 child.terminate()
-                assert child.wait(30) == 0
-                out, _ = deleting.communicate(timeout=40)
+                assert child.wait(PATIENCE) == 0
+                out, _ = deleting.communicate(timeout=PATIENCE)
                 assert deleting.returncode == 0
         finally:
             child.kill()
@@ -151,7 +151,7 @@ def test_a_consumer_tells_at_its_port_what_the_operator_shows(servers: dict[str,
             assert all(began - 1 <= one["lastInsertTime"] <= time.time() for one in found.values())
         finally:
             child.terminate()
-            child.wait(30)
+            child.wait(PATIENCE)
 
 
 def test_a_wrong_time_is_named() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from marketprism_embedded import process
-from tests.waiting import free_port, wait_for
+from tests.waiting import PATIENCE, free_port, wait_for
 
 MARKETPRISM = [sys.executable, "-m", "marketprism_consumer.cli"]
 NO_URLS = dict.fromkeys(("MARKETPRISM_NATS_URL", "NATS_URL", "CLICKHOUSE_HTTP_URL"), "")
@@ -35,7 +35,7 @@ def call(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.C
         env={**os.environ, **NO_URLS, **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -115,7 +115,7 @@ def test_one_port_tells_health_readiness_metrics_and_status_and_sigterm_ends_it_
             assert json.loads(get(port, "/status.json")[1])["ready"] is True
             assert "marketprism_rows_inserted_total" in get(port, "/metrics")[1]
             child.send_signal(signal.SIGTERM)
-            assert child.wait(30) == 0
+            assert child.wait(PATIENCE) == 0
         finally:
             child.kill()
 
@@ -158,7 +158,7 @@ def test_run_brings_its_own_servers_and_keeps_their_data(tmp_path: Path) -> None
                 "400 rows are in",
             )
             child.send_signal(signal.SIGINT)
-            assert child.wait(40) == 0
+            assert child.wait(PATIENCE) == 0
         finally:
             child.kill()
     assert environ
