@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from marketprism_embedded import nats as embedded_nats
-from marketprism_embedded import process
-from tests.commands.test_ingest import MARKETPRISM, call, get
+from tests.commands.command import MARKETPRISM, call, get
 from tests.waiting import PATIENCE, free_port, wait_for
 
 PIPELINE = """\
@@ -24,13 +22,6 @@ spec:
   clickhouse: {{hotDatabase: {name}_hot, coldDatabase: {name}_cold}}
   schema: {{mode: {mode}}}
 """
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    place = tmp_path_factory.mktemp("servers")
-    with process.start("nats", place / "nats") as nats, process.start("clickhouse", place / "clickhouse") as clickhouse:
-        yield {"MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
 
 
 def file(place: Path, name: str, mode: str = "Apply") -> str:

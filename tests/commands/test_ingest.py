@@ -7,47 +7,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from marketprism_embedded import process
+from tests.commands.command import MARKETPRISM, NO_URLS, call, get
 from tests.waiting import PATIENCE, free_port, wait_for
-
-MARKETPRISM = [sys.executable, "-m", "marketprism_consumer.cli"]
-NO_URLS = dict.fromkeys(("MARKETPRISM_NATS_URL", "NATS_URL", "CLICKHOUSE_HTTP_URL"), "")
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    place = tmp_path_factory.mktemp("servers")
-    with process.start("nats", place / "nats") as nats, process.start("clickhouse", place / "clickhouse") as clickhouse:
-        yield {"MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
-
-
-def call(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*MARKETPRISM, *arguments],
-        env={**os.environ, **NO_URLS, **(environ or {})},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    """(status, body); (0, "") while nothing answers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
 
 
 @pytest.mark.parametrize("command", [("ingest",), ("run",), ("schema", "plan"), ("audit",)], ids=" ".join)
