@@ -31,6 +31,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "engines": ("servers", "engines"),
     "faults": ("servers", "faults"),
     "feed/test_publish.py": ("servers",),
+    "model": ("simulation",),
     "monitoring": ("monitoring",),
     "operations": ("servers",),
     "operator/controlplane": ("control_plane",),

@@ -38,105 +38,153 @@ async def seqs(pipeline: Pipeline, table: str, count: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-async def test_from_pending_to_proven_to_everything_that_can_be_found(pipeline: Pipeline) -> None:
-    sent = feed(1_500)
+def trades(sent: list[FeedMessage]) -> list[FeedMessage]:
+    return [message for message in sent if message.data_type == "trade"]
+
+
+@pytest.fixture
+async def stored(pipeline: Pipeline) -> list[FeedMessage]:
+    """What was published: good and bad messages of three types, and all of it has been through ingest."""
+    sent = feed(600)
     await pipeline.feed(sent)
-    trades = [m for m in sent if m.data_type == "trade"]
-
-    before = await check(pipeline)
-    assert before.holds
-    assert before["trade"].held == before["trade"].pending == len(trades)
-    assert "durable consumer is not there yet" in before["trade"].notes[0]
-    assert before["trade"].rows == before["trade"].dead_letters == 0
-
     await pipeline.ingest()
+    return sent
+
+
+async def test_what_nobody_has_read_yet_is_pending(pipeline: Pipeline) -> None:
+    sent = feed(300)
+    await pipeline.feed(sent)
+    report = await check(pipeline)
+    one = report["trade"]
+    assert report.holds
+    assert one.held == one.pending == len(trades(sent))
+    assert one.rows == one.dead_letters == 0
+    assert "durable consumer is not there yet" in one.notes[0]
+
+
+async def test_every_message_is_a_row_or_a_dead_letter_with_every_value_compared(
+    pipeline: Pipeline, stored: list[FeedMessage]
+) -> None:
     report = await check(pipeline)
     assert report.holds, [one.findings for one in report.types]
-    clean = report["trade"]
-    bad = sum(m.bad_kind is not None for m in trades)
-    assert (clean.held, clean.rows, clean.dead_letters, clean.pending) == (len(trades), len(trades) - bad, bad, 0)
-    assert clean.compared == clean.rows
-    assert sum(one.held for one in report.types) == sum(s.last for s in report.streams)
-    assert str(clean).startswith(f"MARKET_DATA trade 1..{report.streams[0].last}: held {len(trades):,} = ")
+    one, held = report["trade"], len(trades(stored))
+    bad = sum(message.bad_kind is not None for message in trades(stored))
+    assert bad > 0
+    assert (one.held, one.rows, one.dead_letters, one.pending) == (held, held - bad, bad, 0)
+    assert one.compared == one.rows
+    assert sum(one.held for one in report.types) == sum(one.last for one in report.streams)
 
+
+async def test_the_command_says_that_it_is_proven(pipeline: Pipeline, stored: list[FeedMessage]) -> None:
     code, output = await cli("audit", "-f", str(pipeline.file), "--deep")
     assert code == 0, output
     assert output.splitlines()[-1].startswith("PROVEN (every value compared, hot and cold")
+    (line,) = [line for line in output.splitlines() if line.startswith("MARKET_DATA trade ")]
+    assert f": held {len(trades(stored)):,} = " in line
 
-    # Doubled: the same row once more.
-    doubled, removed, priced, timed, tiered = await seqs(pipeline, "trades", 5)
-    await pipeline.change(f"INSERT INTO {{hot}}.trades SELECT * FROM {{hot}}.trades WHERE _seq = {doubled}")
-    # Removed: its message is acknowledged and has neither row nor dead letter.
-    await pipeline.change(f"ALTER TABLE {{hot}}.trades DELETE WHERE _seq = {removed}")
-    # Altered: a price by its last digit, a time by a microsecond, one level of a book.
-    await pipeline.change(
-        f"ALTER TABLE {{hot}}.trades UPDATE price = price + toDecimal128('0.000000000000000001', 18) WHERE _seq = {priced}"
-    )
-    await pipeline.change(
-        f"ALTER TABLE {{hot}}.trades UPDATE trade_time = addMicroseconds(trade_time, 1) WHERE _seq = {timed}"
-    )
-    (book,) = await seqs(pipeline, "orderbooks", 1)
-    await pipeline.change(
-        "ALTER TABLE {hot}.orderbooks UPDATE bid_quantities ="
-        f" arrayMap((q, i) -> if(i = 2, q + 1, q), bid_quantities, arrayEnumerate(bid_quantities)) WHERE _seq = {book}"
-    )
-    # In both tiers: tiering was between its copy and its delete.
-    await pipeline.change(f"INSERT INTO {{cold}}.trades SELECT * FROM {{hot}}.trades WHERE _seq = {tiered}")
 
-    found = await check(pipeline)
-    assert not found.holds
-    one = found["trade"]
-    assert one.missing.ranges == [(removed, removed)]
-    assert (one.double, [(tier, seq, n) for _, tier, seq, n in one.doubles]) == (1, [("hot", doubled, 2)])
-    assert one.in_both_tiers == 1
-    assert (one.altered, [(a.seq, a.column) for a in one.alterations]) == (
-        2,
-        [(priced, "price"), (timed, "trade_time")],
-    )
-    assert [(a.seq, a.column) for a in found["orderbook"].alterations] == [(book, "bid_quantities[2]")]
-    assert found["lsr_top_position"].holds
+async def test_a_row_that_is_there_twice_is_found(pipeline: Pipeline, stored: list[FeedMessage]) -> None:
+    (seq,) = await seqs(pipeline, "trades", 1)
+    await pipeline.change(f"INSERT INTO {{hot}}.trades SELECT * FROM {{hot}}.trades WHERE _seq = {seq}")
+    one = (await check(pipeline))["trade"]
+    assert not one.holds
+    assert (one.double, [(tier, seq, n) for _, tier, seq, n in one.doubles]) == (1, [("hot", seq, 2)])
+
+
+async def test_an_acknowledged_message_without_row_or_dead_letter_is_missing(
+    pipeline: Pipeline, stored: list[FeedMessage]
+) -> None:
+    (seq,) = await seqs(pipeline, "trades", 1)
+    await pipeline.change(f"ALTER TABLE {{hot}}.trades DELETE WHERE _seq = {seq}")
+    one = (await check(pipeline))["trade"]
+    assert not one.holds
+    assert one.missing.ranges == [(seq, seq)]
     assert one.held == one.rows + one.dead_letters + one.pending + one.missing.count
 
-    code, output = await cli("audit", "-f", str(pipeline.file), "--deep", "--type", "trade", "-o", "json")
-    told = json.loads(output.splitlines()[-1])
-    assert (code, told["holds"], [t["dataType"] for t in told["types"]]) == (1, False, ["trade"])
-    assert told["types"][0]["missing"] == {"count": 1, "ranges": [[removed, removed]]}
+
+@pytest.mark.parametrize(
+    ("data_type", "table", "update", "column"),
+    [
+        ("trade", "trades", "price = price + toDecimal128('0.000000000000000001', 18)", "price"),
+        ("trade", "trades", "trade_time = addMicroseconds(trade_time, 1)", "trade_time"),
+        (
+            "orderbook",
+            "orderbooks",
+            "bid_quantities = arrayMap((q, i) -> if(i = 2, q + 1, q), bid_quantities, arrayEnumerate(bid_quantities))",
+            "bid_quantities[2]",
+        ),
+    ],
+    ids=["the last digit of a price", "a microsecond", "one level of a book"],
+)
+async def test_a_value_that_is_altered_is_found(
+    pipeline: Pipeline, stored: list[FeedMessage], data_type: str, table: str, update: str, column: str
+) -> None:
+    (seq,) = await seqs(pipeline, table, 1)
+    await pipeline.change(f"ALTER TABLE {{hot}}.{table} UPDATE {update} WHERE _seq = {seq}")
+    report = await check(pipeline)
+    assert [(one.seq, one.column) for one in report[data_type].alterations] == [(seq, column)]
+    assert [one.data_type for one in report.types if not one.holds] == [data_type]
+
+
+async def test_a_row_between_its_copy_and_its_deletion_is_in_both_tiers_and_not_double(
+    pipeline: Pipeline, stored: list[FeedMessage]
+) -> None:
+    (seq,) = await seqs(pipeline, "trades", 1)
+    await pipeline.change(f"INSERT INTO {{cold}}.trades SELECT * FROM {{hot}}.trades WHERE _seq = {seq}")
+    one = (await check(pipeline))["trade"]
+    assert one.holds, one.findings
+    assert (one.in_both_tiers, one.double) == (1, 0)
+
+
+async def test_the_command_names_what_it_found(pipeline: Pipeline, stored: list[FeedMessage]) -> None:
+    (seq,) = await seqs(pipeline, "trades", 1)
+    await pipeline.change(f"ALTER TABLE {{hot}}.trades DELETE WHERE _seq = {seq}")
     code, output = await cli("audit", "-f", str(pipeline.file), "--hot-only")
     assert code == 1
-    assert f"finding: missing 1: {removed}" in output
+    assert f"finding: missing 1: {seq}" in output
     assert "NOT PROVEN (by sequence numbers, hot, " in output
+    code, output = await cli("audit", "-f", str(pipeline.file), "--deep", "--type", "trade", "-o", "json")
+    report = json.loads(output.splitlines()[-1])
+    assert (code, report["holds"], [one["dataType"] for one in report["types"]]) == (1, False, ["trade"])
+    assert report["types"][0]["missing"] == {"count": 1, "ranges": [[seq, seq]]}
 
 
-async def test_tiering_and_expiry_lose_nothing_and_what_was_never_read_is_told(pipeline: Pipeline) -> None:
+async def test_tiering_and_expiry_lose_nothing(pipeline: Pipeline) -> None:
     await pipeline.feed(feed(300, bad=0))
     await pipeline.ingest()
     await pipeline.change("INSERT INTO {cold}.trades SELECT * FROM {hot}.trades WHERE _seq <= 100")
     await pipeline.change("ALTER TABLE {hot}.trades DELETE WHERE _seq <= 100")
-    js = pipeline.client.jetstream()
-    await js.purge_stream("MARKET_DATA", seq=51)
+    await pipeline.client.jetstream().purge_stream("MARKET_DATA", seq=51)
     report = await check(pipeline)
     assert report.holds, [one.findings for one in report.types]
-    assert report["trade"].expired > 0
-    assert report["trade"].in_both_tiers == 0
-    assert report["trade"].first == 51
+    one = report["trade"]
+    assert one.expired > 0
+    assert (one.in_both_tiers, one.first) == (0, 51)
 
-    # More comes, and a part of it is gone before anybody read it.
-    last = report.streams[0].last
+
+async def test_what_is_gone_before_anybody_read_it_is_lost(pipeline: Pipeline) -> None:
+    await pipeline.feed(feed(100, bad=0))
+    await pipeline.ingest()
+    last = (await check(pipeline)).streams[0].last
     await pipeline.feed(feed(100, seed=2, bad=0))
-    await js.purge_stream("MARKET_DATA", seq=last + 11)
+    await pipeline.client.jetstream().purge_stream("MARKET_DATA", seq=last + 11)
     await pipeline.ingest()
     report = await check(pipeline, deep=False)
-    assert report["trade"].holds
     (stream,) = (one for one in report.streams if one.stream == "MARKET_DATA")
     assert stream.lost is not None
     assert (stream.lost.count, stream.lost.ranges) == (10, [(last + 1, last + 10)])
     assert not report.holds
+    assert report["trade"].holds
 
-    # A single message deleted from the middle: its row is an expired one, not a stray.
-    await js.delete_msg("MARKET_DATA", last + 50)
-    again = await check(pipeline, deep=False)
-    assert sum(one.expired for one in again.types) == sum(one.expired for one in report.types) + 1
-    assert all(one.holds for one in again.types)
+
+async def test_a_stored_message_that_is_deleted_from_the_middle_has_expired(
+    pipeline: Pipeline, stored: list[FeedMessage]
+) -> None:
+    (seq,) = await seqs(pipeline, "trades", 1)
+    await pipeline.client.jetstream().delete_msg("MARKET_DATA", seq)
+    report = await check(pipeline, deep=False)
+    assert report.holds, [one.findings for one in report.types]
+    assert report["trade"].expired == 1
 
 
 async def test_a_stream_made_again_is_another_one(pipeline: Pipeline) -> None:

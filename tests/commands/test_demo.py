@@ -16,6 +16,7 @@ from marketprism_api.settings import effective
 from marketprism_consumer.demo.recording import PIPELINE, DemoOptions, Recording
 from marketprism_consumer.schema.tables import TABLES
 from marketprism_embedded import process
+from tests.waiting import PATIENCE
 
 NOW = {"mutations_sync": 2}
 
@@ -23,7 +24,7 @@ NOW = {"mutations_sync": 2}
 def test_the_demo_kills_its_consumer_and_still_proves_every_row() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "marketprism_consumer.cli", "demo", "--seconds", "4", "--rate", "1500", "--output", "json"],
-        capture_output=True, text=True, timeout=110,
+        capture_output=True, text=True, timeout=2 * PATIENCE,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stdout + shown.stderr
     result = json.loads(shown.stdout)

@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from marketprism_embedded import nats as embedded_nats
-from marketprism_embedded import process
-from tests.commands.test_ingest import MARKETPRISM, call, get
-from tests.waiting import free_port, wait_for
+from tests.commands.command import MARKETPRISM, call, get
+from tests.waiting import PATIENCE, free_port, wait_for
 
 PIPELINE = """\
 apiVersion: storage.marketprism.io/v1alpha1
@@ -24,13 +22,6 @@ spec:
   clickhouse: {{hotDatabase: {name}_hot, coldDatabase: {name}_cold}}
   schema: {{mode: {mode}}}
 """
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    place = tmp_path_factory.mktemp("servers")
-    with process.start("nats", place / "nats") as nats, process.start("clickhouse", place / "clickhouse") as clickhouse:
-        yield {"MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
 
 
 def file(place: Path, name: str, mode: str = "Apply") -> str:
@@ -119,8 +110,8 @@ def test_consumers_in_use_are_not_deleted_and_unused_ones_are(servers: dict[str,
                 text=True,
             ) as deleting:
                 child.terminate()
-                assert child.wait(30) == 0
-                out, _ = deleting.communicate(timeout=40)
+                assert child.wait(PATIENCE) == 0
+                out, _ = deleting.communicate(timeout=PATIENCE)
                 assert deleting.returncode == 0
         finally:
             child.kill()
@@ -151,7 +142,7 @@ def test_a_consumer_tells_at_its_port_what_the_operator_shows(servers: dict[str,
             assert all(began - 1 <= one["lastInsertTime"] <= time.time() for one in found.values())
         finally:
             child.terminate()
-            child.wait(30)
+            child.wait(PATIENCE)
 
 
 def test_a_wrong_time_is_named() -> None:

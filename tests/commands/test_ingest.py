@@ -7,47 +7,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from marketprism_embedded import process
-from tests.waiting import free_port, wait_for
-
-MARKETPRISM = [sys.executable, "-m", "marketprism_consumer.cli"]
-NO_URLS = dict.fromkeys(("MARKETPRISM_NATS_URL", "NATS_URL", "CLICKHOUSE_HTTP_URL"), "")
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    place = tmp_path_factory.mktemp("servers")
-    with process.start("nats", place / "nats") as nats, process.start("clickhouse", place / "clickhouse") as clickhouse:
-        yield {"MARKETPRISM_NATS_URL": nats.url, "CLICKHOUSE_HTTP_URL": clickhouse.url}
-
-
-def call(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*MARKETPRISM, *arguments],
-        env={**os.environ, **NO_URLS, **(environ or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    """(status, body); (0, "") while nothing answers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
+from tests.commands.command import MARKETPRISM, NO_URLS, call, get
+from tests.waiting import PATIENCE, free_port, wait_for
 
 
 @pytest.mark.parametrize("command", [("ingest",), ("run",), ("schema", "plan"), ("audit",)], ids=" ".join)
@@ -115,7 +80,7 @@ def test_one_port_tells_health_readiness_metrics_and_status_and_sigterm_ends_it_
             assert json.loads(get(port, "/status.json")[1])["ready"] is True
             assert "marketprism_rows_inserted_total" in get(port, "/metrics")[1]
             child.send_signal(signal.SIGTERM)
-            assert child.wait(30) == 0
+            assert child.wait(PATIENCE) == 0
         finally:
             child.kill()
 
@@ -158,7 +123,7 @@ def test_run_brings_its_own_servers_and_keeps_their_data(tmp_path: Path) -> None
                 "400 rows are in",
             )
             child.send_signal(signal.SIGINT)
-            assert child.wait(40) == 0
+            assert child.wait(PATIENCE) == 0
         finally:
             child.kill()
     assert environ

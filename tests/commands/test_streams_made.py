@@ -12,7 +12,7 @@ import pytest
 
 from marketprism_api.data_types import DataType
 from marketprism_embedded import process
-from tests.commands.test_ingest import call
+from tests.commands.command import call
 
 Environ = dict[str, str]
 

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from marketprism_embedded.nats import binary
-from tests.waiting import free_port, wait_for
+from tests.waiting import PATIENCE, free_port, wait_for
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "compose" / "nats.conf"
 
@@ -23,4 +23,4 @@ def test_the_server_starts_with_it_and_syncs_always(tmp_path: Path) -> None:
         assert json.loads(varz)["jetstream"]["config"]["sync_always"] is True
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait(PATIENCE)

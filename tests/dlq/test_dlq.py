@@ -18,6 +18,7 @@ from marketprism_consumer.errors import ReaderRunsError
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, LetterFilter, Replay, code_of, printable
 from tests.pipelines import DataType, Pipeline, trade
+from tests.waiting import PATIENCE
 
 NASTY = "O'Brien \U0001f980 \x1b[31m\u202e\x00\n`\"\\"
 
@@ -105,7 +106,7 @@ async def test_list_and_show(pipeline: Pipeline) -> None:
     assert output.endswith("\n\\x1b[2Jnot JSON\n")
     shown = subprocess.run(
         [sys.executable, "-m", "marketprism_consumer.cli", "dlq", "show", "1", "--raw", "-f", str(pipeline.file)],
-        capture_output=True, check=True, timeout=30,
+        capture_output=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     assert shown.stdout == b"\x1b[2Jnot JSON"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, typed
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 
 TUTORIAL = typed(ROOT / "docs/tutorial/laptop.md")
 OPERATIONS = [
@@ -66,7 +66,7 @@ def terminal_1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield directory
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0, (directory / "terminal-1.log").read_text()
+        assert process.wait(PATIENCE) == 0, (directory / "terminal-1.log").read_text()
 
 
 def ready() -> bool:
@@ -79,13 +79,19 @@ def ready() -> bool:
 
 def paste(line: str, directory: Path) -> str:
     done = subprocess.run(
-        ["bash", "-c", line], cwd=directory, env=environment(), capture_output=True, text=True, timeout=90, check=False
+        ["bash", "-c", line],
+        cwd=directory,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_tutorial_works_by_pasting(terminal_1: Path) -> None:
     said = {
         one.line: paste(one.line, terminal_1) for one in TUTORIAL if one.tab != "terminal 1" and one.line not in SETUP

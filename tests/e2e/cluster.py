@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from tests.waiting import PATIENCE, wait_for
 
 NAMESPACE = "marketprism-e2e"
 Manifest = dict[str, Any]
@@ -17,7 +18,7 @@ class Failed(Exception):
     """A command that did not succeed, with what it said."""
 
 
-def run(*command: str, given: str | None = None, seconds: float = 120) -> str:
+def run(*command: str, given: str | None = None, seconds: float = 2 * PATIENCE) -> str:
     """Its stdout. Raises Failed."""
     done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode:
@@ -61,21 +62,12 @@ def patch(kind: str, name: str, spec: Manifest) -> None:
     kubectl("patch", kind, name, "--type", "merge", "-p", json.dumps({"spec": spec}))
 
 
-def until(what: str, look: Callable[[], T], *, seconds: float = 60) -> T:
+def until(what: str, look: Callable[[], T], *, seconds: float = PATIENCE) -> T:
     """The first true thing that `look` returns; an error after so many seconds."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            if last := look():
-                return last
-        except Failed as failed:
-            last = failed
-        time.sleep(0.3)
-    raise AssertionError(f"after {seconds:.0f} s still not: {what}; last seen: {last}\n{state()}")
+    return wait_for(look, lambda: f"{what}\n{state()}\n", seconds, every=0.3, passes=(Failed,))
 
 
-def ready(kind: str, name: str, *, seconds: float = 60) -> Manifest:
+def ready(kind: str, name: str, *, seconds: float = PATIENCE) -> Manifest:
     """The resource, once it is Ready as it is specified now."""
 
     def look() -> Manifest | None:
@@ -85,7 +77,7 @@ def ready(kind: str, name: str, *, seconds: float = 60) -> Manifest:
     return until(f"{kind} {name} is Ready", look, seconds=seconds)
 
 
-def reason(kind: str, name: str, of: str, wanted: str, *, seconds: float = 60) -> str:
+def reason(kind: str, name: str, of: str, wanted: str, *, seconds: float = PATIENCE) -> str:
     """Waits for a condition's reason; returns its message."""
 
     def look() -> str | None:
@@ -96,7 +88,7 @@ def reason(kind: str, name: str, of: str, wanted: str, *, seconds: float = 60) -
 
 
 def rolled_out(name: str) -> None:
-    kubectl("rollout", "status", f"deployment/{name}", "--timeout", "60s")
+    kubectl("rollout", "status", f"deployment/{name}", f"--timeout={PATIENCE:.0f}s")
 
 
 def state() -> str:

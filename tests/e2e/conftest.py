@@ -28,18 +28,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = guard.refusal() or ("" if shutil.which("helm") else "helm is not installed")
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.timeout(180))
+            item.add_marker(pytest.mark.timeout(600))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+failed: list[str] = []
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """A story that has broken off is not told further."""
     report = yield
     if report.failed and HERE in item.path.parents:
-        item.session.shouldstop = f"{item.name} failed, and what follows builds upon it"
+        failed.append(item.name)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A story that has broken off is not told further."""
+    if failed and HERE in item.path.parents:
+        pytest.skip(f"{failed[0]} failed, and what follows builds upon it")
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +60,7 @@ def cluster() -> Iterator[None]:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     kubectl("create", "-f", "-", given=yaml.safe_dump(namespace))
     kubectl("apply", "-f", str(HERE / "servers.yaml"))
-    kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s")
+    kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=120s")
     yield
     remove()
 

@@ -76,7 +76,7 @@ def rows(*databases: str) -> dict[str, int]:
     return found
 
 
-def arriving(*, seconds: float = 30) -> None:
+def arriving() -> None:
     """Waits until trades and order books are stored that were not before."""
     before = rows("marketprism_hot", "marketprism_cold")
 
@@ -84,7 +84,7 @@ def arriving(*, seconds: float = 30) -> None:
         now = rows("marketprism_hot", "marketprism_cold")
         return now["trade"] > before["trade"] and now["orderbook"] > before["orderbook"]
 
-    until("new rows arrive", look, seconds=seconds)
+    until("new rows arrive", look)
 
 
 def audit(pipeline: str = "main", *options: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def start_feed() -> None:
         "containers": [{**container, "name": "feed", "command": command}],
     }
     apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "feed"}, "spec": spec})
-    kubectl("wait", "pod/feed", "--for=condition=Ready", "--timeout=60s")
+    kubectl("wait", "pod/feed", "--for=condition=Ready", "--timeout=120s")
 
 
 def stop_feed() -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_a_child_that_is_edited_is_put_back_and_the_field_named(edit: tuple[str,
         ]
         return any(field in event["message"] for event in events)
 
-    until(f"an Event names {field}", told, seconds=10)
+    until(f"an Event names {field}", told)
     ready("storagepipeline", "main")
     assert get("deployment", "main-slow")["spec"]["replicas"] == 1
 
@@ -99,7 +99,7 @@ def test_a_child_that_is_deleted_comes_again(child: str) -> None:
     kind, _, name = child.partition("/")
     uid = get(kind, name)["metadata"]["uid"]
     kubectl("delete", child)
-    until(f"{child} is there again", lambda: get(kind, name)["metadata"]["uid"] != uid, seconds=10)
+    until(f"{child} is there again", lambda: get(kind, name)["metadata"]["uid"] != uid)
     ready("storagepipeline", "main")
 
 
@@ -127,7 +127,7 @@ def test_an_overlay_that_no_pod_can_have_stops_nothing_and_can_be_mended() -> No
 
 def test_suspended_it_drains_and_stands_still_and_resumed_it_goes_on() -> None:
     patch("storagepipeline", "main", {"suspend": True})
-    until("all Pods have gone", lambda: not find("pod", pipeline="main", component="consumer"), seconds=60)
+    until("all Pods have gone", lambda: not find("pod", pipeline="main", component="consumer"))
     reason("storagepipeline", "main", "Ready", "Suspended")
     before = data.rows("marketprism_hot", "marketprism_cold")
     report = data.proven()

@@ -14,7 +14,7 @@ def test_a_policy_has_moved_rows_and_says_so(policy: str, table: str) -> None:
         run = get("tieringpolicy", policy).get("status", {}).get("lastRun", {})
         return run if run.get("tables", {}).get(table, {}).get("rows") else None
 
-    run = until(f"{policy} tells of rows that it moved", last_run, seconds=90)
+    run = until(f"{policy} tells of rows that it moved", last_run)
     assert run["result"] == "Succeeded"
     assert int(data.sql(f"SELECT count() FROM marketprism_cold.{table}")[0][0]) > 0
     ready("tieringpolicy", policy)
@@ -27,5 +27,5 @@ def test_a_migration_is_killed_and_the_next_one_goes_on() -> None:
     (pod,) = find("pod", policy="loop", component="migrate")
     before = moved()
     kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
-    until("more rows are in cold", lambda: moved() > before, seconds=90)
+    until("more rows are in cold", lambda: moved() > before)
     data.proven("--both-tiers")

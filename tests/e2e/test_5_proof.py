@@ -53,7 +53,7 @@ def test_deleting_the_pipeline_hangs_on_nothing_and_touches_no_row() -> None:
     assert len(data.durables("main")) == len(data.TABLES)
     patch("storagepipeline", "main", {"deletionPolicy": "Delete"})
     ready("storagepipeline", "main")
-    kubectl("delete", "storagepipeline", "main", "--timeout=20s")
-    until("its Pods have gone", lambda: not find("pod", pipeline="main", component="consumer"), seconds=90)
+    kubectl("delete", "storagepipeline", "main", "--timeout=120s")
+    until("its Pods have gone", lambda: not find("pod", pipeline="main", component="consumer"))
     until("its JetStream consumers have gone, as it was asked for", lambda: not data.durables("main"))
     assert data.rows("marketprism_hot", "marketprism_cold") == before

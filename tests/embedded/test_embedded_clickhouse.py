@@ -62,7 +62,7 @@ class Http:
     """Plain HTTP, one kept connection."""
 
     def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
 
     def __call__(
         self, sql: str | None = None, body: Any = None, *, method: str = "POST", path: str = "/", **options: Any

@@ -12,12 +12,13 @@ import pytest
 
 from marketprism_embedded.nats import config
 from marketprism_embedded.process import start
+from tests.waiting import PATIENCE
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "marketprism_embedded", "nats", *arguments],
-        check=False, capture_output=True, text=True, timeout=30,
+        check=False, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_the_ready_line_is_the_url(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("nats://127.0.0.1:")
     process.send_signal(signal.SIGINT)
-    process.wait(20)
+    process.wait(PATIENCE)
     assert process.stdout.read() == ""
     process.stdout.close()
 

@@ -49,7 +49,7 @@ def test_acknowledged_messages_that_a_killed_nats_delivers_again_are_not_doubled
     feed = world.feed(rate=2000)
     ingest = world.ingest()
     skipped = 0.0
-    for _ in range(5):
+    for _ in range(20):  # until it happens
         ingest.until_more(2000)
         world.nats.kill()
         world.nats.start()

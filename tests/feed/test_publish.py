@@ -22,7 +22,7 @@ from marketprism_consumer.errors import SubjectsTakenError
 from marketprism_consumer.feed import DATA_TYPES, messages, regenerate
 from marketprism_consumer.feed.publish import publish
 from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
-from tests.waiting import free_port, until
+from tests.waiting import PATIENCE, free_port, until
 
 STREAMS = {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}
 
@@ -76,7 +76,7 @@ async def stored(nc: Any, name: str) -> dict[int, bytes]:
     found = {}
     subscription = await js.subscribe("", stream=name, ordered_consumer=True)
     for _ in range(state.messages):
-        message = await subscription.next_msg(timeout=60)
+        message = await subscription.next_msg(timeout=PATIENCE)
         found[message.metadata.sequence.stream] = message.data
     await subscription.unsubscribe()
     return found

@@ -21,7 +21,7 @@ from marketprism_consumer.tiering.run import Migration
 from marketprism_consumer.worker import Worker
 from tests.operations.cli import alone, cli, cli_json
 from tests.pipelines import Pipeline, trade
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"
 
@@ -122,7 +122,7 @@ async def test_watch_goes_on_until_it_is_ended(pipeline: Pipeline) -> None:
                 line = await asyncio.to_thread(child.stdout.readline)
                 assert len(json.loads(line)["types"]) == 3
             child.send_signal(signal.SIGINT)
-            assert await asyncio.to_thread(child.wait, 20) in (0, 130)
+            assert await asyncio.to_thread(child.wait, PATIENCE) in (0, 130)
         finally:
             child.kill()
 

@@ -27,6 +27,7 @@ from marketprism_consumer.schema.ddl import Difference, Plan, render
 from marketprism_consumer.schema.tables import TABLES, TRADES
 from marketprism_consumer.schema.views import VIEWS
 from marketprism_embedded.process import EmbeddedServer
+from tests.waiting import PATIENCE
 
 _numbers = itertools.count(1)
 CLI = [sys.executable, "-m", "marketprism_consumer.cli", "schema"]
@@ -105,7 +106,7 @@ def test_applied_twice_at_once_it_fits(site: Site) -> None:
 def test_applied_by_two_processes_at_once_it_fits(site: Site) -> None:
     environ = {**os.environ, **site.environ}
     both = [subprocess.Popen([*CLI, "apply"], env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=60)[0].splitlines()[-1] for process in both] == ["the schema fits"] * 2
+    assert [process.communicate(timeout=PATIENCE)[0].splitlines()[-1] for process in both] == ["the schema fits"] * 2
     assert [process.returncode for process in both] == [0, 0]
     assert site.plan() == Plan((), ())
 

@@ -29,7 +29,7 @@ from marketprism_consumer.tiering import servers as tiering_servers
 from marketprism_consumer.tiering.run import Migration, Result
 from marketprism_consumer.tiering.servers import server as open_server
 from tests.tiering.tiering_place import HOUR, STREAM, Place, make, start_clickhouse
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 
 KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "2"))
 MIGRATE_POINTS = [point for point in POINTS if point.startswith("migrate_")]
@@ -43,7 +43,7 @@ async def test_killed_at_every_step(place: Place, point: str) -> None:
     await place.fill(100, hours_ago=8.3, span=HOUR, first=2000)
     before = (await place.rows(identity=False))["hot"]
     killed = place.command("migrate", "--table", "trades", MARKETPRISM_FAULTPOINT=f"{point}:kill:2")
-    killed.communicate(timeout=30)
+    killed.communicate(timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL
     between = await place.rows(identity=False)
     assert set(between["hot"]) | set(between["cold"]) == set(before)
@@ -74,7 +74,7 @@ async def test_a_holder_that_stands_still_is_overtaken_and_does_no_harm_when_it_
         assert result.ok, result.failures
         assert result.tables["trades"].rows == 300
         os.kill(holder.pid, signal.SIGCONT)
-        holder.communicate(timeout=20)
+        holder.communicate(timeout=PATIENCE)
     finally:
         holder.kill()
     assert await place.counts() == (0, 300)
@@ -272,7 +272,7 @@ async def own(tmp_path: Path) -> AsyncIterator[tuple[Place, Path]]:
     await made.server.close()
 
 
-@pytest.mark.timeout(60 + 20 * KILLS)
+@pytest.mark.timeout(300 + 60 * KILLS)
 async def test_clickhouse_killed_at_random_moments_under_ingest(own: tuple[Place, Path]) -> None:
     place, directory = own
     random = Random(11)
@@ -294,7 +294,7 @@ async def test_clickhouse_killed_at_random_moments_under_ingest(own: tuple[Place
         place.process.kill()  # type: ignore[attr-defined]
         if random.random() < 0.5:
             migrator.kill()
-        migrator.communicate(timeout=60)
+        migrator.communicate(timeout=PATIENCE)
         place.process = start_clickhouse(directory, port)  # type: ignore[attr-defined]
         await place.server.close()
         await reader.look()

@@ -16,7 +16,7 @@ from marketprism_consumer.commands.migrate import termination_message
 from marketprism_consumer.schema.tables import TABLES
 from marketprism_consumer.tiering.run import Failure, Result, TableResult
 from tests.tiering.tiering_place import HOUR, Place
-from tests.waiting import free_port, wait_for
+from tests.waiting import PATIENCE, free_port, wait_for
 
 POLICY = """
 apiVersion: storage.marketprism.io/v1alpha1
@@ -115,7 +115,7 @@ async def test_a_loop_answers_probes_and_ends_cleanly(place: Place) -> None:
     loop = place.command("migrate", "--table", "trades", "--every", "1s", "--port", str(port), "--output", "json")
 
     def answer(path: str) -> str:
-        return str(urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20).read().decode())
+        return str(urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE).read().decode())
 
     try:
         wait_for(lambda: answer("/readyz") == "ok\n", "ready")
@@ -129,7 +129,7 @@ async def test_a_loop_answers_probes_and_ends_cleanly(place: Place) -> None:
         wait_for(lambda: failed in answer("/metrics"), "a failure is told")
         await place.run("RENAME TABLE {cold}.elsewhere TO {cold}.trades")
         loop.terminate()
-        out, _ = loop.communicate(timeout=20)
+        out, _ = loop.communicate(timeout=PATIENCE)
     finally:
         loop.kill()
     assert loop.returncode == 0

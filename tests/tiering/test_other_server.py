@@ -15,6 +15,7 @@ from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 from marketprism_embedded.process import EmbeddedServer
 from tests.tiering.tiering_place import HOUR, Place, make
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ async def test_killed_in_between(apart: tuple[Place, Place], point: str) -> None
     await place.fill(600, hours_ago=12, span=2 * HOUR)
     before = (await place.rows())["hot"]
     killed = place.command("migrate", "--table", "trades", MARKETPRISM_FAULTPOINT=f"{point}:kill:2")
-    killed.communicate(timeout=30)
+    killed.communicate(timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL
     assert (await place.migrate(lease=None)).ok
     assert (await cold.rows())["cold"] == before

@@ -16,7 +16,7 @@ from marketprism_consumer.tiering.algorithm import Moved, Proof, Survey, Totals,
 from marketprism_consumer.tiering.lease import Contender, winner
 from marketprism_consumer.tiering.retention import expired, ttl_seconds
 from marketprism_consumer.tiering.slices import HOUR, SECOND, STEPS, Bucket, Filter, Slice, by_hour, finer, pack, within
-from marketprism_consumer.tiering.two_tiers import Column, hashed
+from marketprism_consumer.tiering.two_tiers import HashedColumn, hashed
 
 ALL = Filter()
 MINUTE = STEPS[0]
@@ -87,12 +87,12 @@ def test_the_time_in_a_ttl(ttl: str, seconds: float | None) -> None:
 
 
 def test_a_null_is_a_value_of_its_own_in_the_hash() -> None:
-    nullable = Column("a", "LowCardinality(Nullable(String))")
-    assert hashed([nullable, Column("b", "Array(Decimal(38, 18))")]) == (
+    nullable = HashedColumn("a", "LowCardinality(Nullable(String))")
+    assert hashed([nullable, HashedColumn("b", "Array(Decimal(38, 18))")]) == (
         "cityHash64(isNull(`a`), ifNull(`a`, defaultValueOfTypeName('String')), `b`)"
     )
     assert "defaultValueOfTypeName('DateTime64(6, \\'UTC\\')')" in hashed(
-        [Column("t", "Nullable(DateTime64(6, 'UTC'))")]
+        [HashedColumn("t", "Nullable(DateTime64(6, 'UTC'))")]
     )
 
 

@@ -21,6 +21,7 @@ from marketprism_consumer.tiering.run import Migration, Result
 from marketprism_consumer.tiering.servers import server as open_server
 from marketprism_embedded import process
 from marketprism_embedded.process import EmbeddedServer
+from tests.waiting import PATIENCE
 
 HOUR = 3600
 STREAM = "MARKET_DATA@2025-09-24T07:00:00.000000000Z"
@@ -75,7 +76,7 @@ class Place:
     def cli(self, *arguments: str, **environ: str) -> tuple[int, dict[str, Any]]:
         """A command's exit code and the JSON on the last line of its output."""
         child = self.command(*arguments, **environ)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=PATIENCE)
         last = out.strip().splitlines()[-1:] or ["{}"]
         assert child.returncode < 0 or last[0].startswith(('{"', "[")), out + err
         return child.returncode, json.loads(last[0]) if child.returncode >= 0 else {}

@@ -1,0 +1,3 @@
+from tests.pipelines import servers
+
+__all__ = ["servers"]
