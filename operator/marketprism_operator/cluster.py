@@ -39,6 +39,8 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 UNREADABLE = "unreadable"
+UNTYPED = "failed to create typed patch object"
+"""What the API server says, with 500, of an apply that has a field which does not exist (kubernetes/kubernetes#139253)."""
 
 
 class ApplyRefused(Exception):
@@ -153,7 +155,7 @@ class Cluster:
                 return Applied(Done.UNCHANGED)
             await self._apply(kind, body)
         except ApiException as error:
-            if error.status in (400, 403, 422):
+            if error.status in (400, 403, 422) or (error.status == 500 and UNTYPED in said_by(error)):
                 raise ApplyRefused(f"{kind} {name}: {said_by(error)}") from error
             raise
         before = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
@@ -165,6 +167,12 @@ class Cluster:
                 self._resource(kind), body=body, field_manager=FIELD_MANAGER, force_conflicts=True, dry_run=dry_run
             )
         )
+
+    async def stop_pods(self, deployment: Manifest) -> None:
+        """No more Pods of a Deployment, whatever else is in it."""
+        metadata = deployment["metadata"]
+        path = self._resource("Deployment").path(name=metadata["name"], namespace=metadata["namespace"])
+        await self._replace(path, {"/spec/replicas": 0})
 
     async def write_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
         """All of it at once. Raises StatusRefused.

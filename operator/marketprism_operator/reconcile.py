@@ -138,6 +138,16 @@ def parsed(live: Manifest) -> AnyResource:
     return found
 
 
+async def suspend(current: Reconciliation) -> None:
+    """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but the Deployments."""
+    if not (current.live.get("spec") or {}).get("suspend"):
+        return
+    found = await current.cluster.list("Deployment", current.namespace, {_label(current): current.name})
+    for workload in controlled_by(current.uid, found):
+        if workload["spec"].get("replicas"):
+            await current.cluster.stop_pods(workload)
+
+
 async def find_pipeline(current: Reconciliation) -> None:
     """A policy's pipeline, and whether the two go together."""
     if not isinstance(current.resource, TieringPolicy):
@@ -224,11 +234,17 @@ async def deploy(current: Reconciliation) -> None:
     assert current.request
     job = current.seen.schema_job
     ready = not current.seen.missing and job and conditions.job_state(job) == "Complete"
+    refused: ApplyRefused | None = None
     for manifest in children.workloads(current.request):
-        if ready or manifest["kind"] not in ("Deployment", "PodDisruptionBudget"):
-            await _apply(current, manifest)
-        elif manifest["kind"] == "Deployment":
-            await _hold(current, manifest)
+        try:
+            if ready or manifest["kind"] not in ("Deployment", "PodDisruptionBudget"):
+                await _apply(current, manifest)
+            elif manifest["kind"] == "Deployment":
+                await _hold(current, manifest)
+        except ApplyRefused as error:  # the other consumers are none the worse for it
+            refused = refused or error
+    if refused:
+        raise refused
 
 
 async def _hold(current: Reconciliation, manifest: Manifest) -> None:
@@ -453,6 +469,7 @@ async def _apply(current: Reconciliation, manifest: Manifest) -> None:
 
 PIPELINE_STEPS: tuple[Step, ...] = (
     read_spec,
+    suspend,
     find_references,
     apply_common,
     run_schema,
@@ -463,6 +480,7 @@ PIPELINE_STEPS: tuple[Step, ...] = (
 )
 POLICY_STEPS: tuple[Step, ...] = (
     read_spec,
+    suspend,
     find_pipeline,
     find_references,
     apply_common,

@@ -134,3 +134,59 @@ async def test_an_api_server_that_fails_is_a_failed_step(world: World, monkeypat
         await reconcile(Reconciliation(world.cluster, Config(), Events(live), live, renew=False))
     reconciled = await world.condition("StoragePipeline", "Reconciled")
     assert "etcd is in a bad mood" in reconciled["message"]
+
+
+TYPO = {"spec": {"tolerationz": [{"operator": "Exists"}]}}
+PAIR = {
+    "dataTypes": {"trade": {}, "orderbook": {}},
+    "consumers": {"fast": {"dataTypes": ["trade"]}, "slow": {"dataTypes": ["orderbook"]}},
+}
+
+
+def with_typo() -> dict[str, Any]:
+    consumers = {**PAIR["consumers"], "fast": {"dataTypes": ["trade"], "podTemplate": TYPO}}
+    return {**PAIR, "consumers": consumers}
+
+
+async def replicas(world: World) -> dict[str, int]:
+    found = await world.cluster.list("Deployment", world.namespace)
+    return {each["metadata"]["name"]: each["spec"]["replicas"] for each in found}
+
+
+async def told_of_the_typo(world: World) -> bool:
+    found = await world.condition("StoragePipeline", "SpecValid")
+    return found.get("status") == "False" and "tolerationz" in found["message"]
+
+
+async def test_a_typo_in_a_pod_template_is_named_and_the_other_consumer_is_there(world: World) -> None:
+    async with world.controllers():
+        with world.operator():
+            await world.pipeline(**with_typo())
+            await until(lambda: told_of_the_typo(world))
+
+            async def other() -> bool:
+                return await replicas(world) == {"main-slow": 1}
+
+            await until(other)
+            ready = await world.condition("StoragePipeline", "Ready")
+            assert (ready["status"], ready["reason"]) == ("False", "ApplyRefused")
+            await world.pipeline(**PAIR)
+            await world.ready()
+
+
+async def test_suspend_is_obeyed_whatever_else_is_wrong(world: World) -> None:
+    async with world.controllers():
+        with world.operator():
+            await world.pipeline(**PAIR)
+            await world.ready()
+            await world.pipeline(**with_typo())
+            await until(lambda: told_of_the_typo(world))
+            await world.pipeline(**with_typo(), suspend=True)
+
+            async def stopped() -> bool:
+                return await replicas(world) == {"main-fast": 0, "main-slow": 0}
+
+            await until(stopped)
+            await world.pipeline(**PAIR, suspend=False)
+            await world.ready()
+            assert await replicas(world) == {"main-fast": 1, "main-slow": 1}
