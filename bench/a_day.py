@@ -110,7 +110,7 @@ async def fill(
             first, end = rows * hour // 24, rows * (hour + 1) // 24
             select = make(rows)
             database = cold if hour < hot_from else hot
-            columns = ", ".join(column.name for column in next(one for one in TABLES if one.name == table).stored)
+            columns = ", ".join(column.name for column in next(known for known in TABLES if known.name == table).stored)
             await command(
                 f"INSERT INTO {database}.{table} ({columns}) SELECT {columns} FROM"
                 f" ({select} FROM numbers({first}, {end - first}))"

@@ -69,10 +69,10 @@ def audit(
 def lines(report: AuditReport) -> list[str]:
     """For people: a verdict for each type, with what was found below it, and one for all."""
     found = []
-    for one in report.types:
-        found.append(f"{one}  {'PROVEN' if one.holds else 'NOT PROVEN'}")
-        found += [f"  finding: {finding}" for finding in one.findings]
-        found += [f"  note: {note}" for note in one.notes]
+    for audited in report.types:
+        found.append(f"{audited}  {'PROVEN' if audited.holds else 'NOT PROVEN'}")
+        found += [f"  finding: {finding}" for finding in audited.findings]
+        found += [f"  note: {note}" for note in audited.notes]
     for stream in report.streams:
         if stream.lost is None:
             found.append(f"{stream.stream}: holds other subjects too, so its gaps can't be told apart")

@@ -45,8 +45,8 @@ def check(file: File = "", output: Json = Output.TEXT) -> None:
         fail(str(error), Exit.USAGE)
     worst = max(line.level for line in found)
     if output == "json":
-        told = {"ok": worst is Level.OK, "worst": worst.name.lower(), "lines": [line.as_dict() for line in found]}
-        typer.echo(json.dumps(told))
+        answer = {"ok": worst is Level.OK, "worst": worst.name.lower(), "lines": [line.as_dict() for line in found]}
+        typer.echo(json.dumps(answer))
     else:
         stdout.print(table(found))
     raise typer.Exit(int(exit_of(found)))

@@ -41,7 +41,7 @@ def settings_of(file: str) -> Settings:
     source = file or os.environ.get("MARKETPRISM_FILE", "").strip()
     try:
         resources = load(source) if source else []
-        policies = [one for one in resources if isinstance(one, TieringPolicy)]
+        policies = [resource for resource in resources if isinstance(resource, TieringPolicy)]
         # A policy beside the pipeline says where cold is. Of several none speaks for all: then the environment does.
         policy = policies[0] if len(policies) == 1 else None
         return effective(pipeline_of(resources, source) if source else None, os.environ, policy)

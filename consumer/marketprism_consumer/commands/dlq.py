@@ -110,7 +110,9 @@ def list_(
     elif output is ListOutput.JSON:
         reasons_ = [{"dataType": t, "reason": r, "count": n} for (t, r), n in counts.most_common()]
         typer.echo(
-            json.dumps({"deadLetters": [as_dict(one) for one in letters], "total": counts.total(), "counts": reasons_})
+            json.dumps(
+                {"deadLetters": [as_dict(letter) for letter in letters], "total": counts.total(), "counts": reasons_}
+            )
         )
     else:
         _print_list(letters, counts)
@@ -159,15 +161,15 @@ def replay(
     counts, stays = _with_stream(settings, lambda stream, servers: _replay(stream, servers, wanted, dry_run))
     done = counts["replayed"] + counts["stored before"]
     if output == "json":
-        still = [as_dict(one.letter) | {"why": one.why} for one in stays]
+        still = [as_dict(outcome.letter) | {"why": outcome.why} for outcome in stays]
         typer.echo(
             json.dumps(
                 {"dryRun": dry_run, **{to_camel(k.replace(" ", "_")): n for k, n in counts.items()}, "still": still}
             )
         )
     else:
-        for one in stays[:STAYS_SHOWN]:
-            typer.echo(f"stays: {one.letter.seq} {printable(one.letter.data_type)}: {printable(one.why)}")
+        for outcome in stays[:STAYS_SHOWN]:
+            typer.echo(f"stays: {outcome.letter.seq} {printable(outcome.letter.data_type)}: {printable(outcome.why)}")
         if len(stays) > STAYS_SHOWN:
             typer.echo(f"stays: and {len(stays) - STAYS_SHOWN:,} more")
         verb = "would be replayed" if dry_run else "replayed"
@@ -275,10 +277,10 @@ def _print_list(letters: list[Letter], counts: Counter[tuple[str, str]]) -> None
     for name in ("seq", "buried (UTC)", "type", "reason", "field", "subject", "stream seq"):
         table.add_column(name, justify="right" if "seq" in name else "left", overflow="fold")
     for letter in letters:
-        one = as_dict(letter)
+        fields = as_dict(letter)
         cells = (
-            str(letter.seq), times.shown(letter.buried), letter.data_type, one["reason"], one["field"], one["subject"],
-            one["streamSeq"],
+            str(letter.seq), times.shown(letter.buried), letter.data_type, fields["reason"], fields["field"], fields["subject"],
+            fields["streamSeq"],
         )  # fmt: skip
         table.add_row(*(Text(printable(cell)) for cell in cells))
     stdout.print(table)

@@ -128,7 +128,7 @@ def _plan(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return FeedPlan(
-        [one.strip() for one in url.split(",")],
+        [server.strip() for server in url.split(",")],
         reported,
         stream_of,
         rate or None,

@@ -109,7 +109,7 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
         job = job_of(settings, policy)
         clickhouse_auth(os.environ), cold_auth()  # wrong credentials are told before anything is begun
         if cold_url:
-            job = replace(job, cold_urls=tuple(one.url for one in clickhouse_endpoints(cold_url)))
+            job = replace(job, cold_urls=tuple(endpoint.url for endpoint in clickhouse_endpoints(cold_url)))
         if unknown := sorted(set(tables or ()) - set(job.tables)):
             fail(f"--table: no such table: {', '.join(unknown)}; there are {', '.join(job.tables)}", Exit.USAGE)
         if tables:
@@ -166,13 +166,13 @@ def report(result: Result) -> None:
 def termination_message(result: Result) -> str:
     """The result in at most 4096 bytes, which is what Kubernetes keeps: with less text where it would be more."""
     for longest in (600, 200, 50, 0):
-        told = result.as_dict()
-        told["message"] = told["message"][: longest * 2]
-        for one in told["failures"]:
-            one["message"] = one["message"][:longest]
-        for one in told["tables"].values():
-            one.pop("notes", None)
-        text = json.dumps(told, ensure_ascii=False)
+        said = result.as_dict()
+        said["message"] = said["message"][: longest * 2]
+        for failure in said["failures"]:
+            failure["message"] = failure["message"][:longest]
+        for of_table in said["tables"].values():
+            of_table.pop("notes", None)
+        text = json.dumps(said, ensure_ascii=False)
         if len(text.encode()) <= TERMINATION_LIMIT:
             break
     return text
@@ -182,16 +182,18 @@ def lines(result: Result) -> list[str]:
     """For people, a line a table."""
     verb = {"move": "moved", "copy": "copied", "dry-run": "would move"}[result.mode]
     found = []
-    for name, one in result.tables.items():
+    for name, of_table in result.tables.items():
         rate = (
-            f", {one.rows / one.seconds:,.0f} rows/s" if one.rows and one.seconds and result.mode != "dry-run" else ""
+            f", {of_table.rows / of_table.seconds:,.0f} rows/s"
+            if of_table.rows and of_table.seconds and result.mode != "dry-run"
+            else ""
         )
-        left = f"; {one.backlog_rows:,} rows still due" if one.backlog_rows and result.mode == "move" else ""
+        left = f"; {of_table.backlog_rows:,} rows still due" if of_table.backlog_rows and result.mode == "move" else ""
         found.append(
-            f"{name:20} {verb} {one.rows:,} rows, {one.bytes / 1e6:,.1f} MB in {one.seconds:.1f} s{rate}{left}"
+            f"{name:20} {verb} {of_table.rows:,} rows, {of_table.bytes / 1e6:,.1f} MB in {of_table.seconds:.1f} s{rate}{left}"
         )
-        found += [f"  note: {note}" for note in one.notes]
-    found += [f"FAILED {one} ({one.reason.hint})" for one in result.failures]
+        found += [f"  note: {note}" for note in of_table.notes]
+    found += [f"FAILED {failure} ({failure.reason.hint})" for failure in result.failures]
     return found
 
 
@@ -210,8 +212,8 @@ async def _history(job: Job, output: str) -> int:
     if output == "json":
         typer.echo(json.dumps(camel(entries)))
         return int(Exit.OK)
-    for one in entries:
-        typer.echo(history_line(one))
+    for entry in entries:
+        typer.echo(history_line(entry))
     return int(Exit.OK)
 
 

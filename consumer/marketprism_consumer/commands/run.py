@@ -91,5 +91,5 @@ async def serve(worker: Worker, port: int, host: str = "127.0.0.1", until_idle: 
         return int(Exit.FINDINGS)
     finally:
         await server.cleanup()
-    log.info("stopped", **{name: one["inserted"] for name, one in worker.status().items()})
+    log.info("stopped", **{name: numbers["inserted"] for name, numbers in worker.status().items()})
     return int(Exit.OK)

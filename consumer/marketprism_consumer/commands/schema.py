@@ -96,7 +96,7 @@ Misfit = tuple[str, Exit]
 
 
 async def _ensure(settings: Settings, wait: float) -> list[Misfit]:
-    return [one for found in await asyncio.gather(_nats(settings, wait), _tables(settings)) for one in found]
+    return [misfit for found in await asyncio.gather(_nats(settings, wait), _tables(settings)) for misfit in found]
 
 
 async def _nats(settings: Settings, wait: float) -> list[Misfit]:
@@ -105,8 +105,8 @@ async def _nats(settings: Settings, wait: float) -> list[Misfit]:
     try:
         await connect(settings.nats_url, nats_auth(os.environ), name="marketprism schema", wait=wait, client=client)
         broker = NatsBroker(client)
-        for one in settings.data_types.values():
-            await broker.streams_of(one.subject)
+        for type_settings in settings.data_types.values():
+            await broker.streams_of(type_settings.subject)
         if settings.ensure_streams == "IfMissing":
             await create_missing(client.jetstream(), broker, settings)
     except (SubjectsTakenError, StreamLackingError) as error:

@@ -71,13 +71,13 @@ def tap(
                 asyncio.timeout(limit),
                 aclosing(run_tap(servers.client, settings, types or list(settings.data_types), start)) as messages,
             ):
-                async for one in messages:
-                    if not wanted(one):
+                async for message in messages:
+                    if not wanted(message):
                         continue
                     if output == "json":
-                        typer.echo(json.dumps(one.as_dict()))
+                        typer.echo(json.dumps(message.as_dict()))
                     else:
-                        stdout.print(block(one))
+                        stdout.print(block(message))
                     shown += 1
                     if count and shown == count:
                         break

@@ -40,9 +40,9 @@ class Contender:
 
 def winner(contenders: list[Contender]) -> str | None:
     """The holder; None while somebody has yet to draw a ticket."""
-    if not contenders or any(not one.ticket for one in contenders):
+    if not contenders or any(not contender.ticket for contender in contenders):
         return None
-    return min(contenders, key=lambda one: (one.ticket, one.holder)).holder
+    return min(contenders, key=lambda contender: (contender.ticket, contender.holder)).holder
 
 
 class Lease:
@@ -98,7 +98,7 @@ class Lease:
         drawn = time.monotonic()
         while True:
             found = await self.contenders()
-            mine = next((one for one in found if one.holder == self.holder), None)
+            mine = next((contender for contender in found if contender.holder == self.holder), None)
             if mine is None:
                 raise TieringError(
                     reasons.MIGRATION_BUSY,
@@ -108,9 +108,13 @@ class Lease:
             if holder == self.holder:
                 self.expires = mine.expires
                 return
-            for one in found:
-                if one.holder == holder and one.expires > first.setdefault(one.holder, one.expires):
-                    raise TieringError(reasons.MIGRATION_BUSY, f"another run holds the lease, and lives: {one.who}")
+            for contender in found:
+                if contender.holder == holder and contender.expires > first.setdefault(
+                    contender.holder, contender.expires
+                ):
+                    raise TieringError(
+                        reasons.MIGRATION_BUSY, f"another run holds the lease, and lives: {contender.who}"
+                    )
             if time.monotonic() - drawn > self.seconds / 3:
                 await self._write("0")
                 drawn = time.monotonic()
@@ -121,7 +125,7 @@ class Lease:
             await asyncio.sleep(self.seconds / 3)
             try:
                 await self._write("0")
-                mine = [one for one in await self.contenders() if one.holder == self.holder]
+                mine = [contender for contender in await self.contenders() if contender.holder == self.holder]
                 self.expires = mine[0].expires if mine else 0
             except StoreError as refused:
                 log.warning("the lease was not renewed", error=str(refused))

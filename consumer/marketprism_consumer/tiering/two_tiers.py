@@ -107,11 +107,11 @@ class TwoTiers:
     # --- hot ----------------------------------------------------------------------------------------------------------
 
     async def buckets(self, start: int, end: int, step: int, filter_: Filter) -> list[Bucket]:
-        one = Slice(start, end, 0, filter_)
+        span = Slice(start, end, 0, filter_)
         rows = await self.hot.server.query(
             "SELECT intDiv(toUnixTimestamp64Micro(toDateTime64(timestamp, 6)), {step:Int64}) * {step:Int64} AS bucket, count()"
-            f" FROM {self.hot.name} WHERE {condition(one)} GROUP BY bucket ORDER BY bucket",
-            values(one, step=step),
+            f" FROM {self.hot.name} WHERE {condition(span)} GROUP BY bucket ORDER BY bucket",
+            values(span, step=step),
         )
         return [
             Bucket(max(int(bucket), start), step - max(0, start - int(bucket)), int(count)) for bucket, count in rows
