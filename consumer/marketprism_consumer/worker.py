@@ -128,7 +128,7 @@ class Worker:
             self.ingests[str(data_type)] = self._ingest(str(data_type), type_settings, streams[str(data_type)])
 
     async def _find_streams(self) -> dict[str, str]:
-        """The stream of each data type of ours, waited for; those of the whole pipeline are created where it says so."""
+        """The stream of each of our data types, waited for; the whole pipeline's are created where it says so."""
         backoff = Backoff()
         while True:
             try:

@@ -20,7 +20,7 @@ from marketprism_api.types import Duration
 from marketprism_consumer.commands.exits import Exit
 
 File = Annotated[
-    str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin; without it every default holds.")
+    str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin. Without it, the defaults.")
 ]
 
 
@@ -69,7 +69,7 @@ def moment(text: str, now: float) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time such as 2026-11-23T07:00, and no duration such as 2h") from None
+        raise ValueError(f"{text!r} is neither a time such as 2026-11-23T07:00 nor a duration such as 2h") from None
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 

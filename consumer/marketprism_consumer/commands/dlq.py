@@ -41,7 +41,7 @@ STAYS_SHOWN = 20
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The messages that could not become rows: look at them, replay them once the cause is mended, drop them.",
+    help="The messages that could not become rows: look at them, replay them once the cause is fixed, drop them.",
 )
 
 
@@ -65,7 +65,7 @@ Examples:
 \b
   marketprism dlq list                                 the newest 50, and how many of each reason
   marketprism dlq list --type trade --reason BadDecimal --since 1h
-  marketprism dlq list --limit 0 --output ndjson       all of them, one JSON object a line
+  marketprism dlq list --limit 0 --output ndjson       all of them, one JSON object per line
 """
 SHOW = """
 Examples:
@@ -96,8 +96,8 @@ def list_(
     file: File = "",
     data_type: TypeOption = None,
     reason: ReasonOption = "",
-    since: Annotated[str, typer.Option(help="Only of the last so long, such as 1h.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all. The counts are of all.")] = 50,
+    since: Annotated[str, typer.Option(help="Only those since then: 1h for an hour ago, or a time (UTC).")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Show at most this many; 0: all. All are counted.")] = 50,
     order: Annotated[Order, typer.Option(help="Which come first.")] = Order.NEWEST,
     output: Annotated[ListOutput, typer.Option("--output", "-o")] = ListOutput.TEXT,
 ) -> None:
@@ -148,11 +148,11 @@ def replay(
     file: File = "",
     data_type: TypeOption = None,
     reason: ReasonOption = "",
-    seq: Annotated[list[int] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    seq: Annotated[list[int] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decode only: store and delete nothing.")] = False,
     output: Json = Output.TEXT,
 ) -> None:
-    """Decode dead letters again and store those that are rows now, each exactly once, as the message it was.
+    """Decode dead letters again and store those that are rows now, each exactly once, under its message's identity.
 
     May be interrupted and run again: what is in the table already is not stored twice.
     """
@@ -183,10 +183,10 @@ def purge(
     file: File = "",
     data_type: TypeOption = None,
     reason: ReasonOption = "",
-    older_than: Annotated[str, typer.Option(help="Only buried longer ago than this, such as 24h.")] = "",
+    older_than: Annotated[str, typer.Option(help="Only those buried longer ago than this, such as 24h.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
-    """Delete dead letters for good. Their messages are then nowhere but in their stream, while that holds them."""
+    """Delete dead letters for good. After that only the stream has their messages, for as long as it keeps them."""
     wanted = _wanted(data_type, reason, older_than=older_than)
     settings = settings_of(file)
     letters, counts = _with_stream(settings, lambda stream, _: _collect(stream, wanted, 0, Order.OLDEST))

@@ -37,17 +37,17 @@ def replay_(
     file: File = "",
     from_seq: Annotated[int, typer.Option(min=0, help="From this sequence of the stream on.")] = 0,
     from_time: Annotated[
-        str, typer.Option(help="From what arrived then on: 2026-11-23T07:00 (UTC), or 2h for two hours ago.")
+        str, typer.Option(help="From what arrived at this time on: 2026-11-23T07:00 (UTC), or 2h for two hours ago.")
     ] = "",
     until: Annotated[str, typer.Option(help="Up to this sequence, or before this time.")] = "",
-    subject: Annotated[str, typer.Option(help="Only these, such as 'trade.binance_spot.>'.")] = "",
+    subject: Annotated[str, typer.Option(help="Only these subjects, such as 'trade.binance_spot.>'.")] = "",
     data_type: Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only this data type.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only: store nothing.")] = False,
     output: Json = Output.TEXT,
 ) -> None:
     """Store again what a stretch of the stream holds and no tier has: after a partition was lost, or an old back-up restored.
 
-    Idempotent: what is there is found by its stream and sequence, and skipped. May go on beside ingest.
+    Idempotent: what is there is found by its stream and sequence, and skipped. May run beside ingest.
     """
     settings = settings_of(file)
     try:
@@ -61,7 +61,7 @@ def replay_(
     async def run(servers: Servers) -> dict[str, Replayed]:
         found = [await _where_it_is(servers, settings, kind) for kind in types]
         if by_sequence and len({type_settings.stream for type_settings in found}) > 1:
-            fail("each stream counts for itself: name one with --type or --subject, or use times", Exit.USAGE)
+            fail("each stream has sequences of its own: name one with --type or --subject, or use times", Exit.USAGE)
         return await _replay(servers, found, stretch, subject, dry_run)
 
     try:
@@ -106,7 +106,7 @@ def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequ
 
 
 async def _where_it_is(servers: Servers, settings: Settings, kind: DataType) -> DataTypeSettings:
-    """With the stream that ingest reads, which another may be than the pipeline names."""
+    """With the stream that ingest reads, which may not be the one that the pipeline names."""
     type_settings = settings.data_types[kind]
     return replace(type_settings, stream=await stream_of(servers.broker, settings, kind) or type_settings.stream)
 

@@ -34,7 +34,7 @@ Examples:
   marketprism status --output json | jq '.types[] | {dataType, rate, lag}'
 
 \b
-rate: rows stored a second over the last minute; newest: since the newest row was stored.
+rate: rows stored per second over the last minute; newest: how long ago the newest row was stored.
 """
 
 

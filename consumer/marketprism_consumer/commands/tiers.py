@@ -49,7 +49,7 @@ def tiers(
             if of_table.doubles:
                 typer.echo(
                     f"{name}: {of_table.hot.doubles:,} doubles by identity in hot, {of_table.cold.doubles:,} in cold;"
-                    f" {of_table.doubles_by_hand:,} rows by hand have the content of another"
+                    f" {of_table.doubles_by_hand:,} rows by hand have the content of another row"
                 )
     raise typer.Exit(int(Exit.FINDINGS if doubles else Exit.OK))
 

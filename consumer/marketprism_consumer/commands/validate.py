@@ -47,11 +47,13 @@ class ReportOutput(StrEnum):
 
 def validate(
     file: File = "",
-    since: Annotated[str, typer.Option(help="Look back so far, such as 24h; not given: spec.validation.window.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Look back this far, such as 24h; without it, spec.validation.window.")
+    ] = "",
     start: Annotated[str, typer.Option("--from", help="From this time on (ISO 8601, UTC); instead of --since.")] = "",
-    end: Annotated[str, typer.Option("--to", help="Up to this time; not given: now.")] = "",
+    end: Annotated[str, typer.Option("--to", help="Up to this time; without it, now.")] = "",
     types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be given again.")
+        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
     ] = None,
     exchanges: Annotated[list[str] | None, typer.Option("--exchange", help="Only this exchange.")] = None,
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol.")] = None,
@@ -59,8 +61,8 @@ def validate(
     metrics_file: Annotated[
         str, typer.Option("--metrics", help="Write metrics to this file, for a textfile collector.")
     ] = "",
-    every: Annotated[str, typer.Option(help="Go on for ever, a run each 15m or so.")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --every: of /healthz, /readyz, /metrics.")] = 0,
+    every: Annotated[str, typer.Option(help="Go on for ever, with a run every 15m or so.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --every: port of /healthz, /readyz, /metrics.")] = 0,
     host: Annotated[str, typer.Option(help="Where that port listens.")] = "127.0.0.1",
 ) -> None:
     """Look for what is missing, wrong, late or twice in what is stored: a verdict, and each finding with its place.
@@ -133,7 +135,7 @@ class _Validations:
             return Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS
         finally:
             await clickhouse.close()
-        if report is None:  # ended before it had looked at all
+        if report is None:  # stopped before it had looked at everything
             return Exit.FINDINGS
         self._last, self._problem = report, ""
         self._metrics.set(report)

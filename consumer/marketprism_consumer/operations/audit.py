@@ -4,9 +4,9 @@ Sets, not counts: what the stream holds (its headers are read once), what the ta
 are bits of a window of sequences (`sequences.py`), so that memory does not grow with stream or table. `deep.py` compares
 values.
 
-The order of reading makes it right while ingest, replay and tiering go on. First how far the durables are, so that whatever
-counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before cold: a
-replay inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
+The order of reading makes it right while ingest, replay and tiering go on. First how far the durables have come, so that
+whatever counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before
+cold: a replay inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
 """
 
 from __future__ import annotations
@@ -487,8 +487,8 @@ class _StreamAuditor:
         return Position(begin, durable["ack_floor"]["stream_seq"], durable["delivered"]["stream_seq"])
 
     async def _horizon(self, durables: Mapping[DataType, Mapping[str, Any] | None], first: int) -> int:
-        """From where on all that is gone from the stream must have been read: the first row that no retention can have
-        taken the neighbours of, else whatever no durable has reached."""
+        """The sequence from which on all that is gone from the stream must have been read: the first row whose
+        neighbours no retention can have taken, else the first that no durable has reached."""
         delivered: list[int] = [durable["delivered"]["stream_seq"] for durable in durables.values() if durable]
         reached = max(delivered, default=first - 1) + 1
         limits = [s for s in (self._settings.hot_retention, self._settings.dead_letters.max_age) if s]

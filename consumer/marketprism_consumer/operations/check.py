@@ -1,4 +1,4 @@
-"""Is everything around the pipeline as it needs it? Reads only. Each line says ok, warning or wrong, and what to do.
+"""Is everything around the pipeline as it should be? Reads only. Each line says ok, warning or wrong, and what to do.
 
 Wrong: it does not work, or the guarantee does not hold. Warning: it works, and will hurt one day.
 """
@@ -28,7 +28,7 @@ from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
 OLDEST_CLICKHOUSE = (23, 10)
-SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for so long [s]
+SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for this long [s]
 SHORT_AGE = 3600.0  # of a stream: the outage of ours that loses nothing [s]
 SKEW = 2.0  # between clocks [s]
 PARTS_SHARE = 0.5  # of those in a partition at which ClickHouse slows inserts down
@@ -193,7 +193,7 @@ def judge_clock(what: str, ahead: float) -> Line:
     """`ahead`: of this machine's clock [s]."""
     found = f"{abs(ahead):.1f} s {'ahead of' if ahead >= 0 else 'behind'} this machine's"
     if abs(ahead) > SKEW:
-        return warning(what, found, "run NTP on both: freshness and ages are wrong by so much")
+        return warning(what, found, "run NTP on both: freshness and ages are wrong by that much")
     return ok(what, found)
 
 
@@ -259,7 +259,7 @@ async def _schema(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
         if difference.blocking:
             found.append(wrong("schema", reasons.SCHEMA_DRIFT, said))
         else:
-            found.append(warning("schema", said, "nothing, if it is meant"))
+            found.append(warning("schema", said, "nothing, if it is intended"))
     return found or [ok("schema", f"{len(settings.data_types)} tables in {settings.hot_db} and {settings.cold_db} fit")]
 
 
@@ -274,7 +274,7 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
             try:
                 await clickhouse.command(f"INSERT INTO {where} ({names}) SELECT {names} FROM {where} WHERE 0")
             except StoreError as refused:
-                if refused.code not in (60, 81):  # what is missing is the schema's line
+                if refused.code not in (60, 81):  # what is missing is on the schema's line
                     reason = reasons.INSERT_BLOCKED if refused.code not in (0, 164, 497) else reasons.CLICKHOUSE_DENIED
                     found.append(refused_line(f"rights on {database}.{table.name}", refused, reason))
     for table_name in ("parts", "processes", "columns", "tables"):

@@ -1,4 +1,4 @@
-"""Stores rows under the identity that their messages have always had, those that no tier has yet.
+"""Stores rows that no tier has yet, under the identity that their messages have always had.
 
 Exactly once, whatever is killed and whoever does the same: looked up first, inserted as one block under one token.
 """

@@ -20,7 +20,7 @@ from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation.record import Verdict
 
-MINUTE = 60  # what a rate is of [s]
+MINUTE = 60  # over which a rate is taken [s]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Tier:
 
 @dataclass(slots=True)
 class TypeStatus:
-    """`rate`: rows stored a second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
+    """`rate`: rows stored per second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
     hot has none. `lag`: messages not yet delivered, `unacknowledged` those delivered; None without a consumer."""
 
     data_type: str

@@ -13,11 +13,11 @@ Invariants:
 4. *A row without an identity gets one in hot, before it moves* (`_stream` = `manual:<run>`, a random `_seq`). From then on
    it is a row like any other: equal rows stay two, a killed run knows which were copied.
 5. *A double in cold is seen before anything is deleted.* Two runs at once may both find that cold lacks a row. Of equal
-   copies the physically first (part's lowest block, then offset) is never deleted, the others exactly. A part that
+   copies the physically first (part's lowest block, then offset) is never deleted, and exactly the others are. A part that
    comes later has a higher block, so whatever the order of two repairs, the first copy stays.
 6. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
 
-Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or less of it:
+Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or a piece of one:
 name → survey → copy → verify, for each slice; then delete for the hour.
 """
 

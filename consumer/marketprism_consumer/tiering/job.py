@@ -45,7 +45,7 @@ class Job:
 
 
 def read(file: str, environ: Mapping[str, str]) -> tuple[Settings, TieringPolicy | None]:
-    """The settings and the policy of a file with either or both; of no file, the environment's. Raises ResourceError."""
+    """The settings and the policy of a file with either or both; without a file, the environment's. Raises ResourceError."""
     source = file or environ.get("MARKETPRISM_FILE", "").strip()
     resources = load(source) if source else []
     pipelines = [resource for resource in resources if isinstance(resource, StoragePipeline)]

@@ -5,9 +5,9 @@ ticket, which is the server's clock *after* the announcement is visible, (3) loo
 waited for; of the tickets the lowest wins. A contender whose announcement was not visible in (3) draws a later ticket than
 ours, so both come to the same winner. A dead holder's lease ends by the server's clock.
 
-What is left: a server clock that jumps back by more than a lease, and replicas that lag (all runs must use one server).
-Nothing rests on it: two runs at once waste work, and the algorithm keeps the rows right. A copy of a holder that was
-overtaken is refused by the server (`fence`), and one that already runs is waited for.
+It is no match for a server clock that jumps back by more than a lease, or for replicas that lag (all runs must use one
+server). Nothing depends on it: two runs at once waste work, and the algorithm keeps the rows right. The server refuses a
+copy by a holder that was overtaken (`fence`), and one that already runs is waited for.
 """
 
 from __future__ import annotations

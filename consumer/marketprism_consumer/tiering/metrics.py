@@ -17,7 +17,10 @@ class Metrics:
         self._runs = Counter("marketprism_migrations", "Runs that ended.", ["result"], registry=registry)
         self._backlog = Gauge("marketprism_migration_backlog_rows", "Rows due.", ["table"], registry=registry)
         self._behind = Gauge(
-            "marketprism_migration_backlog_seconds", "How long the oldest is due [s].", ["table"], registry=registry
+            "marketprism_migration_backlog_seconds",
+            "How long the oldest has been due [s].",
+            ["table"],
+            registry=registry,
         )
         self._failures = Counter(
             "marketprism_migration_failures",

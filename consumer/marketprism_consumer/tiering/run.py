@@ -1,4 +1,4 @@
-"""One run: lease, then table by table what `algorithm.py` says, and a result that tells all of it."""
+"""One run: lease, then table by table what `algorithm.py` says, and a result that reports all of it."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Migration:
         self._progress = progress
 
     def stop(self) -> None:
-        """Ends the run after the slice that it is at."""
+        """Ends the run after the slice that it is working on."""
         self.stopping = True
 
     async def run(self) -> Result:
@@ -286,7 +286,7 @@ class _TableRun:
                 self.done.rows = sum(slice_.rows for slice_ in chosen)
             planned += sum(slice_.rows for slice_ in chosen)
             before = self.done.rows
-            # A copy counts what was copied, which only the slice itself tells: one at a time.
+            # A copy counts what was copied, which only the slice itself shows: one at a time.
             hours = by_hour(chosen) if job.mode is Mode.MOVE else [[slice_] for slice_ in chosen]
             for hour in hours if job.mode is not Mode.DRY_RUN else ():
                 if self._migration.stopping:
@@ -307,7 +307,7 @@ class _TableRun:
             await tiers.sweep()
 
     async def _hour(self, tiers: TwoTiers, slices: list[Slice], size: int) -> Moved:
-        """Tried again from the start of the hour: every step may be."""
+        """Tried again from the start of the hour: every step may be repeated."""
         began, backoff = time.time(), Backoff()
         await self._ledger.note(self._table, slices, "began", began, Moved())
         while True:

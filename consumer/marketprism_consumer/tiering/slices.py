@@ -41,7 +41,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """So many rows within `step` from `start` on."""
+    """This many rows within `step` from `start` on."""
 
     start: int
     step: int
@@ -69,7 +69,7 @@ def finer(slice_: Slice, limit: int) -> int | None:
 
 
 def within(slices: Sequence[Slice], limit: int) -> list[Slice]:
-    """The oldest slices that hold at most `limit` rows together; one at least, or nothing would ever move."""
+    """The oldest slices that hold at most `limit` rows together; at least one, or nothing would ever move."""
     taken: list[Slice] = []
     rows = 0
     for slice_ in slices:
