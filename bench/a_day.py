@@ -1,4 +1,4 @@
-"""A day of market data made inside ClickHouse: trades that are numbered, books that are chained, 30 series, both tiers."""
+"""A day of market data made inside ClickHouse: numbered trades, chained books, 30 series, both tiers."""
 
 from __future__ import annotations
 
