@@ -33,7 +33,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 .PHONY: test
 test: ## Everything that must pass, about 16 minutes
 	$(MAKE) lint unit docs
-	@# Two cores: the simulator takes one, and what waits for servers hardly the other. What has deadlines runs alone.
+	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other. Tests with deadlines run alone.
 	$(MAKE) -j 2 --output-sync=target sim storage
 	$(MAKE) tiering control-plane faults monitoring
 
@@ -54,7 +54,7 @@ unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
 	$(BIN)/pytest tests/unit tests/api tests/operator --ignore tests/operator/controlplane $(ARGS)
 
 .PHONY: docs
-docs: $(INSTALLED) ## Build the site without a warning, and do what its pages tell to do
+docs: $(INSTALLED) ## Build the site without a warning, and do what its pages say
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir .site
 	$(BIN)/pytest tests/docs $(ARGS)
 
@@ -123,7 +123,7 @@ crds: $(INSTALLED) ## Write crds/ and the generated pages from the code
 	$(BIN)/python -m monitoring.dashboards
 
 .PHONY: chart
-chart: $(INSTALLED) ## Write what of helm/ and deploy/ is generated, and test the chart (needs helm)
+chart: $(INSTALLED) ## Write the generated parts of helm/ and deploy/, and test the chart (needs helm)
 	$(BIN)/python helm/generate.py
 	$(BIN)/pytest tests/chart $(ARGS)
 
@@ -139,7 +139,7 @@ install-dev: images ## Definitions and operator on KUBECONFIG, from local images
 		--set consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev $(ARGS)
 
 .PHONY: e2e
-e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a test's
+e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a test cluster
 	$(BIN)/python -m tests.e2e.guard
 	$(MAKE) images
 	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .

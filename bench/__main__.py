@@ -294,7 +294,7 @@ def main() -> None:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a quarter of the messages")
-    parser.add_argument("--only", choices=OURS, default="", help="one data type")
+    parser.add_argument("--only", choices=OURS, default="", help="only this data type")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
     found = asyncio.run(run(arguments.quick, arguments.only))

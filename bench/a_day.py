@@ -1,4 +1,4 @@
-"""A day of market data made inside ClickHouse: trades that are numbered, books that are chained, 30 series, both tiers."""
+"""A day of market data made inside ClickHouse: numbered trades, chained books, 30 series, both tiers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def fill(
             first, end = rows * hour // 24, rows * (hour + 1) // 24
             select = make(rows)
             database = cold if hour < hot_from else hot
-            columns = ", ".join(column.name for column in next(one for one in TABLES if one.name == table).stored)
+            columns = ", ".join(column.name for column in next(known for known in TABLES if known.name == table).stored)
             await command(
                 f"INSERT INTO {database}.{table} ({columns}) SELECT {columns} FROM"
                 f" ({select} FROM numbers({first}, {end - first}))"

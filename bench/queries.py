@@ -73,7 +73,7 @@ async def measure(trades: int, books: int) -> dict[str, tuple[int, float]]:
             ValidationRequest(MIDNIGHT, MIDNIGHT + 86_400_000_000, VALIDATED)
         )
         assert report.fine, [finding.reason for finding in report.findings]
-        rows = sum(one.rows for one in report.types)
+        rows = sum(of_type.rows for of_type in report.types)
         print(f"{'marketprism validate':24} {rows:>9,} rows  {report.seconds:8.3f} s", flush=True)
         await clickhouse.close()
         return found

@@ -26,7 +26,7 @@ class Backoff:
 
 @dataclass(slots=True)
 class Breaker:
-    """Open after `threshold` failures in a row; then one probe each `pause` seconds until one succeeds."""
+    """Open after `threshold` failures in a row; then one probe every `pause` seconds until one succeeds."""
 
     threshold: int = 5
     pause: float = 2.0

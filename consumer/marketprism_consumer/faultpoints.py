@@ -1,6 +1,6 @@
 """Named points at which a test can make this process fail. Off unless MARKETPRISM_FAULTPOINT names one.
 
-`MARKETPRISM_FAULTPOINT=after_insert_before_ack:kill:3` kills the process (SIGKILL) the third time it comes by there;
+`MARKETPRISM_FAULTPOINT=after_insert_before_ack:kill:3` kills the process (SIGKILL) the third time it gets there;
 `:stop` freezes it (SIGSTOP) instead.
 """
 

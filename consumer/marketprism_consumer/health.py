@@ -1,7 +1,7 @@
 """/healthz, /readyz, /metrics and /status.json on one port.
 
 Live: the loop turns. Ready: connected, synchronised, the last insert worked. A dead ClickHouse makes a consumer unready and
-never restarts it: a restart would mend nothing and cost the messages in hand.
+never restarts it: a restart would fix nothing and cost the messages in hand.
 """
 
 from __future__ import annotations

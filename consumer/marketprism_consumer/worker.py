@@ -124,11 +124,11 @@ class Worker:
         self._waits_for = "the schema"
         await self._schema()
         for data_type in self.data_types:
-            one = self.settings.data_types[data_type]
-            self.ingests[str(data_type)] = self._ingest(str(data_type), one, streams[str(data_type)])
+            type_settings = self.settings.data_types[data_type]
+            self.ingests[str(data_type)] = self._ingest(str(data_type), type_settings, streams[str(data_type)])
 
     async def _find_streams(self) -> dict[str, str]:
-        """The stream of each data type of ours, waited for; those of the whole pipeline are created where it says so."""
+        """The stream of each of our data types, waited for; the whole pipeline's are created where it says so."""
         backoff = Backoff()
         while True:
             try:
@@ -232,11 +232,11 @@ class Worker:
         while True:
             await asyncio.sleep(SUMMARY_EVERY)
             now = self.status()
-            for name, one in now.items():
+            for name, numbers in now.items():
                 gained = {
-                    key: one[key] - before[name][key] for key in ("received", "inserted", "deadLetters", "inserts")
+                    key: numbers[key] - before[name][key] for key in ("received", "inserted", "deadLetters", "inserts")
                 }
-                log.info("last minute", data_type=name, state=one["state"], lag=one["lag"], **gained)
+                log.info("last minute", data_type=name, state=numbers["state"], lag=numbers["lag"], **gained)
             before = now
 
     async def _unless_stopped(self, work: Any) -> bool:
@@ -266,9 +266,9 @@ class Worker:
 async def _all_or_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
     """One data type that ends with an error ends the process: it is started again, and what it held is redelivered."""
     try:
-        for task in asyncio.as_completed(tasks):
-            await task
+        for finished in asyncio.as_completed(tasks):
+            await finished
     finally:
-        for one in tasks:
-            one.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -129,7 +129,7 @@ def test_a_time_is_utc_unless_it_says_otherwise_and_a_duration_is_before_now() -
     assert moment("2026-11-23T07:00", NOW) == 1_795_417_200_000_000
     assert moment("2026-11-23 08:00:00+01:00", NOW) == 1_795_417_200_000_000
     assert moment("2h", NOW) == int((NOW - 7200) * 1e6)
-    with pytest.raises(ValueError, match="'soon' is no time"):
+    with pytest.raises(ValueError, match="'soon' is neither a time"):
         moment("soon", NOW)
 
 
@@ -151,4 +151,4 @@ async def test_type_and_subject_choose_what_is_replayed(pipeline: Pipeline) -> N
 
 async def test_a_sequence_means_one_stream(pipeline: Pipeline) -> None:
     code, said = await cli(pipeline, "--from-seq", "1")
-    assert (code, "each stream counts for itself" in said) == (2, True)
+    assert (code, "each stream has sequences of its own" in said) == (2, True)

@@ -109,7 +109,7 @@ def test_metrics_go_to_a_file(faulty: Day, tmp_path: Path) -> None:
 
 
 COULD_NOT = [
-    (2, ["--from", "yesterday"], {}, "'yesterday' is no time"),
+    (2, ["--from", "yesterday"], {}, "'yesterday' is neither a time"),
     (2, ["--since", "1 day"], {}, "--since"),
     (2, ["--from", "2025-09-25", "--to", "2025-09-24"], {}, "is not after"),
     (2, ["--type", "nonsense"], {}, "nonsense"),

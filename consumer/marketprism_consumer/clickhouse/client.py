@@ -128,8 +128,8 @@ class ClickHouse:
             await client.raw_insert(table, list(columns), blocks, self._with(settings), "Native")
 
     async def settle(self, prefix: str, mine: str = "") -> None:
-        """Return when none of the statements is running any more that run now and whose comment begins with `prefix`, those
-        of `mine` aside. They are known by their ids: what begins meanwhile is not waited for."""
+        """Return when the statements that run now and whose comment begins with `prefix` have ended, those of `mine`
+        aside. They are known by their ids: what begins meanwhile is not waited for."""
         source = f"clusterAllReplicas('{self.cluster}', system.processes)" if self.cluster else "system.processes"
         sql = (
             f"SELECT query_id FROM {source} WHERE startsWith(Settings['log_comment'], {{prefix:String}})"
@@ -151,7 +151,7 @@ class ClickHouse:
 
     @asynccontextmanager
     async def endpoint(self) -> AsyncIterator[Endpoint]:
-        """The endpoint in use, with whatever goes wrong on it told as StoreError, and another one next time."""
+        """The endpoint in use, with whatever goes wrong on it raised as StoreError, and another one next time."""
         loop = asyncio.get_running_loop()
         endpoint = await self._allowed()
         try:

@@ -18,7 +18,7 @@ def target_of(settings: Settings) -> Target:
 
 
 async def existing(clickhouse: ClickHouse, target: Target) -> tuple[Existing, list[str]]:
-    """The tables of both databases, and which of the databases there are."""
+    """The tables of both databases, and which of the databases exist."""
     both = {"databases": [target.hot, target.cold]}
     databases = await clickhouse.query(
         "SELECT name FROM system.databases WHERE name IN {databases:Array(String)}", both

@@ -86,7 +86,7 @@ class ClickHouseStore:
         return int(rows[0][0]), rows[0][1] / 1000
 
     async def settle(self, table: Table) -> None:
-        """None of them outlives INSERT_TIMEOUT."""
+        """Waits for our inserts under way: none outlives INSERT_TIMEOUT."""
         await self.clickhouse.settle(insert_comment(self.database, table))
         if self.clickhouse.cluster:
             await self.clickhouse.command(f"SYSTEM SYNC REPLICA {self.table(table)}")

@@ -28,7 +28,7 @@ Examples:
 def audit(
     file: File = "",
     types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be given again.")
+        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
     ] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Compare every value that the stream still holds.")] = False,
     both_tiers: Annotated[
@@ -38,7 +38,7 @@ def audit(
 ) -> None:
     """Prove what became of every message: held = rows + dead letters + pending, none missing, none double.
 
-    Reads only. May be run while ingest, replay and migration go on.
+    Read-only. Safe to run while ingest, replay and migration go on.
     """
     logs.configure("error")
     settings = settings_of(file)
@@ -69,13 +69,13 @@ def audit(
 def lines(report: AuditReport) -> list[str]:
     """For people: a verdict for each type, with what was found below it, and one for all."""
     found = []
-    for one in report.types:
-        found.append(f"{one}  {'PROVEN' if one.holds else 'NOT PROVEN'}")
-        found += [f"  finding: {finding}" for finding in one.findings]
-        found += [f"  note: {note}" for note in one.notes]
+    for audited in report.types:
+        found.append(f"{audited}  {'PROVEN' if audited.holds else 'NOT PROVEN'}")
+        found += [f"  finding: {finding}" for finding in audited.findings]
+        found += [f"  note: {note}" for note in audited.notes]
     for stream in report.streams:
         if stream.lost is None:
-            found.append(f"{stream.stream}: holds other subjects too, so its gaps can't be told apart")
+            found.append(f"{stream.stream}: holds other subjects too, so its gaps may be theirs")
         elif stream.lost.count:
             found.append(
                 f"{stream.stream}: stream lost before we read {stream.lost.count:,}: {stream.lost}  NOT PROVEN"

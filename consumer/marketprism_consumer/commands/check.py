@@ -1,4 +1,4 @@
-"""`marketprism check`: is everything around the pipeline as it needs it?"""
+"""`marketprism check`: is everything around the pipeline as it should be?"""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLOUR = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}
 
 
 def check(file: File = "", output: Json = Output.TEXT) -> None:
-    """Look at everything that the pipeline stands on; a line for each thing: ok, warning or wrong, with what to do."""
+    """Check everything that the pipeline depends on, a line for each: ok, warning or wrong, and what to do about it."""
     logs.configure("critical")
     settings = settings_of(file)
     try:
@@ -45,8 +45,8 @@ def check(file: File = "", output: Json = Output.TEXT) -> None:
         fail(str(error), Exit.USAGE)
     worst = max(line.level for line in found)
     if output == "json":
-        told = {"ok": worst is Level.OK, "worst": worst.name.lower(), "lines": [line.as_dict() for line in found]}
-        typer.echo(json.dumps(told))
+        answer = {"ok": worst is Level.OK, "worst": worst.name.lower(), "lines": [line.as_dict() for line in found]}
+        typer.echo(json.dumps(answer))
     else:
         stdout.print(table(found))
     raise typer.Exit(int(exit_of(found)))

@@ -20,7 +20,7 @@ from marketprism_api.types import Duration
 from marketprism_consumer.commands.exits import Exit
 
 File = Annotated[
-    str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin; without it every default holds.")
+    str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin. Without it, the defaults.")
 ]
 
 
@@ -41,7 +41,7 @@ def settings_of(file: str) -> Settings:
     source = file or os.environ.get("MARKETPRISM_FILE", "").strip()
     try:
         resources = load(source) if source else []
-        policies = [one for one in resources if isinstance(one, TieringPolicy)]
+        policies = [resource for resource in resources if isinstance(resource, TieringPolicy)]
         # A policy beside the pipeline says where cold is. Of several none speaks for all: then the environment does.
         policy = policies[0] if len(policies) == 1 else None
         return effective(pipeline_of(resources, source) if source else None, os.environ, policy)
@@ -69,7 +69,7 @@ def moment(text: str, now: float) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time such as 2026-11-23T07:00, and no duration such as 2h") from None
+        raise ValueError(f"{text!r} is neither a time such as 2026-11-23T07:00 nor a duration such as 2h") from None
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 

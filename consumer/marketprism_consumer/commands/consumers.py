@@ -32,7 +32,7 @@ def consumers() -> None:
 def delete(
     file: File = "",
     wait: Annotated[str, typer.Option(help="How long to wait until nothing uses them.")] = "1m",
-    quiet: Annotated[str, typer.Option(help="Unused is what nobody has pulled from for so long.")] = "5s",
+    quiet: Annotated[str, typer.Option(help="Unused is what nobody has pulled from for this long.")] = "5s",
     output: Json = Output.TEXT,
 ) -> None:
     """Delete a pipeline's durable consumers, never one in use. Streams, their messages and all rows stay: a pipeline that

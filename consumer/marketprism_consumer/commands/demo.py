@@ -35,13 +35,13 @@ Examples:
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(min=2, help="How long messages are published.")] = 15.0,
-    rate: Annotated[float, typer.Option(min=1, max=20_000, help="Messages a second.")] = 3000.0,
+    seconds: Annotated[float, typer.Option(min=2, help="For how many seconds to publish.")] = 15.0,
+    rate: Annotated[float, typer.Option(min=1, max=20_000, help="Messages per second.")] = 3000.0,
     seed: Annotated[int, typer.Option(help="Another seed, other messages.")] = 7,
     chaos: Annotated[bool, typer.Option(help="Kill the consumer in the middle.")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up at the end, until Ctrl-C.")] = False,
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="Keep the data here. Default: nothing is left.")
+        Path | None, typer.Option("--dir", help="Keep the data here. Without it, nothing is left behind.")
     ] = None,
     output: Json = Output.TEXT,
 ) -> None:

@@ -41,7 +41,7 @@ STAYS_SHOWN = 20
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The messages that could not become rows: look at them, replay them once the cause is mended, drop them.",
+    help="The messages that could not become rows: look at them, replay them once the cause is fixed, drop them.",
 )
 
 
@@ -65,7 +65,7 @@ Examples:
 \b
   marketprism dlq list                                 the newest 50, and how many of each reason
   marketprism dlq list --type trade --reason BadDecimal --since 1h
-  marketprism dlq list --limit 0 --output ndjson       all of them, one JSON object a line
+  marketprism dlq list --limit 0 --output ndjson       all of them, one JSON object per line
 """
 SHOW = """
 Examples:
@@ -96,8 +96,8 @@ def list_(
     file: File = "",
     data_type: TypeOption = None,
     reason: ReasonOption = "",
-    since: Annotated[str, typer.Option(help="Only of the last so long, such as 1h.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all. The counts are of all.")] = 50,
+    since: Annotated[str, typer.Option(help="Only those since then: 1h for an hour ago, or a time (UTC).")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Show at most this many; 0: all. All are counted.")] = 50,
     order: Annotated[Order, typer.Option(help="Which come first.")] = Order.NEWEST,
     output: Annotated[ListOutput, typer.Option("--output", "-o")] = ListOutput.TEXT,
 ) -> None:
@@ -110,7 +110,9 @@ def list_(
     elif output is ListOutput.JSON:
         reasons_ = [{"dataType": t, "reason": r, "count": n} for (t, r), n in counts.most_common()]
         typer.echo(
-            json.dumps({"deadLetters": [as_dict(one) for one in letters], "total": counts.total(), "counts": reasons_})
+            json.dumps(
+                {"deadLetters": [as_dict(letter) for letter in letters], "total": counts.total(), "counts": reasons_}
+            )
         )
     else:
         _print_list(letters, counts)
@@ -146,11 +148,11 @@ def replay(
     file: File = "",
     data_type: TypeOption = None,
     reason: ReasonOption = "",
-    seq: Annotated[list[int] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    seq: Annotated[list[int] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decode only: store and delete nothing.")] = False,
     output: Json = Output.TEXT,
 ) -> None:
-    """Decode dead letters again and store those that are rows now, each exactly once, as the message it was.
+    """Decode dead letters again and store those that are rows now, each exactly once, under its message's identity.
 
     May be interrupted and run again: what is in the table already is not stored twice.
     """
@@ -159,15 +161,15 @@ def replay(
     counts, stays = _with_stream(settings, lambda stream, servers: _replay(stream, servers, wanted, dry_run))
     done = counts["replayed"] + counts["stored before"]
     if output == "json":
-        still = [as_dict(one.letter) | {"why": one.why} for one in stays]
+        still = [as_dict(outcome.letter) | {"why": outcome.why} for outcome in stays]
         typer.echo(
             json.dumps(
                 {"dryRun": dry_run, **{to_camel(k.replace(" ", "_")): n for k, n in counts.items()}, "still": still}
             )
         )
     else:
-        for one in stays[:STAYS_SHOWN]:
-            typer.echo(f"stays: {one.letter.seq} {printable(one.letter.data_type)}: {printable(one.why)}")
+        for outcome in stays[:STAYS_SHOWN]:
+            typer.echo(f"stays: {outcome.letter.seq} {printable(outcome.letter.data_type)}: {printable(outcome.why)}")
         if len(stays) > STAYS_SHOWN:
             typer.echo(f"stays: and {len(stays) - STAYS_SHOWN:,} more")
         verb = "would be replayed" if dry_run else "replayed"
@@ -181,10 +183,10 @@ def purge(
     file: File = "",
     data_type: TypeOption = None,
     reason: ReasonOption = "",
-    older_than: Annotated[str, typer.Option(help="Only buried longer ago than this, such as 24h.")] = "",
+    older_than: Annotated[str, typer.Option(help="Only those buried longer ago than this, such as 24h.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
-    """Delete dead letters for good. Their messages are then nowhere but in their stream, while that holds them."""
+    """Delete dead letters for good. After that only the stream has their messages, for as long as it keeps them."""
     wanted = _wanted(data_type, reason, older_than=older_than)
     settings = settings_of(file)
     letters, counts = _with_stream(settings, lambda stream, _: _collect(stream, wanted, 0, Order.OLDEST))
@@ -275,10 +277,10 @@ def _print_list(letters: list[Letter], counts: Counter[tuple[str, str]]) -> None
     for name in ("seq", "buried (UTC)", "type", "reason", "field", "subject", "stream seq"):
         table.add_column(name, justify="right" if "seq" in name else "left", overflow="fold")
     for letter in letters:
-        one = as_dict(letter)
+        fields = as_dict(letter)
         cells = (
-            str(letter.seq), times.shown(letter.buried), letter.data_type, one["reason"], one["field"], one["subject"],
-            one["streamSeq"],
+            str(letter.seq), times.shown(letter.buried), letter.data_type, fields["reason"], fields["field"], fields["subject"],
+            fields["streamSeq"],
         )  # fmt: skip
         table.add_row(*(Text(printable(cell)) for cell in cells))
     stdout.print(table)

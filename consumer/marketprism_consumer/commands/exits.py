@@ -15,7 +15,7 @@ class Exit(IntEnum):
 
 MEANINGS: Mapping[Exit, str] = {
     Exit.OK: "fine",
-    Exit.FINDINGS: "findings: it ran, and what it found needs somebody",
+    Exit.FINDINGS: "findings: it ran, and what it found needs attention",
     Exit.USAGE: "usage: an option, a file or a variable is wrong, or a port is taken",
     Exit.UNREACHABLE: "unreachable: NATS can't be used, or ClickHouse does not answer",
 }

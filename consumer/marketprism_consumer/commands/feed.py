@@ -39,7 +39,7 @@ EXAMPLES = """
 Examples:
 
 \b
-  marketprism feed                                   140 messages a second until Ctrl-C
+  marketprism feed                                   140 messages per second until Ctrl-C
   marketprism feed --rate 0 --count 1000000          a million, as fast as JetStream takes them
   marketprism feed --seconds 60 --bad 1% --manifest sent.ndjson
   marketprism feed --types trade,orderbook --symbols 10 --book-levels 400
@@ -65,13 +65,13 @@ def feed(
         str, typer.Option(help="NATS, or several separated by commas. [env: MARKETPRISM_NATS_URL, NATS_URL]")
     ] = "",
     rate: Annotated[
-        float, typer.Option(min=0, max=MAX_RATE, help="Messages a second; 0: as fast as possible.")
+        float, typer.Option(min=0, max=MAX_RATE, help="Messages per second; 0: as fast as possible.")
     ] = 140.0,
-    count: Annotated[int, typer.Option(min=0, help="Stop after so many messages; 0: go on.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0, help="Stop after so many seconds; 0: go on.")] = 0.0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many messages; 0: never.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="Stop after this many seconds; 0: never.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Same seed and start: same messages, byte for byte.")] = 7,
     types: Annotated[str, typer.Option(help="Data types, separated by commas.")] = ",".join(DATA_TYPES),
-    symbols: Annotated[int, typer.Option(min=1, help="Symbols at each venue.")] = 2,
+    symbols: Annotated[int, typer.Option(min=1, help="Symbols per venue.")] = 2,
     book_levels: Annotated[int, typer.Option(min=1, max=400, help="Levels on each side of a book.")] = 20,
     bad: Annotated[str, typer.Option(help="Share of messages that can't become a row: 1% or 0.01.")] = "0%",
     manifest: Annotated[
@@ -128,7 +128,7 @@ def _plan(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return FeedPlan(
-        [one.strip() for one in url.split(",")],
+        [server.strip() for server in url.split(",")],
         reported,
         stream_of,
         rate or None,
@@ -222,7 +222,7 @@ async def _connect(urls: list[str]) -> Any:
         )
     except nats.errors.NoServersError:
         raise ConnectionError("".join(reasons)) from None
-    # The first connection must succeed soon; after that, come what may, it is taken up again for ever.
+    # The first connection must succeed soon; after that, come what may, it is re-established for ever.
     nc.options["max_reconnect_attempts"] = -1
     return nc
 

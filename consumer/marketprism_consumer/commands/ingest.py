@@ -28,10 +28,10 @@ Examples:
 
 def ingest(
     file: File = "",
-    consumer: Annotated[str, typer.Option(help="A name from spec.consumers; all of them without it.")] = "",
-    until_idle: Annotated[str, typer.Option(help="End when nothing has been pending for so long, such as 5s.")] = "",
+    consumer: Annotated[str, typer.Option(help="A name from spec.consumers; without it, all of them.")] = "",
+    until_idle: Annotated[str, typer.Option(help="End when nothing has been pending for this long, such as 5s.")] = "",
     host: Annotated[str, typer.Option(help="Where /healthz, /readyz and /metrics listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Their port; 0 takes a free one.")] = 9464,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Their port; 0: any free one.")] = 9464,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Take messages off JetStream and store them in ClickHouse, each exactly once."""
@@ -45,7 +45,7 @@ def ingest(
         idle = seconds(until_idle, "--until-idle") if until_idle else None
     except ValueError as error:
         fail(str(error), Exit.USAGE)
-    # Rows come and go by the ten thousand and hold no cycles: looking for some after every 700 would cost a tenth of the time.
+    # Rows come and go by the ten thousand, without cycles: looking for some after every 700 would cost a tenth of the time.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
     raise typer.Exit(uvloop.run(_run(settings, names, idle, host, port)))

@@ -25,8 +25,8 @@ class Work(health.Probed, Protocol):
 
 
 async def run(work: Work, every: float | None, host: str, port: int) -> Exit:
-    """`every` None: one run, and its exit code. Else a run each so many seconds until SIGTERM or Ctrl-C, probes at `port`
-    (0: none); asked to end, a loop has done its work: the last run's failure is in its output."""
+    """`every` None: one run, and its exit code. Else a run every so many seconds until SIGTERM or Ctrl-C, probes at `port`
+    (0: none). A loop that is asked to end has done its work: the last run's failure is in its output."""
     stopping = asyncio.Event()
 
     def stop() -> None:

@@ -44,7 +44,7 @@ Examples:
 
 \b
 Environment: CLICKHOUSE_HTTP_URL, CLICKHOUSE_HOT_DB, CLICKHOUSE_COLD_DB, CLICKHOUSE_COLD_HTTP_URL, MIGRATION_WINDOW_HOURS
-(8; fractions such as 0.05), MIGRATION_BATCH_LIMIT (5000000). Options go before it, it goes before the file.
+(8; fractions such as 0.05), MIGRATION_BATCH_LIMIT (5000000). Options win over it, it wins over the file.
 The last line on stdout is the result as JSON.
 """
 TERMINATION_LIMIT = 4096
@@ -54,14 +54,14 @@ PolicyFile = Annotated[
     str, typer.Option("--file", "-f", help="StoragePipeline, TieringPolicy or both; without it, the environment.")
 ]
 ColdUrl = Annotated[str, typer.Option("--cold-url", help="Cold on another ClickHouse server.")]
-Tables = Annotated[list[str] | None, typer.Option("--table", help="Only this table; may be given again.")]
+Tables = Annotated[list[str] | None, typer.Option("--table", help="Only this table; may be repeated.")]
 OlderThan = Annotated[str, typer.Option("--older-than", help="Move rows older than this, such as 8h or 0.05h.")]
 
 
 def migrate(
     file: PolicyFile = "",
     older_than: OlderThan = "",
-    batch_limit: Annotated[int, typer.Option(min=0, help="Rows a table and run; 0: as configured.")] = 0,
+    batch_limit: Annotated[int, typer.Option(min=0, help="Rows per table and run; 0: as configured.")] = 0,
     tables: Tables = None,
     exchange: Annotated[str, typer.Option(help="Only rows of this exchange.")] = "",
     market_type: Annotated[str, typer.Option(help="Only rows of this market type.")] = "",
@@ -70,11 +70,11 @@ def migrate(
     end: Annotated[str, typer.Option("--to", help="Only rows before this time.")] = "",
     mode: Annotated[Mode | None, typer.Option(help="copy leaves the rows in hot; dry-run only counts.")] = None,
     cold_url: ColdUrl = "",
-    every: Annotated[str, typer.Option(help="Go on for ever, a run each 30s or 5m; 1s at least.")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --every: of /healthz, /readyz, /metrics.")] = 0,
+    every: Annotated[str, typer.Option(help="Go on for ever, with a run every 30s or 5m; at least 1s.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --every: port of /healthz, /readyz, /metrics.")] = 0,
     host: Annotated[str, typer.Option(help="Where that port listens.")] = "127.0.0.1",
     lease: Annotated[
-        str, typer.Option(help="A run that is silent for so long is dead, and the next one begins.")
+        str, typer.Option(help="A run that is silent for this long counts as dead, and the next one begins.")
     ] = f"{LEASE:.0f}s",
     history: Annotated[bool, typer.Option("--history", help="Show what earlier runs moved.")] = False,
     output: Json = Output.TEXT,
@@ -110,7 +110,7 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
         clickhouse_auth(os.environ)  # wrong credentials are reported before anything is begun
         cold_auth()
         if cold_url:
-            job = replace(job, cold_urls=tuple(one.url for one in clickhouse_endpoints(cold_url)))
+            job = replace(job, cold_urls=tuple(endpoint.url for endpoint in clickhouse_endpoints(cold_url)))
         if unknown := sorted(set(tables or ()) - set(job.tables)):
             fail(f"--table: no such table: {', '.join(unknown)}; there are {', '.join(job.tables)}", Exit.USAGE)
         if tables:
@@ -165,34 +165,36 @@ def report(result: Result) -> None:
 
 
 def termination_message(result: Result) -> str:
-    """The result in at most 4096 bytes, which is what Kubernetes keeps: with less text where it would be more."""
+    """The result in at most 4096 bytes, which is what Kubernetes keeps: texts are cut until it fits."""
     for longest in (600, 200, 50, 0):
-        told = result.as_dict()
-        told["message"] = told["message"][: longest * 2]
-        for one in told["failures"]:
-            one["message"] = one["message"][:longest]
-        for one in told["tables"].values():
-            one.pop("notes", None)
-        text = json.dumps(told, ensure_ascii=False)
+        said = result.as_dict()
+        said["message"] = said["message"][: longest * 2]
+        for failure in said["failures"]:
+            failure["message"] = failure["message"][:longest]
+        for of_table in said["tables"].values():
+            of_table.pop("notes", None)
+        text = json.dumps(said, ensure_ascii=False)
         if len(text.encode()) <= TERMINATION_LIMIT:
             break
     return text
 
 
 def lines(result: Result) -> list[str]:
-    """For people, a line a table."""
+    """For people, a line per table."""
     verb = {"move": "moved", "copy": "copied", "dry-run": "would move"}[result.mode]
     found = []
-    for name, one in result.tables.items():
+    for name, of_table in result.tables.items():
         rate = (
-            f", {one.rows / one.seconds:,.0f} rows/s" if one.rows and one.seconds and result.mode != "dry-run" else ""
+            f", {of_table.rows / of_table.seconds:,.0f} rows/s"
+            if of_table.rows and of_table.seconds and result.mode != "dry-run"
+            else ""
         )
-        left = f"; {one.backlog_rows:,} rows still due" if one.backlog_rows and result.mode == "move" else ""
+        left = f"; {of_table.backlog_rows:,} rows still due" if of_table.backlog_rows and result.mode == "move" else ""
         found.append(
-            f"{name:20} {verb} {one.rows:,} rows, {one.bytes / 1e6:,.1f} MB in {one.seconds:.1f} s{rate}{left}"
+            f"{name:20} {verb} {of_table.rows:,} rows, {of_table.bytes / 1e6:,.1f} MB in {of_table.seconds:.1f} s{rate}{left}"
         )
-        found += [f"  note: {note}" for note in one.notes]
-    found += [f"FAILED {one} ({one.reason.hint})" for one in result.failures]
+        found += [f"  note: {note}" for note in of_table.notes]
+    found += [f"FAILED {failure} ({failure.reason.hint})" for failure in result.failures]
     return found
 
 
@@ -202,7 +204,7 @@ async def _history(job: Job, output: str) -> int:
         entries = await Ledger(cold, job.cold_db, "", "").history(200)
     except StoreError as refused:
         if refused.code == 60:
-            typer.echo("[]" if output == "json" else "nothing was migrated yet")
+            typer.echo("[]" if output == "json" else "nothing has been migrated yet")
             return int(Exit.OK)
         stderr.print(str(refused), style="red", markup=False)
         return int(Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
@@ -211,8 +213,8 @@ async def _history(job: Job, output: str) -> int:
     if output == "json":
         typer.echo(json.dumps(camel(entries)))
         return int(Exit.OK)
-    for one in entries:
-        typer.echo(history_line(one))
+    for entry in entries:
+        typer.echo(history_line(entry))
     return int(Exit.OK)
 
 

@@ -36,7 +36,7 @@ def embedded_servers() -> Iterator[Any]:
 def embedded_where_needed(
     settings: Settings, directory: Path, nats_port: int, clickhouse_port: int
 ) -> Iterator[Settings]:
-    """Starts what has no URL, and gives the settings that lead to it. The servers end with this block, their data stays."""
+    """Starts what has no URL, and yields settings that point to it. The servers end with this block, their data stays."""
     if settings.nats_url_given and settings.clickhouse_url_given:
         yield settings
         return

@@ -37,17 +37,17 @@ def replay_(
     file: File = "",
     from_seq: Annotated[int, typer.Option(min=0, help="From this sequence of the stream on.")] = 0,
     from_time: Annotated[
-        str, typer.Option(help="From what arrived then on: 2026-11-23T07:00 (UTC), or 2h for two hours ago.")
+        str, typer.Option(help="From what arrived at this time on: 2026-11-23T07:00 (UTC), or 2h for two hours ago.")
     ] = "",
     until: Annotated[str, typer.Option(help="Up to this sequence, or before this time.")] = "",
-    subject: Annotated[str, typer.Option(help="Only these, such as 'trade.binance_spot.>'.")] = "",
+    subject: Annotated[str, typer.Option(help="Only these subjects, such as 'trade.binance_spot.>'.")] = "",
     data_type: Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only this data type.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only: store nothing.")] = False,
     output: Json = Output.TEXT,
 ) -> None:
     """Store again what a stretch of the stream holds and no tier has: after a partition was lost, or an old back-up restored.
 
-    Idempotent: what is there is found by its stream and sequence, and skipped. May go on beside ingest.
+    Idempotent: what is there is found by its stream and sequence, and skipped. May run beside ingest.
     """
     settings = settings_of(file)
     try:
@@ -60,8 +60,8 @@ def replay_(
 
     async def run(servers: Servers) -> dict[str, Replayed]:
         found = [await _where_it_is(servers, settings, kind) for kind in types]
-        if by_sequence and len({one.stream for one in found}) > 1:
-            fail("each stream counts for itself: name one with --type or --subject, or use times", Exit.USAGE)
+        if by_sequence and len({type_settings.stream for type_settings in found}) > 1:
+            fail("each stream has sequences of its own: name one with --type or --subject, or use times", Exit.USAGE)
         return await _replay(servers, found, stretch, subject, dry_run)
 
     try:
@@ -70,7 +70,7 @@ def replay_(
         hint = ": run `marketprism ingest`, it stores everything" if isinstance(error, NotYetStoredError) else ""
         fail(f"{error}{hint}", Exit.FINDINGS)
     _show(found, dry_run, output)
-    raise typer.Exit(int(Exit.FINDINGS if any(one.refused for one in found.values()) else Exit.OK))
+    raise typer.Exit(int(Exit.FINDINGS if any(replayed.refused for replayed in found.values()) else Exit.OK))
 
 
 # --- what was asked for -----------------------------------------------------------------------------------------------
@@ -93,11 +93,11 @@ def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequ
     token = subject.partition(".")[0]
     wanted = [
         kind
-        for kind, one in settings.data_types.items()
-        if (data_type is None or kind is data_type) and token in ("", "*", ">", one.subject.partition(".")[0])
+        for kind, type_settings in settings.data_types.items()
+        if (data_type is None or kind is data_type) and token in ("", "*", ">", type_settings.subject.partition(".")[0])
     ]
     if not wanted:
-        known = ", ".join(one.subject for one in settings.data_types.values())
+        known = ", ".join(type_settings.subject for type_settings in settings.data_types.values())
         raise ValueError(f"--subject {subject!r} and --type fit none of the pipeline's subjects: {known}")
     return wanted
 
@@ -106,9 +106,9 @@ def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequ
 
 
 async def _where_it_is(servers: Servers, settings: Settings, kind: DataType) -> DataTypeSettings:
-    """With the stream that ingest reads, which another may be than the pipeline names."""
-    one = settings.data_types[kind]
-    return replace(one, stream=await stream_of(servers.broker, settings, kind) or one.stream)
+    """With the stream that ingest reads, which may not be the one that the pipeline names."""
+    type_settings = settings.data_types[kind]
+    return replace(type_settings, stream=await stream_of(servers.broker, settings, kind) or type_settings.stream)
 
 
 async def _replay(
@@ -117,18 +117,18 @@ async def _replay(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         found = {}
-        for one in types:
-            task = progress.add_task(one.table)
+        for type_settings in types:
+            task = progress.add_task(type_settings.table)
             # `>` and `*` may stand for the data type: the subject is then the data type's own part of it.
-            narrowed = one.subject.partition(".")[0] + subject[1:] if subject[:1] == "*" else subject
-            found[one.table] = await replay(
+            narrowed = type_settings.subject.partition(".")[0] + subject[1:] if subject[:1] == "*" else subject
+            found[type_settings.table] = await replay(
                 servers.broker,
                 [servers.hot, servers.cold],
-                one,
+                type_settings,
                 stretch,
                 subject="" if narrowed == ">" else narrowed,
                 dry_run=dry_run,
-                progress=lambda so_far, task=task, table=one.table: progress.update(  # type: ignore[misc]
+                progress=lambda so_far, task=task, table=type_settings.table: progress.update(  # type: ignore[misc]
                     task, description=f"{table}: {so_far.read:,} read, {so_far.stored:,} stored"
                 ),
             )
@@ -140,8 +140,10 @@ def _show(found: dict[str, Replayed], dry_run: bool, output: str) -> None:
         typer.echo(json.dumps({"dryRun": dry_run, "tables": camel(found)}))
         return
     verb = "would be stored" if dry_run else "stored"
-    for table, one in found.items():
-        bad = f", {sum(one.bad.values()):,} can't be rows (they are dead letters)" if one.bad else ""
-        typer.echo(f"{table:20} read {one.read:,}: {one.stored_before:,} were there, {one.stored:,} {verb}{bad}")
-        for why in one.refused[:20]:
+    for table, replayed in found.items():
+        bad = f", {sum(replayed.bad.values()):,} can't be rows (they are dead letters)" if replayed.bad else ""
+        typer.echo(
+            f"{table:20} read {replayed.read:,}: {replayed.stored_before:,} were there, {replayed.stored:,} {verb}{bad}"
+        )
+        for why in replayed.refused[:20]:
             typer.echo(f"  refused: {printable(why)}")

@@ -40,14 +40,16 @@ def run(
     directory: Annotated[Path, typer.Option("--dir", help="Where the embedded servers keep their data.")] = Path(
         "marketprism-data"
     ),
-    nats_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the embedded NATS; 0: a free one.")] = 4222,
+    nats_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the embedded NATS; 0: any free one.")
+    ] = 4222,
     clickhouse_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of the embedded ClickHouse; 0: a free one.")
+        int, typer.Option(min=0, max=65535, help="Port of the embedded ClickHouse; 0: any free one.")
     ] = 8123,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of /healthz, /readyz and /metrics.")] = 9464,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 9464,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Run all consumers of a pipeline in one process, the schema applied first. Ctrl-C stores what is held and ends."""
+    """Run all consumers of a pipeline in one process, after applying the schema. Ctrl-C stores what is in hand and ends."""
     logs.configure(log_level)
     with embedded_where_needed(settings_of(file), directory, nats_port, clickhouse_port) as settings:
         raise typer.Exit(uvloop.run(_run(settings, port)))
@@ -91,5 +93,5 @@ async def serve(worker: Worker, port: int, host: str = "127.0.0.1", until_idle: 
         return int(Exit.FINDINGS)
     finally:
         await server.cleanup()
-    log.info("stopped", **{name: one["inserted"] for name, one in worker.status().items()})
+    log.info("stopped", **{name: numbers["inserted"] for name, numbers in worker.status().items()})
     return int(Exit.OK)

@@ -27,19 +27,21 @@ from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.schema.ddl import Plan, render
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
-app = typer.Typer(no_args_is_help=True, help="The tables: what is missing, make it, check it. Nothing is ever dropped.")
+app = typer.Typer(
+    no_args_is_help=True, help="The tables: see what is missing, make it, check it. Nothing is ever dropped."
+)
 
 
 @app.command(epilog=epilog("schema plan", "Example:  marketprism schema plan -f pipeline.yaml"))
 def plan(file: File = "", output: Json = Output.TEXT) -> None:
-    """Print the statements that `apply` would run. Reads only."""
+    """Print the statements that `apply` would run. Read-only."""
     found = _with_server(settings_of(file), schema.current_plan)
     _show(found, output, statements=True)
 
 
 @app.command(epilog=epilog("schema apply", "Example:  marketprism schema apply -f pipeline.yaml"))
 def apply(file: File = "", output: Json = Output.TEXT) -> None:
-    """Create and extend what is missing, in both databases. May be run again, and twice at once."""
+    """Create and extend what is missing, in both databases. Safe to run again, and twice at once."""
     done: list[str] = []
     left = _with_server(
         settings_of(file),
@@ -55,7 +57,7 @@ def apply(file: File = "", output: Json = Output.TEXT) -> None:
 
 @app.command(epilog=epilog("schema verify", "Example:  marketprism schema verify -f pipeline.yaml"))
 def verify(file: File = "", output: Json = Output.TEXT) -> None:
-    """Compare the server with what the pipeline needs, and explain every difference. Reads only."""
+    """Compare the server with what the pipeline needs, and explain every difference. Read-only."""
     found = _with_server(settings_of(file), schema.current_plan)
     _show(found, output, statements=False)
     if not found.fits:
@@ -74,7 +76,7 @@ def ensure(
     """See that NATS and ClickHouse answer; make the streams that are missing, as spec.nats.ensureStreams says, and make,
     compare or leave the tables, as spec.schema.mode says.
 
-    Whatever is wrong is told on stderr, a line each with its code.
+    Whatever is wrong is reported on stderr, each on a line with its code.
     """
     logs.configure("error")
     settings = settings_of(file)
@@ -96,7 +98,7 @@ Misfit = tuple[str, Exit]
 
 
 async def _ensure(settings: Settings, wait: float) -> list[Misfit]:
-    return [one for found in await asyncio.gather(_nats(settings, wait), _tables(settings)) for one in found]
+    return [misfit for found in await asyncio.gather(_nats(settings, wait), _tables(settings)) for misfit in found]
 
 
 async def _nats(settings: Settings, wait: float) -> list[Misfit]:
@@ -105,8 +107,8 @@ async def _nats(settings: Settings, wait: float) -> list[Misfit]:
     try:
         await connect(settings.nats_url, nats_auth(os.environ), name="marketprism schema", wait=wait, client=client)
         broker = NatsBroker(client)
-        for one in settings.data_types.values():
-            await broker.streams_of(one.subject)
+        for type_settings in settings.data_types.values():
+            await broker.streams_of(type_settings.subject)
         if settings.ensure_streams == "IfMissing":
             await create_missing(client.jetstream(), broker, settings)
     except (SubjectsTakenError, StreamLackingError) as error:

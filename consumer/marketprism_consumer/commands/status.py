@@ -34,7 +34,7 @@ Examples:
   marketprism status --output json | jq '.types[] | {dataType, rate, lag}'
 
 \b
-rate: rows stored a second over the last minute; newest: since the newest row was stored.
+rate: rows stored per second over the last minute; newest: how long ago the newest row was stored.
 """
 
 
@@ -79,18 +79,18 @@ def screen(found: Status) -> RenderableType:
     table.add_column("")
     for name in ("rate/s", "lag", "unacked", "newest", "dead", "hot rows", "MB", "parts", "cold rows", "MB", "parts"):
         table.add_column(name, justify="right")
-    for one in found.types:
+    for of_type in found.types:
         table.add_row(
-            one.data_type,
-            Text(one.state, style="green" if one.state == READ else "red"),
-            f"{one.rate:,.1f}",
-            "-" if one.lag is None else f"{one.lag:,}",
-            "-" if one.unacknowledged is None else f"{one.unacknowledged:,}",
-            "-" if one.age is None else age(one.age),
-            Text(f"{one.dead_letters:,}", style="red" if one.dead_letters else ""),
+            of_type.data_type,
+            Text(of_type.state, style="green" if of_type.state == READ else "red"),
+            f"{of_type.rate:,.1f}",
+            "-" if of_type.lag is None else f"{of_type.lag:,}",
+            "-" if of_type.unacknowledged is None else f"{of_type.unacknowledged:,}",
+            "-" if of_type.age is None else age(of_type.age),
+            Text(f"{of_type.dead_letters:,}", style="red" if of_type.dead_letters else ""),
             *(
                 cell
-                for tier in (one.hot, one.cold)
+                for tier in (of_type.hot, of_type.cold)
                 for cell in (f"{tier.rows:,}", f"{tier.bytes / 1e6:,.1f}", f"{tier.parts:,}")
             ),
         )

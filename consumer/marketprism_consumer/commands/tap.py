@@ -29,7 +29,7 @@ Examples:
   marketprism tap                                       everything, as it is published, until Ctrl-C
   marketprism tap --type trade --exchange binance_spot --symbol BTC-USDT --count 5
   marketprism tap --refused --since 1h --for 10s        what of the last hour can't be a row
-  marketprism tap --type trade --output json | jq .row  a JSON object a line
+  marketprism tap --type trade --output json | jq .row  one JSON object per line
 
 \b
 Nothing is consumed: ingest gets every message all the same.
@@ -40,15 +40,15 @@ WIDEST = 56  # characters of a value
 def tap(
     file: File = "",
     types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be given again.")
+        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
     ] = None,
     exchange: Annotated[str, typer.Option(help="Only of this exchange.")] = "",
     symbol: Annotated[str, typer.Option(help="Only of this symbol.")] = "",
     refused: Annotated[bool, typer.Option("--refused", help="Only what can't be a row.")] = False,
-    count: Annotated[int, typer.Option("--count", "-n", min=0, help="End after so many; 0: never.")] = 0,
-    length: Annotated[str, typer.Option("--for", help="End after so long, such as 30s.")] = "",
+    count: Annotated[int, typer.Option("--count", "-n", min=0, help="End after this many; 0: never.")] = 0,
+    length: Annotated[str, typer.Option("--for", help="End after this long, such as 30s.")] = "",
     since: Annotated[
-        str, typer.Option(help="Begin with what arrived then: ISO 8601 (UTC), or 5m for so long ago.")
+        str, typer.Option(help="Begin with what arrived then: ISO 8601 (UTC), or 5m for five minutes ago.")
     ] = "",
     output: Json = Output.TEXT,
 ) -> None:
@@ -71,13 +71,13 @@ def tap(
                 asyncio.timeout(limit),
                 aclosing(run_tap(servers.client, settings, types or list(settings.data_types), start)) as messages,
             ):
-                async for one in messages:
-                    if not wanted(one):
+                async for message in messages:
+                    if not wanted(message):
                         continue
                     if output == "json":
-                        typer.echo(json.dumps(one.as_dict()))
+                        typer.echo(json.dumps(message.as_dict()))
                     else:
-                        stdout.print(block(one))
+                        stdout.print(block(message))
                     shown += 1
                     if count and shown == count:
                         break
@@ -91,7 +91,7 @@ def tap(
 
 
 def block(message: Tapped) -> Table:
-    """Left what came, field by field where it is an object; right the row. What comes from a message can't steer the terminal."""
+    """What came on the left, by field where it is an object; the row on the right. No message can steer the terminal."""
     good = message.refusal is None
     title = Text(f"{message.subject}  seq {message.seq}  {times.shown(message.arrived)}  ")
     title.append(printable(message.verdict), style="green" if good else "red")

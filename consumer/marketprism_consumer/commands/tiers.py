@@ -38,16 +38,18 @@ def tiers(
         found = asyncio.run(_run(job))
     except (StoreError, TieringError) as error:
         fail(str(error), Exit.UNREACHABLE if isinstance(error, StoreError) and error.code == 0 else Exit.FINDINGS)
-    doubles = sum(one.doubles for one in found.values())
+    doubles = sum(of_table.doubles for of_table in found.values())
     if output == "json":
-        typer.echo(json.dumps({"ok": not doubles, "tables": {name: one.as_dict() for name, one in found.items()}}))
+        typer.echo(
+            json.dumps({"ok": not doubles, "tables": {name: of_table.as_dict() for name, of_table in found.items()}})
+        )
     else:
         stdout.print(_table(found))
-        for name, one in found.items():
-            if one.doubles:
+        for name, of_table in found.items():
+            if of_table.doubles:
                 typer.echo(
-                    f"{name}: {one.hot.doubles:,} doubles by identity in hot, {one.cold.doubles:,} in cold;"
-                    f" {one.doubles_by_hand:,} rows by hand have the content of another"
+                    f"{name}: {of_table.hot.doubles:,} doubles by identity in hot, {of_table.cold.doubles:,} in cold;"
+                    f" {of_table.doubles_by_hand:,} rows by hand have the content of another row"
                 )
     raise typer.Exit(int(Exit.FINDINGS if doubles else Exit.OK))
 
@@ -67,8 +69,8 @@ def _table(found: dict[str, TableOverview]) -> Table:
         table.add_column(name)
     for name in ("rows", "MB", "parts", "in both", "doubles", "due"):
         table.add_column(name, justify="right")
-    for name, one in found.items():
-        for label, tier in (("hot", one.hot), ("cold", one.cold)):
+    for name, of_table in found.items():
+        for label, tier in (("hot", of_table.hot), ("cold", of_table.cold)):
             first = label == "hot"
             table.add_row(
                 name if first else "",
@@ -78,8 +80,8 @@ def _table(found: dict[str, TableOverview]) -> Table:
                 f"{tier.rows:,}",
                 f"{tier.bytes / 1e6:,.1f}",
                 f"{tier.parts:,}",
-                f"{one.overlap:,}" if first else "",
-                f"{one.doubles:,}" if first else "",
-                f"{one.backlog_rows:,}" if first else "",
+                f"{of_table.overlap:,}" if first else "",
+                f"{of_table.doubles:,}" if first else "",
+                f"{of_table.backlog_rows:,}" if first else "",
             )
     return table

@@ -21,7 +21,7 @@ from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.validation import record
-from marketprism_consumer.validation import report as told
+from marketprism_consumer.validation import report as reports
 from marketprism_consumer.validation.run import Report, Validation, ValidationRequest
 
 EXAMPLES = """
@@ -47,20 +47,22 @@ class ReportOutput(StrEnum):
 
 def validate(
     file: File = "",
-    since: Annotated[str, typer.Option(help="Look back so far, such as 24h; not given: spec.validation.window.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Look back this far, such as 24h; without it, spec.validation.window.")
+    ] = "",
     start: Annotated[str, typer.Option("--from", help="From this time on (ISO 8601, UTC); instead of --since.")] = "",
-    end: Annotated[str, typer.Option("--to", help="Up to this time; not given: now.")] = "",
+    end: Annotated[str, typer.Option("--to", help="Up to this time; without it, now.")] = "",
     types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be given again.")
+        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
     ] = None,
     exchanges: Annotated[list[str] | None, typer.Option("--exchange", help="Only this exchange.")] = None,
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol.")] = None,
-    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="How the report is told.")] = ReportOutput.TEXT,
+    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="The form of the report.")] = ReportOutput.TEXT,
     metrics_file: Annotated[
         str, typer.Option("--metrics", help="Write metrics to this file, for a textfile collector.")
     ] = "",
-    every: Annotated[str, typer.Option(help="Go on for ever, a run each 15m or so.")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --every: of /healthz, /readyz, /metrics.")] = 0,
+    every: Annotated[str, typer.Option(help="Go on for ever, with a run every 15m or so.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --every: port of /healthz, /readyz, /metrics.")] = 0,
     host: Annotated[str, typer.Option(help="Where that port listens.")] = "127.0.0.1",
 ) -> None:
     """Look for what is missing, wrong, late or twice in what is stored: a verdict, and each finding with its place.
@@ -104,13 +106,13 @@ class _Validations:
         self._problem = "no run has ended yet"
         self._last: Report | None = None
         self.registry = CollectorRegistry()
-        self._metrics = told.ValidationMetrics(self.registry)
+        self._metrics = reports.ValidationMetrics(self.registry)
 
     def not_ready(self) -> dict[str, str]:
         return {"validate": self._problem} if self._problem else {}
 
     def status(self) -> dict[str, Any]:
-        return told.as_dict(self._last) if self._last else {}
+        return reports.as_dict(self._last) if self._last else {}
 
     def stop(self) -> None:
         self._stop.set()
@@ -133,14 +135,14 @@ class _Validations:
             return Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS
         finally:
             await clickhouse.close()
-        if report is None:  # ended before it had looked at all
+        if report is None:  # stopped before it had looked at everything
             return Exit.FINDINGS
         self._last, self._problem = report, ""
         self._metrics.set(report)
         await self._note(report)
         if self._metrics_file:
             write_to_textfile(self._metrics_file, self.registry)
-        self._tell(report)
+        self._show(report)
         return Exit.OK if report.fine else Exit.FINDINGS
 
     async def _note(self, report: Report) -> None:
@@ -164,10 +166,10 @@ class _Validations:
         found: Report = task.result()
         return found
 
-    def _tell(self, report: Report) -> None:
+    def _show(self, report: Report) -> None:
         if self._output is ReportOutput.JSON:
-            typer.echo(json.dumps(told.as_dict(report)))
+            typer.echo(json.dumps(reports.as_dict(report)))
         else:
-            for line in told.lines(report) if self._output is ReportOutput.TEXT else told.markdown(report):
+            for line in reports.lines(report) if self._output is ReportOutput.TEXT else reports.markdown(report):
                 typer.echo(line)
-        leave_word(json.dumps(told.summary(report, SUMMARY_FINDINGS)))
+        leave_word(json.dumps(reports.summary(report, SUMMARY_FINDINGS)))

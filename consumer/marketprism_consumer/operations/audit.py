@@ -4,9 +4,9 @@ Sets, not counts: what the stream holds (its headers are read once), what the ta
 are bits of a window of sequences (`sequences.py`), so that memory does not grow with stream or table. `deep.py` compares
 values.
 
-The order of reading makes it right while ingest, replay and tiering go on. First how far the durables are, so that whatever
-counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before cold: a
-replay inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
+The order of reading makes it right while ingest, replay and tiering go on. First how far the durables have come, so that
+whatever counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before
+cold: a replay inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TypeAudit:
         if self.altered:
             found.append(f"altered {self.altered:,} of {self.compared:,}")
             found += [str(alteration) for alteration in self.alterations]
-        found += [str(one) for one in self.misburied]
+        found += [str(letter) for letter in self.misburied]
         return found
 
     @property
@@ -156,10 +156,10 @@ class AuditReport:
 
     @property
     def holds(self) -> bool:
-        return all(one.holds for one in self.types) and all(one.holds for one in self.streams)
+        return all(audited.holds for audited in self.types) and all(stream.holds for stream in self.streams)
 
     def __getitem__(self, data_type: str) -> TypeAudit:
-        return next(one for one in self.types if one.data_type == data_type)
+        return next(audited for audited in self.types if audited.data_type == data_type)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON: counts, ranges as [first, last], findings and notes in words."""
@@ -169,9 +169,10 @@ class AuditReport:
             "tiers": list(self.tiers),
             "seconds": round(self.seconds, 3),
             "types": [
-                camel(one) | {"holds": one.holds, "findings": one.findings, "notes": one.notes} for one in self.types
+                camel(audited) | {"holds": audited.holds, "findings": audited.findings, "notes": audited.notes}
+                for audited in self.types
             ],
-            "streams": [camel(one) | {"holds": one.holds} for one in self.streams],
+            "streams": [camel(stream) | {"holds": stream.holds} for stream in self.streams],
         }
 
 
@@ -200,26 +201,28 @@ async def audit(
         if not stream:
             report.types += [_streamless(settings, data_type) for data_type in chosen if data_type in on_it]
             continue
-        one = _StreamAuditor(settings, tiers, broker, stream, on_it)
-        report.streams.append(await one.run([data_type for data_type in chosen if data_type in on_it], deep))
-        report.types += one.types.values()
-    report.types.sort(key=lambda one: chosen.index(DataType(one.data_type)))
+        auditor = _StreamAuditor(settings, tiers, broker, stream, on_it)
+        report.streams.append(await auditor.run([data_type for data_type in chosen if data_type in on_it], deep))
+        report.types += auditor.types.values()
+    report.types.sort(key=lambda audited: chosen.index(DataType(audited.data_type)))
     report.seconds = time.monotonic() - began
     return report
 
 
 async def stream_of(broker: NatsBroker, settings: Settings, data_type: DataType) -> str:
     """The stream that holds the type, as ingest chooses it; empty where none does."""
-    one = settings.data_types[data_type]
-    holders = await broker.streams_of(one.subject)
-    return one.stream if one.stream in holders else next(iter(holders), "")
+    type_settings = settings.data_types[data_type]
+    holders = await broker.streams_of(type_settings.subject)
+    return type_settings.stream if type_settings.stream in holders else next(iter(holders), "")
 
 
 def _streamless(settings: Settings, data_type: DataType) -> TypeAudit:
-    one = settings.data_types[data_type]
+    type_settings = settings.data_types[data_type]
     reason = reasons.STREAM_MISSING
     return TypeAudit(
-        str(data_type), one.stream, problem=f"{reason}: no stream holds {one.subject}, nothing can be compared"
+        str(data_type),
+        type_settings.stream,
+        problem=f"{reason}: no stream holds {type_settings.subject}, nothing can be compared",
     )
 
 
@@ -275,11 +278,11 @@ class _StreamAuditor:
 
         for data_type in chosen:
             census = self._census[data_type]
-            one = TypeAudit(str(data_type), self._stream, self._identity, first, last)
-            one.consumer_made = durables[data_type] is not None
-            one.by_hand = census.rows("")
-            one.beyond = max((census.last[i] for i in self._own(census) if census.last[i] > last), default=0)
-            self.types[str(data_type)] = one
+            audited = TypeAudit(str(data_type), self._stream, self._identity, first, last)
+            audited.consumer_made = durables[data_type] is not None
+            audited.by_hand = census.rows("")
+            audited.beyond = max((census.last[i] for i in self._own(census) if census.last[i] > last), default=0)
+            self.types[str(data_type)] = audited
         covered = {self._settings.data_types[data_type].subject for data_type in self._on_it}
         result = StreamAudit(
             self._stream,
@@ -429,35 +432,35 @@ class _StreamAuditor:
                 bits, double, both = await self._rows(data_type, self._identities(data_type), window, last)
                 dead = self._dead[data_type].window(window)
                 accounted |= bits | dead
-                one = self.types.get(str(data_type))
-                if one is None:
+                audited = self.types.get(str(data_type))
+                if audited is None:
                     continue
                 holds = held[data_type].window(window)
                 judged = judge(base, holds, bits, dead, positions[data_type])
-                one.held += holds.bit_count()
-                one.rows += judged.rows.bit_count()
-                one.dead_letters += judged.dead_letters.bit_count()
-                one.unwanted += judged.unwanted.bit_count()
-                one.double += double
-                one.in_both_tiers += both
-                one.expired += (bits & up_to(base, first - 1) | bits & gone).bit_count()
-                one.missing.add(judged.missing, base)
-                one.row_and_dead_letter.add(judged.both, base)
-                one.stray.add(bits & between(base, max(first, 1), last) & ~holds & ~gone, base)
+                audited.held += holds.bit_count()
+                audited.rows += judged.rows.bit_count()
+                audited.dead_letters += judged.dead_letters.bit_count()
+                audited.unwanted += judged.unwanted.bit_count()
+                audited.double += double
+                audited.in_both_tiers += both
+                audited.expired += (bits & up_to(base, first - 1) | bits & gone).bit_count()
+                audited.missing.add(judged.missing, base)
+                audited.row_and_dead_letter.add(judged.both, base)
+                audited.stray.add(bits & between(base, max(first, 1), last) & ~holds & ~gone, base)
                 unacked[data_type].add(judged.unacked, base)
                 undelivered[data_type].add(judged.undelivered, base)
             if result.lost is not None:
                 result.lost.add(between(base, horizon, first - 1) & ~accounted, base)
                 result.deleted_unread.add(gone & ~accounted, base)
         for data_type in chosen:
-            one, durable = self.types[str(data_type)], durables[data_type]
+            audited, durable = self.types[str(data_type)], durables[data_type]
             for waiting, covered in ((unacked[data_type], "num_ack_pending"), (undelivered[data_type], "num_pending")):
                 allowed = waiting.count if durable is None else min(waiting.count, durable[covered])
-                one.pending += allowed
+                audited.pending += allowed
                 if waiting.count > allowed:
-                    one.missing.count += waiting.count - allowed
-                    one.missing.ranges += waiting.ranges
-                    one.missing_among = one.missing_among or allowed > 0
+                    audited.missing.count += waiting.count - allowed
+                    audited.missing.ranges += waiting.ranges
+                    audited.missing_among = audited.missing_among or allowed > 0
 
     def _windows(
         self, held: Mapping[str, Sequences], deleted: Sequences, horizon: int, first: int, last: int
@@ -484,8 +487,8 @@ class _StreamAuditor:
         return Position(begin, durable["ack_floor"]["stream_seq"], durable["delivered"]["stream_seq"])
 
     async def _horizon(self, durables: Mapping[DataType, Mapping[str, Any] | None], first: int) -> int:
-        """From where on all that is gone from the stream must have been read: the first row that no retention can have
-        taken the neighbours of, else whatever no durable has reached."""
+        """The sequence from which on all that is gone from the stream must have been read: the first row whose
+        neighbours no retention can have taken, else the first that no durable has reached."""
         delivered: list[int] = [durable["delivered"]["stream_seq"] for durable in durables.values() if durable]
         reached = max(delivered, default=first - 1) + 1
         limits = [s for s in (self._settings.hot_retention, self._settings.dead_letters.max_age) if s]
@@ -508,28 +511,28 @@ class _StreamAuditor:
 
     async def _earlier_streams(self, data_type: DataType) -> None:
         """Their messages exist nowhere else, so they are only looked through for doubles."""
-        one, census = self.types[str(data_type)], self._census[data_type]
+        audited, census = self.types[str(data_type)], self._census[data_type]
         own = {"", *self._own(census)}
         for identity in census.identities():
             if identity in own:
                 continue
-            one.earlier_streams[identity] = census.rows(identity)
+            audited.earlier_streams[identity] = census.rows(identity)
             windows = set().union(*(w for (_, stream), w in census.windows.items() if stream == identity))
             for window in sorted(windows):
                 _, double, both = await self._rows(data_type, [identity], window, census.last[identity])
-                one.double += double
-                one.in_both_tiers += both
+                audited.double += double
+                audited.in_both_tiers += both
 
     async def _name_doubles(self, data_type: DataType) -> None:
-        one = self.types[str(data_type)]
-        if not one.double:
+        audited = self.types[str(data_type)]
+        if not audited.double:
             return
         for tier, clickhouse in self._tiers.items():
             rows = await clickhouse.clickhouse.query(
                 f"SELECT _stream, _seq, count() FROM {self._table(tier, BY_DATA_TYPE[data_type])} WHERE _stream != ''"
                 " GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
             )
-            one.doubles += [(stream, tier, seq, count) for stream, seq, count in rows]
+            audited.doubles += [(stream, tier, seq, count) for stream, seq, count in rows]
 
     async def _look_into_missing(self, audited: TypeAudit) -> None:
         """A dead letter that was purged or has expired leaves its message with neither: told apart from a loss by

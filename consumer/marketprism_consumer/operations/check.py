@@ -1,4 +1,4 @@
-"""Is everything around the pipeline as it needs it? Reads only. Each line says ok, warning or wrong, and what to do.
+"""Is everything around the pipeline as it should be? Reads only. Each line says ok, warning or wrong, and what to do.
 
 Wrong: it does not work, or the guarantee does not hold. Warning: it works, and will hurt one day.
 """
@@ -28,7 +28,7 @@ from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
 OLDEST_CLICKHOUSE = (23, 10)
-SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for so long [s]
+SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for this long [s]
 SHORT_AGE = 3600.0  # of a stream: the outage of ours that loses nothing [s]
 SKEW = 2.0  # between clocks [s]
 PARTS_SHARE = 0.5  # of those in a partition at which ClickHouse slows inserts down
@@ -119,8 +119,8 @@ async def check_nats(settings: Settings, auth: NatsAuth) -> AsyncIterator[Line]:
         for name, info in streams.items():
             for line in judge_stream(name, info["config"]):
                 yield line
-        if told := next((info["ts"] for info in streams.values() if "ts" in info), None):
-            yield judge_clock("nats clock", epoch_seconds(told) - time.time())
+        if server_time := next((info["ts"] for info in streams.values() if "ts" in info), None):
+            yield judge_clock("nats clock", epoch_seconds(server_time) - time.time())
         yield await _dead_letters(broker, settings)
     except BrokerError as refused:
         yield wrong("jetstream", refused.reason, refused.detail)
@@ -132,28 +132,30 @@ async def _data_type(
     broker: NatsBroker, settings: Settings, data_type: DataType, streams: dict[str, Mapping[str, Any]]
 ) -> AsyncIterator[Line]:
     """`streams` gathers what the server says of each."""
-    one = settings.data_types[data_type]
-    holders = await broker.streams_of(one.subject)
+    type_settings = settings.data_types[data_type]
+    holders = await broker.streams_of(type_settings.subject)
     what = f"stream of {data_type}"
     if not holders:
         if settings.ensure_streams == "IfMissing":
-            yield warning(what, f"no stream holds {one.subject}", f"{one.stream} is made when ingest starts")
+            yield warning(
+                what, f"no stream holds {type_settings.subject}", f"{type_settings.stream} is made when ingest starts"
+            )
         else:
-            yield wrong(what, reasons.STREAM_MISSING, f"no stream holds {one.subject}")
+            yield wrong(what, reasons.STREAM_MISSING, f"no stream holds {type_settings.subject}")
         return
-    stream = one.stream if one.stream in holders else holders[0]
-    if stream != one.stream:
+    stream = type_settings.stream if type_settings.stream in holders else holders[0]
+    if stream != type_settings.stream:
         todo = "it is read from there; correct spec.nats.streams"
-        yield warning(what, f"{one.subject} is in {stream}, not in {one.stream}", todo)
+        yield warning(what, f"{type_settings.subject} is in {stream}, not in {type_settings.stream}", todo)
     if stream not in streams:
         streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
-    durable = Durable(stream, one.durable, one.subject, settings.ack_wait)
+    durable = Durable(stream, type_settings.durable, type_settings.subject, settings.ack_wait)
     try:
-        info = await broker.api(f"CONSUMER.INFO.{stream}.{one.durable}", None)
+        info = await broker.api(f"CONSUMER.INFO.{stream}.{type_settings.durable}", None)
     except BrokerError as refused:
         if refused.code != CONSUMER_NOT_FOUND:
             raise
-        yield ok(f"consumer of {data_type}", f"{stream}/{one.durable} is not there yet: ingest makes it")
+        yield ok(f"consumer of {data_type}", f"{stream}/{type_settings.durable} is not there yet: ingest makes it")
         return
     yield judge_durable(f"consumer of {data_type}", durable, info)
 
@@ -191,7 +193,7 @@ def judge_clock(what: str, ahead: float) -> Line:
     """`ahead`: of this machine's clock [s]."""
     found = f"{abs(ahead):.1f} s {'ahead of' if ahead >= 0 else 'behind'} this machine's"
     if abs(ahead) > SKEW:
-        return warning(what, found, "run NTP on both: freshness and ages are wrong by so much")
+        return warning(what, found, "run NTP on both: freshness and ages are wrong by that much")
     return ok(what, found)
 
 
@@ -230,8 +232,8 @@ async def endpoint(clickhouse: ClickHouse, url: str) -> Line:
 
 async def check_clickhouse(settings: Settings, clickhouse: ClickHouse) -> AsyncIterator[Line]:
     before = time.time()
-    told = (await clickhouse.query("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0] / 1000
-    yield judge_clock("clickhouse clock", told - (before + time.time()) / 2)
+    server_time = (await clickhouse.query("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0] / 1000
+    yield judge_clock("clickhouse clock", server_time - (before + time.time()) / 2)
     for checks in (_schema, _rights, _parts, _disks):
         try:
             for line in await checks(settings, clickhouse):
@@ -252,12 +254,12 @@ async def _schema(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
             found.append(wrong("deduplication", reasons.NO_DEDUP_WINDOW, change.why))
         else:
             found.append(wrong("schema", reasons.SCHEMA_MISSING, change.why))
-    for one in plan.differences:
-        said = f"{one.where}: {one.what}"
-        if one.blocking:
+    for difference in plan.differences:
+        said = f"{difference.where}: {difference.what}"
+        if difference.blocking:
             found.append(wrong("schema", reasons.SCHEMA_DRIFT, said))
         else:
-            found.append(warning("schema", said, "nothing, if it is meant"))
+            found.append(warning("schema", said, "nothing, if it is intended"))
     return found or [ok("schema", f"{len(settings.data_types)} tables in {settings.hot_db} and {settings.cold_db} fit")]
 
 
@@ -272,7 +274,7 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
             try:
                 await clickhouse.command(f"INSERT INTO {where} ({names}) SELECT {names} FROM {where} WHERE 0")
             except StoreError as refused:
-                if refused.code not in (60, 81):  # what is missing is the schema's line
+                if refused.code not in (60, 81):  # what is missing is on the schema's line
                     reason = reasons.INSERT_BLOCKED if refused.code not in (0, 164, 497) else reasons.CLICKHOUSE_DENIED
                     found.append(refused_line(f"rights on {database}.{table.name}", refused, reason))
     for table_name in ("parts", "processes", "columns", "tables"):

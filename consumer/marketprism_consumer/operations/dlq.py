@@ -108,7 +108,7 @@ def code_of(text: str) -> str:
     known = ", ".join(
         f"{reason.code} {reason.name}" for reason in reasons.ALL.values() if reason.code.startswith("MP2")
     )
-    raise ValueError(f"{text!r} is no reason; one of {known}")
+    raise ValueError(f"{text!r} is not a reason; the reasons are {known}")
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Replay:
         return [*outcomes, *stay]
 
     async def decode(self, letters: Sequence[Letter]) -> tuple[list[Decoded], list[Outcome]]:
-        """Rows, and what can still not be one."""
+        """Rows, and what still can't be one."""
         entries: list[Decoded] = []
         stay: list[Outcome] = []
         for letter in letters:

@@ -25,7 +25,7 @@ INSERT_WITHIN = INACTIVE / 2  # no insert of ours may outlive our claim to be th
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """From a sequence, or from a time of arrival [µs UTC] where that is given; up to and with `last`, and before `until`."""
+    """From a sequence, or from a time of arrival [µs UTC] where that is given; to `last` inclusive, and before `until`."""
 
     first: int = 1
     since: int | None = None

@@ -1,4 +1,4 @@
-"""Stores rows under the identity that their messages have always had, those that no tier has yet.
+"""Stores rows that no tier has yet, under the identity that their messages have always had.
 
 Exactly once, whatever is killed and whoever does the same: looked up first, inserted as one block under one token.
 """
@@ -56,7 +56,7 @@ class Restore(Generic[T]):
                 return [*known, (new[0][0][0], "refused", f"{reasons.ROW_REFUSED}: {refused}")]
             left = [entry for entry, _ in new]
             halves = (left[: len(left) // 2], left[len(left) // 2 :])
-            return known + [one for half in halves for one in await self.store(table, stream, half, deadline)]
+            return known + [restored for half in halves for restored in await self.store(table, stream, half, deadline)]
         return known + [(entry[0], "stored", "") for entry, _ in new]
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:

@@ -20,7 +20,7 @@ from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation.record import Verdict
 
-MINUTE = 60  # what a rate is of [s]
+MINUTE = 60  # over which a rate is taken [s]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Tier:
 
 @dataclass(slots=True)
 class TypeStatus:
-    """`rate`: rows stored a second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
+    """`rate`: rows stored per second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
     hot has none. `lag`: messages not yet delivered, `unacknowledged` those delivered; None without a consumer."""
 
     data_type: str
@@ -57,7 +57,7 @@ class Status:
     @property
     def flows(self) -> bool:
         """Every data type is read by somebody."""
-        return all(one.state == READ for one in self.types)
+        return all(of_type.state == READ for of_type in self.types)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -79,14 +79,14 @@ async def status(settings: Settings, broker: NatsBroker, hot: ClickHouse, cold: 
         "cold": await _sizes(cold, settings.cold_db),
     }
     found = []
-    for data_type, one in settings.data_types.items():
+    for data_type, type_settings in settings.data_types.items():
         made = await _consumed(settings, broker, data_type)
         letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
         made.dead_letters = sum(letters.values())
-        made.hot = sizes["hot"].get(one.table, Tier())
-        made.cold = sizes["cold"].get(one.table, Tier())
+        made.hot = sizes["hot"].get(type_settings.table, Tier())
+        made.cold = sizes["cold"].get(type_settings.table, Tier())
         if made.hot.rows:
-            made.rate, made.age = await _fresh(hot, settings.hot_db, one.table)
+            made.rate, made.age = await _fresh(hot, settings.hot_db, type_settings.table)
         found.append(made)
     return Status(
         settings.pipeline_name,
@@ -97,12 +97,12 @@ async def status(settings: Settings, broker: NatsBroker, hot: ClickHouse, cold: 
 
 
 async def _consumed(settings: Settings, broker: NatsBroker, data_type: DataType) -> TypeStatus:
-    one = settings.data_types[data_type]
+    type_settings = settings.data_types[data_type]
     stream = await stream_of(broker, settings, data_type)
     if not stream:
-        return TypeStatus(str(data_type), one.stream, NO_STREAM)
+        return TypeStatus(str(data_type), type_settings.stream, NO_STREAM)
     try:
-        info = await broker.api(f"CONSUMER.INFO.{stream}.{one.durable}", None)
+        info = await broker.api(f"CONSUMER.INFO.{stream}.{type_settings.durable}", None)
     except BrokerError as refused:
         if refused.code == CONSUMER_NOT_FOUND:
             return TypeStatus(str(data_type), stream, NO_CONSUMER)

@@ -13,11 +13,11 @@ Invariants:
 4. *A row without an identity gets one in hot, before it moves* (`_stream` = `manual:<run>`, a random `_seq`). From then on
    it is a row like any other: equal rows stay two, a killed run knows which were copied.
 5. *A double in cold is seen before anything is deleted.* Two runs at once may both find that cold lacks a row. Of equal
-   copies the physically first (part's lowest block, then offset) is never deleted, the others exactly. A part that
+   copies the physically first (part's lowest block, then offset) is never deleted, and exactly the others are. A part that
    comes later has a higher block, so whatever the order of two repairs, the first copy stays.
 6. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
 
-Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or less of it:
+Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or a piece of one:
 name → survey → copy → verify, for each slice; then delete for the hour.
 """
 
@@ -58,8 +58,8 @@ class Survey:
     @property
     def totals(self) -> Totals:
         found = Totals()
-        for one in self.parts.values():
-            found += one
+        for of_part in self.parts.values():
+            found += of_part
         return found
 
 
@@ -127,13 +127,13 @@ async def plan(tiers: Tiers, start: int, end: int, limit: int, filter_: Filter) 
     planned: list[Slice] = []
     while todo:
         begin, until, step = todo.pop()
-        for one in pack(await tiers.buckets(begin, until, step, filter_), limit, until, filter_):
-            smaller = finer(one, limit)
+        for slice_ in pack(await tiers.buckets(begin, until, step, filter_), limit, until, filter_):
+            smaller = finer(slice_, limit)
             if smaller is None or smaller >= step:
-                planned.append(one)
+                planned.append(slice_)
             else:
-                todo.append((one.start, one.end, smaller))
-    return sorted(planned, key=lambda one: one.start)
+                todo.append((slice_.start, slice_.end, smaller))
+    return sorted(planned, key=lambda slice_: slice_.start)
 
 
 async def settle_slice(tiers: Tiers, slice_: Slice, run: str, moved: Moved) -> Proof:
@@ -212,10 +212,10 @@ async def move_hour(
 ) -> Moved:
     """All the steps for slices of one hour. `stop` is asked before each slice; what is proven by then is finished."""
     moved = Moved()
-    for one in slices:
+    for slice_ in slices:
         if stop():
             break
-        moved.proofs.append(await settle_slice(tiers, one, run, moved))
+        moved.proofs.append(await settle_slice(tiers, slice_, run, moved))
     if delete:
         moved.deleted = await delete_hour(tiers, moved.proofs)
     return moved

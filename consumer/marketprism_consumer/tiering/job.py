@@ -45,14 +45,14 @@ class Job:
 
 
 def read(file: str, environ: Mapping[str, str]) -> tuple[Settings, TieringPolicy | None]:
-    """The settings and the policy of a file with either or both; of no file, the environment's. Raises ResourceError."""
+    """The settings and the policy of a file with either or both; without a file, the environment's. Raises ResourceError."""
     source = file or environ.get("MARKETPRISM_FILE", "").strip()
     resources = load(source) if source else []
-    pipelines = [one for one in resources if isinstance(one, StoragePipeline)]
-    policies = [one for one in resources if isinstance(one, TieringPolicy)]
+    pipelines = [resource for resource in resources if isinstance(resource, StoragePipeline)]
+    policies = [resource for resource in resources if isinstance(resource, TieringPolicy)]
     for found, kind in ((pipelines, "StoragePipeline"), (policies, "TieringPolicy")):
         if len(found) > 1:
-            names = ", ".join(one.metadata.name for one in found)
+            names = ", ".join(resource.metadata.name for resource in found)
             raise ResourceError([Problem(f"holds {len(found)} of kind {kind}: {names}", source, allowed="one of each")])
     policy = policies[0] if policies else None
     return effective(pipelines[0] if pipelines else None, environ, policy), policy
@@ -61,7 +61,7 @@ def read(file: str, environ: Mapping[str, str]) -> tuple[Settings, TieringPolicy
 def job_of(settings: Settings, policy: TieringPolicy | None) -> Job:
     """What file and environment say."""
     spec = policy.spec if policy else None
-    stored = tuple(one.table for one in settings.data_types.values())
+    stored = tuple(type_settings.table for type_settings in settings.data_types.values())
     mode = {"Move": Mode.MOVE, "Copy": Mode.COPY, "DryRun": Mode.DRY_RUN}[spec.mode] if spec else Mode.MOVE
     return Job(
         hot_urls=settings.clickhouse_urls,

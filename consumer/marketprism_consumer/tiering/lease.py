@@ -5,9 +5,9 @@ ticket, which is the server's clock *after* the announcement is visible, (3) loo
 waited for; of the tickets the lowest wins. A contender whose announcement was not visible in (3) draws a later ticket than
 ours, so both come to the same winner. A dead holder's lease ends by the server's clock.
 
-What is left: a server clock that jumps back by more than a lease, and replicas that lag (all runs must use one server).
-Nothing rests on it: two runs at once waste work, and the algorithm keeps the rows right. A copy of a holder that was
-overtaken is refused by the server (`fence`), and one that already runs is waited for.
+It is no match for a server clock that jumps back by more than a lease, or for replicas that lag (all runs must use one
+server). Nothing depends on it: two runs at once waste work, and the algorithm keeps the rows right. The server refuses a
+copy by a holder that was overtaken (`fence`), and one that already runs is waited for.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Contender:
 
 def winner(contenders: list[Contender]) -> str | None:
     """The holder; None while somebody has yet to draw a ticket."""
-    if not contenders or any(not one.ticket for one in contenders):
+    if not contenders or any(not contender.ticket for contender in contenders):
         return None
-    return min(contenders, key=lambda one: (one.ticket, one.holder)).holder
+    return min(contenders, key=lambda contender: (contender.ticket, contender.holder)).holder
 
 
 class Lease:
@@ -98,7 +98,7 @@ class Lease:
         drawn = time.monotonic()
         while True:
             found = await self.contenders()
-            mine = next((one for one in found if one.holder == self.holder), None)
+            mine = next((contender for contender in found if contender.holder == self.holder), None)
             if mine is None:
                 raise TieringError(
                     reasons.MIGRATION_BUSY,
@@ -108,9 +108,13 @@ class Lease:
             if holder == self.holder:
                 self.expires = mine.expires
                 return
-            for one in found:
-                if one.holder == holder and one.expires > first.setdefault(one.holder, one.expires):
-                    raise TieringError(reasons.MIGRATION_BUSY, f"another run holds the lease, and lives: {one.who}")
+            for contender in found:
+                if contender.holder == holder and contender.expires > first.setdefault(
+                    contender.holder, contender.expires
+                ):
+                    raise TieringError(
+                        reasons.MIGRATION_BUSY, f"another run holds the lease, and lives: {contender.who}"
+                    )
             if time.monotonic() - drawn > self.seconds / 3:
                 await self._write("0")
                 drawn = time.monotonic()
@@ -121,7 +125,7 @@ class Lease:
             await asyncio.sleep(self.seconds / 3)
             try:
                 await self._write("0")
-                mine = [one for one in await self.contenders() if one.holder == self.holder]
+                mine = [contender for contender in await self.contenders() if contender.holder == self.holder]
                 self.expires = mine[0].expires if mine else 0
             except StoreError as refused:
                 log.warning("the lease was not renewed", error=str(refused))

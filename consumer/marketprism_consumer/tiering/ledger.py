@@ -59,7 +59,7 @@ class Ledger:
         bytes_: int = 0,
         error: str = "",
     ) -> None:
-        rows = moved.verified if status == "done" else sum(one.rows for one in slices)
+        rows = moved.verified if status == "done" else sum(slice_.rows for slice_ in slices)
         given = {
             "run": self._run, "table": table, "from": slices[0].start, "to": slices[-1].end, "rows": rows,
             "bytes": bytes_, "checksum": moved.checksum, "started": int(started * 1000), "mode": self._mode,

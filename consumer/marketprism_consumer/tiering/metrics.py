@@ -17,7 +17,10 @@ class Metrics:
         self._runs = Counter("marketprism_migrations", "Runs that ended.", ["result"], registry=registry)
         self._backlog = Gauge("marketprism_migration_backlog_rows", "Rows due.", ["table"], registry=registry)
         self._behind = Gauge(
-            "marketprism_migration_backlog_seconds", "How long the oldest is due [s].", ["table"], registry=registry
+            "marketprism_migration_backlog_seconds",
+            "How long the oldest has been due [s].",
+            ["table"],
+            registry=registry,
         )
         self._failures = Counter(
             "marketprism_migration_failures",
@@ -30,11 +33,11 @@ class Metrics:
         )
 
     def count(self, result: Result) -> None:
-        for name, one in result.tables.items():
-            self._rows.labels(name).inc(one.rows if result.mode != Mode.DRY_RUN else 0)
-            self._bytes.labels(name).inc(one.bytes)
-            self._backlog.labels(name).set(one.backlog_rows)
-            self._behind.labels(name).set(one.backlog_seconds)
+        for name, of_table in result.tables.items():
+            self._rows.labels(name).inc(of_table.rows if result.mode != Mode.DRY_RUN else 0)
+            self._bytes.labels(name).inc(of_table.bytes)
+            self._backlog.labels(name).set(of_table.backlog_rows)
+            self._behind.labels(name).set(of_table.backlog_seconds)
         for failure in result.failures:
             self._failures.labels(failure.table, failure.reason.name).inc()
         self._runs.labels(result.result).inc()

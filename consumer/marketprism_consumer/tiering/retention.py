@@ -9,7 +9,7 @@ from marketprism_consumer.tiering.two_tiers import Place
 
 
 def expired(partitions: list[str], now: datetime, seconds: float) -> list[str]:
-    """The days, named as toYYYYMMDD does, that are over for longer than the retention. Other names are left alone."""
+    """The days, named as toYYYYMMDD does, that ended longer ago than the retention. Other names are left alone."""
     limit = now - timedelta(seconds=seconds)
     found = []
     for name in partitions:
@@ -58,6 +58,6 @@ _UNITS = {
 
 
 def ttl_seconds(ttl: str) -> float | None:
-    """The shortest time in it; None where that can't be told."""
+    """The shortest time in it; None where that is unknown."""
     found = [int(n) * _UNITS[unit] for unit, n in re.findall(r"toInterval(\w+?)\((\d+)\)", ttl) if unit in _UNITS]
     return float(min(found)) if found else None

@@ -1,4 +1,4 @@
-"""One run: lease, then table by table what `algorithm.py` says, and a result that tells all of it."""
+"""One run: lease, then table by table what `algorithm.py` says, and a result that reports all of it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Result:
     def result(self) -> str:
         if self.failures:
             return "Failed"
-        return "LimitReached" if any(one.limit_reached for one in self.tables.values()) else "Succeeded"
+        return "LimitReached" if any(of_table.limit_reached for of_table in self.tables.values()) else "Succeeded"
 
     @property
     def unreachable(self) -> bool:
@@ -103,25 +103,25 @@ class Result:
             "result": self.result,
             "run": self.run,
             "mode": self.mode,
-            "rows": sum(one.rows for one in self.tables.values()),
-            "bytes": sum(one.bytes for one in self.tables.values()),
+            "rows": sum(of_table.rows for of_table in self.tables.values()),
+            "bytes": sum(of_table.bytes for of_table in self.tables.values()),
             "seconds": round(self.seconds, 3),
             "duration": f"{self.seconds:.0f}s",
             "stopped": self.stopped,
             "finished": self.finished,
             "tables": {
                 name: {
-                    "rows": one.rows,
-                    "bytes": one.bytes,
-                    "seconds": round(one.seconds, 3),
-                    "limitReached": one.limit_reached,
-                    "oldestInHot": one.oldest_in_hot,
-                    "backlogRows": one.backlog_rows,
-                    "backlogSeconds": round(one.backlog_seconds),
-                    **({"expiredRows": one.expired_rows} if one.expired_rows else {}),
-                    **({"notes": one.notes} if one.notes else {}),
+                    "rows": of_table.rows,
+                    "bytes": of_table.bytes,
+                    "seconds": round(of_table.seconds, 3),
+                    "limitReached": of_table.limit_reached,
+                    "oldestInHot": of_table.oldest_in_hot,
+                    "backlogRows": of_table.backlog_rows,
+                    "backlogSeconds": round(of_table.backlog_seconds),
+                    **({"expiredRows": of_table.expired_rows} if of_table.expired_rows else {}),
+                    **({"notes": of_table.notes} if of_table.notes else {}),
                 }
-                for name, one in self.tables.items()
+                for name, of_table in self.tables.items()
             },
             "failures": [
                 {
@@ -162,7 +162,7 @@ class Migration:
         self._progress = progress
 
     def stop(self) -> None:
-        """Ends the run after the slice that it is at."""
+        """Ends the run after the slice that it is working on."""
         self.stopping = True
 
     async def run(self) -> Result:
@@ -188,8 +188,7 @@ class Migration:
                     await ledger.create()
                 for table in job.tables:
                     if not self.stopping:
-                        one = _TableRun(self, table, hot, cold, ledger, result, lease)
-                        await one.run()
+                        await _TableRun(self, table, hot, cold, ledger, result, lease).run()
             except (StoreError, TieringError) as error:
                 result.failures.append(failure("", error))
             result.seconds = time.monotonic() - started
@@ -242,10 +241,12 @@ class _TableRun:
                 )
                 self.done.expired_rows = sum(expired.values())
         except (StoreError, TieringError) as error:
-            told = failure(self._table, error)
-            self._result.failures.append(told)
+            failed = failure(self._table, error)
+            self._result.failures.append(failed)
             # The table is not finished; hot keeps what is not proven.
-            logs.reason(log, "error", told.reason, table=told.table, clickhouse_code=told.code, detail=told.message)
+            logs.reason(
+                log, "error", failed.reason, table=failed.table, clickhouse_code=failed.code, detail=failed.message
+            )
         self.done.seconds = time.monotonic() - started
 
     def _fence(self) -> int:
@@ -267,9 +268,9 @@ class _TableRun:
 
     async def _move(self, tiers: TwoTiers) -> None:
         job = self._job
-        for one in await self._ledger.unfinished(self._table) if job.mode is Mode.MOVE else ():
-            if await tiers.doubles(one):
-                await tiers.repair(one)
+        for slice_ in await self._ledger.unfinished(self._table) if job.mode is Mode.MOVE else ():
+            if await tiers.doubles(slice_):
+                await tiers.repair(slice_)
         end = await self._cutoff()
         if job.end is not None:
             end = min(end, job.end)
@@ -282,15 +283,15 @@ class _TableRun:
             slices = await plan(tiers, start, end, size, job.filter)
             chosen = slices if job.mode is Mode.COPY else within(slices, left)
             if job.mode is Mode.DRY_RUN:
-                self.done.rows = sum(one.rows for one in chosen)
-            planned += sum(one.rows for one in chosen)
+                self.done.rows = sum(slice_.rows for slice_ in chosen)
+            planned += sum(slice_.rows for slice_ in chosen)
             before = self.done.rows
-            # A copy counts what was copied, which only the slice itself tells: one at a time.
-            hours = by_hour(chosen) if job.mode is Mode.MOVE else [[one] for one in chosen]
+            # A copy counts what was copied, which only the slice itself shows: one at a time.
+            hours = by_hour(chosen) if job.mode is Mode.MOVE else [[slice_] for slice_ in chosen]
             for hour in hours if job.mode is not Mode.DRY_RUN else ():
                 if self._migration.stopping:
                     break
-                if left <= 0 or (self.done.rows and sum(one.rows for one in hour) > left):
+                if left <= 0 or (self.done.rows and sum(slice_.rows for slice_ in hour) > left):
                     left = 0
                     break
                 moved = await self._hour(tiers, hour, size)
@@ -306,7 +307,7 @@ class _TableRun:
             await tiers.sweep()
 
     async def _hour(self, tiers: TwoTiers, slices: list[Slice], size: int) -> Moved:
-        """Tried again from the start of the hour: every step may be."""
+        """Tried again from the start of the hour: every step may be repeated."""
         began, backoff = time.time(), Backoff()
         await self._ledger.note(self._table, slices, "began", began, Moved())
         while True:

@@ -1,4 +1,4 @@
-"""The ClickHouse servers of a migration: few statements, long ones."""
+"""The ClickHouse servers of a migration: few statements, but long ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS: Mapping[str, Any] = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "max_partitions_per_insert_block": 0,
     "input_format_skip_unknown_fields": 0,
-    "max_threads": 1,  # one core: readers and ingest have the others; and the same blocks at a second try
+    "max_threads": 1,  # one core: readers and ingest have the others; and a second try makes the same blocks
 }
 
 

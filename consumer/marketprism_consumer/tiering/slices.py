@@ -41,7 +41,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """So many rows within `step` from `start` on."""
+    """This many rows within `step` from `start` on."""
 
     start: int
     step: int
@@ -69,19 +69,19 @@ def finer(slice_: Slice, limit: int) -> int | None:
 
 
 def within(slices: Sequence[Slice], limit: int) -> list[Slice]:
-    """The oldest slices that hold at most `limit` rows together; one at least, or nothing would ever move."""
+    """The oldest slices that hold at most `limit` rows together; at least one, or nothing would ever move."""
     taken: list[Slice] = []
     rows = 0
-    for one in slices:
-        if taken and rows + one.rows > limit:
+    for slice_ in slices:
+        if taken and rows + slice_.rows > limit:
             break
-        taken.append(one)
-        rows += one.rows
+        taken.append(slice_)
+        rows += slice_.rows
     return taken
 
 
 def by_hour(slices: Sequence[Slice]) -> list[list[Slice]]:
     hours: dict[int, list[Slice]] = {}
-    for one in slices:
-        hours.setdefault(one.hour, []).append(one)
+    for slice_ in slices:
+        hours.setdefault(slice_.hour, []).append(slice_)
     return list(hours.values())

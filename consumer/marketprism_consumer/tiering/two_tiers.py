@@ -20,7 +20,7 @@ from marketprism_consumer.tiering.slices import Bucket, Filter, Slice
 NO_SUCH_PART = 232
 PART_IN_MUTATIONS = (24, 5)  # `_part` in the condition of a DELETE
 OFFSET_IN_MUTATIONS = (25, 8)  # and `_part_offset`
-BY_HAND = "manual:"  # what the `_stream` of rows begins with that came without one
+BY_HAND = "manual:"  # what `_stream` begins with where a row came without one
 # Not what a message says, but when and as what it was stored.
 STORED_AS = ("created_at",)
 IDENTITY = "_stream, _seq"
@@ -49,7 +49,7 @@ class Place:
 
 
 def hashed(columns: Sequence[HashedColumn]) -> str:
-    """A hash of every value. A NULL hashes as itself: cityHash64 of a NULL is NULL, and aggregates pass NULLs over."""
+    """A hash of every value. A NULL hashes as itself: cityHash64 of a NULL is NULL, and aggregates skip NULLs."""
     parts = []
     for column in columns:
         inner = _inside("Nullable", _inside("LowCardinality", column.type) or column.type)
@@ -66,7 +66,7 @@ def _inside(outer: str, type_: str) -> str:
 
 
 def condition(slice_: Slice) -> str:
-    """Parts and granules are chosen by it: it is about the column itself."""
+    """ClickHouse prunes parts and granules by it: it compares the column itself."""
     return f"timestamp >= {_time('from')} AND timestamp < {_time('to')}{filtered(slice_)}"
 
 
@@ -107,18 +107,18 @@ class TwoTiers:
     # --- hot ----------------------------------------------------------------------------------------------------------
 
     async def buckets(self, start: int, end: int, step: int, filter_: Filter) -> list[Bucket]:
-        one = Slice(start, end, 0, filter_)
+        span = Slice(start, end, 0, filter_)
         rows = await self.hot.server.query(
             "SELECT intDiv(toUnixTimestamp64Micro(toDateTime64(timestamp, 6)), {step:Int64}) * {step:Int64} AS bucket, count()"
-            f" FROM {self.hot.name} WHERE {condition(one)} GROUP BY bucket ORDER BY bucket",
-            values(one, step=step),
+            f" FROM {self.hot.name} WHERE {condition(span)} GROUP BY bucket ORDER BY bucket",
+            values(span, step=step),
         )
         return [
             Bucket(max(int(bucket), start), step - max(0, start - int(bucket)), int(count)) for bucket, count in rows
         ]
 
     async def name(self, slice_: Slice) -> None:
-        # Random, not made of the row: equal rows are two rows.
+        # Random, not made from the row: equal rows are two rows.
         await self.hot.server.command(
             f"ALTER TABLE {self.hot.name} UPDATE _stream = '{BY_HAND}{self.run}', _seq = cityHash64(generateUUIDv4())"
             f" WHERE _seq = 0 AND {condition(slice_)}",
@@ -143,7 +143,7 @@ class TwoTiers:
 
     async def drop_part(self, part: str) -> bool:
         if not re.fullmatch(r"[0-9A-Za-z_-]+", part):
-            raise TieringError(reasons.SLICE_UNSETTLED, f"{self.hot.name} has a part of the odd name {part!r}")
+            raise TieringError(reasons.SLICE_UNSETTLED, f"{self.hot.name} has a part with the odd name {part!r}")
         try:
             await self.hot.server.command(f"ALTER TABLE {self.hot.name} DROP PART '{part}'")
         except StoreError as refused:
@@ -167,7 +167,7 @@ class TwoTiers:
                 f"parts{number}": list(proof.parts),
             }
             there.append(f"({time} AND {part})")
-            # Before 24.5 a mutation can't ask for `_part`: it would fail and block the table's others. There it is by identity.
+            # Before 24.5 a mutation can't use `_part`: it would fail and block the table's others. There rows go by identity.
             known = f"({IDENTITY}) IN (SELECT {IDENTITY} FROM {self.cold.name} WHERE _seq != 0 AND {time})"
             doomed.append(f"({time} AND {part if by_part else known})")
         filter_ = filtered(proofs[0].slice)
@@ -214,7 +214,7 @@ class TwoTiers:
 
     async def repair(self, slice_: Slice) -> None:
         if self.cold.version < OFFSET_IN_MUTATIONS:
-            what = f"{slice_}: cold has rows twice, and ClickHouse can delete one of two equal rows from 25.8 on"
+            what = f"{slice_}: cold has rows twice, and only from 25.8 on can ClickHouse delete one of two equal rows"
             raise TieringError(reasons.COLD_DOUBLES, f"{what}. Nothing was deleted in hot")
         place = "(toUInt64(splitByChar('_', _part)[2]), _part_offset, _part)"
         surplus = (
