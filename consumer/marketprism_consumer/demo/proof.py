@@ -75,7 +75,7 @@ def places(manifest: Path) -> dict[int, StreamPosition]:
 async def prove(
     messages: Iterable[FeedMessage],
     where: Mapping[int, StreamPosition],
-    clickhouse: ClickHouseStore,
+    store: ClickHouseStore,
     broker: NatsBroker,
     dlq: str,
 ) -> DemoProof:
@@ -92,10 +92,10 @@ async def prove(
         chunk = waiting[message.data_type]
         chunk[place] = message
         if len(chunk) >= _CHUNK:
-            await _check(proof, BY_DATA_TYPE[message.data_type], chunk, buried, clickhouse)
+            await _check(proof, BY_DATA_TYPE[message.data_type], chunk, buried, store)
             chunk.clear()
     for data_type, chunk in waiting.items():
-        await _check(proof, BY_DATA_TYPE[data_type], chunk, buried, clickhouse)
+        await _check(proof, BY_DATA_TYPE[data_type], chunk, buried, store)
     proof.acknowledged = len(seen)
     return proof
 
@@ -114,11 +114,11 @@ async def _check(
     table: Table,
     chunk: Mapping[StreamPosition, FeedMessage],
     buried: Counter[StreamPosition],
-    clickhouse: ClickHouseStore,
+    store: ClickHouseStore,
 ) -> None:
     if not chunk:
         return
-    rows = await _rows(table, chunk, clickhouse)
+    rows = await _rows(table, chunk, store)
     for place, message in chunk.items():
         found, letters = rows.get(place, []), buried[place]
         proof.rows += len(found)
@@ -137,14 +137,14 @@ async def _check(
 
 
 async def _rows(
-    table: Table, chunk: Mapping[StreamPosition, FeedMessage], clickhouse: ClickHouseStore
+    table: Table, chunk: Mapping[StreamPosition, FeedMessage], store: ClickHouseStore
 ) -> dict[StreamPosition, list[dict[str, Any]]]:
     seqs = sorted(seq for _, seq in chunk)
     columns = [column.name for column in table.inserted]
     selected = ", ".join(f"toUnixTimestamp64Micro({c})" if (table.name, c) in _TIMES else c for c in columns)
     found: dict[StreamPosition, list[dict[str, Any]]] = {}
-    for stream, seq, *values in await clickhouse.clickhouse.query(
-        f"SELECT _stream, _seq, {selected} FROM {clickhouse.table(table)} WHERE _seq BETWEEN {seqs[0]} AND {seqs[-1]}"
+    for stream, seq, *values in await store.clickhouse.query(
+        f"SELECT _stream, _seq, {selected} FROM {store.table(table)} WHERE _seq BETWEEN {seqs[0]} AND {seqs[-1]}"
     ):
         place = (stream.partition("@")[0], seq)
         if place in chunk:

@@ -178,7 +178,7 @@ class AuditReport:
 
 async def audit(
     settings: Settings,
-    clickhouse: ClickHouseStore,
+    store: ClickHouseStore,
     client: PullClient,
     *,
     cold: ClickHouseStore | None = None,
@@ -190,9 +190,9 @@ async def audit(
     can't be asked."""
     began = time.monotonic()
     broker = NatsBroker(client)
-    tiers: dict[Tier, ClickHouseStore] = {"hot": clickhouse}
+    tiers: dict[Tier, ClickHouseStore] = {"hot": store}
     if both_tiers:
-        tiers["cold"] = cold or clickhouse
+        tiers["cold"] = cold or store
     streams = {data_type: await stream_of(broker, settings, data_type) for data_type in settings.data_types}
     chosen = list(dict.fromkeys(data_types))
     report = AuditReport([], [], deep, tuple(tiers))
@@ -363,10 +363,10 @@ class _StreamAuditor:
 
     async def _take_census(self, table: Table) -> _Census:
         census = _Census()
-        for tier, clickhouse in self._tiers.items():
-            if tier == "hot" and clickhouse.clickhouse.cluster:
-                await clickhouse.settle(table)  # this replica may lag behind the one that was written to
-            rows = await clickhouse.clickhouse.query(
+        for tier, store in self._tiers.items():
+            if tier == "hot" and store.clickhouse.cluster:
+                await store.settle(table)  # this replica may lag behind the one that was written to
+            rows = await store.clickhouse.query(
                 f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
                 f" FROM {self._table(tier, table)} GROUP BY _stream, window"
             )
@@ -497,8 +497,8 @@ class _StreamAuditor:
         for data_type, census in self._census.items():
             if not (own := self._own(census)):
                 continue
-            for tier, clickhouse in self._tiers.items():
-                rows = await clickhouse.clickhouse.query(
+            for tier, store in self._tiers.items():
+                rows = await store.clickhouse.query(
                     f"SELECT count(), min(_seq) FROM {self._table(tier, BY_DATA_TYPE[data_type])}"
                     f" WHERE _stream IN {{streams:Array(String)}} AND timestamp >= toDateTime({cutoff}, 'UTC')",
                     {"streams": own},
@@ -527,8 +527,8 @@ class _StreamAuditor:
         audited = self.types[str(data_type)]
         if not audited.double:
             return
-        for tier, clickhouse in self._tiers.items():
-            rows = await clickhouse.clickhouse.query(
+        for tier, store in self._tiers.items():
+            rows = await store.clickhouse.query(
                 f"SELECT _stream, _seq, count() FROM {self._table(tier, BY_DATA_TYPE[data_type])} WHERE _stream != ''"
                 " GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
             )

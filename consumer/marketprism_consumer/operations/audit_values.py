@@ -89,8 +89,8 @@ async def compare(
                 if message.seq in dead and message.seq not in refused and len(found.misburied) < NAMED:
                     found.misburied.append(Misburied(message.seq))
             seen: set[int] = set()
-            for tier, (clickhouse, name) in tiers.items():
-                stored = await clickhouse.clickhouse.query(
+            for tier, (store, name) in tiers.items():
+                stored = await store.clickhouse.query(
                     f"SELECT _seq, {columns} FROM {name} WHERE _seq >= {messages[0].seq} AND _seq <= {messages[-1].seq}"
                     " AND _stream IN {streams:Array(String)}",
                     {"streams": list(streams)},
