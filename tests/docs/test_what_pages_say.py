@@ -62,3 +62,9 @@ def test_the_source_files_that_a_page_names_are_there(page: str) -> None:
     named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / page).read_text()))
     assert named
     assert {name for name in named if not any(path == name or path.endswith(f"/{name}") for path in there)} == set()
+
+
+def test_the_tutorial_asks_for_the_kubernetes_that_the_chart_asks_for() -> None:
+    chart = (ROOT / "helm/Chart.yaml").read_text()
+    (wanted,) = re.findall(r'kubeVersion: ">=(\d+\.\d+)', chart)
+    assert f"a cluster ({wanted} or newer)" in (ROOT / "docs/tutorial/kubernetes.md").read_text()
