@@ -280,6 +280,9 @@ class PipelineSpec(Model):
     """The tables."""
     dead_letters: DeadLetters = DeadLetters()
     """Messages that can't become rows."""
+    pod_template: PodTemplate = PodTemplate()
+    """Laid over every Pod: the schema Job's, the consumers', validation's, and the migrations' of its policies. A part's own
+    podTemplate goes on top. For what all Pods share (tolerations, nodeSelector, imagePullSecrets, annotations); no containers."""
     validation: ValidationSpec = ValidationSpec()
     """What `marketprism validate` looks for in what is stored."""
     data_types: (
@@ -312,7 +315,7 @@ class PipelineSpec(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        reasons = [*self._wrong_batches(), *self._wrong_consumers(), *self._wrong_streams()]
+        reasons = [*self._wrong_batches(), *self._wrong_consumers(), *self._wrong_streams(), *self._wrong_template()]
         if reasons:
             raise ValueRefused(*reasons)
         return self
@@ -385,6 +388,13 @@ class PipelineSpec(Model):
                 message = f"is the stream that {data_type} is read from: dead letters would be read again and again"
                 yield Objection(message, "a stream of its own", path="deadLetters.stream")
                 return
+
+    def _wrong_template(self) -> Iterator[Objection]:
+        for field in ("containers", "initContainers"):
+            if field in self.pod_template.spec:
+                message = "is laid over every Pod, whose containers have other names"
+                hint = "name containers in a consumer's, or a policy's, podTemplate"
+                yield Objection(message, "no containers", hint, path=f"podTemplate.spec.{field}")
 
 
 class ConsumerStatus(StatusModel):

@@ -315,7 +315,7 @@ class Exchange:
             "Content-Type": "text/plain; charset=UTF-8",
             "X-ClickHouse-Query-Id": self._query_id,
             "X-ClickHouse-Exception-Code": str(error.code),
-            "X-ClickHouse-HttpServer-Display-Name": self._server.name,
+            "X-ClickHouse-Server-Display-Name": self._server.name,
         }
         self._whole(http_status(error.code), error.body(self._engine.version).encode(), headers)
 
@@ -339,7 +339,7 @@ class Exchange:
     def _result_headers(self, stats: Stats, format_name: str) -> dict[str, str]:
         return {
             "Content-Type": content_type(format_name),
-            "X-ClickHouse-HttpServer-Display-Name": self._server.name,
+            "X-ClickHouse-Server-Display-Name": self._server.name,
             "X-ClickHouse-Query-Id": self._query_id,
             "X-ClickHouse-Format": format_name,
             "X-ClickHouse-Timezone": "UTC",

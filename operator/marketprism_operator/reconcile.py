@@ -190,13 +190,14 @@ async def find_references(current: Reconciliation) -> None:
 
 def referenced(request: BuildRequest) -> set[str]:
     """`Secret/name` and `ConfigMap/name` that any of its Pods needs."""
-    templates: list[PodTemplate] = (
+    pipeline = request.pipeline.spec
+    parts: list[PodTemplate] = (
         [request.policy.spec.pod_template]
         if request.policy
-        else [spec.pod_template for spec in request.pipeline.spec.carriers.values()]
+        else [spec.pod_template for spec in pipeline.carriers.values()]
     )
     found = {f"Secret/{name}" for names in pod.secrets(request).values() for name in names}
-    return found.union(*(pod.references(template) for template in templates))
+    return found.union(*(pod.references(template) for template in [pipeline.pod_template, *parts]))
 
 
 async def apply_common(current: Reconciliation) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from marketprism_api.data_types import DataType
 from marketprism_api.dump import dumped
 from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
@@ -241,3 +242,40 @@ def test_nothing_is_validated_while_it_is_suspended(spec: dict[str, Any]) -> Non
     made = validation.build(request(**{"validation": {"schedule": "15 0 * * *"}, **spec}))
     assert made
     assert made["spec"]["suspend"] is True
+
+
+SHARED = {
+    "metadata": {"annotations": {"team": "data", "level": "pipeline"}},
+    "spec": {"tolerations": [{"key": "market"}], "nodeSelector": {"pool": "a"}, "imagePullSecrets": [{"name": "pull"}]},
+}
+
+
+def test_a_pipelines_pod_template_is_under_every_pod_and_a_parts_own_on_top() -> None:
+    own = {"metadata": {"annotations": {"level": "consumer"}}, "spec": {"nodeSelector": {"pool": "b"}}}
+    shared = pipeline(
+        podTemplate=SHARED,
+        validation={"schedule": "15 0 * * *"},
+        consumers={"a": {"dataTypes": list(DataType), "podTemplate": own}},
+    )
+    of_policy = tiering_request(every="30s").policy
+    found = {
+        "schema": schema_job.build(BuildRequest(shared, "image:1"))["spec"]["template"],
+        "consumer": deployment.build(BuildRequest(shared, "image:1"), "a", shared.spec.carriers["a"])["spec"][
+            "template"
+        ],  # type: ignore[index]
+        "validate": (validation.build(BuildRequest(shared, "image:1")) or {})["spec"]["jobTemplate"]["spec"][
+            "template"
+        ],
+        "migrate": tiering.build(BuildRequest(shared, "image:1", of_policy))["spec"]["template"],
+    }
+    for part, template in found.items():
+        assert template["spec"]["tolerations"] == [{"key": "market"}], part
+        assert template["spec"]["imagePullSecrets"] == [{"name": "pull"}], part
+        assert template["metadata"]["annotations"]["team"] == "data", part
+        assert template["spec"]["nodeSelector"]["pool"] == ("b" if part == "consumer" else "a"), part
+        assert template["metadata"]["annotations"]["level"] == ("consumer" if part == "consumer" else "pipeline"), part
+
+
+def test_a_pipelines_pod_template_names_no_container() -> None:
+    with pytest.raises(ValueError, match="laid over every Pod"):
+        pipeline(podTemplate={"spec": {"containers": [{"name": "consumer"}]}})

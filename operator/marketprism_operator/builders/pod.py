@@ -117,10 +117,13 @@ def template(
         ]
     if request.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in request.pull_secrets]
-    laid = over or PodTemplate()
-    laid_metadata = overlaid({}, laid.metadata)
-    spec = overlaid(spec, laid.spec)
-    used = {f"Secret/{name}" for names in directories.values() for name in names} | references(laid)
+    layers = (request.pipeline.spec.pod_template, over or PodTemplate())
+    laid_metadata: Manifest = {}
+    used = {f"Secret/{name}" for names in directories.values() for name in names}
+    for layer in layers:
+        laid_metadata = overlaid(laid_metadata, layer.metadata)
+        spec = overlaid(spec, layer.spec)
+        used |= references(layer)
     versions = {name: request.versions.get(name, "") for name in sorted(used)}
     annotations = {**laid_metadata.get("annotations", {}), naming.CONFIG_HASH: config_hash}
     if versions:
