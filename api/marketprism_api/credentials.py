@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .problems import Problem, ResourceError, ValueRefused
+from .problems import Problem, ResourceError, ValueRefusedError
 from .settings import CLICKHOUSE_URL, NATS_URL, clickhouse_endpoints, nats_endpoints, variable
 from .types import EndpointUrl
 
@@ -118,7 +118,7 @@ class _Source:
         name, text = variable(self.environ, *names)
         try:
             servers = parse(text) if name else ()
-        except ValueRefused:
+        except ValueRefusedError:
             servers = ()
         given = {(server.user, server.password): server for server in servers if server.user or server.password}
         if len(given) > 1:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from .meta import API_VERSION, GROUP
 from .pipeline import StoragePipeline
-from .problems import Objection, Problem, ResourceError, ValueRefused, did_you_mean, shown
+from .problems import Objection, Problem, ResourceError, ValueRefusedError, did_you_mean, shown
 from .tiering import TieringPolicy, misfits
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _problems(detail: ErrorDetails, data: Any, kind: type[BaseModel]) -> Iterato
     is_key = len(loc) < len(detail["loc"])
     context = detail.get("ctx", {})
     error = context.get("error")
-    if isinstance(error, ValueRefused):
+    if isinstance(error, ValueRefusedError):
         for objection in error.objections:
             place = (*loc, *objection.path.split(".")) if objection.path else loc
             value = _shown(place, loc[-1] if is_key else _at(data, place))

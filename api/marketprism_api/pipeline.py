@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from .cel import CelRule, one_of, rules, unchangeable
 from .data_types import BatchLimits, DataType
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
-from .problems import Objection, ValueRefused
+from .problems import Objection, ValueRefusedError
 from .types import (
     Amount,
     Between,
@@ -127,7 +127,7 @@ class ClickHouseSpec(Model):
     def _check(self) -> Self:
         if self.hot_database == self.cold_database:
             message = "is the hot database too: rows would be copied onto themselves and then deleted"
-            raise ValueRefused(Objection(message, "two different databases", path="coldDatabase"))
+            raise ValueRefusedError(Objection(message, "two different databases", path="coldDatabase"))
         return self
 
 
@@ -206,7 +206,7 @@ class ConsumerSpec(Model):
     def _check(self) -> Self:
         twice = sorted({t for t in self.data_types if self.data_types.count(t) > 1})
         if twice:
-            raise ValueRefused(Objection(f"names {', '.join(twice)} twice", path="dataTypes"))
+            raise ValueRefusedError(Objection(f"names {', '.join(twice)} twice", path="dataTypes"))
         return self
 
 
@@ -317,7 +317,7 @@ class PipelineSpec(Model):
     def _check(self) -> Self:
         reasons = [*self._wrong_batches(), *self._wrong_consumers(), *self._wrong_streams(), *self._wrong_template()]
         if reasons:
-            raise ValueRefused(*reasons)
+            raise ValueRefusedError(*reasons)
         return self
 
     @property

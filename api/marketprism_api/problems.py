@@ -24,7 +24,7 @@ class Objection:
     path: str = ""
 
 
-class ValueRefused(ValueError):
+class ValueRefusedError(ValueError):
     """Raised by validators, with one objection or several. Never holds the value, which may be a secret."""
 
     def __init__(self, *objections: Objection) -> None:

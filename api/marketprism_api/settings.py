@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .data_types import BatchLimits, DataType
 from .pipeline import PipelineSpec, StoragePipeline, durable_name
-from .problems import Objection, Problem, ResourceError, ValueRefused, shown
+from .problems import Objection, Problem, ResourceError, ValueRefusedError, shown
 from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, endpoints
 from .validation import ValidationLimits
 
@@ -201,12 +201,12 @@ def variable(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
 
 
 def nats_endpoints(text: str) -> tuple[EndpointUrl, ...]:
-    """NATS servers, credentials apart. Raises ValueRefused."""
+    """NATS servers, credentials apart. Raises ValueRefusedError."""
     return endpoints(text, NATS_SCHEMES, 4222)
 
 
 def clickhouse_endpoints(text: str) -> tuple[EndpointUrl, ...]:
-    """ClickHouse endpoints, credentials apart. Raises ValueRefused."""
+    """ClickHouse endpoints, credentials apart. Raises ValueRefusedError."""
     return endpoints(text, CLICKHOUSE_SCHEMES, 8123)
 
 
@@ -214,7 +214,7 @@ def _hours(text: str) -> float:
     if _DECIMAL.fullmatch(text) and 0 < float(text) <= MAX_WINDOW_HOURS:
         return float(text)
     hint = f"leave out the unit: {text[:-1]}" if _DECIMAL.fullmatch(text[:-1]) and text[-1] == "h" else ""
-    raise ValueRefused(
+    raise ValueRefusedError(
         Objection("is not a number of hours", f"more than 0, at most {MAX_WINDOW_HOURS}, such as 8 or 0.05", hint)
     )
 
@@ -222,7 +222,7 @@ def _hours(text: str) -> float:
 def _rows(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) and 1 <= int(text) <= 1_000_000_000:
         return int(text)
-    raise ValueRefused(Objection("is not a number of rows", "1 to 1000000000"))
+    raise ValueRefusedError(Objection("is not a number of rows", "1 to 1000000000"))
 
 
 def _in_file(spec: PipelineSpec, section: str, name: str) -> bool:
@@ -248,7 +248,7 @@ class _Values:
         self.origins[setting] = f"environment {name}"
         try:
             return parse(text)
-        except ValueRefused as refused:
+        except ValueRefusedError as refused:
             for objection in refused.objections:
                 self.refuse(name, objection.message, objection.allowed, text, objection.hint)
             return otherwise

@@ -10,7 +10,7 @@ from .cel import CelRule, rules, unchangeable
 from .data_types import TABLES
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
 from .pipeline import Int64, PodTemplate, Resources, Time
-from .problems import Objection, ValueRefused
+from .problems import Objection, ValueRefusedError
 from .types import Between, ClickHouseUrls, Cron, Duration, Name, TimeZone
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class TieringSpec(Model):
         if self.tables and len(set(self.tables)) < len(self.tables):
             objections.append(Objection("names a table twice", path="tables"))
         if objections:
-            raise ValueRefused(*objections)
+            raise ValueRefusedError(*objections)
         return self
 
     @property

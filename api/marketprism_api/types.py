@@ -16,7 +16,7 @@ from cronsim import CronSim, CronSimError
 from pydantic_core import core_schema
 
 from . import cel
-from .problems import Objection, ValueRefused, did_you_mean
+from .problems import Objection, ValueRefusedError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Text(str):
-    """A text with a grammar. Raises ValueRefused where `PATTERN`, `MAX_LENGTH` or `check` says no."""
+    """A text with a grammar. Raises ValueRefusedError where `PATTERN`, `MAX_LENGTH` or `check` says no."""
 
     PATTERN: ClassVar[str]
     """For Python, for OpenAPI and for CEL's RE2 alike: keep to what all three know."""
@@ -37,9 +37,9 @@ class Text(str):
 
     def __new__(cls, text: str) -> Self:
         if len(text) > cls.MAX_LENGTH:
-            raise ValueRefused(Objection("is too long", f"at most {cls.MAX_LENGTH} characters"))
+            raise ValueRefusedError(Objection("is too long", f"at most {cls.MAX_LENGTH} characters"))
         if not re.fullmatch(cls.PATTERN.removeprefix("^").removesuffix("$"), text, re.ASCII):
-            raise ValueRefused(Objection("is not " + cls.noun(), cls.ALLOWED, cls.hint(text)))
+            raise ValueRefusedError(Objection("is not " + cls.noun(), cls.ALLOWED, cls.hint(text)))
         made = super().__new__(cls, text)
         made.check()
         return made
@@ -55,7 +55,7 @@ class Text(str):
         return ""
 
     def check(self) -> None:
-        """What no pattern can say. Raises ValueRefused."""
+        """What no pattern can say. Raises ValueRefusedError."""
 
     @classmethod
     def _validate(cls, value: object) -> Self:
@@ -63,7 +63,7 @@ class Text(str):
             return value
         if isinstance(value, str):
             return cls(value)
-        raise ValueRefused(cls.not_text(value))
+        raise ValueRefusedError(cls.not_text(value))
 
     @classmethod
     def not_text(cls, value: object) -> Objection:
@@ -112,7 +112,7 @@ class Duration(Text):
         try:
             self._parsed()  # here, and not at the first use, it shows that a time is out of range
         except durationpy.DurationError:
-            raise ValueRefused(Objection("is too long a time", self.ALLOWED)) from None
+            raise ValueRefusedError(Objection("is too long a time", self.ALLOWED)) from None
 
     def _parsed(self) -> timedelta:
         parsed: timedelta = durationpy.from_str(str(self))
@@ -146,7 +146,7 @@ class Between:
         zero = self.or_zero and not value.seconds
         if zero or Duration(self.least).seconds <= value.seconds <= Duration(self.most).seconds:
             return value
-        raise ValueRefused(Objection("is out of range", self.words))
+        raise ValueRefusedError(Objection("is out of range", self.words))
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -194,16 +194,16 @@ class Cron(Text):
     def check(self) -> None:
         weekday = self.split()[4]
         if re.search(r"L|7", weekday, re.IGNORECASE) and not re.search(r"jul", weekday, re.IGNORECASE):
-            raise ValueRefused(
+            raise ValueRefusedError(
                 Objection("has a day of week that Kubernetes doesn't know", "0 (Sunday) to 6, or SUN to SAT")
             )
         if re.search(r"(^| )L", self, re.IGNORECASE):
-            raise ValueRefused(Objection("has L for the last day, which Kubernetes doesn't know", self.ALLOWED))
+            raise ValueRefusedError(Objection("has L for the last day, which Kubernetes doesn't know", self.ALLOWED))
         try:
             next(CronSim(str(self), datetime(2024, 1, 1, tzinfo=UTC)))
         except (CronSimError, StopIteration) as error:
             what = str(error).lower() or "no date ever matches"
-            raise ValueRefused(Objection("is not a cron schedule: " + what, self.ALLOWED)) from None
+            raise ValueRefusedError(Objection("is not a cron schedule: " + what, self.ALLOWED)) from None
 
 
 class Quantity(Text):
@@ -262,7 +262,7 @@ class Amount:
     def _check(self, value: Quantity) -> Quantity:
         if Quantity(self.least).value <= value.value <= Quantity(self.most).value:
             return value
-        raise ValueRefused(Objection("is out of range", f"{self.least} to {self.most}"))
+        raise ValueRefusedError(Objection("is out of range", f"{self.least} to {self.most}"))
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -356,7 +356,7 @@ class Database(Identifier):
 
     def check(self) -> None:
         if self.lower() in ("system", "information_schema"):
-            raise ValueRefused(Objection("belongs to ClickHouse itself", "a database of your own"))
+            raise ValueRefusedError(Objection("belongs to ClickHouse itself", "a database of your own"))
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -420,7 +420,7 @@ CLICKHOUSE_SCHEMES = ("http", "https")
 
 
 def endpoints(text: str, schemes: tuple[str, ...], default_port: int) -> tuple[EndpointUrl, ...]:
-    """The servers in a comma-separated list of URLs. Raises ValueRefused, whose words never repeat a credential."""
+    """The servers in a comma-separated list of URLs. Raises ValueRefusedError, whose words never repeat a credential."""
     allowed = f"{schemes[0]}://host:{default_port}, several separated by commas; schemes {', '.join(schemes)}"
     found = []
     for part in (part.strip() for part in text.split(",")):
@@ -428,22 +428,24 @@ def endpoints(text: str, schemes: tuple[str, ...], default_port: int) -> tuple[E
             url = urlsplit(part)
             host, port = url.hostname or "", url.port
         except ValueError:
-            raise ValueRefused(Objection("is not a URL", allowed)) from None
+            raise ValueRefusedError(Objection("is not a URL", allowed)) from None
         if "://" not in part:
             plain = "@" not in part and re.fullmatch(r"[A-Za-z0-9.:-]+", part)
-            raise ValueRefused(Objection("has no scheme", allowed, f"write {schemes[0]}://{part}" if plain else ""))
+            raise ValueRefusedError(
+                Objection("has no scheme", allowed, f"write {schemes[0]}://{part}" if plain else "")
+            )
         if url.scheme not in schemes:
-            raise ValueRefused(
+            raise ValueRefusedError(
                 Objection("has a scheme that is not allowed", allowed, did_you_mean(url.scheme, schemes))
             )
         if not re.fullmatch(r"[A-Za-z0-9._:%-]+", host) or (port is not None and not 0 < port < 65536):
-            raise ValueRefused(Objection("has no host, or one that isn't allowed", allowed))
+            raise ValueRefusedError(Objection("has no host, or one that isn't allowed", allowed))
         if url.query or url.fragment or "?" in part or "#" in part:
-            raise ValueRefused(
+            raise ValueRefusedError(
                 Objection("has a query or fragment", allowed, "credentials belong in a Secret, see authSecretRef")
             )
         if _reaches_metadata(host):
-            raise ValueRefused(
+            raise ValueRefusedError(
                 Objection("is a link-local address, where clouds keep their instances' secrets", allowed)
             )
         bare = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}".rstrip("/")
@@ -479,7 +481,7 @@ class Urls(Text):
     def check(self) -> None:
         if "@" in self:
             hint = "put them in a Secret and name it in authSecretRef"
-            raise ValueRefused(Objection("has a user or password in it", self.ALLOWED, hint))
+            raise ValueRefusedError(Objection("has a user or password in it", self.ALLOWED, hint))
 
     @property
     def urls(self) -> tuple[str, ...]:

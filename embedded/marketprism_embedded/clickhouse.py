@@ -52,7 +52,7 @@ DRAIN_SECONDS = 10.0
 CUSTOM_SERIALIZATION = 54454  # protocol version from which Native blocks look different
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """Not HTTP as we speak it; the connection is closed."""
 
 
@@ -80,7 +80,7 @@ class _Body:
                     return
             data = self._connection.rfile.read(min(self._left, READ_SIZE))
             if not data:
-                raise _Malformed("the body ended early")
+                raise _MalformedError("the body ended early")
             self._left -= len(data)
             if self._left == 0:
                 if self._chunked:
@@ -104,7 +104,7 @@ def _number(text: str, base: int = 10) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise _Malformed("bad length")
+        raise _MalformedError("bad length")
     return number
 
 
@@ -117,14 +117,14 @@ class _Connection(socketserver.StreamRequestHandler):
     wbufsize = 0
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError, TimeoutError, _Malformed):
+        with contextlib.suppress(ConnectionError, TimeoutError, _MalformedError):
             while self._request():
                 pass
 
     def line(self) -> bytes:
         line = self.rfile.readline(HEAD_LIMIT)
         if not line.endswith(b"\n"):
-            raise _Malformed("no line")
+            raise _MalformedError("no line")
         return line
 
     def send(self, data: bytes) -> None:
@@ -137,14 +137,14 @@ class _Connection(socketserver.StreamRequestHandler):
             return False
         parts = first.decode("latin-1").split()
         if len(parts) != 3:
-            raise _Malformed("not a request")
+            raise _MalformedError("not a request")
         method, target, version = parts
         headers: dict[str, str] = {}
         size = 0
         while (line := self.line().decode("latin-1").rstrip("\r\n")) != "":
             size += len(line)
             if size > HEAD_LIMIT:
-                raise _Malformed("head too large")
+                raise _MalformedError("head too large")
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"

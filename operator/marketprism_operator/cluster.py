@@ -44,11 +44,11 @@ UNTYPED = "failed to create typed patch object"
 """What the API server says, with 500, of an apply that has a field which does not exist (kubernetes/kubernetes#139253)."""
 
 
-class ApplyRefused(Exception):
+class ApplyRefusedError(Exception):
     """The API server does not take an object, and will not until somebody changes something."""
 
 
-class StatusRefused(Exception):
+class StatusRefusedError(Exception):
     """The API server does not take a status: its definition is another one, or a value is more than it allows."""
 
 
@@ -130,7 +130,7 @@ class Cluster:
         return True
 
     async def apply(self, manifest: Manifest) -> Applied:
-        """Creates or changes it where needed. Raises ApplyRefused."""
+        """Creates or changes it where needed. Raises ApplyRefusedError."""
         kind, metadata = manifest["kind"], manifest["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         wanted = digest(manifest)
@@ -144,7 +144,7 @@ class Cluster:
                 await self._apply(kind, body)
                 return Applied(Done.CREATED)
             if not _same_owner(live, manifest):
-                raise ApplyRefused(
+                raise ApplyRefusedError(
                     f"{kind} {name} exists and belongs to somebody else: delete it, or rename the resource"
                 )
             key, fit = (kind, namespace, name), (live["metadata"]["resourceVersion"], wanted)
@@ -161,7 +161,7 @@ class Cluster:
                 await self._apply(kind, body)
         except ApiException as error:
             if error.status in (400, 403, 422) or (error.status == 500 and UNTYPED in said_by(error)):
-                raise ApplyRefused(f"{kind} {name}: {said_by(error)}") from error
+                raise ApplyRefusedError(f"{kind} {name}: {said_by(error)}") from error
             raise
         before = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
         fields = (*(addition.name for addition in added), *fields)
@@ -192,7 +192,7 @@ class Cluster:
         await self._replace(path, {"/spec/replicas": 0})
 
     async def write_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
-        """All of it at once. Raises StatusRefused.
+        """All of it at once. Raises StatusRefusedError.
 
         Not by server-side apply: there a map all of whose entries go becomes null, which the definition refuses.
         """
@@ -202,7 +202,7 @@ class Cluster:
         except ApiException as error:
             if error.status not in (400, 422):
                 raise
-            raise StatusRefused(said_by(error)) from error
+            raise StatusRefusedError(said_by(error)) from error
 
     async def write_conditions(self, kind: str, namespace: str, name: str, status: Manifest, live: Manifest) -> None:
         """What a status says at the least, whatever else it holds or held."""

@@ -14,7 +14,7 @@ from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_operator.builders import goodbye_job
 from marketprism_operator.builders.request import BuildRequest
-from marketprism_operator.cluster import ApplyRefused, Cluster
+from marketprism_operator.cluster import ApplyRefusedError, Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
@@ -34,7 +34,7 @@ async def say(cluster: Cluster, config: Config, live: Manifest, events: Speaker)
     job = goodbye_job.build(BuildRequest(pipeline, config.image, pull_secrets=config.pull_secrets))
     try:
         await cluster.apply(job)
-    except (ApplyRefused, ApiException) as error:  # such as in a namespace that is deleted itself
+    except (ApplyRefusedError, ApiException) as error:  # such as in a namespace that is deleted itself
         log.warning("%s: the durable consumers stay: %s", job["metadata"]["name"], error)
         return
     events.info(reasons.CONSUMERS_DELETING, f"Job {job['metadata']['name']}: {reasons.CONSUMERS_DELETING.text}")

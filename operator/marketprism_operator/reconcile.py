@@ -19,7 +19,7 @@ from marketprism_api.tiering import TieringPolicy, misfits
 from marketprism_operator import ask, conditions, metrics, naming, status, times
 from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
-from marketprism_operator.cluster import ApplyRefused, Cluster, Done, StatusRefused, controlled_by, said_by
+from marketprism_operator.cluster import ApplyRefusedError, Cluster, Done, StatusRefusedError, controlled_by, said_by
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
@@ -93,7 +93,7 @@ async def reconcile(current: Reconciliation) -> float:
     for step in steps:
         try:
             await step(current)
-        except ApplyRefused as refused:
+        except ApplyRefusedError as refused:
             if str(refused) not in str(current.live.get("status")):
                 current.events.warn(reasons.APPLY_REFUSED, str(refused))
             current.seen = replace(current.seen, refused=str(refused))
@@ -105,7 +105,7 @@ async def reconcile(current: Reconciliation) -> float:
             raise failed from error
     try:
         await report_(current)
-    except StatusRefused as refused:
+    except StatusRefusedError as refused:
         failed = StepFailedError(report_.__name__, refused)
         metrics.STEP_FAILURES.labels(current.kind, failed.step).inc()
         current.seen = replace(current.seen, failed=str(failed))
@@ -235,14 +235,14 @@ async def deploy(current: Reconciliation) -> None:
     assert current.request
     job = current.seen.schema_job
     ready = not current.seen.missing and job and conditions.job_state(job) == "Complete"
-    refused: ApplyRefused | None = None
+    refused: ApplyRefusedError | None = None
     for manifest in children.workloads(current.request):
         try:
             if ready or manifest["kind"] not in ("Deployment", "PodDisruptionBudget"):
                 await _apply(current, manifest)
             elif manifest["kind"] == "Deployment":
                 await _hold(current, manifest)
-        except ApplyRefused as error:  # the other consumers are none the worse for it
+        except ApplyRefusedError as error:  # the other consumers are none the worse for it
             refused = refused or error
     if refused:
         raise refused

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketprism_api.problems import ValueRefused, did_you_mean, masked
+from marketprism_api.problems import ValueRefusedError, did_you_mean, masked
 from marketprism_api.types import Cron, Duration, Quantity, Ratio, endpoints
 
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -28,7 +28,7 @@ def test_no_text_is_taken_by_chance(text: str) -> None:
     for kind in (Duration, Quantity, Ratio, Cron):
         try:
             made = kind(text)
-        except ValueRefused:
+        except ValueRefusedError:
             continue
         assert made.isascii()
         assert made == made.strip()

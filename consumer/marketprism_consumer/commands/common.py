@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from marketprism_api.load import load, pipeline_of
-from marketprism_api.problems import ResourceError, ValueRefused
+from marketprism_api.problems import ResourceError, ValueRefusedError
 from marketprism_api.settings import Settings, effective
 from marketprism_api.tiering import TieringPolicy
 from marketprism_api.types import Duration
@@ -53,7 +53,7 @@ def seconds(text: str, option: str, least: float = 0.0) -> float:
     """A duration such as 30s. Raises ValueError."""
     try:
         found = Duration(text).seconds
-    except ValueRefused as refused:
+    except ValueRefusedError as refused:
         raise ValueError(f"{option}: {refused}: {Duration.ALLOWED}") from None
     if found < least:
         raise ValueError(f"{option}: {text} is less than {least:g}s")
@@ -64,7 +64,7 @@ def moment(text: str, now: float) -> int:
     """A time, UTC where it has no offset, or a duration before now, in µs. Raises ValueError."""
     try:
         return int((now - Duration(text).seconds) * 1e6)
-    except ValueRefused:
+    except ValueRefusedError:
         pass
     try:
         at = datetime.fromisoformat(text)

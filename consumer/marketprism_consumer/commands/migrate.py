@@ -14,7 +14,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from marketprism_api.credentials import clickhouse_auth
-from marketprism_api.problems import ResourceError, ValueRefused
+from marketprism_api.problems import ResourceError, ValueRefusedError
 from marketprism_api.settings import clickhouse_endpoints
 from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
@@ -116,7 +116,7 @@ def resolve(file: str, cold_url: str, tables: list[str] | None, older_than: str)
         if tables:
             job = replace(job, tables=tuple(table for table in job.tables if table in tables))
         return replace(job, older_than=seconds(older_than, "--older-than", least=0.001)) if older_than else job
-    except (ResourceError, ValueError, ValueRefused) as error:
+    except (ResourceError, ValueError, ValueRefusedError) as error:
         fail(str(error), Exit.USAGE)
 
 

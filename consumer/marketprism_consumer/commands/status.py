@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from marketprism_api.problems import ResourceError, ValueRefused
+from marketprism_api.problems import ResourceError, ValueRefusedError
 from marketprism_consumer import logs
 from marketprism_consumer.commands.common import Json, Output, fail, seconds, stdout
 from marketprism_consumer.commands.exits import Exit
@@ -49,7 +49,7 @@ def status(
     try:
         settings, _ = read(file, os.environ)
         pause = seconds(every, "--every", least=0.1)
-    except (ResourceError, ValueRefused, ValueError) as error:
+    except (ResourceError, ValueRefusedError, ValueError) as error:
         fail(str(error), Exit.USAGE)
 
     async def run(servers: Servers) -> bool:

@@ -56,7 +56,7 @@ Placed = tuple[Message, Row, str]
 Encode = Callable[[Table, Sequence[Row], Sequence[int], Sequence[str]], Block]
 
 
-class _GraceOver(Exception):
+class _GraceOverError(Exception):
     """The process must end now; what is held is left to its redelivery."""
 
 
@@ -166,7 +166,7 @@ class Ingest:
                 self._top_up()
                 if await self._due():
                     await self._flush(self._batcher.take(self._now(), stopping=self.stopping))
-        except (_GraceOver, asyncio.CancelledError):
+        except (_GraceOverError, asyncio.CancelledError):
             if not self.stopping:
                 raise
             self._log.warning("stopped with messages in hand; they are delivered again", data_type=self.table.data_type)
@@ -573,7 +573,7 @@ class Ingest:
 
     async def _sleep(self, seconds: float) -> None:
         if self._stop_by is not None and (not self._synced or self._now() + seconds > self._stop_by):
-            raise _GraceOver
+            raise _GraceOverError
         await asyncio.sleep(seconds)
 
     def _insert_refused(self, refused: StoreError, wait: float) -> None:
