@@ -22,7 +22,7 @@ from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.errors import BrokerError, StoreError, StreamLackingError, SubjectsTakenError
+from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.flood import Flood
@@ -144,7 +144,7 @@ class Worker:
                 reason, detail = reasons.STREAM_MISSING, "no stream holds " + ", ".join(missing)
             except BrokerError as error:
                 reason, detail = error.reason, error.detail
-            except (SubjectsTakenError, StreamLackingError, NatsError) as error:
+            except (StreamError, NatsError) as error:
                 reason, detail = reasons.STREAM_MISSING, str(error)
             wait = backoff.next()
             self._waits_for = f"{reason}: {detail}"

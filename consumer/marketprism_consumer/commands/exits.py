@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 
+from marketprism_consumer.errors import StoreError
+
 
 class Exit(IntEnum):
     OK = 0
@@ -46,6 +48,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "embedded clickhouse": ("ended as asked", "it died"),
 }
 """By command: what 0 means, and what 1 means. 2 and 4 mean the same everywhere."""
+
+
+def exit_of(error: StoreError) -> Exit:
+    """Where ClickHouse did not do what a command asked: no usable answer, or a refusal."""
+    return Exit.UNREACHABLE if error.code == 0 else Exit.FINDINGS
 
 
 def line(command: str) -> str:

@@ -20,7 +20,7 @@ from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
 from marketprism_consumer.commands import loop
 from marketprism_consumer.commands.common import Json, Output, fail, leave_word, moment, seconds, stderr
-from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.tiering import servers
@@ -207,7 +207,7 @@ async def _history(job: Job, output: str) -> int:
             typer.echo("[]" if output == "json" else "nothing has been migrated yet")
             return int(Exit.OK)
         stderr.print(str(refused), style="red", markup=False)
-        return int(Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+        return int(exit_of(refused))
     finally:
         await cold.close()
     if output == "json":

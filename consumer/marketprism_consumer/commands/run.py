@@ -15,7 +15,7 @@ from marketprism_api.settings import Settings
 from marketprism_consumer import health, logs
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.commands.common import File, fail, settings_of
-from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.one_machine import embedded_where_needed
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import BrokerError, PortTakenError, StoreError
@@ -69,7 +69,7 @@ async def _run(settings: Settings, port: int) -> int:
     try:
         await apply_schema(settings)
     except StoreError as refused:
-        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+        fail(str(refused), exit_of(refused))
     data_types = [data_type for types in settings.consumers.values() for data_type in types]
     worker = Worker(settings, data_types)
     return await serve(worker, port)

@@ -18,9 +18,9 @@ from marketprism_consumer import logs
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.commands.common import File, Json, Output, fail, seconds, settings_of, stderr, stdout
-from marketprism_consumer.commands.exits import Exit, epilog
+from marketprism_consumer.commands.exits import Exit, epilog, exit_of
 from marketprism_consumer.commands.servers import clickhouse_of
-from marketprism_consumer.errors import BrokerError, StoreError, StreamLackingError, SubjectsTakenError
+from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import create_missing
@@ -111,7 +111,7 @@ async def _nats(settings: Settings, wait: float) -> list[Misfit]:
             await broker.streams_of(type_settings.subject)
         if settings.ensure_streams == "IfMissing":
             await create_missing(client.jetstream(), broker, settings)
-    except (SubjectsTakenError, StreamLackingError) as error:
+    except StreamError as error:
         return [(f"{reasons.STREAM_MISSING}: {error}", Exit.FINDINGS)]
     except (BrokerError, TimeoutError) as error:
         return [(str(error), Exit.UNREACHABLE)]
@@ -131,7 +131,7 @@ async def _tables(settings: Settings) -> list[Misfit]:
         look = schema.apply if settings.schema_mode == "Apply" else schema.current_plan
         return [(text, Exit.FINDINGS) for text in _misfits(await look(clickhouse, settings))]
     except StoreError as refused:
-        return [(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)]
+        return [(str(refused), exit_of(refused))]
     finally:
         await clickhouse.close()
 
@@ -163,7 +163,7 @@ def _with_server(settings: Settings, ask: Callable[[ClickHouse, Settings], Await
     try:
         return asyncio.run(run())
     except StoreError as refused:
-        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+        fail(str(refused), exit_of(refused))
 
 
 def _show(plan: Plan, output: str, *, statements: bool) -> None:

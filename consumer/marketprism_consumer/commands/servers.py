@@ -15,7 +15,7 @@ from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.common import fail
-from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.errors import BrokerError, StoreError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
@@ -73,4 +73,4 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
     except (BrokerError, TimeoutError) as refused:
         fail(str(refused), Exit.UNREACHABLE)
     except StoreError as refused:
-        fail(str(refused), Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS)
+        fail(str(refused), exit_of(refused))

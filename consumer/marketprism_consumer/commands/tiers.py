@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from marketprism_consumer.commands.common import Json, Output, fail, stdout
-from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
 from marketprism_consumer.errors import StoreError, TieringError
 from marketprism_consumer.tiering import servers
@@ -37,7 +37,7 @@ def tiers(
     try:
         found = asyncio.run(_run(job))
     except (StoreError, TieringError) as error:
-        fail(str(error), Exit.UNREACHABLE if isinstance(error, StoreError) and error.code == 0 else Exit.FINDINGS)
+        fail(str(error), exit_of(error) if isinstance(error, StoreError) else Exit.FINDINGS)
     doubles = sum(of_table.doubles for of_table in found.values())
     if output == "json":
         typer.echo(

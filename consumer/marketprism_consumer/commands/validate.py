@@ -16,7 +16,7 @@ from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.commands import loop
 from marketprism_consumer.commands.common import File, fail, leave_word, moment, seconds, settings_of, stderr
-from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import StoreError
@@ -132,7 +132,7 @@ class _Validations:
         except StoreError as refused:
             self._problem = str(refused)
             stderr.print(f"could not check: {refused}", style="red", markup=False)
-            return Exit.UNREACHABLE if refused.code == 0 else Exit.FINDINGS
+            return exit_of(refused)
         finally:
             await clickhouse.close()
         if report is None:  # stopped before it had looked at everything
