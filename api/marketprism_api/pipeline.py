@@ -22,6 +22,7 @@ from .types import (
     NatsUrls,
     Quantity,
     Ratio,
+    BucketName,
     StreamName,
 )
 from .validation import ValidationSpec
@@ -90,8 +91,8 @@ class NatsSpec(Model):
     Can't be changed for a data type that is being stored: remove the type, let it drain, add it again."""
     ensure_streams: Literal["Never", "IfMissing"] = "IfMissing"
     """IfMissing creates streams that aren't there; one that exists is never altered."""
-    ack_wait: Annotated[Duration, Between("5s", "1h")] = Duration("30s")
-    """After this long without an ack a message is delivered again. Longer than any maxDelay."""
+    bucket: BucketName = BucketName("MARKETPRISM_LANES")
+    """The key-value bucket that records how far each stream is stored into each table. Made where it is missing."""
     auth_secret_ref: SecretRef | None = None
     """Secret with username and password, token, nkey.seed or user.creds, and for TLS ca.crt, tls.crt and tls.key."""
     tls_secret_ref: SecretRef | None = None
@@ -252,12 +253,6 @@ class PipelineSpec(Model):
                 "deadLetters.stream must not be a stream that is read",
             ),
             CelRule(
-                "!has(self.dataTypes) || !has(self.nats) || !has(self.nats.ackWait) || self.dataTypes.all(t, "
-                "!has(self.dataTypes[t].batch) || !has(self.dataTypes[t].batch.maxDelay) || "
-                "duration(self.dataTypes[t].batch.maxDelay) < duration(self.nats.ackWait))",
-                "batch.maxDelay must be less than nats.ackWait: lower it, or raise nats.ackWait",
-            ),
-            CelRule(
                 f"{_TYPES}.all(t, "
                 "(has(oldSelf.dataTypes) && !(t in oldSelf.dataTypes)) || "
                 "(has(self.dataTypes) && !(t in self.dataTypes)) || "
@@ -270,8 +265,6 @@ class PipelineSpec(Model):
 
     suspend: Bool = False
     """true stops the consumers after they have written what they hold. JetStream keeps the rest, within its limits."""
-    deletion_policy: Literal["Retain", "Delete"] = "Retain"
-    """What happens to the durable consumers in JetStream when the pipeline is deleted. Data is never deleted."""
     nats: NatsSpec = NatsSpec()
     """Where messages come from."""
     clickhouse: ClickHouseSpec = ClickHouseSpec()
@@ -356,12 +349,6 @@ class PipelineSpec(Model):
                 whose = "" if given.max_rows else f" ({data_type}'s default)"
                 message = f"is less than maxRows, {batch.max_rows}{whose}: a batch would never be full"
                 yield Objection(message, f"{batch.max_rows} or more", "leave maxPending out", f"{path}.maxPending")
-            if batch.max_delay >= self.nats.ack_wait.seconds:
-                message = (
-                    f"{data_type}'s maxDelay is not less than nats.ackWait: messages would come again while they wait"
-                )
-                where = f"{path}.maxDelay" if given.max_delay else "nats.ackWait"
-                yield Objection(message, f"maxDelay less than ackWait, {self.nats.ack_wait}", path=where)
 
     def _wrong_consumers(self) -> Iterator[Objection]:
         carried: dict[DataType, list[str]] = {}
@@ -417,12 +404,12 @@ class DataTypeStatus(StatusModel):
 
     stream: Annotated[str, Field(max_length=64)] = ""
     """The stream that holds it."""
-    durable: Annotated[str, Field(max_length=128)] = ""
-    """The durable consumer's name."""
     pending: Int64 = 0
-    """Messages not delivered yet. Updated at most once per resync."""
-    ack_pending: Int64 = 0
-    """Messages delivered and not acknowledged yet. Updated with `pending`."""
+    """Messages not read yet. Updated at most once per resync."""
+    in_hand: Int64 = 0
+    """Messages read and not stored yet. Updated with `pending`."""
+    set_aside: Int64 = 0
+    """Stretches of the stream that wait to be looked up, while the lane goes on behind them. Updated with `pending`."""
     last_insert_time: Time | None = None
     """When rows were last written, RFC 3339. Updated with `pending`."""
 
@@ -435,9 +422,9 @@ class PipelineStatus(ResourceStatus):
     ready_replicas: Int32 = 0
     """Pods ready, over all consumers."""
     pending: Int64 = 0
-    """Messages not delivered yet, over all data types."""
-    ack_pending: Int64 = 0
-    """Messages delivered and not acknowledged yet, over all data types."""
+    """Messages not read yet, over all data types."""
+    in_hand: Int64 = 0
+    """Messages read and not stored yet, over all data types."""
     last_insert_time: Time | None = None
     """When rows were last written, RFC 3339."""
     stream: Annotated[str, Field(max_length=256)] = ""
@@ -465,9 +452,9 @@ class StoragePipeline(Resource):
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0, "Why, in one word."),
         ("Stream", "string", ".status.stream", 0, "The streams read."),
         ("Replicas", "integer", ".status.readyReplicas", 0, "Consumer Pods that are ready."),
-        ("Pending", "integer", ".status.pending", 0, "Messages not delivered yet."),
+        ("Pending", "integer", ".status.pending", 0, "Messages not read yet."),
         ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
-        ("Unacked", "integer", ".status.ackPending", 1, "Messages delivered and not acknowledged yet."),
+        ("In-Hand", "integer", ".status.inHand", 1, "Messages read and not stored yet."),
         ("Hot", "string", ".spec.clickhouse.hotDatabase", 1, "The database that is written."),
         ("Image", "string", ".status.image", 1, "The consumers' image."),
         ("Last-Insert", "date", ".status.lastInsertTime", 1, "Time since rows were last written."),
@@ -481,12 +468,3 @@ class StoragePipeline(Resource):
     """What is wanted. `{}` is valid."""
     status: PipelineStatus = PipelineStatus()
     """What the operator found."""
-
-    def durable(self, data_type: DataType) -> str:
-        """The JetStream consumer's name; unambiguous, because no data type holds a `-`."""
-        return durable_name(self.metadata.name, data_type)
-
-
-def durable_name(pipeline: str, data_type: DataType) -> str:
-    """`marketprism-<pipeline>-<data type>`: letters, digits, `_` and `-` only."""
-    return f"marketprism-{pipeline}-{data_type}"

@@ -109,12 +109,6 @@ STREAM_MISSING = Reason(
     "create it, or set spec.nats.ensureStreams: IfMissing",
 )
 NO_JETSTREAM = Reason("MP3004", "NoJetStream", "the NATS server has JetStream switched off", "start it with -js")
-CONSUMER_DRIFT = Reason(
-    "MP3005",
-    "ConsumerDrift",
-    "the durable consumer has settings that break the guarantee",
-    "delete it: it is created again, nothing is lost",
-)
 STREAM_RECREATED = Reason(
     "MP3006",
     "StreamRecreated",
@@ -137,7 +131,25 @@ DEAD_LETTERS_UNAVAILABLE = Reason(
     "MP3009",
     "DeadLettersUnavailable",
     "the dead-letter stream does not take messages",
-    "bad messages stay unacknowledged until it does",
+    "a block is not done until its bad messages are in it: they wait, the lane goes on behind them",
+)
+RECORD_UNAVAILABLE = Reason(
+    "MP3010",
+    "RecordUnavailable",
+    "the record of a lane can't be read or written",
+    "check the bucket of spec.nats.bucket and the account's rights on it; nothing is stored without it",
+)
+RECORD_IN_DOUBT = Reason(
+    "MP3011",
+    "RecordInDoubt",
+    "the record of a lane is missing, older than it was, or its server was started anew",
+    "nothing: what may be on its way is waited for and looked up, about a minute; new messages go on meanwhile",
+)
+STREAM_UNFIT = Reason(
+    "MP3012",
+    "StreamUnfit",
+    "the stream deletes messages once somebody has read them, so nothing can be read twice",
+    "source it into a stream with retention limits, and name that one in spec.nats.streams",
 )
 
 # MP4xxx: ClickHouse.
@@ -159,11 +171,17 @@ INSERT_BLOCKED = Reason(
     "ClickHouse refuses every insert into the table",
     "fix the table or server: nothing is lost, ingest waits",
 )
-HOLD_LOST = Reason(
-    "MP4005",
-    "HoldLost",
-    "messages could not be inserted within ack_wait and are left to their redelivery",
-    "nothing is lost; look at the insert latency",
+BLOCK_SET_ASIDE = Reason(
+    "MP4006",
+    "BlockSetAside",
+    "a block can't go on as it was cut: it waits until no attempt can be stored any more, then is looked up",
+    "nothing: the lane goes on behind it; `marketprism lanes show` tells what it waits for",
+)
+ROWS_NOT_THERE = Reason(
+    "MP4007",
+    "RowsNotThere",
+    "ClickHouse has answered for a block whose rows are not in the table",
+    "it was killed between token and part, or lost its disk's cache; they are looked up and sent again",
 )
 
 # MP5xxx: schema.

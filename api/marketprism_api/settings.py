@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from .data_types import BatchLimits, DataType
-from .pipeline import PipelineSpec, StoragePipeline, durable_name
+from .pipeline import PipelineSpec, StoragePipeline
 from .problems import Objection, Problem, ResourceError, ValueRefusedError, shown
 from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, endpoints
 from .validation import ValidationLimits
@@ -33,7 +33,6 @@ class DataTypeSettings:
     stream: str
     subject: str
     table: str
-    durable: str
     batch: BatchLimits
 
 
@@ -70,8 +69,8 @@ class Settings:
     """Seconds; None keeps rows."""
     ensure_streams: str
     """Never or IfMissing."""
-    ack_wait: float
-    """Seconds."""
+    bucket: str
+    """The NATS key-value bucket with the records of the lanes."""
     dead_letters: DeadLetterSettings
     data_types: Mapping[DataType, DataTypeSettings]
     consumers: Mapping[str, tuple[DataType, ...]]
@@ -174,7 +173,7 @@ def effective(
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,
         ensure_streams=spec.nats.ensure_streams,
-        ack_wait=spec.nats.ack_wait.seconds,
+        bucket=str(spec.nats.bucket),
         dead_letters=DeadLetterSettings(
             str(spec.dead_letters.stream),
             spec.dead_letters.max_ratio.value,
@@ -183,7 +182,7 @@ def effective(
             spec.dead_letters.max_age.seconds or None,
         ),
         data_types={
-            t: DataTypeSettings(spec.stream(t), t.subject, t.table, durable_name(name, t), spec.batch(t))
+            t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t))
             for t in spec.stored
         },
         consumers={str(name): consumer.data_types for name, consumer in spec.carriers.items()},

@@ -393,6 +393,19 @@ class StreamName(Text):
         return "a stream name"
 
 
+class BucketName(Text):
+    """A NATS key-value bucket; its stream is `KV_` and this."""
+
+    PATTERN = r"^[A-Za-z0-9_-]+$"
+    MAX_LENGTH = 60
+    ALLOWED = "letters, digits, _ and -, at most 60"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a bucket name"
+
+
 class TimeZone(Text):
     """An IANA time zone."""
 

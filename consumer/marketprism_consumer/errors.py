@@ -9,7 +9,7 @@ StorageError
 │   ├── SubjectsTakenError
 │   └── StreamLackingError
 ├── TieringError             a table, or a slice of it, is left as it is
-├── DurablesInUseError
+├── ConflictError            the record of a lane is not what was read before
 ├── ReaderRunsError
 ├── NotYetStoredError
 └── PortTakenError
@@ -17,7 +17,7 @@ StorageError
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 
 from marketprism_api import reasons
@@ -103,11 +103,8 @@ class TieringError(StorageError):
         self.detail = detail
 
 
-class DurablesInUseError(StorageError):
-    """Durable consumers that somebody pulls from: (stream, name) of each."""
-
-    def __init__(self, places: Iterable[tuple[str, str]]) -> None:
-        super().__init__("in use: " + ", ".join("/".join(place) for place in places))
+class ConflictError(StorageError):
+    """Somebody was first; nothing was written."""
 
 
 class ReaderRunsError(StorageError):
@@ -115,7 +112,7 @@ class ReaderRunsError(StorageError):
 
 
 class NotYetStoredError(StorageError):
-    """There is no durable consumer: ingest has not run, and will store everything when it does."""
+    """There is no record: ingest has not run, and will store everything when it does."""
 
 
 class PortTakenError(StorageError):

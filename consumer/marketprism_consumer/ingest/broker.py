@@ -1,10 +1,10 @@
-"""What ingest asks of JetStream, as a port; `jetstream/broker.py` is the real one, the simulator has a model of it."""
+"""What ingest asks of JetStream, as ports; `jetstream/` has the real ones, the simulator has models of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Frame = tuple[bytes, bytes, bytes, bytes]
 """(subject, reply, payload, headers): a message where `reply` is an acknowledgement subject, else a status."""
@@ -13,16 +13,6 @@ Receive = Callable[[int, Sequence[Frame]], None]
 """(pull, frames): what has come for a pull at once, in order."""
 
 ACK_PREFIX = b"$JS.ACK."
-
-
-@dataclass(frozen=True, slots=True)
-class Durable:
-    """A durable pull consumer: one data type of one pipeline. `ack_wait` in seconds."""
-
-    stream: str
-    name: str
-    subject: str
-    ack_wait: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +25,49 @@ class StreamState:
     messages: int
 
 
-@dataclass(frozen=True, slots=True)
-class DurableState:
-    """Of the consumer: what it has delivered up to, what it has not yet delivered, what is delivered but not acked; when it
-    was created [s since 1970] and how long ago, by the server's clock [s]."""
+class ReaderMade(NamedTuple):
+    """An ephemeral consumer: its name, and how many messages it has to deliver."""
 
-    delivered_seq: int
+    name: str
     pending: int
-    ack_pending: int
-    created: float
-    age: float
 
 
 class Broker(Protocol):
+    """All raise BrokerError."""
+
+    async def stream(self, name: str) -> StreamState: ...
+
+    async def arrival(self, stream: str, seq: int) -> int | None:
+        """When the message at `seq` arrived [µs UTC]; None where the stream does not hold it."""
+
+    async def make_reader(self, stream: str, subject: str, start: int) -> ReaderMade:
+        """A consumer in memory that acknowledges nothing, from sequence `start` on. The server forgets it by itself."""
+
+    async def pending(self, stream: str, reader: str) -> int:
+        """What it has not delivered yet."""
+
+    def forget_reader(self, stream: str, reader: str) -> None:
+        """Without waiting for an answer, and without need for one."""
+
     def pull(
-        self, durable: Durable, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
+        self, stream: str, reader: str, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
     ) -> int:
         """Ask for up to `batch` messages on an inbox of this request's own; returns the request's number."""
 
     def cancel(self, pull: int) -> None:
-        """Stop listening to this request: what still comes for it is dropped, and redelivered after ack_wait."""
+        """Stop listening to this request."""
 
-    def ack(self, replies: Sequence[bytes]) -> None: ...
 
-    def nak(self, replies: Sequence[bytes]) -> None: ...
+class Records(Protocol):
+    """The bucket. All raise BrokerError."""
 
-    async def extend(self, replies: Sequence[bytes]) -> bool:
-        """Start ack_wait again for these messages; True only where the server has said that it did."""
+    @property
+    def boot(self) -> str:
+        """The server that keeps the bucket, by its start; empty where it is a cluster that does."""
 
-    async def stream(self, name: str) -> StreamState:
-        """Raises BrokerError."""
+    async def read(self, key: str) -> tuple[int, bytes]:
+        """(revision, value) as its leader knows it; (0, b"") where there never was one, an empty value where it was deleted."""
 
-    async def ensure(self, durable: Durable) -> DurableState:
-        """The consumer's state; created (from the first message on) where it is missing, never re-created. Raises
-        BrokerError, also where its settings break the guarantee."""
+    async def write(self, key: str, value: bytes, revision: int) -> int:
+        """The new revision. Raises ConflictError where the last one is not `revision`, so that nothing was written;
+        BrokerError where that is not known. Never sent later than now: not by a connection that is made anew."""

@@ -16,17 +16,44 @@ class Stored(NamedTuple):
     content: tuple[Any, ...]
 
 
+class Clocks(NamedTuple):
+    """Of all servers of the table [s since 1970]. An insert may come to any of them."""
+
+    slowest: float
+    fastest: float
+
+
+class TableIdentity(NamedTuple):
+    """`id` is another one once the table was dropped and made again. `atomic`: a token and its part are stored at once, as
+    Keeper does it; a plain MergeTree killed between the two has the token and not the part."""
+
+    id: str
+    atomic: bool
+
+
 class Store(Protocol):
-    async def insert(self, block: Block, deadline: float) -> None:
-        """Store the block, or raise StoreError. ClickHouse itself refuses it after `deadline` [loop time, s]: a moment,
-        not a span, so that a process that is frozen on its way here gets no more time."""
+    """All raise StoreError."""
 
-    async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        """Which of `seqs` of this stream (in any generation) are in the table. Raises StoreError."""
+    async def insert(self, block: Block, until: int) -> None:
+        """Store the block. ClickHouse itself refuses it after `until` [s since 1970, its own clock]."""
 
-    async def high_water(self, table: Table, stream: str) -> tuple[int, float]:
-        """The highest sequence of the stream in the table, 0 where there is none, and when the first of its rows was stored
-        [s since 1970]. Raises StoreError."""
+    async def clock(self) -> float:
+        """About the time of the server that is in use [s since 1970]; asked once in a while."""
+
+    async def clocks(self) -> Clocks:
+        """Surely: asked now."""
+
+    async def identity(self, table: Table) -> TableIdentity: ...
 
     async def settle(self, table: Table) -> None:
-        """Return when no insert into the table that began before this call is still running. Raises StoreError."""
+        """Return when no insert into the table that began before this call is still running, and this server knows of all
+        that are done."""
+
+    async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
+        """Are rows of this very identity there for each of `seqs`?"""
+
+    async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
+        """Which of `seqs` of this stream (in any generation) are in the table; none where there is no table."""
+
+    async def highest(self, table: Table, stream: str, above: int) -> int:
+        """The highest sequence of this very identity that is above `above`; 0 where there is none."""

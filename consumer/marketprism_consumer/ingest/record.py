@@ -1,0 +1,240 @@
+"""The record of a lane, as values, and everything that is ever written into it. Pure.
+
+A lane is one stream into one table. Its record is one key of a NATS bucket, changed by compare-and-set. It says to where all
+is stored, and who works on which stretch of the rest. `tests/model` explores the same steps under the same names.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+from msgspec.structs import replace
+
+VERSION = 1  # of this format
+
+
+class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From the claim's `done` to `end`, as one block. Written once; only a new epoch changes it.
+
+    `mark`: arrival of the message at `end` [µs]. `until`: ClickHouse refuses the block after this moment of its clock [s].
+    `epoch` 0 is the block as it was cut; later ones go by look-ups. `rules`: version of the decoding. `token` is random.
+    """
+
+    end: int
+    mark: int
+    until: int
+    epoch: int
+    rules: int
+    token: str
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """(start, end] is one process's to store; without an end it is the tail, which only the last claim is.
+
+    `done`: to where it is stored. `beat`: raised by its owner while it lives. `cut`: the one that is not done yet.
+    `after`: in doubt; begun only after this moment of ClickHouse's clock [s], and by look-ups.
+    """
+
+    id: str
+    start: int
+    end: int | None
+    done: int
+    owner: str = ""
+    beat: int = 0
+    cut: Cut | None = None
+    after: int | None = None
+
+    @property
+    def position(self) -> int:
+        """To where it is cut."""
+        return self.cut.end if self.cut else self.done
+
+    @property
+    def finished(self) -> bool:
+        return self.end is not None and self.done >= self.end and self.cut is None
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All to `done` is stored, and of each claim all to its own.
+
+    `begin`: what the stream held to there was not wanted. `mark`: (sequence, arrival [µs]) of the last message that is done.
+    `generation`: how often the stream was set back.
+    `boot`: the server that keeps the bucket, where it is one alone. `write`: random, so that a write of unknown outcome is
+    known by reading. `stream`, `created`, `subject`, `table`: for people.
+    """
+
+    stream: str
+    created: str
+    subject: str
+    table: str
+    begin: int = 0
+    done: int = 0
+    mark: tuple[int, int] | None = None
+    generation: int = 0
+    boot: str = ""
+    write: str = ""
+    claims: tuple[Claim, ...] = ()
+    version: int = VERSION
+
+    @property
+    def end(self) -> int:
+        """To where everything is somebody's."""
+        if not self.claims:
+            return self.done
+        last = self.claims[-1]
+        return last.position if last.end is None else last.end
+
+    def is_done(self, seq: int) -> bool:
+        if seq <= self.done:
+            return True
+        return any(claim.start < seq <= claim.done for claim in self.claims)
+
+    @property
+    def has_tail(self) -> bool:
+        return bool(self.claims) and self.claims[-1].end is None
+
+    def claim(self, id: str) -> Claim | None:
+        return next((claim for claim in self.claims if claim.id == id), None)
+
+
+def lane_key(data_type: str, stream: str, created: str, subject: str, table: str) -> str:
+    """The record's key in the bucket. `table` is what ClickHouse knows this very table by: a dropped one has another."""
+    identity = "\0".join((stream, created, subject, table))
+    return f"{data_type}.{blake2b(identity.encode(), digest_size=12).hexdigest()}"
+
+
+def dump(record: Record) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def load(value: bytes) -> Record:
+    """Raises ValueError where it is no record, or one of another version."""
+    try:
+        return msgspec.json.decode(value, type=Record)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise ValueError(f"not a lane's record: {error}") from None
+
+
+# --- the steps: each gives the record after it, or None where it can't be taken --------------------------------------
+
+
+def with_claim(record: Record, *claims: Claim) -> Record:
+    """With these claims instead of those of the same id. `done` moves over finished claims."""
+    changed = {claim.id: claim for claim in claims}
+    found = [changed.get(claim.id, claim) for claim in record.claims]
+    done = record.done
+    while found and found[0].finished:
+        done = found.pop(0).end or done
+    return replace(record, done=done, claims=tuple(found))
+
+
+def claimed(record: Record, id: str, owner: str, end: int | None) -> Record | None:
+    """The next stretch; only where nobody has the tail."""
+    start = record.end
+    if record.has_tail or (end is not None and end <= start):
+        return None
+    return replace(record, claims=(*record.claims, Claim(id, start, end, start, owner)))
+
+
+def taken_over(record: Record, seen: Claim, owner: str) -> Record | None:
+    """A claim that is nobody's, or whose owner was not heard since it was seen so."""
+    claim = record.claim(seen.id)
+    if claim is None or (claim.owner, claim.beat) != (seen.owner, seen.beat):
+        return None
+    return with_claim(record, replace(claim, owner=owner, beat=claim.beat + 1))
+
+
+def own(record: Record, id: str, owner: str) -> Claim | None:
+    """The claim, if it still is this owner's."""
+    claim = record.claim(id)
+    return claim if claim is not None and claim.owner == owner else None
+
+
+def cut_next(record: Record, id: str, owner: str, start: int, cut: Cut, *, end: int | None) -> Record | None:
+    """A batch's end becomes a cut. `end`: where the claim is to end from now on, if nobody has claimed what follows it."""
+    claim = own(record, id, owner)
+    if claim is None or claim.cut is not None or claim.done != start or (claim.end is not None and cut.end > claim.end):
+        return None
+    if record.claims[-1] is claim and (end is None or end >= cut.end):
+        claim = replace(claim, end=end)
+    return with_claim(record, replace(claim, cut=cut, beat=claim.beat + 1))
+
+
+def record_done(record: Record, id: str, owner: str, cut: Cut) -> Record | None:
+    """The cut is a block in the table, and what could not be a row is buried."""
+    claim = own(record, id, owner)
+    if claim is None or claim.cut != cut:
+        return None
+    if record.mark is None or record.mark[0] < cut.end:
+        record = replace(record, mark=(cut.end, cut.mark))
+    return with_claim(record, replace(claim, done=cut.end, cut=None, beat=claim.beat + 1))
+
+
+def nothing_left(record: Record, id: str, owner: str, start: int, end: int) -> Record | None:
+    """Of (start, end] the stream holds nothing that is ours."""
+    claim = own(record, id, owner)
+    if claim is None or claim.cut is not None or claim.done != start or end < start:
+        return None
+    end = end if claim.end is None else min(end, claim.end)
+    return with_claim(record, replace(claim, done=end, beat=claim.beat + 1))
+
+
+def new_epoch(record: Record, id: str, owner: str, cut: Cut, until: int, rules: int, token: str) -> Record | None:
+    """Nobody sends anything of the earlier one any more: whoever writes this may look up and send the rest."""
+    claim = own(record, id, owner)
+    if claim is None or claim.cut != cut:
+        return None
+    new = replace(cut, until=until, epoch=cut.epoch + 1, rules=rules, token=token)
+    return with_claim(record, replace(claim, cut=new, beat=claim.beat + 1))
+
+
+def set_aside(record: Record, id: str, owner: str, rest: str) -> Record | None:
+    """What has to wait becomes a claim of its own, which ends with its cut; the lane goes on behind it, as `rest`."""
+    claim = own(record, id, owner)
+    if claim is None or claim.cut is None:
+        return None
+    end = claim.cut.end
+    if claim.end is not None and claim.end <= end:
+        return with_claim(record, replace(claim, beat=claim.beat + 1))
+    aside = replace(claim, end=end, beat=claim.beat + 1)
+    behind = Claim(rest, end, claim.end, end, owner, after=claim.after)
+    at = record.claims.index(claim)
+    return replace(record, claims=(*record.claims[:at], aside, behind, *record.claims[at + 1 :]))
+
+
+def heard(record: Record, owner: str) -> Record:
+    """The owner lives."""
+    claims = (replace(claim, beat=claim.beat + 1) if claim.owner == owner else claim for claim in record.claims)
+    return replace(record, claims=tuple(claims))
+
+
+def released(record: Record, owner: str) -> Record:
+    """The owner goes: others need not wait for its silence."""
+    claims = (replace(claim, owner="") if claim.owner == owner else claim for claim in record.claims)
+    return replace(record, claims=tuple(claims))
+
+
+def recovered(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:
+    """What anybody may have sent inserts for without this record knowing: to the stream's end `last`, from the record's end,
+    or from the stream's start where the stream itself was set back. And what the record still knows may have been in a
+    later epoch. `id`: for the new claim."""
+    if everything:
+        record = replace(record, done=0, mark=None, claims=(), generation=record.generation + 1)
+    claims = []
+    for claim in record.claims:
+        # Nobody goes on in an open tail beyond which others may have cut.
+        end = claim.position if claim.end is None else claim.end
+        cut = claim.cut and replace(claim.cut, epoch=claim.cut.epoch + 1, until=max(claim.cut.until, after))
+        claims.append(replace(claim, end=end, owner="", cut=cut, after=max(after, claim.after or 0)))
+    start = record.end
+    if last > start:
+        claims.append(Claim(id, start, last, start, after=after))
+    record = replace(record, claims=tuple(claims))
+    return with_claim(record)
+
+
+def reset(record: Record, to: int, after: int, last: int, id: str) -> Record:
+    """By hand: all after `to` is looked up, and stored where it is not; what came before is as it is."""
+    begin = to if to > record.end else min(record.begin, to)
+    return recovered(replace(record, begin=begin, done=to, mark=None, claims=()), after, last, id, everything=False)
