@@ -76,7 +76,8 @@ class Running:
     partitions: deque[int]
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Part:
     partition: int
     rows: tuple[Row, ...]
 
@@ -234,12 +235,12 @@ class Tiering:
     def __init__(self, world: World) -> None:
         self.world = world
         self.copied: dict[int, list[Part]] = {}
-        self.moved = 0
+        self.busy = False
 
     def step(self) -> None:
         clickhouse, random = self.world.clickhouse, self.world.random
         partitions = sorted({part.partition for part in clickhouse.hot})
-        if not partitions or not all(server.up for server in clickhouse.servers):
+        if self.busy or not partitions or not all(server.up for server in clickhouse.servers):
             return
         partition = random.choice(partitions[:2])
         if not self.may_drop(partition) or any(server.lacks for server in clickhouse.servers):
@@ -248,16 +249,17 @@ class Tiering:
         self.world.tell(f"tiering copies partition {partition}")
         clickhouse.cold += [row for part in parts for row in part.rows if part not in self.copied.get(partition, [])]
         self.copied[partition] = parts
+        self.busy = True
         self.world.after(random.uniform(0, 5), self._drop, partition)
 
     def _drop(self, partition: int) -> None:
         clickhouse = self.world.clickhouse
+        self.busy = False
         parts = self.copied[partition]
         there = [part for part in clickhouse.hot if part.partition == partition]
         if len(there) != len(parts) or not self.may_drop(partition):
             return  # something came in between: the rest is copied next time
         del self.copied[partition]
-        self.moved += 1
         self.world.tell(f"tiering drops partition {partition}")
         clickhouse.hot = [part for part in clickhouse.hot if part.partition != partition]
         clickhouse.tokens = {key: None for key in clickhouse.tokens if key[0] != partition}
@@ -299,10 +301,12 @@ class StorePort:
         return self.world.clickhouse.clock(self.server) + self.error
 
     async def clocks(self) -> Clocks:
-        clocks = [self.world.clickhouse.clock(server) for server in self.world.clickhouse.servers]
-        if not all(server.up for server in self.world.clickhouse.servers):
-            raise refused(0, "one of the servers is down")
         await self._ask()
+        servers = self.world.clickhouse.servers
+        if not all(server.up for server in servers):
+            raise refused(0, "one of the servers is down")
+        clocks = [self.world.clickhouse.clock(server) for server in servers]
+        await self.world.answer(self.process, None, self.world.random.uniform(0.001, 0.1))
         return Clocks(min(clocks), max(clocks))
 
     async def identity(self, table: Table) -> TableIdentity:

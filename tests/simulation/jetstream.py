@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, JetStreamError
-from marketprism_consumer.ingest.broker import Frame, ReaderMade, Receive, StreamState
+from marketprism_consumer.ingest.broker import Frame, ReaderMade, ReaderState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import DeadLetter, place_of, prefix_of
 from tests.simulation.connection import Connection
 from tests.simulation.times import EPOCH
@@ -102,11 +102,11 @@ class Stream:
         self.readers[reader.name] = reader
         return ReaderMade(reader.name, sum(1 for _ in self._ahead(reader)))
 
-    def pending(self, name: str) -> int:
+    def reader_state(self, name: str) -> ReaderState:
         reader = self._reader(name)
         if reader is None:
             raise JetStreamError(reasons.STREAM_MISSING, "consumer not found", code=CONSUMER_NOT_FOUND)
-        return sum(1 for _ in self._ahead(reader))
+        return ReaderState(sum(1 for _ in self._ahead(reader)), reader.delivered)
 
     def pull(self, name: str, pull: Pull, expires: float, heartbeat: float) -> None:
         reader = self._reader(name) if self.nats.serves else None
@@ -257,8 +257,8 @@ class BrokerPort:
     async def make_reader(self, stream: str, subject: str, start: int) -> ReaderMade:
         return await self.connection.ask(lambda: self.world.stream.make_reader(subject, start))
 
-    async def pending(self, stream: str, reader: str) -> int:
-        return await self.connection.ask(lambda: self.world.stream.pending(reader))
+    async def reader_state(self, stream: str, reader: str) -> ReaderState:
+        return await self.connection.ask(lambda: self.world.stream.reader_state(reader))
 
     def forget_reader(self, stream: str, reader: str) -> None:
         self.connection.tell(lambda: self.world.stream.readers.pop(reader, None))
