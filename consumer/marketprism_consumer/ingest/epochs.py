@@ -61,16 +61,29 @@ async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | 
         until, token, before = await lane.until(), lane.token(), cut
         record = await lane.keeper.change(
             lambda r: steps.new_epoch(
-                r, claim.id, lane.owner, before, mark=mark, until=until, rules=RULES, token=token  # noqa: B023
+                r,
+                claim.id,
+                lane.owner,
+                before,
+                mark=mark,
+                until=until,
+                rules=RULES,
+                token=token,  # noqa: B023
             )
         )
         lane.account.epochs.inc()
         changed = record.claim(claim.id)
-        assert changed is not None and changed.cut is not None
+        assert changed is not None
+        assert changed.cut is not None
         claim, cut = changed, changed.cut
         lane.faultpoint("after_epoch")
         lane.log.info(
-            "new epoch", data_type=lane.table.data_type, first=claim.done + 1, last=cut.end, epoch=cut.epoch, until=until
+            "new epoch",
+            data_type=lane.table.data_type,
+            first=claim.done + 1,
+            last=cut.end,
+            epoch=cut.epoch,
+            until=until,
         )
         left = await _send_rest(lane, claim.id, cut, messages, refusals)
         if left is None:
@@ -108,9 +121,7 @@ class Refusals:
         return max(1, -(-rows // PIECES)) if self.times == 1 else 1
 
 
-async def _send_rest(
-    lane: Lane, id: str, cut: Cut, messages: Sequence[Message], refusals: Refusals
-) -> Refusals | None:
+async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message], refusals: Refusals) -> Refusals | None:
     """None when all of it is stored or buried; else a new epoch is needed, with pieces of that size. Nobody else sends
     anything of this epoch: it was won by compare-and-set."""
     good, bad = await look_up(lane, messages)
@@ -118,8 +129,8 @@ async def _send_rest(
     size, left = refusals.size(len(good)), False
     refused: list[tuple[Message, StoreError]] = []
     for number, piece in enumerate(_pieces(good, size)):
-        parts = [[each[part] for each in piece] for part in range(3)]
-        sent, why = await insert(lane, parts[0], parts[1], parts[2], f"{cut.token}.{number}", cut.until, doubt=False)
+        of, rows, streams = [m for m, _, _ in piece], [row for _, row, _ in piece], [stream for _, _, stream in piece]
+        sent, why = await insert(lane, of, rows, streams, f"{cut.token}.{number}", cut.until, doubt=False)
         if sent is Sent.STORED:
             continue
         if sent is Sent.LATE:

@@ -50,7 +50,9 @@ SILENCE = 5.0  # an owner that was not heard for so long is taken for dead [s]
 LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
 TICK = 0.5  # how often the reader is looked after [s]
-CHUNK = 200_000  # messages: further ahead than this, the stream is split into stretches, so that others find work as well
+CHUNK = (
+    200_000  # messages: further ahead than this, the stream is split into stretches, so that others find work as well
+)
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
@@ -184,7 +186,9 @@ class Ingest:
         if self.reads:
             return bool(self._reader) and not self.backlog
         claims = self._lane.keeper.record.claims
-        return bool(claims) and claims[-1].end is None and all(claim.cut is None for claim in claims) and len(claims) == 1
+        return (
+            bool(claims) and claims[-1].end is None and all(claim.cut is None for claim in claims) and len(claims) == 1
+        )
 
     def not_ready(self) -> str:
         """Why this data type does not store what comes just now; empty where it does."""
@@ -267,9 +271,7 @@ class Ingest:
         backoff = self._backoff()
         while True:
             try:
-                found = await lane_of(
-                    self._broker, self._tiers[0], self.table, self.source.stream, self.source.subject
-                )
+                found = await lane_of(self._broker, self._tiers[0], self.table, self.source.stream, self.source.subject)
                 break
             except StoreError as refused:
                 wait = backoff.next()
@@ -321,7 +323,9 @@ class Ingest:
                 return claim
             record = await lane.keeper.change(lambda r: steps.taken_over(r, claim, self.owner))  # noqa: B023
             self.account.takeovers.inc()
-            self._log.info("takes over", data_type=self.table.data_type, of=claim.owner, first=claim.done + 1, end=claim.end)
+            self._log.info(
+                "takes over", data_type=self.table.data_type, of=claim.owner, first=claim.done + 1, end=claim.end
+            )
             return record.claim(claim.id)
         return None if record.has_tail else await self._claim_next(lane, record)
 
@@ -470,13 +474,15 @@ class Ingest:
 
     async def _flush(self, lane: Lane, batch: Batch) -> None:
         """Cut, inserted, buried; that it is done is recorded with the next write."""
-        if batch := self._unless_flood(batch):
-            self._storing = batch
-            try:
-                await self._store(lane, batch)
-            finally:
-                self._storing = None
-            self._top_up()
+        through = self._unless_flood(batch)
+        if through is None:
+            return
+        self._storing = through
+        try:
+            await self._store(lane, through)
+        finally:
+            self._storing = None
+        self._top_up()
 
     async def _store(self, lane: Lane, batch: Batch) -> None:
         self.account.received(batch)
@@ -567,7 +573,9 @@ class Ingest:
                         left = record.claim(claim.id)
                         return left if left and not left.finished else None
             else:
-                self._alarm(reasons.MESSAGES_MISSED, first=claim.done + 1, last=cut.end, why="they were cut, not stored")
+                self._alarm(
+                    reasons.MESSAGES_MISSED, first=claim.done + 1, last=cut.end, why="they were cut, not stored"
+                )
         self._claim = claim.id
         try:
             await self._later(lane, cut)

@@ -38,7 +38,9 @@ class IngestMetrics:
         self.insert_seconds = make(Histogram, "insert_seconds", "Time of one insert [s].", buckets=_SECONDS)
         self.insert_failures = make(Counter, "insert_failures_total", "Inserts refused or unanswered (code 0).", "code")
         self.alarms = make(Counter, "alarms_total", "What a person should know of, by reason.", "reason")
-        self.lag_messages = make(Gauge, "stream_lag_messages", "Messages that wait behind what the tail's reader has read.")
+        self.lag_messages = make(
+            Gauge, "stream_lag_messages", "Messages that wait behind what the tail's reader has read."
+        )
         self.lag_seconds = make(Gauge, "stream_lag_seconds", "Age of the oldest message of the last batch [s].")
         self.freshness = make(
             Histogram, "freshness_seconds", "From the event to its row being visible [s].", buckets=_SECONDS
@@ -46,14 +48,18 @@ class IngestMetrics:
         self.in_flight = make(Gauge, "bytes_in_flight", "Payload read and not stored yet [bytes].")
         self.in_hand = make(Gauge, "in_hand_messages", "Messages read and not stored yet.")
         self.set_aside = make(Gauge, "set_aside", "Stretches that wait to be looked up, of all processes.")
-        self.oldest = make(Gauge, "oldest_unstored_seconds", "Age of the oldest message that is known of and not stored [s].")
+        self.oldest = make(
+            Gauge, "oldest_unstored_seconds", "Age of the oldest message that is known of and not stored [s]."
+        )
         self.reads_tail = make(Gauge, "reads_tail", "1 where this process reads the lane's tail.")
         self.lookups = make(Counter, "lookups_total", "Look-ups of what is stored, each of one cut.")
         self.epochs = make(Counter, "epochs_total", "New epochs: a block could not go on as it was cut.")
         self.takeovers = make(Counter, "takeovers_total", "Claims taken over from a process that went or fell silent.")
         self.recoveries = make(Counter, "recoveries_total", "Records that were in doubt.")
         self.conflicts = make(Counter, "record_conflicts_total", "Writes of a record that came second.")
-        self.record_seconds = make(Histogram, "record_write_seconds", "Time of one write of a record [s].", buckets=_SECONDS)
+        self.record_seconds = make(
+            Histogram, "record_write_seconds", "Time of one write of a record [s].", buckets=_SECONDS
+        )
         self.state = make(Gauge, "state", "1 for the state that the data type is in.", "reason")
 
 
@@ -97,7 +103,9 @@ class IngestAccount:
         self.totals["received"] += len(batch)
         self._metrics.batches.labels(self._data_type, batch.why).inc()
 
-    def stands(self, *, lag: int, in_hand: int, held_bytes: int, set_aside: int, oldest: float, reads_tail: bool) -> None:
+    def stands(
+        self, *, lag: int, in_hand: int, held_bytes: int, set_aside: int, oldest: float, reads_tail: bool
+    ) -> None:
         """`oldest`: arrival of the oldest message that is not stored [s since 1970]; 0 where there is none."""
         self._lag_messages.set(lag)
         self._in_hand.set(in_hand)
