@@ -400,7 +400,8 @@ class Ingest:
         return self.stopping or self._ended or self._called
 
     async def _open(self, lane: Lane, start: int) -> Reader:
-        reader = Reader(lane.broker, lane.id.stream, lane.id.subject, start, self._receive, self._wake.set)
+        id = lane.id
+        reader = Reader(lane.broker, id.stream, id.created, id.subject, start, self._receive, self._wake.set)
         return await reader.open()
 
     async def _read_on(self, lane: Lane) -> None:

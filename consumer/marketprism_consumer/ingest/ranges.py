@@ -35,7 +35,8 @@ async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[l
         over = over or last.seq >= end or not last.pending
         look.set()
 
-    reader = await Reader(lane.broker, lane.id.stream, lane.id.subject, start + 1, receive, look.set).open()
+    id = lane.id
+    reader = await Reader(lane.broker, id.stream, id.created, id.subject, start + 1, receive, look.set).open()
     over = not reader.pending
     try:
         while not (over and not got):
