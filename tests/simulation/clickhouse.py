@@ -182,7 +182,11 @@ class ClickHouse:
         self.world.after(self.random.choice((0.0, 0.01, 0.5)), self._store_next, one)
 
     def _store(self, server: Server, block: SimBlock, partition: int) -> None:
-        if (partition, block.token) in self.tokens:
+        known = (partition, block.token) in self.tokens
+        if self.world.traced:
+            rows = ", ".join(f"{row.seq} {row.key}" for row in block.rows if row.partition == partition)
+            self.world.tell(f"{server.name} {'knows' if known else 'stores'} {rows} [{block.token[-8:]}] in {partition}")
+        if known:
             return
         self._log(partition, block.token)
         part = Part(partition, tuple(row for row in block.rows if row.partition == partition))
@@ -206,6 +210,8 @@ class ClickHouse:
 
     def _end(self, one: Running, error: StoreError | None) -> None:
         self.running.remove(one)
+        if error and self.world.traced:
+            self.world.tell(f"{one.server.name} refuses [{one.request.block.token[-8:]}]: {error}")
         if self.random.random() < self.lost_answers:
             error = refused(0, "the answer was lost")
         self.answer(one.request, error)

@@ -22,7 +22,7 @@ from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import Ingest, LaneSource
 from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
-from marketprism_consumer.ingest.record import load
+from marketprism_consumer.ingest.record import Record, load
 from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.bucket import Bucket, RecordsPort
 from tests.simulation.clickhouse import ClickHouse, Encode, StorePort, Tiering, sim_encode
@@ -61,7 +61,7 @@ class World:
         self.random = random = Random(seed)
         self.parts = parts
         self.now = 0.0
-        self._trace = trace
+        self.traced = trace
         self.log: Any = structlog.wrap_logger(None, processors=[_Tell(self)]) if trace else _Silent()
         self._events: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._number = count()
@@ -119,7 +119,7 @@ class World:
                 callback(*arguments)
 
     def tell(self, text: str) -> None:
-        if self._trace:
+        if self.traced:
             print(f"{self.now:8.3f}  {text}")
 
     # --- processes ----------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class World:
             process.owner,
             encode=parts.encode,  # type: ignore[arg-type]
             faultpoint=lambda name: self._faultpoint(process, name),
-            log=self.log.bind(p=process.name) if self._trace else self.log,
+            log=self.log.bind(p=process.name) if self.traced else self.log,
             backoff=lambda: Backoff(random=self.random),
             valid=self.valid,
             random=Random(self.random.random()),
@@ -288,9 +288,12 @@ class World:
             return False
         return not self._not_done()
 
-    def _not_done(self) -> list[int]:
+    def _record(self) -> Record | None:
         records = [load(value) for _, value in self.bucket.entries.values() if value]
-        record = next((each for each in records if each.created == self.stream.created), None)
+        return next((each for each in records if each.created == self.stream.created), None)
+
+    def _not_done(self) -> list[int]:
+        record = self._record()
         return [seq for seq in self.held() if record is None or not record.is_done(seq)]
 
     def _check(self) -> None:
@@ -305,12 +308,11 @@ class World:
         self._demand("stored twice", [key for key, n in keys.items() if n > 1])
         self._demand("the same identity twice", [id for id, n in ids.items() if n > 1])
         self._demand("buried twice", [key for key, n in buried.items() if n > 1])
+        if not self.at_rest():
+            self._demand("it did not come to rest", [self._record(), self._not_done()])
         self._demand("neither stored nor buried", [(s, key) for s, key in held.items() if not keys[key] + buried[key]])
         self._demand("both stored and buried", [key for key in keys if buried[key]])
         self._demand("good and buried", [key for key in buried if key not in self.bad | clickhouse.poison])
-        self._demand("not done", self._not_done())
-        if not self.at_rest():
-            raise Violation("it did not come to rest")
         counts = (clickhouse.inserts, self.bucket.writes, self.stream.readers_made)
         self.tell("{} inserts, {} writes, {} readers".format(*counts))
         if any(n > most for n, most in zip(counts, (MOST_INSERTS, MOST_WRITES, MOST_READERS), strict=True)):
@@ -319,7 +321,7 @@ class World:
     def _demand(self, what: str, found: list[Any]) -> None:
         if found:
             self.tell(f"VIOLATION: {what}: {found}")
-            raise Violation(f"{what}: {sorted(found)}")
+            raise Violation(f"{what}: {found}")
 
 
 class _Silent:

@@ -307,7 +307,7 @@ class Ingest:
         """Others need not wait for our silence."""
         if self._lane is None or self._lane.keeper.doubt:
             return
-        with suppress(AgainError, BrokerError, asyncio.CancelledError):
+        with suppress(AgainError, BrokerError, TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(2.0):
                 await self._lane.keeper.change(lambda r: steps.released(r, self.owner))
 
