@@ -113,6 +113,7 @@ class ClickHouse:
         self.repeats = 0.0 if torn else self.random.choice((0.0, 0.1, 0.3))
         self.parked = self.random.choice((0.0, 0.0, 0.05, 0.3))
         self.lost_answers = self.random.choice((0.0, 0.05, 0.3))
+        self.slow = self.random.choice((0.02, 0.1, 0.3))
         self.hot: list[Part] = []
         self.cold: list[Row] = []
         self.tokens: dict[tuple[int, str], None] = {}
@@ -128,6 +129,10 @@ class ClickHouse:
 
     def rows(self) -> list[Row]:
         return [row for part in self.hot for row in part.rows]
+
+    def _some(self, most: float) -> float:
+        """How long something takes: not long, as a rule."""
+        return self.random.uniform(0, most if self.random.random() < self.slow else 0.05)
 
     # --- an insert ----------------------------------------------------------------------------------------------------
 
@@ -155,7 +160,7 @@ class ClickHouse:
             partitions = sorted({row.partition for row in request.block.rows})
             one = Running(request, server, deque(partitions))
             self.running.append(one)
-            self.world.after(self.random.choice((0.005, 0.05, 0.3, 2.0)), self._check, one)
+            self.world.after(self._some(2.0), self._check, one)
 
     def _check(self, one: Running) -> None:
         if one not in self.running:
@@ -166,8 +171,7 @@ class ClickHouse:
             self._end(one, refused(469, "a constraint is violated"))
         else:
             # In time, and then slow: only waiting for it tells whoever looks its rows up meanwhile.
-            seconds = 12.0 if self.random.random() < 0.03 else self.random.choice((0.001, 0.05, 1.0))
-            self.world.after(seconds, self._store_next, one)
+            self.world.after(self._some(12.0), self._store_next, one)
 
     def _store_next(self, one: Running) -> None:
         if one not in self.running:
@@ -179,7 +183,7 @@ class ClickHouse:
         if self.trouble and self.random.random() < 0.3:
             self._end(one, refused(self.random.choice(self.trouble), "in the middle of it, or at its end"))
             return
-        self.world.after(self.random.choice((0.0, 0.01, 0.5)), self._store_next, one)
+        self.world.after(self._some(1.0), self._store_next, one)
 
     def _store(self, server: Server, block: SimBlock, partition: int) -> None:
         known = (partition, block.token) in self.tokens

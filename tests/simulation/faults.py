@@ -14,6 +14,7 @@ def heal(world: World) -> None:
     nats, clickhouse = world.nats, world.clickhouse
     nats.lost_answers = clickhouse.lost_answers = clickhouse.parked = clickhouse.repeats = world.stream.lossy = 0.0
     world.refused_letters = 0.0
+    clickhouse.slow = 0.01
     clickhouse.trouble = []
     for server in clickhouse.servers:
         clickhouse.restart(server)

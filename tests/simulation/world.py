@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
+from marketprism_consumer.ingest import epochs
 from marketprism_consumer.ingest import ingest as ingest_module
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
@@ -218,7 +219,8 @@ class World:
 
     def run(self) -> None:
         self._crash: Exception | None = None
-        ingest_module.CHUNK = self.chunk  # claims are short here, so that there are several
+        # Claims are short here, so that there are several, and so are blocks.
+        ingest_module.CHUNK, epochs.PIECES = self.chunk, 4
         try:
             for _ in range(self.replicas):
                 self.start()
