@@ -517,7 +517,13 @@ class Ingest:
             stretch = self._stretch(cut.end, self._reader.pending)
             end = stretch if stretch is None or end is None else max(end, stretch)
             end = None if end is not None and end > self._last_seq else end
-        return steps.cut_next(record, self._claim, self.owner, start, cut, end=end)
+            # And never before what is read already: that is ours.
+            end = None if end is None else max(end, self._reader.next - 1)
+        after = steps.cut_next(record, self._claim, self.owner, start, cut, end=end)
+        changed = after.claim(self._claim) if after else None
+        if changed is not None:
+            self._end = changed.end  # now, for what comes while it is written
+        return after
 
     async def _change(self, lane: Lane, step: Callable[[Record], Record | None]) -> Record:
         """A step, after what is finished is recorded so."""
