@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from marketprism_consumer.errors import ConflictError
+from marketprism_consumer.ingest.record import Record, load
 from tests.simulation.connection import Connection, NoAnswer
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Bucket:
         if self.read(key)[0] != revision:
             self.conflicts += 1
             raise ConflictError(f"revision {revision}, the bucket has {self.read(key)[0]}")
+        if self.world.traced:
+            self.world.tell(f"record {self.last + 1}: {in_short(load(value))}")
         return self._put(key, value)
 
     def _put(self, key: str, value: bytes) -> int:
@@ -79,6 +82,16 @@ class Bucket:
         self.last = self.ever = self.ever + 1000
         self._history.clear()
         self._history.append((self.last, {}))
+
+
+def in_short(record: Record) -> str:
+    claims = []
+    for claim in record.claims:
+        end = "…" if claim.end is None else claim.end
+        cut = f" cut {claim.cut.end} until {claim.cut.until % 10_000} epoch {claim.cut.epoch}" if claim.cut else ""
+        doubt = f" after {claim.after % 10_000}" if claim.after else ""
+        claims.append(f"{claim.owner or 'nobody'}: ({claim.start}, {end}] done {claim.done}{cut}{doubt}")
+    return f"done {record.done}, " + "; ".join(claims)
 
 
 class RecordsPort:
