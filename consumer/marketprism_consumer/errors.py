@@ -9,7 +9,11 @@ StorageError
 │   ├── SubjectsTakenError
 │   └── StreamLackingError
 ├── TieringError             a table, or a slice of it, is left as it is
-├── ConflictError            the record of a lane is not what was read before
+├── AgainError               what is known of a lane may not be so any more: begin again from its record
+│   ├── ConflictError        … somebody wrote it first
+│   ├── LostError            … a claim is another's now, or gone
+│   ├── DoubtError           … it is missing, or older than it was, or its connection was lost
+│   └── ReaderBrokenError    … its messages can't be read on
 ├── ReaderRunsError
 ├── NotYetStoredError
 └── PortTakenError
@@ -103,8 +107,24 @@ class TieringError(StorageError):
         self.detail = detail
 
 
-class ConflictError(StorageError):
-    """Somebody was first; nothing was written."""
+class AgainError(StorageError):
+    pass
+
+
+class ConflictError(AgainError):
+    """Nothing was written."""
+
+
+class LostError(AgainError):
+    pass
+
+
+class DoubtError(AgainError):
+    pass
+
+
+class ReaderBrokenError(AgainError):
+    pass
 
 
 class ReaderRunsError(StorageError):

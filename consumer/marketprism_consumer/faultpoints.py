@@ -1,6 +1,6 @@
 """Named points at which a test can make this process fail. Off unless MARKETPRISM_FAULTPOINT names one.
 
-`MARKETPRISM_FAULTPOINT=after_insert_before_ack:kill:3` kills the process (SIGKILL) the third time it gets there;
+`MARKETPRISM_FAULTPOINT=after_insert:kill:3` kills the process (SIGKILL) the third time it gets there;
 `:stop` freezes it (SIGSTOP) instead.
 """
 
@@ -10,7 +10,7 @@ import os
 import signal
 
 POINTS = (
-    *("after_decode", "before_insert", "after_insert_before_ack", "after_ack"),
+    *("after_cut", "before_insert", "after_insert", "after_record", "after_epoch", "after_look_up"),
     *("migrate_after_name", "migrate_after_copy", "migrate_after_verify", "migrate_mid_delete", "migrate_after_delete"),
 )
 VARIABLE = "MARKETPRISM_FAULTPOINT"

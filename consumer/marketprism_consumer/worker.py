@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,18 +24,20 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest.batch import BatchBounds
-from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.ingest.flood import Flood
-from marketprism_consumer.ingest.ingest import Ingest
+from marketprism_consumer.ingest.ingest import Ingest, LaneSource
 from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
+from marketprism_consumer.ingest.owner import Owner
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.tiering.job import cold_auth
 
 log = structlog.get_logger()
 
-GRACE = 20.0  # from SIGTERM to the last ack; a Pod is given 30 [s]
+GRACE = 20.0  # from SIGTERM to the last write; a Pod is given 30 [s]
 SUMMARY_EVERY = 60.0  # [s]
 
 
@@ -56,14 +58,20 @@ class Worker:
         self._clickhouse = ClickHouse(
             settings.clickhouse_urls, lambda: clickhouse_auth(environ), cluster=settings.cluster
         )
-        self._store = ClickHouseStore(self._clickhouse, settings.hot_db)
+        self._cold = ClickHouse(settings.cold_urls, cold_auth) if settings.cold_urls else self._clickhouse
+        self._tiers = (
+            ClickHouseStore(self._clickhouse, settings.hot_db),
+            ClickHouseStore(self._cold, settings.cold_db),
+        )
+        self._records = NatsRecords(self._client, settings.bucket)
+        self._owner = Owner(settings.pipeline_name)
         self._stopping = asyncio.Event()
         self._waits_for = "the JetStream streams"
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """The first call drains; a second one gives up what is not stored yet: it will be delivered again."""
+        """The first call drains; a second one gives up what is not stored yet: it is in the stream."""
         grace = 0.0 if self._stopping.is_set() else GRACE
         self._stopping.set()
         for ingest in self.ingests.values():
@@ -84,7 +92,9 @@ class Worker:
                 **{to_camel(name): total for name, total in ingest.account.totals.items()},
                 "state": ingest.state.name,
                 "lag": ingest.backlog,
-                "ackPending": ingest.held,
+                "inHand": ingest.in_hand,
+                "setAside": ingest.set_aside,
+                "reads": ingest.reads,
                 "lastInsertTime": ingest.account.last_insert_time,
                 "lastInsertRows": ingest.account.last_insert_rows,
                 "lastInsertSeconds": round(ingest.account.last_insert_seconds, 4),
@@ -116,13 +126,15 @@ class Worker:
             self.settings.nats_url,
             auth,
             name=f"marketprism {self.settings.pipeline_name}",
-            reconnected=lambda: self._resync("reconnected"),
-            disconnected=lambda: self._resync("disconnected"),
+            reconnected=lambda: self._tell_all(Ingest.reconnected),
+            disconnected=lambda: self._tell_all(Ingest.disconnected),
             client=self._client,
         )
         streams = await self._find_streams()
         self._waits_for = "the schema"
         await self._schema()
+        self._waits_for = "the bucket of records"
+        await self._bucket(streams.values())
         for data_type in self.data_types:
             type_settings = self.settings.data_types[data_type]
             self.ingests[str(data_type)] = self._ingest(str(data_type), type_settings, streams[str(data_type)])
@@ -187,26 +199,42 @@ class Worker:
             logs.reason(log, "warning", reason, problems=shown, next_try_in=round(wait, 1))
             await asyncio.sleep(wait)
 
+    async def _bucket(self, streams: Iterable[str]) -> None:
+        """Wait until the bucket is there; made with as many replicas as the streams that it records."""
+        backoff = Backoff()
+        while True:
+            try:
+                replicas = [await self._broker.replicas(stream) for stream in set(streams)]
+                await self._records.ensure(max(replicas))
+                return
+            except BrokerError as refused:
+                wait = backoff.next()
+                self._waits_for = f"{refused.reason}: {refused.detail}"
+                logs.reason(log, "warning", refused.reason, detail=refused.detail, next_try_in=round(wait, 1))
+                await asyncio.sleep(wait)
+
     def _ingest(self, name: str, chosen: DataTypeSettings, stream: str) -> Ingest:
         letters = self.settings.dead_letters
         return Ingest(
-            Durable(stream, chosen.durable, chosen.subject, self.settings.ack_wait),
+            LaneSource(stream, chosen.subject),
             BY_DATA_TYPE[name],
             self._broker,
-            self._store,
+            self._records,
+            self._tiers,
             NatsGraveyard(self._broker, letters.stream, letters.max_age or 0),
             BatchBounds(
                 chosen.batch.max_rows, chosen.batch.max_delay, chosen.batch.max_pending, chosen.batch.max_bytes
             ),
             Flood(letters.max_ratio, letters.min_messages, letters.window),
             IngestAccount(self._metrics, name),
+            self._owner.name,
         )
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
-    def _resync(self, why: str) -> None:
+    def _tell_all(self, news: Callable[[Ingest], None]) -> None:
         for ingest in self.ingests.values():
-            ingest.resync(why)
+            news(ingest)
 
     async def _stop_when_idle(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -222,10 +250,9 @@ class Worker:
         if not all(ingest.idle for ingest in self.ingests.values()):
             return False
         try:
-            states = [await self._broker.ensure(ingest.durable) for ingest in self.ingests.values()]
+            return not any([await ingest.pending() for ingest in self.ingests.values()])
         except BrokerError:
             return False
-        return not any(state.pending or state.ack_pending for state in states)
 
     async def _summaries(self) -> None:
         before = self.status()
@@ -253,18 +280,16 @@ class Worker:
         return False
 
     async def _close(self) -> None:
-        if self._client.is_connected:
-            # The last acks are still on their way out.
-            with suppress(Exception):
-                await self._client.flush(timeout=2)
         with suppress(Exception):
             async with asyncio.timeout(3):
                 await self._client.close()
-        await self._clickhouse.close()
+        for clickhouse in {self._clickhouse, self._cold}:
+            await clickhouse.close()
+        self._owner.close()
 
 
 async def _all_or_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """One data type that ends with an error ends the process: it is started again, and what it held is redelivered."""
+    """One data type that ends with an error ends the process: it is started again, and begins from the records."""
     try:
         for finished in asyncio.as_completed(tasks):
             await finished

@@ -127,20 +127,28 @@ class ClickHouse:
             client = await endpoint.client()
             await client.raw_insert(table, list(columns), blocks, self._with(settings), "Native")
 
+    def all_replicas(self, database: str, table: str) -> str:
+        """A table of every server; those that can't be reached are left out with the settings `reachable`."""
+        return f"clusterAllReplicas('{self.cluster}', {database}.{table})" if self.cluster else f"{database}.{table}"
+
+    @property
+    def reachable(self) -> Bound:
+        return {"skip_unavailable_shards": 1} if self.cluster else {}
+
     async def settle(self, prefix: str, mine: str = "") -> None:
         """Return when the statements that run now and whose comment begins with `prefix` have ended, those of `mine`
         aside. They are known by their ids: what begins meanwhile is not waited for."""
-        source = f"clusterAllReplicas('{self.cluster}', system.processes)" if self.cluster else "system.processes"
+        source = self.all_replicas("system", "processes")
         sql = (
             f"SELECT query_id FROM {source} WHERE startsWith(Settings['log_comment'], {{prefix:String}})"
             " AND (Settings['log_comment'] != {mine:String} OR {mine:String} = '')"
             " AND position(query, 'system.processes') = 0"
         )
         given = {"prefix": prefix, "mine": mine}
-        running = {row[0] for row in await self.query(sql, given)}
+        running = {row[0] for row in await self.query(sql, given, settings=self.reachable)}
         while running:
             await asyncio.sleep(SETTLE_POLL)
-            running &= {row[0] for row in await self.query(sql, given)}
+            running &= {row[0] for row in await self.query(sql, given, settings=self.reachable)}
 
     async def close(self) -> None:
         for endpoint in self._endpoints:

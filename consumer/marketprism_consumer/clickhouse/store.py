@@ -5,20 +5,27 @@ Every setting whose default has changed between 23.10 and today is sent explicit
 
 from __future__ import annotations
 
-import math
+import asyncio
+import random
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.errors import StoreError
 from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import content_columns
-from marketprism_consumer.ingest.store import Stored
+from marketprism_consumer.ingest.store import Clocks, Stored, TableIdentity
 from marketprism_consumer.schema.tables import TIME, Table, nullable
 
 INSERT_TIMEOUT = 30.0  # one attempt on the server's side; the client waits a little longer for its answer [s]
 LOOKUP_CHUNK = 10_000  # sequences in one statement: 20 digits each stay below max_query_size (256 KiB)
+
+WHOLE_POLL = 0.2  # [s]
+UNKNOWN_TABLE = 60
+NO_SUCH_TABLE = (UNKNOWN_TABLE, 81)
 
 INSERT_SETTINGS: Mapping[str, Any] = {
     "async_insert": 0,  # on by default since 26.3: an answer would no longer mean stored
@@ -46,10 +53,9 @@ class ClickHouseStore:
     def table(self, table: Table) -> str:
         return f"`{self.database}`.`{table.name}`"
 
-    async def insert(self, block: Block, deadline: float) -> None:
+    async def insert(self, block: Block, until: int) -> None:
         async with self.clickhouse.endpoint() as endpoint:
             client = await endpoint.client()
-            expires = math.floor(await endpoint.server_time(deadline))
             query_id = f"marketprism-{block.table.name}-{uuid.uuid4().hex}"
             settings = {
                 **INSERT_SETTINGS,
@@ -58,38 +64,120 @@ class ClickHouseStore:
                 "query_id": query_id,
             }
             summary = await client.raw_insert(
-                self.table(block.table), block.columns, block.expiring(expires), settings, "Native"
+                self.table(block.table), block.columns, block.expiring(until), settings, "Native"
             )
             if summary.summary.get("query_id") != query_id:
                 raise refused(0, f"{endpoint.url} answered, but not like ClickHouse: is a proxy in between?")
+
+    async def clock(self) -> float:
+        async with self.clickhouse.endpoint() as endpoint:
+            return await endpoint.server_time(time.monotonic())
+
+    async def clocks(self) -> Clocks:
+        now = "toUnixTimestamp64Milli(now64(3)) / 1000"
+        source = self.clickhouse.all_replicas("system", "one")
+        rows = await self.clickhouse.query(
+            f"SELECT min({now}), max({now}) FROM {source}", settings=self.clickhouse.reachable
+        )
+        return Clocks(float(rows[0][0]), float(rows[0][1]))
+
+    async def identity(self, table: Table) -> TableIdentity:
+        given = {"database": self.database, "table": table.name}
+        found = await self.clickhouse.query(
+            "SELECT engine, toString(uuid) FROM system.tables WHERE database = {database:String} AND name = {table:String}",
+            given,
+        )
+        if not found:
+            raise refused(UNKNOWN_TABLE, f"{self.table(table)} does not exist")
+        engine, id = found[0]
+        if not engine.startswith("Replicated"):
+            return TableIdentity(id, engine.startswith("Shared"))
+        # Replicas that were made one by one have other UUIDs; what they share is a path in Keeper, since it was made.
+        path = str(
+            await self.clickhouse.value(
+                "SELECT zookeeper_path FROM system.replicas WHERE database = {database:String} AND table = {table:String}",
+                given,
+            )
+        )
+        parent, _, name = path.rpartition("/")
+        made = await self.clickhouse.value(
+            "SELECT czxid FROM system.zookeeper WHERE path = {path:String} AND name = {name:String}",
+            {"path": parent or "/", "name": name},
+        )
+        return TableIdentity(f"{path}@{made}", True)
+
+    async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
+        for start in range(0, len(seqs), LOOKUP_CHUNK):
+            chunk = seqs[start : start + LOOKUP_CHUNK]
+            there = await self.clickhouse.value(
+                f"SELECT uniqExact(_seq) FROM {self.table(table)} WHERE _seq IN ({_listed(chunk)})"
+                " AND _stream = {stream:String}",
+                {"stream": stream},
+            )
+            if there < len(chunk):
+                return False
+        return True
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         columns = ", ".join(_comparable(table, name) for name in content_columns(table))
         found: dict[int, list[Stored]] = {}
         for start in range(0, len(seqs), LOOKUP_CHUNK):
-            listed = ",".join(str(int(seq)) for seq in seqs[start : start + LOOKUP_CHUNK])
-            rows = await self.clickhouse.query(
-                f"SELECT _seq, _stream, {columns} FROM {self.table(table)}"
-                f" WHERE _seq IN ({listed}) AND (_stream = {{stream:String}} OR startsWith(_stream, {{older:String}}))",
-                {"stream": stream, "older": f"{stream}~"},
+            sql = (
+                f"SELECT groupArray((_seq, _stream, {columns})) FROM {self.table(table)}"
+                f" WHERE _seq IN ({_listed(seqs[start : start + LOOKUP_CHUNK])})"
+                " AND (_stream = {stream:String} OR startsWith(_stream, {older:String}))"
             )
+            try:
+                rows = await self._from_a_whole_replica(table, sql, {"stream": stream, "older": f"{stream}~"})
+            except StoreError as error:
+                if error.code in NO_SUCH_TABLE:
+                    return {}
+                raise
             for seq, found_stream, *content in rows:
                 found.setdefault(seq, []).append(Stored(found_stream, tuple(content)))
         return found
 
-    async def high_water(self, table: Table, stream: str) -> tuple[int, float]:
-        rows = await self.clickhouse.query(
-            f"SELECT max(_seq), toUnixTimestamp64Milli(min(created_at)) FROM {self.table(table)}"
-            " WHERE _stream = {stream:String}",
-            {"stream": stream},
+    async def _from_a_whole_replica(self, table: Table, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """The value of a SELECT, by a server that has every part that Keeper knows of. Behind a balancer any may answer, and
+        one that is behind would not know what is stored."""
+        if not self.clickhouse.cluster:
+            return list(await self.clickhouse.value(sql, parameters))
+        while True:
+            whole = set()
+            for _ in range(random.randint(1, 3)):  # not in step with a balancer that takes turns
+                server, is_whole = (
+                    await self.clickhouse.query(_WHOLE, {"database": self.database, "table": table.name})
+                )[0]
+                if is_whole:
+                    whole.add(server)
+            server, value = (
+                await self.clickhouse.query(sql.replace("SELECT ", "SELECT serverUUID(), ", 1), parameters)
+            )[0]
+            if server in whole:
+                return list(value)
+            await asyncio.sleep(WHOLE_POLL)
+
+    async def highest(self, table: Table, stream: str, above: int) -> int:
+        found = await self.clickhouse.value(
+            f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}",
+            {"stream": stream, "above": above},
         )
-        return int(rows[0][0]), rows[0][1] / 1000
+        return int(found)
 
     async def settle(self, table: Table) -> None:
         """Waits for our inserts under way: none outlives INSERT_TIMEOUT."""
         await self.clickhouse.settle(insert_comment(self.database, table))
-        if self.clickhouse.cluster:
-            await self.clickhouse.command(f"SYSTEM SYNC REPLICA {self.table(table)}")
+
+
+# A replica that has read Keeper's whole log, and has fetched or taken in every part in it.
+_WHOLE = (
+    "SELECT serverUUID(), log_pointer > log_max_index AND inserts_in_queue = 0 AND NOT is_session_expired"
+    " FROM system.replicas WHERE database = {database:String} AND table = {table:String}"
+)
+
+
+def _listed(seqs: Sequence[int]) -> str:
+    return ",".join(str(int(seq)) for seq in seqs)
 
 
 def _comparable(table: Table, name: str) -> str:

@@ -8,6 +8,8 @@ as large, and shrinks again when the backlog is gone.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,10 +17,12 @@ from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.message import Message
 
+PARTITIONS = 32  # of one block: ClickHouse remembers a token for each, and must remember all of a minute
+HOUR = 3_600_000_000  # a partition of hot [µs]
 PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one per second
 GROWN = 50_000  # rows: beyond this a larger batch is no cheaper, only later
 
-WhyDue = Literal["rows", "bytes", "time", "full", "stop"]
+WhyDue = Literal["rows", "bytes", "partitions", "time", "full", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,31 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
     refused: list[tuple[Message, MessageError]] = field(default_factory=list)
     bytes: int = 0
+    hours: set[int] = field(default_factory=set)
     opened: float = 0.0
     why: WhyDue = "time"
 
     def __len__(self) -> int:
         return len(self.messages) + len(self.refused)
+
+    @property
+    def last(self) -> Message:
+        """The one with the highest sequence."""
+        ends = [messages[-1] for messages in (self.messages, [message for message, _ in self.refused[-1:]]) if messages]
+        return max(ends, key=lambda message: message.seq)
+
+    @property
+    def first(self) -> Message:
+        starts = [messages[0] for messages in (self.messages, [message for message, _ in self.refused[:1]]) if messages]
+        return min(starts, key=lambda message: message.seq)
+
+    def up_to(self, seq: int) -> Batch:
+        """What of it is not above `seq`."""
+        count = bisect_right(self.messages, seq, key=lambda message: message.seq)
+        head = Batch(self.messages[:count], self.rows[:count], [each for each in self.refused if each[0].seq <= seq])
+        head.bytes = sum(len(message.payload) for message in head.messages)
+        head.opened, head.why = self.opened, self.why
+        return head
 
 
 class Batcher:
@@ -53,23 +77,44 @@ class Batcher:
         self.limits = limits
         self.cap = limits.max_pending
         self._batch = Batch()
+        self._sealed: deque[Batch] = deque()  # what came after would have brought one partition too many
         self._last_taken = -math.inf
+        self._hour = 0
 
     def __len__(self) -> int:
-        return len(self._batch)
+        return len(self._batch) + sum(map(len, self._sealed))
 
     @property
     def bytes(self) -> int:
-        return self._batch.bytes
+        return self._batch.bytes + sum(batch.bytes for batch in self._sealed)
+
+    @property
+    def first(self) -> Message | None:
+        """The oldest that waits."""
+        batch = self._sealed[0] if self._sealed else self._batch
+        return batch.first if len(batch) else None
+
+    def clear(self) -> None:
+        self._sealed.clear()
+        self._batch, self._hour = Batch(), 0
 
     def add(self, message: Message, row: Row, now: float) -> bool:
         """True where whoever waits for this batch should look again: it has opened, or has become due or full."""
         batch = self._batch
+        hour = row[0] // HOUR
+        if hour != self._hour:
+            self._hour = hour
+            if hour not in batch.hours and len(batch.hours) == PARTITIONS:
+                self._sealed.append(batch)
+                batch = self._batch = Batch()
+            batch.hours.add(hour)
         if not batch.messages and not batch.refused:
             batch.opened = now
         batch.messages.append(message)
         batch.rows.append(row)
         batch.bytes += len(message.payload)
+        if self._sealed:
+            return True
         count = len(batch.messages)
         return count == 1 or count == self.limits.max_rows or count >= self.cap or batch.bytes >= self.limits.max_bytes
 
@@ -89,6 +134,8 @@ class Batcher:
         return 0.0 if why in ("full", "bytes") else max(0.0, at - now, self._last_taken + PACE - now)
 
     def _due(self) -> tuple[WhyDue, float] | None:
+        if self._sealed:
+            return "partitions", self._sealed[0].opened
         batch, limits = self._batch, self.limits
         if not len(batch):
             return None
@@ -102,7 +149,10 @@ class Batcher:
 
     def take(self, now: float, *, stopping: bool = False) -> Batch:
         due = self._due()
-        batch, self._batch = self._batch, Batch()
+        if self._sealed:
+            batch = self._sealed.popleft()
+        else:
+            batch, self._batch, self._hour = self._batch, Batch(), 0
         batch.why = "stop" if stopping or due is None else due[0]
         if batch.why == "full" and now - self._last_taken < PACE:
             self.cap = max(self.cap, min(2 * self.cap, GROWN))

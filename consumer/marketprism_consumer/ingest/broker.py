@@ -32,6 +32,13 @@ class ReaderMade(NamedTuple):
     pending: int
 
 
+class ReaderState(NamedTuple):
+    """How many messages it has still to deliver, and how many it has delivered."""
+
+    pending: int
+    delivered: int
+
+
 class Broker(Protocol):
     """All raise BrokerError."""
 
@@ -43,8 +50,7 @@ class Broker(Protocol):
     async def make_reader(self, stream: str, subject: str, start: int) -> ReaderMade:
         """A consumer in memory that acknowledges nothing, from sequence `start` on. The server forgets it by itself."""
 
-    async def pending(self, stream: str, reader: str) -> int:
-        """What it has not delivered yet."""
+    async def reader_state(self, stream: str, reader: str) -> ReaderState: ...
 
     def forget_reader(self, stream: str, reader: str) -> None:
         """Without waiting for an answer, and without need for one."""

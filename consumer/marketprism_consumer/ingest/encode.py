@@ -1,7 +1,7 @@
 """Rows to one Native block of frozen bytes.
 
 ClickHouse applies an insert token to each block, not to each statement: the same rows cut into other blocks are stored
-twice. So one batch is one block, encoded once; every retry sends the same rows under the same token.
+twice. So one cut is one block; whoever sends it, and however often, sends the same rows under the token of the cut.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from _ch_core import encode_native_block  # clickhouse-connect's Rust codec: one call, one block
 
@@ -19,7 +18,7 @@ from marketprism_consumer.schema.tables import EXPIRES, Table
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`body` is the Native block without its header; `expiring` completes it with the deadline of one attempt."""
+    """`body` is the Native block without its header; `expiring` completes it with the moment after which it is refused."""
 
     table: Table
     columns: tuple[str, ...]
@@ -28,12 +27,12 @@ class Block:
     token: str
 
     def expiring(self, at: int) -> bytes:
-        """The block's bytes for one attempt: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
+        """The block's bytes: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
         deadline = _name(EXPIRES) + _name("DateTime") + struct.pack("<I", at) * self.rows
         return _varint(len(self.columns)) + _varint(self.rows) + self.body + deadline
 
 
-def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str]) -> Block:
+def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str], token: str) -> Block:
     """`rows` as one block, each with the identity (stream, sequence) of its message."""
     # Not zip(*rows): it makes an iterator for each row, and the garbage collector looks at them all.
     columns = [*([row[i] for row in rows] for i in range(len(table.inserted))), streams, seqs]
@@ -42,17 +41,7 @@ def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequ
     data: bytes = encode_native_block(list(names), types, columns, len(rows), None)
     header = _varint(len(names)) + _varint(len(rows))
     assert data.startswith(header), "the codec wrote block info before the block"
-    return Block(table, (*names, EXPIRES), len(rows), data[len(header) :], token(table, seqs, streams))
-
-
-def token(table: Table, seqs: Sequence[int], streams: Sequence[str]) -> str:
-    """Names exactly this set of messages. ClickHouse compares tokens only: another set must never get the same one."""
-    digest = blake2b(struct.pack(f"<{len(seqs)}Q", *seqs), digest_size=16)
-    for stream in sorted(set(streams)):
-        digest.update(stream.encode() + b"\0")
-    if len(set(streams)) > 1:
-        digest.update("\0".join(streams).encode())
-    return f"{streams[0]}:{table.name}:{seqs[0]}-{seqs[-1]}:{len(seqs)}:{digest.hexdigest()}"
+    return Block(table, (*names, EXPIRES), len(rows), data[len(header) :], token)
 
 
 def _varint(number: int) -> bytes:

@@ -2,7 +2,7 @@
 
 A stream that is deleted and created again numbers its messages from 1, so `_stream` carries the creation time. A stream that
 lost acknowledged messages in a power cut (Jepsen, NATS 2.12.1) numbers new ones like the lost: same stream, same sequence,
-other content. Such a message gets the next generation of the identity, `…~1`, so that neither is taken for the other.
+other content. From there on rows get the next generation of the identity, `…~1`, so that neither is taken for the other.
 """
 
 from __future__ import annotations
@@ -36,9 +36,14 @@ def content_indexes(table: Table) -> tuple[int, ...]:
     return tuple(names.index(name) for name in content_columns(table))
 
 
-def place(row: Row, indexes: Sequence[int], stream: str, there: Sequence[Stored]) -> str | None:
-    """The identity under which the row is to be inserted; None where the table already has this very message."""
+def place(row: Row, indexes: Sequence[int], stream: str, there: Sequence[Stored], least: int = 0) -> str | None:
+    """The identity under which the row is to be inserted, in generation `least` or a later one; None where the table already
+    has this very message."""
     content: tuple[Any, ...] = tuple(row[i] for i in indexes)
     if any(stored.content == content for stored in there):
         return None
-    return generation(stream, len({stored.stream for stored in there}))
+    taken = {stored.stream for stored in there}
+    number = least
+    while generation(stream, number) in taken:
+        number += 1
+    return generation(stream, number)

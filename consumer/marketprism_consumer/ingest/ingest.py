@@ -1,193 +1,425 @@
-"""One data type's path: source → decode → batch → insert → ack.
+"""One data type's path: claim → read → cut → insert → record.
 
-The rules that make it exactly once, each with its place below:
-
-1. A message is acknowledged only after its row is in the table, or its dead letter in the stream.      `_flush`
-2. One batch is one block of frozen rows under one token: a retry can't double it.                        `_insert`
-3. A message that may have been seen before is looked up in the table, by its sequence, first.            `_unseen`
-4. A row is inserted only while JetStream gives its message to nobody else, and ClickHouse itself
-   refuses the insert after that. Before a look-up, inserts of others that still run are waited for.     `_insert`, `_unseen`
-5. After anything that could have made JetStream forget, what is known is learnt again.                   `_resync`
+The stream is cut once: a cut is in the lane's record before anything of it is sent, it is one block under one token, and
+whoever takes it up sends the same rows. So nothing depends on who sends what when; what can't be sent as it was cut goes the
+rare path (`epochs.py`). Each step is one of `record.py`'s, and of the checked model in `tests/model`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import repeat
-from typing import TypeVar
+from dataclasses import dataclass
+from random import Random
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.errors import BrokerError, Fault, MessageError, StoreError
+from marketprism_consumer.errors import AgainError, BrokerError, LostError, MessageError, ReaderBrokenError, StoreError
 from marketprism_consumer.faultpoints import faultpoint
+from marketprism_consumer.ingest import epochs
+from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
-from marketprism_consumer.ingest.broker import Broker, Durable, DurableState, StreamState
-from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
-from marketprism_consumer.ingest.decode import Row, decode
+from marketprism_consumer.ingest.broker import Broker, Records
+from marketprism_consumer.ingest.dead_letters import Graveyard
+from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
-from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.ingest.flood import Flood
-from marketprism_consumer.ingest.identity import content_indexes, place, stream_identity
+from marketprism_consumer.ingest.insert import Sent, insert
+from marketprism_consumer.ingest.keeper import RecordKeeper
+from marketprism_consumer.ingest.lane import RULES, Encode, Lane
+from marketprism_consumer.ingest.lane_id import LaneId, lane_of
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.metrics import IngestAccount
-from marketprism_consumer.ingest.source import MIN_PULL_BYTES, Source
-from marketprism_consumer.ingest.store import Store, Stored
+from marketprism_consumer.ingest.ranges import read_range
+from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
+from marketprism_consumer.ingest.record import VALID, Claim, Cut, Record
+from marketprism_consumer.ingest.set_back import claim_id, inspect
+from marketprism_consumer.ingest.store import Store
 from marketprism_consumer.schema.tables import Table
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
-WATCH = 5.0  # how often it is asked whether the stream has lost unread messages [s]
-TICK = 0.5  # how often holds and requests are looked after [s]
-UNKNOWN_TRIES = 5  # a row refused alone, with a code that nobody has classified, this often becomes a dead letter
-LEAST_HOLD = 1.0  # an insert isn't begun with less time than this [s]
+BEAT = 2.0  # an owner is heard at least so often [s]
+SILENCE = 5.0  # an owner that was not heard for so long is taken for dead [s]
+LOOK = 1.0  # who has nothing to do looks at the record so often [s]
+WATCH = 5.0  # how often it is asked where the stream stands [s]
+TICK = 0.5  # how often the reader is looked after [s]
+CHUNK = (
+    200_000  # messages: further ahead than this, the stream is split into stretches, so that others find work as well
+)
+MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
-Placed = tuple[Message, Row, str]
-"""A row on its way into the table, between its message and the stream identity that it will have there."""
 
-Encode = Callable[[Table, Sequence[Row], Sequence[int], Sequence[str]], Block]
+@dataclass(frozen=True, slots=True)
+class LaneSource:
+    """Where a data type's messages are."""
+
+    stream: str
+    subject: str
 
 
 class _GraceOverError(Exception):
-    """The process must end now; what is held is left to its redelivery."""
+    """The process must end now; what is in hand is in the record, or still in the stream."""
 
 
 class Ingest:
-    """`run` until `stop`. Everything that it can't know for certain after a fault it asks JetStream and ClickHouse.
+    """`run` until `stop`. Everything that it can't know for certain after a fault it reads from the record again.
 
-    What follows `account` is for the simulator, which has its own: blocks without bytes, crashes, a log, chance.
+    `owner` is this process's name among those that share the lane: the same one for a process that is started again in its
+    place. What follows `account` and `owner` is for the simulator, which has its own.
     """
 
     def __init__(
         self,
-        durable: Durable,
+        source: LaneSource,
         table: Table,
         broker: Broker,
-        store: Store,
+        records: Records,
+        tiers: Sequence[Store],
         graveyard: Graveyard,
         limits: BatchBounds,
         flood: Flood,
         account: IngestAccount,
+        owner: str,
         *,
         encode: Encode = encode,
         faultpoint: Callable[[str], None] = faultpoint,
         log: FilteringBoundLogger = log,
         backoff: Callable[[], Backoff] = Backoff,
+        valid: int = VALID,
+        random: Random | None = None,
     ) -> None:
-        self.durable, self.table = durable, table
+        self.source, self.table, self.account, self.owner = source, table, account, owner
         self._now = asyncio.get_running_loop().time
-        self.account = account
         self._set_state(reasons.RUNNING)
-        self._broker, self._store, self._graveyard = broker, store, graveyard
+        self._broker, self._records, self._tiers, self._graveyard = broker, records, tiers, graveyard
         self._encode, self._faultpoint, self._log, self._backoff = encode, faultpoint, log, backoff
-        self._source = Source(broker, durable, deliver=self._receive, ended=self._top_up, lost=self.resync)
+        self._valid, self._random = valid, random or Random()
+        self._limits, self._flood = limits, flood
         self._fast = DECODERS.get(table.data_type)
         self._batcher = Batcher(limits)
-        self._limits, self._flood = limits, flood
-        self._held: dict[int, Message] = {}
-        self._held_bytes = 0
         self._wake = asyncio.Event()
-        self._why_resync = "start"
-        self._surely_ours = True
-        self._paused_until = 0.0
         self._stop_by: float | None = None
         self._running: asyncio.Task[None] | None = None
-        self._high_water = 0
-        self._unburied: set[int] = set()
-        self._read = 0  # the sequence up to which all was read when the stream was last asked
-        self._created = ""
-        self._stream = ""
+        self._lane: Lane | None = None
         self._synced = False
-        self._doubt = False
-        self._made: tuple[str, float] = ("", 0.0)  # when stream and consumer were created, as last seen
-        self._content = content_indexes(table)
-        self.backlog = 0
+        self._why = "start"
+        # Of the claim in hand:
+        self._claim = ""
+        self._end: int | None = None
+        self._position = 0
+        self._ended = False  # all of it is read
+        self._called = False  # something before it was left behind: it comes first
+        self._finished: Cut | None = None  # stored, and not yet recorded so
+        self._reader: Reader | None = None
+        self._storing: Batch | None = None
+        # Of the lane:
+        self._aside: dict[str, asyncio.Task[None]] = {}
+        self._seen: dict[str, tuple[tuple[str, int], float]] = {}
+        self._trouble: Exception | None = None
+        self._last_seq = 0
+        self._read_to = 0  # to where all was read when the stream was last asked
+        self._paused_until = 0.0
+        self._looks = False  # after a pause: what comes is looked at with suspicion
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
-    def resync(self, why: str, still_ours: bool = False) -> None:
-        """JetStream may have forgotten what it gave us (reconnect, new leader, consumer gone): learn it anew."""
-        self._why_resync = why
-        self._surely_ours = still_ours and self._surely_ours
-        self._source.cancel()
+    def disconnected(self) -> None:
+        """Nothing that was read before is written by any more."""
+        if self._lane:
+            self._lane.keeper.doubt_it("disconnected")
+        self._why = "disconnected"
+        self._wake.set()
+
+    def reconnected(self) -> None:
         self._wake.set()
 
     def stop(self, grace: float) -> None:
-        """Pull no more, store what is held, leave; what is not stored after `grace` seconds is left to its redelivery.
-        With none it leaves whatever it waits for."""
+        """Read no more, store what is in hand, leave. What is not stored after `grace` seconds is left to the record, or the
+        stream. With none it leaves whatever it waits for."""
         self._stop_by = self._now() + grace
         self._set_state(reasons.STOPPING)
-        self._source.cancel()
         self._wake.set()
-        if not grace and self._running:
-            self._running.cancel()
-
-    @property
-    def held(self) -> int:
-        """Messages delivered to this process and not acknowledged yet."""
-        return len(self._held)
-
-    @property
-    def idle(self) -> bool:
-        """Nothing in hand, and JetStream has said nothing of more."""
-        return not self._held and self._synced and not self._why_resync
-
-    def not_ready(self) -> str:
-        """Why this data type does not store what comes just now; empty where it does."""
-        if self.state is not reasons.RUNNING:
-            return str(self.state)
-        if self._why_resync or not self._synced:
-            return f"synchronises with the stream ({self._why_resync or 'start'})"
-        if self.account.last_insert_ok is False:
-            return "the last insert was refused"
-        return ""
+        if self._running:
+            if grace and self._synced:
+                asyncio.get_running_loop().call_later(grace, self._running.cancel)
+            else:
+                self._running.cancel()
 
     @property
     def stopping(self) -> bool:
         return self._stop_by is not None
 
+    @property
+    def reads(self) -> bool:
+        """Is the lane's tail ours?"""
+        return bool(self._claim) and self._end is None
+
+    @property
+    def backlog(self) -> int | None:
+        """Messages of the lane behind what was read; None where another reads its tail."""
+        return self._reader.pending if self.reads and self._reader else None
+
+    @property
+    def in_hand(self) -> int:
+        return len(self._batcher) + (len(self._storing) if self._storing else 0)
+
+    @property
+    def set_aside(self) -> int:
+        """Stretches of the lane that wait to be looked up, whoever has them."""
+        if not self._synced or not self._lane:
+            return 0
+        claims = self._lane.keeper.record.claims
+        return sum(_waits(claim) for claim in claims if claim.id != self._claim)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing in hand, and nothing of more is known: here, or where another has the tail, there."""
+        if not self._synced or self._aside or self.in_hand or self._finished or not self._lane:
+            return False
+        if self.reads:
+            return bool(self._reader) and not self.backlog
+        claims = self._lane.keeper.record.claims
+        return (
+            bool(claims) and claims[-1].end is None and all(claim.cut is None for claim in claims) and len(claims) == 1
+        )
+
+    def not_ready(self) -> str:
+        """Why this data type does not store what comes just now; empty where it does."""
+        if self.state is not reasons.RUNNING:
+            return str(self.state)
+        if not self._synced:
+            return f"begins from its record ({self._why})"
+        if self.account.last_insert_ok is False:
+            return "the last insert was refused"
+        return ""
+
+    async def pending(self) -> int:
+        """What the server says is behind the tail's reader; 0 where another reads it. Raises BrokerError."""
+        if not self.reads or self._reader is None:
+            return 0
+        return (await self._broker.reader_state(self.source.stream, self._reader.name)).pending
+
+    # --- again and again, from the record -----------------------------------------------------------------------------
+
     async def run(self) -> None:
-        keeper, watch = asyncio.create_task(self._keep()), asyncio.create_task(self._watch())
         self._running = asyncio.current_task()
+        backoff = self._backoff()
         try:
-            while not (self.stopping and not len(self._batcher)):
-                if self._why_resync and not self.stopping:
-                    await self._resync()
-                elif self._doubt and not self.stopping:
-                    await self._verify()
-                self._top_up()
-                if await self._due():
-                    await self._flush(self._batcher.take(self._now(), stopping=self.stopping))
+            while not self.stopping:
+                began = self._now()
+                try:
+                    await self._session()
+                    continue
+                except AgainError as again:
+                    self._why = str(again) or type(again).__name__
+                    wait = min(backoff.next(), 1.0)
+                    self._log.info("begins from the record", data_type=self.table.data_type, why=self._why)
+                except BrokerError as refused:
+                    if refused.lasting and self._lane is None:
+                        raise
+                    wait = backoff.next()
+                    self._why = str(refused)
+                    self._alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1))
+                if self._now() - began > 10 * SILENCE:
+                    backoff = self._backoff()
+                await self._rest(wait)
         except (_GraceOverError, asyncio.CancelledError):
             if not self.stopping:
                 raise
-            self._log.warning("stopped with messages in hand; they are delivered again", data_type=self.table.data_type)
+            self._log.warning("stopped with messages in hand; they are in the stream", data_type=self.table.data_type)
         finally:
-            keeper.cancel()
-            watch.cancel()
-            self._source.cancel()
+            await self._release()
 
-    # --- source → decode → batch --------------------------------------------------------------------------------------
+    async def _session(self) -> None:
+        """From the record to the first thing that makes it doubtful. Raises AgainError, BrokerError."""
+        lane = await self._find_lane()
+        await inspect(lane)
+        self._trouble = None
+        self._read_to = lane.keeper.record.end
+        self._synced, self._why = True, ""
+        helpers = [asyncio.create_task(self._keep(lane)), asyncio.create_task(self._watch(lane))]
+        try:
+            while not self.stopping:
+                claim = await self._take(lane)
+                if claim is None:
+                    await self._rest(LOOK)
+                    self._look_for_trouble()
+                elif _waits(claim):
+                    self._finish_aside(lane, claim)
+                else:
+                    await self._work(lane, claim)
+                    self._look_for_trouble()
+        finally:
+            self._synced = False
+            for task in (*helpers, *self._aside.values()):
+                task.cancel()
+            await asyncio.gather(*helpers, *self._aside.values(), return_exceptions=True)
+            self._aside.clear()
+            self._drop()
+            self._claim, self._finished = "", None
+
+    async def _find_lane(self) -> Lane:
+        """Asked for each time: stream or table may have been made anew."""
+        known = self._lane.id if self._lane else None
+        backoff = self._backoff()
+        while True:
+            try:
+                found = await lane_of(self._broker, self._tiers[0], self.table, self.source.stream, self.source.subject)
+                break
+            except StoreError as refused:
+                wait = backoff.next()
+                self.account.insert_failed(refused.code)
+                reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else reasons.CLICKHOUSE_DENIED
+                self._alarm(reason, clickhouse_code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
+                await self._rest(wait)
+        if self._lane is None or known != found:
+            if known and known.created != found.created:
+                self._alarm(reasons.STREAM_RECREATED, was=known.created, now=found.created)
+            self._lane = self._new_lane(found)
+        return self._lane
+
+    def _new_lane(self, id: LaneId) -> Lane:
+        return Lane(
+            id,
+            self.table,
+            self.owner,
+            self._broker,
+            RecordKeeper(self._records, id.key, self.account, self._random),
+            self._tiers,
+            self._graveyard,
+            self.account,
+            self._valid,
+            self._encode,
+            self._faultpoint,
+            self._log,
+            self._backoff,
+            self._random,
+        )
+
+    async def _release(self) -> None:
+        """Others need not wait for our silence."""
+        if self._lane is None or self._lane.keeper.doubt:
+            return
+        with suppress(AgainError, BrokerError, asyncio.CancelledError):
+            async with asyncio.timeout(2.0):
+                await self._lane.keeper.change(lambda r: steps.released(r, self.owner))
+
+    # --- claim --------------------------------------------------------------------------------------------------------
+
+    async def _take(self, lane: Lane) -> Claim | None:
+        """A stretch to work on: one that nobody works on, else the next one. None where there is none."""
+        record = await lane.keeper.refresh()
+        for claim in record.claims:
+            if not self._is_free(claim):
+                continue
+            if claim.owner == self.owner:
+                return claim
+            record = await lane.keeper.change(lambda r: steps.taken_over(r, claim, self.owner))  # noqa: B023
+            self.account.takeovers.inc()
+            self._log.info(
+                "takes over", data_type=self.table.data_type, of=claim.owner, first=claim.done + 1, end=claim.end
+            )
+            return record.claim(claim.id)
+        return None if record.has_tail else await self._claim_next(lane, record)
+
+    def _is_free(self, claim: Claim) -> bool:
+        """Nobody works on it, and we may."""
+        if claim.finished or claim.id in self._aside or claim.id == self._claim:
+            return False
+        if _waits(claim) and len(self._aside) >= MAX_ASIDE:
+            return False
+        if claim.owner in ("", self.owner):
+            return True
+        now, seen = self._now(), self._seen.get(claim.id)
+        if seen is None or seen[0] != (claim.owner, claim.beat):
+            self._seen[claim.id] = (claim.owner, claim.beat), now
+            return False
+        return now - seen[1] > SILENCE
+
+    async def _claim_next(self, lane: Lane, record: Record) -> Claim | None:
+        """The tail, or, where the stream is far ahead, a stretch of it."""
+        self._last_seq = (await lane.broker.stream(lane.id.stream)).last_seq
+        reader = await self._open(lane, record.end + 1)
+        start, id = record.end, claim_id(lane)
+        end = self._stretch(start, reader.pending)
+        try:
+            record = await lane.keeper.change(
+                lambda r: steps.claimed(r, id, self.owner, end) if r.end == start else None
+            )
+        except LostError:
+            reader.close()  # another was first
+            return None
+        self._reader = reader
+        return record.claim(id)
+
+    def _stretch(self, start: int, pending: int) -> int | None:
+        """Where a claim from `start` on is to end: about CHUNK messages further; None where not so many wait."""
+        ahead = self._last_seq - start
+        if pending <= CHUNK or ahead <= CHUNK:
+            return None
+        return start + max(CHUNK, ahead * CHUNK // pending)
+
+    # --- a claim in hand: read → cut → insert → record ----------------------------------------------------------------
+
+    async def _work(self, lane: Lane, claim: Claim) -> None:
+        """To its end, or until we stop; nothing of it is in hand after that."""
+        if claim.cut is not None:
+            self._drop()
+            left = await self._again(lane, claim, claim.cut)
+            if left is None:
+                return
+            claim = left
+        self._claim, self._end, self._position = claim.id, claim.end, claim.done
+        self._ended = self._called = False
+        self._finished = None
+        if self._reader is None or self._reader.next != claim.done + 1:
+            self._drop()
+            self._reader = await self._open(lane, claim.done + 1)
+        self._see_end(self._reader.next - 1, self._reader.pending)
+        try:
+            while not (self._done_reading and not len(self._batcher)):
+                self._look_for_trouble()
+                await self._read_on(lane)
+                if await self._due():
+                    await self._flush(lane, self._batcher.take(self._now(), stopping=self._done_reading))
+            if self._claim:
+                await self._leave(lane)
+        finally:
+            self._drop()
+            self._claim, self._finished = "", None
+
+    @property
+    def _done_reading(self) -> bool:
+        return self.stopping or self._ended or self._called
+
+    async def _open(self, lane: Lane, start: int) -> Reader:
+        reader = Reader(lane.broker, lane.id.stream, lane.id.subject, start, self._receive, self._wake.set)
+        return await reader.open()
+
+    async def _read_on(self, lane: Lane) -> None:
+        """A reader that broke is followed by another, at the next sequence."""
+        if self._reader is not None and self._reader.broken:
+            self._log.info("reads on", data_type=self.table.data_type, why=self._reader.broken)
+            following = self._reader.next
+            self._reader.close()
+            self._reader = await self._open(lane, following)
+        if self._paused_until and self._now() >= self._paused_until:
+            await self._resume(lane)
+        self._top_up()
 
     def _receive(self, messages: Sequence[Message]) -> None:
-        now, batcher, held, fast = self._now(), self._batcher, self._held, self._fast
-        changed = False
+        now, batcher, fast = self._now(), self._batcher, self._fast
+        changed, end = False, self._end
         for message in messages:
-            ours = held.get(message.seq)
-            if ours is not None:
-                # Ours already, and given to us once more: the last delivery is the one to acknowledge.
-                ours.reply, ours.hold_until, ours.delivered = message.reply, message.hold_until, message.delivered
-                continue
-            held[message.seq] = message
-            self._held_bytes += len(message.payload)
+            if end is not None and message.seq > end:
+                break
             try:
                 row = fast(message.payload, message.arrived) if fast else None
                 if row is None:
@@ -196,397 +428,348 @@ class Ingest:
                 changed |= batcher.refuse(message, refusal, now)
             else:
                 changed |= batcher.add(message, row, now)
-        self._read = max(self._read, messages[-1].seq)
-        self.backlog = messages[-1].pending
-        if changed:
+        last = messages[-1]
+        self._see_end(last.seq, last.pending)
+        if changed or self._ended:
             self._wake.set()
-        if self._source.outstanding * 2 < batcher.cap:
+        if self._reader is not None and self._reader.outstanding * 2 < batcher.cap:
             self._top_up()
 
+    def _see_end(self, seq: int, pending: int) -> None:
+        """A closed claim ends with its last sequence, or where nothing more is held: the stream was beyond it when it was made."""
+        self._read_to = max(self._read_to, seq)
+        if self._end is not None and (seq >= self._end or not pending):
+            self._ended = True
+
     def _top_up(self) -> None:
-        """Keep on the way or in hand: a batch that is being inserted, one that fills meanwhile, and a request's worth more, or
+        """Keep on the way or in hand: a block that is being inserted, one that fills meanwhile, and a request's worth more, or
         decoding would rest where an insert takes longer."""
-        if self.stopping or self._why_resync or not self._synced or self._now() < self._paused_until:
+        reader = self._reader
+        if reader is None or reader.broken or self._done_reading or self._paused_until or not self._claim:
             return
-        rows = 5 * self._batcher.cap // 2 - len(self._held) - self._source.outstanding
-        size = 2 * self._limits.max_bytes + MIN_PULL_BYTES - self._held_bytes - self._source.outstanding_bytes
-        if size < MIN_PULL_BYTES and (self._held or self._source.outstanding):
+        rows = 5 * self._batcher.cap // 2 - self.in_hand - reader.outstanding
+        held = self._batcher.bytes + (self._storing.bytes if self._storing else 0)
+        size = 2 * self._limits.max_bytes + MIN_PULL_BYTES - held - reader.outstanding_bytes
+        if size < MIN_PULL_BYTES and (self.in_hand or reader.outstanding):
             return
-        if rows * 2 < self._batcher.cap:
-            return
-        if self._source.deaf:
-            self._doubt = True
-            self._wake.set()
-        else:
-            self._source.request(rows, max(size, MIN_PULL_BYTES))
+        if rows * 2 >= self._batcher.cap:
+            reader.request(rows, size)
 
     async def _due(self) -> bool:
         """Wait until the batch is due (True), or until something else is to be done first (False)."""
-        while self.stopping or not (self._why_resync or self._doubt):
-            wait = self._batcher.wait(self._now())
-            if wait == 0.0 or self.stopping:
-                return len(self._batcher) > 0
-            if 0.0 < self._paused_until - self._now() < wait:
-                wait = self._paused_until - self._now()
-            self._wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if wait == float("inf") else wait):
-                    await self._wake.wait()
-            if self._paused_until and self._now() >= self._paused_until:
-                return self._resume()
+        wait = self._batcher.wait(self._now())
+        if self._done_reading and len(self._batcher):
+            return True
+        if wait == 0.0 or self._done_reading:
+            return wait == 0.0
+        if self._paused_until:
+            wait = min(wait, max(0.0, self._paused_until - self._now()))
+        self._wake.clear()
+        if self._reader is not None and self._reader.broken:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if wait == float("inf") else wait):
+                await self._wake.wait()
         return False
 
-    # --- insert → ack -------------------------------------------------------------------------------------------------
-
-    async def _flush(self, batch: Batch) -> None:
-        self.account.received(batch, self.backlog, self._held_bytes)
-        # What only comes again because it could not be buried is no news of the publisher.
-        again = sum(message.seq in self._unburied for message, _ in batch.refused)
-        if self._flood.record(self._now(), len(batch) - again, len(batch.refused) - again) and batch.refused:
-            self._pause(batch)
-        await self._bury([DeadLetter.of(message, refusal, self._stream) for message, refusal in batch.refused])
-        self._faultpoint("after_decode")
-        entries = await self._unseen(batch)
-        if entries:
-            self._high_water = max(self._high_water, max(message.seq for message, _, _ in entries))
-            await self._insert(entries, batch.why)
+    async def _flush(self, lane: Lane, batch: Batch) -> None:
+        """Cut, inserted, buried; that it is done is recorded with the next write."""
+        through = self._unless_flood(batch)
+        if through is None:
+            return
+        self._storing = through
+        try:
+            await self._store(lane, through)
+        finally:
+            self._storing = None
         self._top_up()
 
-    async def _unseen(self, batch: Batch) -> list[Placed]:
-        """The batch's rows without those that the table has already; these are acknowledged."""
-        high_water = self._high_water
-        suspects = [m.seq for m in batch.messages if m.delivered > 1 or m.seq <= high_water]
-        if not suspects:
-            return list(zip(batch.messages, batch.rows, repeat(self._stream)))
-        self.account.redelivered.inc(sum(message.delivered > 1 for message in batch.messages))
-        found = await self._found(suspects)
-        buried = await self._buried()
-        unseen: list[Placed] = []
-        known: list[Message] = []
-        for message, row in zip(batch.messages, batch.rows, strict=True):
-            stream = self._placed((message, row, self._stream), found)
-            if stream is None or (message.seq, message.arrived) in buried:
-                known.append(message)
-                continue
-            if stream != self._stream:
-                self._alarm(reasons.STREAM_REGRESSED, seq=message.seq, stored_as=stream)
-            unseen.append((message, row, stream))
-        if known:
-            self.account.skipped.inc(len(known))
-            self._ack(known)
-        return unseen
-
-    async def _found(self, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        """What the table has of these sequences, after every insert that may still bring one of them."""
-        await self._patiently(lambda: self._store.settle(self.table))
-        return await self._patiently(lambda: self._store.stored(self.table, self._stream, seqs))
-
-    async def _buried(self) -> set[tuple[int, int]]:
-        """What ClickHouse refused before, and was buried: it is not stored as well when it comes again."""
-        backoff = self._backoff()
-        while True:
-            try:
-                return await self._graveyard.buried(self.table.data_type, self._stream)
-            except BrokerError as refused:
-                wait = backoff.next()
-                self._alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1))
-                await self._sleep(wait)
-
-    def _placed(self, entry: Placed, found: dict[int, list[Stored]]) -> str | None:
-        message, row, _ = entry
-        return place(row, self._content, self._stream, found.get(message.seq, ()))
-
-    async def _insert(self, entries: list[Placed], why: str) -> None:
-        """Returns when every entry is stored and acknowledged, a dead letter, or given up to its redelivery."""
-        backoff, sent, isolated = self._backoff(), 0, False
-        while entries := self._still_ours(entries):
-            if isolated or len(entries) < sent:
-                # Another set has another token: what the last try may have stored must not be sent under it.
-                entries = await self._without_stored(entries)
-                if not entries:
-                    return
-            sent, started, isolated = len(entries), self._now(), False
-            refusal = await self._send(entries)
-            failed = [(entry, refusal) for entry in entries] if refusal else []
-            if refusal and refusal.fault in (Fault.ROW, Fault.UNKNOWN) and len(entries) > 1:
-                failed, isolated = await self._isolate(entries), True
-            stored = [] if failed else entries
-            if isolated:
-                bad = {entry[0].seq for entry, _ in failed}
-                # What was given up on the way is not held any more, and what was found stored neither.
-                stored = [entry for entry in self._in_hand(entries) if entry[0].seq not in bad]
-            if stored:
-                self._faultpoint("after_insert_before_ack")
-                seconds = self._now() - started
-                self.account.inserted(len(stored), stored[0], stored[-1], seconds)
-                self._log.debug(
-                    "inserted",
-                    table=self.table.name,
-                    rows=len(stored),
-                    seconds=round(seconds, 4),
-                    why=why,
-                    lag=self.backlog,
-                )
-                self._ack([message for message, _, _ in stored])
-                self._faultpoint("after_ack")
-            if not failed:
+    async def _store(self, lane: Lane, batch: Batch) -> None:
+        self.account.received(batch)
+        last, start = batch.last, self._position
+        cut = Cut(last.seq, last.arrived, await lane.until(), 0, RULES, lane.token())
+        await self._change(lane, lambda r: self._cut_next(r, start, cut))
+        self._position = cut.end
+        self._faultpoint("after_cut")
+        if batch.messages:
+            streams = [lane.present_stream] * len(batch.messages)
+            sent, why = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+            if sent is not Sent.STORED:
+                self._log.info("goes the long way", data_type=self.table.data_type, why=str(why or sent.value))
+                await self._later(lane, cut)
                 return
-            entries = [entry for entry, _ in failed]
-            refused = failed[0][1]
-            faults = {error.fault for _, error in failed}
-            if faults <= {Fault.ROW} or (
-                faults <= {Fault.ROW, Fault.UNKNOWN} and (stored or backoff.tries >= UNKNOWN_TRIES)
-            ):
-                # An earlier try may have stored what this one refuses: its answer was lost, say.
-                missing = {message.seq for message, _, _ in await self._without_stored(entries)}
-                letters = [(message, error) for (message, _, _), error in failed if message.seq in missing]
-                await self._bury([DeadLetter.refused(message, error, self._stream) for message, error in letters])
-                return
-            wait = backoff.next()
-            self._insert_refused(refused, wait)
-            if self._stop_by is not None and self._now() + wait > self._stop_by:
-                break
-            await asyncio.sleep(wait)
-        self._hand_back([message for message, _, _ in entries])
-
-    async def _send(self, entries: Sequence[Placed]) -> StoreError | None:
-        """One try at one block."""
-        messages = [message for message, _, _ in entries]
-        rows, streams = [row for _, row, _ in entries], [stream for _, _, stream in entries]
-        block = self._encode(self.table, rows, [message.seq for message in messages], streams)
         try:
-            self._faultpoint("before_insert")
-            await self._store.insert(block, min(message.hold_until for message in messages))
-        except StoreError as refused:
-            return refused
-        return None
-
-    async def _isolate(self, entries: Sequence[Placed]) -> list[tuple[Placed, StoreError]]:
-        """Halve what is refused for a row's sake until the rows at fault are alone; those are returned."""
-        # It may have been stored in part: only what is not there goes on under the halves' own tokens.
-        entries = await self._without_stored(entries)
-        middle = len(entries) // 2
-        failed: list[tuple[Placed, StoreError]] = []
-        for half in (entries[:middle], entries[middle:]):
-            half = self._still_ours(half)
-            refused = await self._send(half) if half else None
-            if refused and refused.fault in (Fault.ROW, Fault.UNKNOWN) and len(half) > 1:
-                failed += await self._isolate(half)
-            elif refused:
-                failed += [(entry, refused) for entry in half]
-        return failed
-
-    async def _without_stored(self, entries: Sequence[Placed]) -> list[Placed]:
-        """Those whose rows are not in the table, and that are ours after the look-up; what is there is acknowledged."""
-        found = await self._found([message.seq for message, _, _ in entries])
-        there = [entry for entry in entries if self._placed(entry, found) is None]
-        if there:
-            self.account.inserted(len(there), there[0], there[-1], 0.0)
-            self._ack([message for message, _, _ in there])
-        return self._still_ours(self._in_hand(entries))
-
-    def _in_hand(self, entries: Sequence[Placed]) -> list[Placed]:
-        return [entry for entry in entries if self._held.get(entry[0].seq) is entry[0]]
-
-    def _still_ours(self, entries: list[Placed]) -> list[Placed]:
-        """Without those that JetStream may have given to another meanwhile: they come again, and are looked up then."""
-        until = math.inf if self._why_resync else self._now() + LEAST_HOLD
-        lost = [message for message, _, _ in entries if message.hold_until < until]
-        if not lost:
-            return entries
-        self._alarm(reasons.HOLD_LOST, messages=len(lost))
-        self._drop(lost)
-        return [entry for entry in entries if entry[0].hold_until >= until]
-
-    async def _bury(self, letters: list[DeadLetter]) -> None:
-        """Into the dead-letter stream, then acknowledged; left to its redelivery where the stream does not take it."""
-        for letter in letters:
-            try:
-                await self._graveyard.bury(letter)
-            except BrokerError as refused:
-                self._alarm(refused.reason, seq=letter.message.seq, error=str(refused))
-                self._unburied.add(letter.message.seq)
-                self._drop([letter.message])
-                continue
-            self._unburied.discard(letter.message.seq)
-            self.account.dead_lettered(letter.reason)
-            self._ack([letter.message])
-
-    def _ack(self, messages: Sequence[Message]) -> None:
-        """Not after JetStream may have gone backwards, nor what is of a stream that was made anew since: the sequence could be
-        another message's by now. What is stored comes again then, is found in the table, and acknowledged under its new
-        delivery."""
-        self._source.check()  # a process that was frozen since must not find that out after its acknowledgement
-        if self._synced and not self._why_resync:
-            self._broker.ack([message.reply for message in messages])
-        self._drop(messages)
-
-    def _hand_back(self, messages: Sequence[Message]) -> None:
-        """JetStream delivers them again at once. Only for what is surely ours: it heeds a late nak as well, and would give
-        away what another holds by now. What may not be ours any more is dropped, and comes again after ack_wait."""
-        self._source.check()  # as before an acknowledgement
-        if self._synced and not self._why_resync:
-            until = self._now() + LEAST_HOLD
-            self._broker.nak([message.reply for message in messages if message.hold_until >= until])
-        self._drop(messages)
-
-    def _drop(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            if self._held.get(message.seq) is message:  # and not a later delivery of it
-                del self._held[message.seq]
-                self._held_bytes -= len(message.payload)
-
-    # --- holds, pauses, resync ----------------------------------------------------------------------------------------
-
-    async def _keep(self) -> None:
-        """Looks after requests, and keeps ours what is held for long."""
-        while True:
-            await asyncio.sleep(TICK)
-            try:
-                self._source.check()
-                self._top_up()
-                await self._extend_holds()
-            except Exception:
-                self._log.exception("looking after requests and holds failed", data_type=self.table.data_type)
-
-    async def _watch(self) -> None:
-        """Asks now and then whether the stream has lost something unread."""
-        while True:
-            await asyncio.sleep(WATCH)
-            if self._synced and not self._why_resync:
-                with suppress(BrokerError):
-                    state = await self._broker.stream(self.durable.stream)
-                    self._notice_missing(state, await self._broker.ensure(self.durable))
-
-    def _notice_missing(self, state: StreamState, durable: DurableState) -> None:
-        """Has the stream purged or discarded what was not read? It has where it now begins after what had been read when it
-        was last asked: up to the last delivery, or up to its end where nothing was pending."""
-        read = max(self._read, durable.delivered_seq if durable.pending else 0)
-        if read and state.first_seq - 1 > read and self._created in ("", state.created):
-            self._alarm(reasons.MESSAGES_MISSED, first=read + 1, last=state.first_seq - 1)
-        self._read = durable.delivered_seq if durable.pending else state.last_seq
-
-    async def _extend_holds(self) -> None:
-        """Only of what is surely ours: JetStream heeds it as well for what another holds by now, and a process that was
-        frozen would take that for its own again."""
-        now = self._now()
-        # After a reconnect it is not known whose these are: no more is claimed of them.
-        ours = [] if self._why_resync else [message for message in self._held.values() if message.hold_until > now]
-        if not ours or min(message.hold_until for message in ours) - now > self._source.hold * 2 / 3:
+            await lane.bury(batch.refused)
+        except BrokerError as refused:
+            self._alarm(refused.reason, seq=batch.refused[0][0].seq, error=str(refused))
+            await self._later(lane, cut)
             return
-        if await self._broker.extend([message.reply for message in ours]):
-            for message in ours:
-                message.hold_until = max(message.hold_until, now + self._source.hold)
+        self._finished = cut
 
-    def _pause(self, batch: Batch) -> None:
-        """Too many bad ones: none of them is buried. They go back, and after a while a few are looked at again."""
+    def _cut_next(self, record: Record, start: int, cut: Cut) -> Record | None:
+        claim = record.claim(self._claim)
+        if claim is None:
+            return None
+        end = claim.end
+        if not self._ended and self._reader is not None:
+            # Nobody has claimed what follows? Then as far as the backlog says.
+            stretch = self._stretch(cut.end, self._reader.pending)
+            end = stretch if stretch is None or end is None else max(end, stretch)
+            end = None if end is not None and end > self._last_seq else end
+        return steps.cut_next(record, self._claim, self.owner, start, cut, end=end)
+
+    async def _change(self, lane: Lane, step: Callable[[Record], Record | None]) -> Record:
+        """A step, after what is finished is recorded so."""
+        finished: Cut | None = None
+
+        def both(record: Record) -> Record | None:
+            nonlocal finished
+            finished = self._finished
+            after = steps.record_done(record, self._claim, self.owner, finished) if finished else record
+            return None if after is None else step(after)
+
+        record = await lane.keeper.change(both)
+        if self._finished is finished:
+            self._finished = None
+        claim = record.claim(self._claim)
+        self._end = claim.end if claim else self._end
+        self._faultpoint("after_record")
+        return record
+
+    async def _leave(self, lane: Lane) -> None:
+        """The claim is read to its end, or given up: what is stored is recorded."""
+        start, end = self._position, self._end
+
+        def step(record: Record) -> Record | None:
+            if self._ended and end is not None:
+                return steps.nothing_left(record, self._claim, self.owner, start, end)
+            return steps.released(record, self.owner, self._claim)
+
+        await self._change(lane, step)
+
+    # --- what can't go on as it was cut -------------------------------------------------------------------------------
+
+    async def _again(self, lane: Lane, claim: Claim, cut: Cut) -> Claim | None:
+        """A cut that somebody left, perhaps ourselves before a doubt: the same block again, if it can be the same. Returns the
+        claim to go on with."""
+        if cut.epoch == 0 and cut.rules == RULES and await lane.patiently(lane.store.clock) <= cut.until:
+            messages = await read_range(lane, claim.done, cut.end)
+            if messages and (messages[-1].seq, messages[-1].arrived) == (cut.end, cut.mark):
+                rows, good, bad = [], [], []
+                for message in messages:
+                    try:
+                        rows.append(lane.decoded(message))
+                        good.append(message)
+                    except MessageError as refusal:
+                        bad.append((message, refusal))
+                streams = [lane.present_stream] * len(good)
+                sent = Sent.STORED
+                if good:
+                    sent, _ = await insert(lane, good, rows, streams, cut.token, cut.until, doubt=True)
+                if sent is Sent.STORED:
+                    with suppress(BrokerError):
+                        await lane.bury(bad)
+                        record = await epochs.record_done(lane, claim.id, cut)
+                        left = record.claim(claim.id)
+                        return left if left and not left.finished else None
+            else:
+                self._alarm(
+                    reasons.MESSAGES_MISSED, first=claim.done + 1, last=cut.end, why="they were cut, not stored"
+                )
+        self._claim = claim.id
+        try:
+            await self._later(lane, cut)
+            left = lane.keeper.record.claim(self._claim)
+            return left if left and left.cut is None and not left.finished else None
+        finally:
+            self._claim = ""
+
+    async def _later(self, lane: Lane, cut: Cut) -> None:
+        """Set aside, until nothing of the cut can be stored any more; the lane goes on behind it."""
+        while len(self._aside) >= MAX_ASIDE:
+            await asyncio.sleep(TICK)
+            self._look_for_trouble()
+        # Not while ClickHouse is away: all that comes would be set aside.
+        await lane.patiently(lane.store.clocks)
+        rest = claim_id(lane)
+        record = await lane.keeper.change(lambda r: steps.set_aside(r, self._claim, self.owner, rest))
+        aside = record.claim(self._claim)
+        assert aside is not None
+        self._alarm(reasons.BLOCK_SET_ASIDE, first=aside.done + 1, last=cut.end, until=cut.until)
+        self._finish_aside(lane, aside)
+        if record.claim(rest) is None:
+            self._claim, self._ended = "", True
+        else:
+            self._claim = rest
+
+    def _finish_aside(self, lane: Lane, claim: Claim) -> None:
+        self._aside[claim.id] = asyncio.create_task(self._aside_until_finished(lane, claim))
+
+    async def _aside_until_finished(self, lane: Lane, claim: Claim) -> None:
+        """A reader that broke is no doubt of the record's; everything else that goes wrong is the session's."""
+        backoff = self._backoff()
+        try:
+            while True:
+                try:
+                    await epochs.finish(lane, claim)
+                    break
+                except ReaderBrokenError as broken:
+                    self._log.info("reads again", data_type=self.table.data_type, why=str(broken))
+                    await asyncio.sleep(backoff.next())
+                now = steps.own(lane.keeper.record, claim.id, self.owner)
+                if now is None:
+                    break
+                claim = now
+        except (AgainError, BrokerError) as trouble:
+            self._trouble = self._trouble or trouble
+        finally:
+            self._aside.pop(claim.id, None)
+            self._wake.set()
+
+    # --- too many bad ones --------------------------------------------------------------------------------------------
+
+    def _unless_flood(self, batch: Batch) -> Batch | None:
+        """The batch; or, in a flood of bad messages, none or a part of it: nothing of the rest is cut, and it is read again."""
+        flood = self._flood.record(self._now(), len(batch), len(batch.refused)) and batch.refused
+        if not flood:
+            self._looks = False
+            return batch
+        head = None
+        if self._looks:
+            # So that it ends: each look lets as many through as a flood needs.
+            seqs = sorted([m.seq for m in batch.messages] + [m.seq for m, _ in batch.refused])
+            head = batch.up_to(seqs[min(len(seqs), self._flood.min_messages) - 1])
         self._set_state(reasons.DEAD_LETTER_FLOOD)
         self._paused_until = self._now() + min(30.0, self._flood.window)
         self._alarm(
             reasons.DEAD_LETTER_FLOOD, refused=len(batch.refused), of=len(batch), first=str(batch.refused[0][1])
         )
-        self._source.cancel()
-        refused, batch.refused = batch.refused, []
-        self._hand_back([message for message, _ in refused])
+        self._ended = False
+        self._batcher.clear()
+        if self._reader is not None:
+            self._reader.close()
+        return head
 
-    def _resume(self) -> bool:
-        self._paused_until = 0.0
+    async def _resume(self, lane: Lane) -> None:
+        self._paused_until, self._looks, self._ended = 0.0, True, False
         self._flood.reset()
-        self._set_state(reasons.RUNNING)
-        self._top_up()
-        return False
+        if not self.stopping:
+            self._set_state(reasons.RUNNING)
+        self._drop()
+        self._reader = await self._open(lane, self._position + 1)
 
-    async def _resync(self) -> None:
-        why, self._why_resync = self._why_resync, ""
-        self._source.last_delivery = 0
-        self._log.info("resync", data_type=self.table.data_type, why=why)
-        self._source.cancel()
-        self._synced = False
-        state, durable = await self._stream_state()
-        if self._created and state.created != self._created:
-            await self._leave_old_stream()
-        elif len(self._batcher):
-            batch = self._batcher.take(self._now())
-            self._drop([*batch.messages, *(message for message, _ in batch.refused)])
-        self._created = state.created
-        self._stream = stream_identity(self.durable.stream, state.created)
-        await self._patiently(lambda: self._store.settle(self.table))
-        stored, first_stored = await self._patiently(lambda: self._store.high_water(self.table, self._stream))
-        if first_stored < durable.created and durable.age < self.durable.ack_wait and stored:
-            # The durable was deleted and made anew: another may still hold, and store, what its predecessor gave it.
-            await self._sleep(self.durable.ack_wait - durable.age)
-            await self._patiently(lambda: self._store.settle(self.table))
-            stored, _ = await self._patiently(lambda: self._store.high_water(self.table, self._stream))
-        self._high_water = max(self._high_water, stored)
-        if state.last_seq < stored:
-            self._alarm(reasons.STREAM_REGRESSED, stream_ends=state.last_seq, table_has=stored)
-        self._surely_ours = True
-        self._made = (state.created, durable.created)
-        await self._verify()
-        self._synced = not self._why_resync
+    # --- meanwhile ----------------------------------------------------------------------------------------------------
 
-    async def _verify(self) -> None:
-        """Are stream and consumer still the same? While no request of ours was out there, nobody could tell us."""
-        state, durable = await self._stream_state()
-        if (state.created, durable.created) != self._made:
-            self._why_resync = self._why_resync or "stream or consumer were made anew"
-        self._source.heard = self._now()
-        self._doubt = False
-
-    async def _stream_state(self) -> tuple[StreamState, DurableState]:
-        """The stream and our consumer on it, waited for where waiting can help."""
-        backoff = self._backoff()
+    async def _keep(self, lane: Lane) -> None:
+        """Looks after the reader, and is heard by the others."""
         while True:
-            try:
-                state = await self._broker.stream(self.durable.stream)
-                durable = await self._broker.ensure(self.durable)
-            except BrokerError as refused:
-                if refused.lasting and not self._created:
-                    raise
-                wait = backoff.next()
-                self._alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1))
-                await self._sleep(wait)
+            await asyncio.sleep(TICK)
+            self._tell()
+            if self._claim and not self._called and any(map(self._is_free, lane.keeper.record.claims)):
+                self._called = True
+                self._wake.set()
+            if self._reader is not None and not self._paused_until:
+                with suppress(ReaderBrokenError):
+                    self._reader.check()
+                if self._reader.broken:
+                    self._wake.set()
+            if self._now() - lane.keeper.written_at < BEAT or not self._owns(lane):
                 continue
-            self.backlog = durable.pending
-            self._notice_missing(state, durable)
-            return state, durable
-
-    async def _leave_old_stream(self) -> None:
-        """The stream was deleted and made again: what we hold of the old one exists nowhere else, so it is stored, unless
-        another may have been given it before."""
-        self._alarm(reasons.STREAM_RECREATED, was=self._stream)
-        batch = self._batcher.take(self._now(), stopping=True)
-        if self._surely_ours and len(batch):
-            await self._flush(batch)
-        self._drop(list(self._held.values()))
-        self._high_water = self._read = 0
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        backoff = self._backoff()
-        while True:
             try:
-                return await ask()
-            except StoreError as refused:
-                wait = backoff.next()
-                self._insert_refused(refused, wait)
-                await self._sleep(wait)
+                await self._change(lane, lambda r: steps.heard(r, self.owner))
+            except (AgainError, BrokerError) as trouble:
+                self._trouble = self._trouble or trouble
+                self._wake.set()
 
-    async def _sleep(self, seconds: float) -> None:
-        if self._stop_by is not None and (not self._synced or self._now() + seconds > self._stop_by):
+    def _owns(self, lane: Lane) -> bool:
+        return not lane.keeper.doubt and any(claim.owner == self.owner for claim in lane.keeper.record.claims)
+
+    def _look_for_trouble(self) -> None:
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _tell(self) -> None:
+        first = (self._storing or self._batcher).first
+        claims = self._lane.keeper.record.claims if self._lane and self._synced else ()
+        arrivals = [claim.cut.mark for claim in claims if claim.cut and _waits(claim)]
+        if first is not None:
+            arrivals.append(first.arrived)
+        self.account.stands(
+            lag=self.backlog or 0,
+            in_hand=self.in_hand,
+            held_bytes=self._batcher.bytes + (self._storing.bytes if self._storing else 0),
+            set_aside=self.set_aside,
+            oldest=min(arrivals, default=0) / 1e6,
+            reads_tail=self.reads,
+        )
+
+    async def _watch(self, lane: Lane) -> None:
+        """Has the stream purged or discarded what was not read? And is there nothing of ours in what it has beyond?"""
+        while True:
+            await asyncio.sleep(WATCH)
+            with suppress(BrokerError, AgainError):
+                state = await lane.broker.stream(lane.id.stream)
+                if state.created != lane.id.created:
+                    self._trouble = self._trouble or LostError("the stream was made anew")
+                    self._wake.set()
+                    return
+                self._last_seq = state.last_seq
+                if not self.reads or self._reader is None or self._reader.broken or self._paused_until:
+                    continue
+                if self._read_to and state.first_seq - 1 > self._read_to:
+                    self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=state.first_seq - 1)
+                    self._read_to = state.first_seq - 1
+                reader = self._reader
+                pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
+                if reader is not self._reader or delivered != reader.delivered:
+                    continue
+                reader.pending = pending
+                if not pending:
+                    self._read_to = max(self._read_to, state.last_seq)
+                    await self._nothing_left(lane, state.last_seq)
+
+    async def _nothing_left(self, lane: Lane, last: int) -> None:
+        """All that the stream holds of ours to there is stored."""
+        if self.in_hand or not self.reads or last <= self._position:
+            return
+        start, id = self._position, self._claim
+
+        def step(record: Record) -> Record:
+            idle = not self.in_hand and self._claim == id and self._position == start
+            after = steps.nothing_left(record, id, self.owner, start, last) if idle else None
+            return after or record
+
+        record = await self._change(lane, step)
+        claim = record.claim(id)
+        if claim is not None and claim.cut is None and self._claim == id:
+            self._position = claim.done
+
+    def _drop(self) -> None:
+        self._batcher.clear()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    async def _rest(self, seconds: float) -> None:
+        """Or until something happens."""
+        if self._stop_by is not None and self._now() + seconds > self._stop_by:
             raise _GraceOverError
-        await asyncio.sleep(seconds)
-
-    def _insert_refused(self, refused: StoreError, wait: float) -> None:
-        reason = reasons.INSERT_BLOCKED if refused.fault is Fault.SERVER else reasons.INSERT_RETRIED
-        if refused.code == 0:
-            reason = reasons.CLICKHOUSE_UNREACHABLE
-        self.account.insert_failed(refused.code)
-        self._alarm(reason, clickhouse_code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _set_state(self, state: Reason) -> None:
         self.state = state
         self.account.state(state)
 
     def _alarm(self, reason: Reason, **details: object) -> None:
+        if self._lane is not None:
+            self._lane.alarm(reason, **details)
+            return
         self.account.alarm(reason)
-        logs.reason(self._log, "warning", reason, data_type=self.table.data_type, **details)
+
+
+def _waits(claim: Claim) -> bool:
+    """In doubt, or in a later epoch: by look-ups, aside."""
+    return claim.end is not None and (claim.after is not None or bool(claim.cut and claim.cut.epoch))

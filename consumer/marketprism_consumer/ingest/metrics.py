@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -29,22 +30,36 @@ class IngestMetrics:
         def make(kind: Any, name: str, text: str, *labels: str, **options: Any) -> Any:
             return kind(f"marketprism_{name}", text, ("data_type", *labels), registry=registry, **options)
 
-        self.received = make(Counter, "messages_received_total", "Messages taken from JetStream, redelivered ones too.")
+        self.received = make(Counter, "messages_received_total", "Messages read from JetStream to be stored.")
         self.inserted = make(Counter, "rows_inserted_total", "Rows that ClickHouse confirmed.")
         self.dead = make(Counter, "dead_letters_total", "Messages put into the dead-letter stream.", "reason")
-        self.redelivered = make(Counter, "messages_redelivered_total", "Messages that JetStream had delivered before.")
-        self.skipped = make(Counter, "messages_skipped_total", "Messages whose row was in the table already.")
         self.batches = make(Counter, "batches_total", "Batches by what made them due.", "why")
         self.batch_rows = make(Histogram, "batch_rows", "Rows of one insert.", buckets=_ROWS)
         self.insert_seconds = make(Histogram, "insert_seconds", "Time of one insert [s].", buckets=_SECONDS)
         self.insert_failures = make(Counter, "insert_failures_total", "Inserts refused or unanswered (code 0).", "code")
         self.alarms = make(Counter, "alarms_total", "What a person should know of, by reason.", "reason")
-        self.lag_messages = make(Gauge, "stream_lag_messages", "Messages that JetStream has not delivered yet.")
+        self.lag_messages = make(
+            Gauge, "stream_lag_messages", "Messages that wait behind what the tail's reader has read."
+        )
         self.lag_seconds = make(Gauge, "stream_lag_seconds", "Age of the oldest message of the last batch [s].")
         self.freshness = make(
             Histogram, "freshness_seconds", "From the event to its row being visible [s].", buckets=_SECONDS
         )
-        self.in_flight = make(Gauge, "bytes_in_flight", "Payload held: pulled and not yet acknowledged [bytes].")
+        self.in_flight = make(Gauge, "bytes_in_flight", "Payload read and not stored yet [bytes].")
+        self.in_hand = make(Gauge, "in_hand_messages", "Messages read and not stored yet.")
+        self.set_aside = make(Gauge, "set_aside", "Stretches that wait to be looked up, of all processes.")
+        self.oldest = make(
+            Gauge, "oldest_unstored_seconds", "Age of the oldest message that is known of and not stored [s]."
+        )
+        self.reads_tail = make(Gauge, "reads_tail", "1 where this process reads the lane's tail.")
+        self.lookups = make(Counter, "lookups_total", "Look-ups of what is stored, each of one cut.")
+        self.epochs = make(Counter, "epochs_total", "New epochs: a block could not go on as it was cut.")
+        self.takeovers = make(Counter, "takeovers_total", "Claims taken over from a process that went or fell silent.")
+        self.recoveries = make(Counter, "recoveries_total", "Records that were in doubt.")
+        self.conflicts = make(Counter, "record_conflicts_total", "Writes of a record that came second.")
+        self.record_seconds = make(
+            Histogram, "record_write_seconds", "Time of one write of a record [s].", buckets=_SECONDS
+        )
         self.state = make(Gauge, "state", "1 for the state that the data type is in.", "reason")
 
 
@@ -53,8 +68,11 @@ class IngestAccount:
 
     def __init__(self, metrics: IngestMetrics, data_type: str) -> None:
         self._metrics, self._data_type = metrics, data_type
-        self.redelivered = metrics.redelivered.labels(data_type)
-        self.skipped = metrics.skipped.labels(data_type)
+        self.lookups = metrics.lookups.labels(data_type)
+        self.epochs = metrics.epochs.labels(data_type)
+        self.takeovers = metrics.takeovers.labels(data_type)
+        self.recoveries = metrics.recoveries.labels(data_type)
+        self.conflicts = metrics.conflicts.labels(data_type)
         self._received = metrics.received.labels(data_type)
         self._inserted = metrics.inserted.labels(data_type)
         self._batch_rows = metrics.batch_rows.labels(data_type)
@@ -63,6 +81,11 @@ class IngestAccount:
         self._lag_messages = metrics.lag_messages.labels(data_type)
         self._lag_seconds = metrics.lag_seconds.labels(data_type)
         self._in_flight = metrics.in_flight.labels(data_type)
+        self._in_hand = metrics.in_hand.labels(data_type)
+        self._set_aside = metrics.set_aside.labels(data_type)
+        self._oldest = metrics.oldest.labels(data_type)
+        self._reads_tail = metrics.reads_tail.labels(data_type)
+        self._record_seconds = metrics.record_seconds.labels(data_type)
         for loss in LOSSES:
             metrics.alarms.labels(data_type, loss.name)
         self.totals = {"received": 0, "inserted": 0, "dead_letters": 0, "inserts": 0}
@@ -75,25 +98,36 @@ class IngestAccount:
         for possible in STATES:
             self._metrics.state.labels(self._data_type, possible.name).set(possible is state)
 
-    def received(self, batch: Batch, lag: int, held_bytes: int) -> None:
-        self._in_flight.set(held_bytes)
+    def received(self, batch: Batch) -> None:
         self._received.inc(len(batch))
         self.totals["received"] += len(batch)
         self._metrics.batches.labels(self._data_type, batch.why).inc()
-        self._lag_messages.set(lag)
 
-    def inserted(
-        self, count: int, first: tuple[Message, Row, str], last: tuple[Message, Row, str], seconds: float
+    def stands(
+        self, *, lag: int, in_hand: int, held_bytes: int, set_aside: int, oldest: float, reads_tail: bool
     ) -> None:
-        """`first` and `last` of a batch stand for it in the times: one call per row would cost more than decoding it."""
+        """`oldest`: arrival of the oldest message that is not stored [s since 1970]; 0 where there is none."""
+        self._lag_messages.set(lag)
+        self._in_hand.set(in_hand)
+        self._in_flight.set(held_bytes)
+        self._set_aside.set(set_aside)
+        self._oldest.set(max(0.0, time.time() - oldest) if oldest else 0.0)
+        self._reads_tail.set(reads_tail)
+
+    def record_write(self, seconds: float) -> None:
+        self._record_seconds.observe(seconds)
+
+    def inserted(self, messages: Sequence[Message], rows: Sequence[Row], seconds: float) -> None:
+        """The first and last of a block stand for it in the times: one call per row would cost more than decoding it."""
         now = time.time()
+        count = len(messages)
         self._inserted.inc(count)
         self.totals["inserted"] += count
         self.totals["inserts"] += 1
         self._batch_rows.observe(count)
         self._insert_seconds.observe(seconds)
-        self._lag_seconds.set(max(0.0, now - first[0].arrived / 1e6))
-        for _, row, _ in (first, last):
+        self._lag_seconds.set(max(0.0, now - messages[0].arrived / 1e6))
+        for row in (rows[0], rows[-1]):
             self._freshness.observe(max(0.0, now - row[0] / 1e6))
         self.last_insert_rows, self.last_insert_seconds, self.last_insert_ok = count, seconds, True
         self.last_insert_time = now

@@ -6,12 +6,16 @@ is stored, and who works on which stretch of the rest. `tests/model` explores th
 
 from __future__ import annotations
 
+import os
 from hashlib import blake2b
 
 import msgspec
 from msgspec.structs import replace
 
 VERSION = 1  # of this format
+VALID = int(os.environ.get("MARKETPRISM_TEST_VALID", "60"))
+"""How long ClickHouse takes a block after it was cut [s]. All processes and tiering count on the same; a shorter one is for
+tests alone."""
 
 
 class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,12 +184,14 @@ def nothing_left(record: Record, id: str, owner: str, start: int, end: int) -> R
     return with_claim(record, replace(claim, done=end, beat=claim.beat + 1))
 
 
-def new_epoch(record: Record, id: str, owner: str, cut: Cut, until: int, rules: int, token: str) -> Record | None:
+def new_epoch(
+    record: Record, id: str, owner: str, cut: Cut, *, mark: int, until: int, rules: int, token: str
+) -> Record | None:
     """Nobody sends anything of the earlier one any more: whoever writes this may look up and send the rest."""
     claim = own(record, id, owner)
     if claim is None or claim.cut != cut:
         return None
-    new = replace(cut, until=until, epoch=cut.epoch + 1, rules=rules, token=token)
+    new = replace(cut, mark=mark, until=until, epoch=cut.epoch + 1, rules=rules, token=token)
     return with_claim(record, replace(claim, cut=new, beat=claim.beat + 1))
 
 
@@ -209,10 +215,10 @@ def heard(record: Record, owner: str) -> Record:
     return replace(record, claims=tuple(claims))
 
 
-def released(record: Record, owner: str) -> Record:
-    """The owner goes: others need not wait for its silence."""
-    claims = (replace(claim, owner="") if claim.owner == owner else claim for claim in record.claims)
-    return replace(record, claims=tuple(claims))
+def released(record: Record, owner: str, id: str = "") -> Record:
+    """The owner goes, or gives up one claim: others need not wait for its silence."""
+    theirs = (claim for claim in record.claims if claim.owner == owner and id in ("", claim.id))
+    return with_claim(record, *(replace(claim, owner="") for claim in theirs))
 
 
 def recovered(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:

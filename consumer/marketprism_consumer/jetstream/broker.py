@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import structlog
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, JetStreamError
-from marketprism_consumer.ingest.broker import Durable, DurableState, Receive, StreamState
+from marketprism_consumer.ingest.broker import ReaderMade, ReaderState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
 from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.client import PullClient
 
-log = structlog.get_logger()
-
 API_TIMEOUT = 5.0  # [s]
 SECOND = 1_000_000_000  # JetStream counts durations in nanoseconds
 
-STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, JETSTREAM_OFF = 10059, 10014, (10039, 10076)
+READER_FORGOTTEN = 20.0  # after so long without a request the server drops a reader [s]
+STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, NO_MESSAGE, JETSTREAM_OFF = 10059, 10014, 10037, (10039, 10076)
 WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
@@ -35,7 +32,7 @@ class NatsBroker:
         self.client = client
 
     def pull(
-        self, durable: Durable, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
+        self, stream: str, reader: str, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
     ) -> int:
         request = json.dumps(
             {
@@ -45,31 +42,51 @@ class NatsBroker:
                 "idle_heartbeat": int(heartbeat * SECOND),
             }
         ).encode()
-        return self.client.open_pull(f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}", request, receive)
+        return self.client.open_pull(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{reader}", request, receive)
 
     def cancel(self, pull: int) -> None:
         self.client.close_pull(pull)
 
-    def ack(self, replies: Sequence[bytes]) -> None:
-        self.client.write(b"".join([b"PUB %b 4\r\n+ACK\r\n" % reply for reply in replies]))
+    async def make_reader(self, stream: str, subject: str, start: int) -> ReaderMade:
+        config = {
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": max(1, start),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(READER_FORGOTTEN * SECOND),
+            "filter_subject": subject,
+        }
+        made = await self.api(f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
+        return ReaderMade(made["name"], made["num_pending"])
 
-    def nak(self, replies: Sequence[bytes]) -> None:
-        self.client.write(b"".join([b"PUB %b 4\r\n-NAK\r\n" % reply for reply in replies]))
+    async def reader_state(self, stream: str, reader: str) -> ReaderState:
+        found = await self.api(f"CONSUMER.INFO.{stream}.{reader}", None)
+        return ReaderState(found["num_pending"], found["delivered"]["consumer_seq"])
 
-    async def extend(self, replies: Sequence[bytes]) -> bool:
-        *others, last = replies
-        self.client.write(b"".join([b"PUB %b 4\r\n+WPI\r\n" % reply for reply in others]))
+    def forget_reader(self, stream: str, reader: str) -> None:
+        self.client.write(f"PUB $JS.API.CONSUMER.DELETE.{stream}.{reader} 0\r\n\r\n".encode())
+
+    async def arrival(self, stream: str, seq: int) -> int | None:
         try:
-            # The server handles a consumer's acks in order: an answer to the last one answers for all.
-            await self.client.request(last.decode(), b"+WPI", timeout=API_TIMEOUT)
-        except (NatsError, OSError):
-            return False
-        return True
+            found = await self.api(f"STREAM.MSG.GET.{stream}", {"seq": seq})
+        except JetStreamError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise
+        return micros(found["message"]["time"], "time")
 
     async def stream(self, name: str) -> StreamState:
         found = await self.api(f"STREAM.INFO.{name}", {})
+        if (retention := found["config"].get("retention")) != "limits":
+            raise BrokerError(reasons.STREAM_UNFIT, f"{name} has retention {retention}")
         state = found["state"]
         return StreamState(found["created"], state["first_seq"], state["last_seq"], state["messages"])
+
+    async def replicas(self, name: str) -> int:
+        """Of a stream. Raises BrokerError."""
+        return int((await self.api(f"STREAM.INFO.{name}", {}))["config"]["num_replicas"])
 
     async def streams_of(self, subject: str) -> list[str]:
         """The names of the streams that hold any of the subject. Raises BrokerError."""
@@ -90,37 +107,12 @@ class NatsBroker:
             if not page or len(found) >= info.get("total", 0):
                 return found
 
-    async def ensure(self, durable: Durable) -> DurableState:
-        try:
-            found = await self.api(f"CONSUMER.INFO.{durable.stream}.{durable.name}", None)
-        except JetStreamError as error:
-            if error.code != CONSUMER_NOT_FOUND:
-                raise
-            found = await self._create(durable)
-        config = found["config"]
-        if drift := drift_of(durable, config):
-            if any(name in FIXED for name in drift):
-                detail = f"{durable.stream}/{durable.name}: " + ", ".join(f"{k} is {v!r}" for k, v in drift.items())
-                raise BrokerError(reasons.CONSUMER_DRIFT, detail, lasting=True)
-            log.warning("consumer settings corrected", consumer=durable.name, was=drift)
-            found = await self._create(durable, config)
-        created, now = epoch_seconds(found["created"]), epoch_seconds(found["ts"]) if "ts" in found else time.time()
-        return DurableState(
-            found["delivered"]["stream_seq"],
-            found["num_pending"],
-            found["num_ack_pending"],
-            created,
-            now - created,
-        )
-
-    async def _create(self, durable: Durable, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        wanted = {**(config or {}), **_wanted(durable)}
-        request = {"stream_name": durable.stream, "config": wanted}
-        return await self.api(f"CONSUMER.DURABLE.CREATE.{durable.stream}.{durable.name}", request)
-
     async def api(self, subject: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
         """One call of JetStream's API; its errors as BrokerError."""
         body = b"" if request is None else json.dumps(request).encode()
+        if not self.client.is_connected:
+            # nats-py would keep it, to be sent to whatever server comes next.
+            raise BrokerError(reasons.NATS_UNREACHABLE, self.client.trouble or "not connected")
         try:
             message = await self.client.request(f"$JS.API.{subject}", body, timeout=API_TIMEOUT)
         except NoRespondersError:
@@ -150,33 +142,6 @@ def jetstream_error(subject: str, error: Mapping[str, Any]) -> JetStreamError:
         reason = reasons.NO_JETSTREAM
     detail = f"$JS.API.{subject}: {error.get('description')} ({code})"
     return JetStreamError(reason, detail, lasting=code in JETSTREAM_OFF, code=code)
-
-
-FIXED = frozenset({"ack_policy", "filter_subject", "deliver_subject"})  # JetStream can't change these on a consumer
-
-
-def _wanted(durable: Durable) -> dict[str, Any]:
-    return {
-        "durable_name": durable.name,
-        "deliver_policy": "all",
-        "ack_policy": "explicit",
-        "ack_wait": int(durable.ack_wait * SECOND),
-        "max_deliver": -1,
-        "max_ack_pending": -1,
-        "filter_subject": durable.subject,
-        "replay_policy": "instant",
-    }
-
-
-def drift_of(durable: Durable, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are not as the guarantee needs them. Where to begin is its owner's choice: a consumer made by hand
-    to begin at a time is used as it is."""
-    wanted = _wanted(durable)
-    checked = ("ack_policy", "ack_wait", "max_deliver", "max_ack_pending", "filter_subject")
-    drift = {name: config.get(name) for name in checked if config.get(name) != wanted[name]}
-    if config.get("deliver_subject"):
-        drift["deliver_subject"] = config["deliver_subject"]
-    return drift
 
 
 class NatsGraveyard:

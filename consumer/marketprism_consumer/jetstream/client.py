@@ -2,7 +2,7 @@
 
 nats-py parses headers and makes an object, a queue entry and a task switch for every message: 30 to 60 µs each. Here frames
 for a pull's inbox are cut out of the read buffer and handed over at once: 3 µs. Everything else takes nats-py's own way.
-This leans on four inner names of nats-py (`_ps`, `_process_msg`, `_pending`, `_flush_queue`): a test fails if one goes.
+This leans on five inner names of nats-py (`_ps`, `_process_msg`, `_pending`, `_flush_queue`, `_server_info`): a test fails if one goes.
 """
 
 from __future__ import annotations
@@ -127,6 +127,16 @@ class PullClient(Client):
         if self.pulls.pop(sid, None) is not None:
             self.write(b"UNSUB %d\r\n" % sid)
 
+    @property
+    def server_info(self) -> dict[str, Any]:
+        """What the server said of itself when it was connected."""
+        return dict(self._server_info)
+
+    def forget_unsent(self) -> None:
+        """nats-py would send it to the next server, which may not be what this one was."""
+        self._pending.clear()
+        self._pending_data_size = 0
+
     def write(self, data: bytes) -> None:
         """Queue protocol bytes for nats-py's flusher. Dropped without a connection: what it asked for is asked again."""
         if not self.is_connected or self._flush_queue is None:
@@ -195,6 +205,7 @@ async def connect(
     async def on_disconnect() -> None:
         if not connection.is_closed:
             log.warning("disconnected from NATS")
+        connection.forget_unsent()
         disconnected()
 
     async def on_close() -> None:

@@ -1,0 +1,214 @@
+"""The rare path for everything: nothing of an earlier epoch can be stored any more, one process wins the next, looks up what
+is stored or buried, and sends the rest; in smaller pieces after a refusal, until the refused row is alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from marketprism_api import reasons
+from marketprism_consumer.errors import BrokerError, Fault, MessageError, StoreError
+from marketprism_consumer.ingest import record as steps
+from marketprism_consumer.ingest.batch import HOUR, PARTITIONS
+from marketprism_consumer.ingest.decode import Row
+from marketprism_consumer.ingest.identity import content_indexes, place
+from marketprism_consumer.ingest.insert import Sent, insert
+from marketprism_consumer.ingest.lane import RULES, Bad, Lane
+from marketprism_consumer.ingest.message import Message
+from marketprism_consumer.ingest.ranges import read_in_stretches, read_range
+from marketprism_consumer.ingest.record import Claim, Cut
+from marketprism_consumer.ingest.store import Stored
+
+PIECES = 128  # of a block of which something was refused; in the epoch after that rows are alone
+
+Good = tuple[Message, Row, str]
+"""With the stream identity that the row will have."""
+
+
+async def finish(lane: Lane, claim: Claim) -> None:
+    """What of a closed claim of ours has to go by look-ups. Raises BrokerError, AgainError."""
+    if claim.cut is not None:
+        claim = await look_through(lane, claim, claim.cut)
+    if claim.finished or claim.after is None or claim.end is None:
+        return
+    await lane.wait_until_over(claim.after)
+    await settle(lane)
+    start, end = claim.done, claim.end
+    async for messages in read_in_stretches(lane, start, end):
+        cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, RULES, lane.token())
+        begin = start
+        await lane.keeper.change(lambda r: steps.cut_next(r, claim.id, lane.owner, begin, cut, end=end))  # noqa: B023
+        left = await _send_rest(lane, claim.id, cut, messages, Refusals())
+        if left is not None:
+            now = lane.keeper.record.claim(claim.id)
+            assert now is not None
+            await look_through(lane, now, cut, left)
+        else:
+            await record_done(lane, claim.id, cut)
+        start = cut.end
+    await lane.keeper.change(lambda r: steps.nothing_left(r, claim.id, lane.owner, start, end))
+
+
+async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | None = None) -> Claim:
+    """Epoch after epoch, until all of the cut is stored or buried. Raises BrokerError, AgainError."""
+    refusals = refusals or Refusals()
+    wait = lane.backoff()
+    while True:
+        await lane.wait_until_over(cut.until)
+        await settle(lane)
+        messages = await read_range(lane, claim.done, cut.end)
+        mark = messages[-1].arrived if messages and messages[-1].seq == cut.end else cut.mark
+        until, token, before = await lane.until(), lane.token(), cut
+        record = await lane.keeper.change(
+            lambda r: steps.new_epoch(
+                r,
+                claim.id,
+                lane.owner,
+                before,
+                mark=mark,
+                until=until,
+                rules=RULES,
+                token=token,  # noqa: B023
+            )
+        )
+        lane.account.epochs.inc()
+        changed = record.claim(claim.id)
+        assert changed is not None
+        assert changed.cut is not None
+        claim, cut = changed, changed.cut
+        lane.faultpoint("after_epoch")
+        lane.log.info(
+            "new epoch",
+            data_type=lane.table.data_type,
+            first=claim.done + 1,
+            last=cut.end,
+            epoch=cut.epoch,
+            until=until,
+        )
+        left = await _send_rest(lane, claim.id, cut, messages, refusals)
+        if left is None:
+            record = await record_done(lane, claim.id, cut)
+            return record.claim(claim.id) or claim_done(claim, cut)
+        refusals = left
+        await asyncio.sleep(wait.next())
+
+
+def claim_done(claim: Claim, cut: Cut) -> Claim:
+    """A finished claim that has left the record."""
+    return Claim(claim.id, claim.start, claim.end, cut.end, claim.owner)
+
+
+async def settle(lane: Lane) -> None:
+    """What was let in before it was too late is done."""
+    await lane.patiently(lambda: lane.store.settle(lane.table))
+
+
+async def record_done(lane: Lane, id: str, cut: Cut) -> steps.Record:
+    record = await lane.keeper.change(lambda r: steps.record_done(r, id, lane.owner, cut))
+    lane.faultpoint("after_record")
+    return record
+
+
+class Refusals:
+    """How small pieces are to be."""
+
+    def __init__(self, times: int = 0) -> None:
+        self.times = times
+
+    def size(self, rows: int) -> int:
+        if not self.times:
+            return max(1, rows)
+        return max(1, -(-rows // PIECES)) if self.times == 1 else 1
+
+
+async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message], refusals: Refusals) -> Refusals | None:
+    """None when all of it is stored or buried; else a new epoch is needed, with pieces of that size. Nobody else sends
+    anything of this epoch: it was won by compare-and-set."""
+    good, bad = await look_up(lane, messages)
+    lane.faultpoint("after_look_up")
+    size, left = refusals.size(len(good)), False
+    refused: list[tuple[Message, StoreError]] = []
+    for number, piece in enumerate(_pieces(good, size)):
+        of, rows, streams = [m for m, _, _ in piece], [row for _, row, _ in piece], [stream for _, _, stream in piece]
+        sent, why = await insert(lane, of, rows, streams, f"{cut.token}.{number}", cut.until, doubt=False)
+        if sent is Sent.STORED:
+            continue
+        if sent is Sent.LATE:
+            return refusals
+        assert why is not None
+        if len(piece) == 1 and why.fault is Fault.ROW:
+            refused.append((piece[0][0], why))
+            continue
+        # A code that nobody knows never buries anything: it is told, and tried again.
+        lane.alarm(reasons.INSERT_BLOCKED, clickhouse_code=why.code, error=str(why)[:500], rows=len(piece))
+        left = True
+    await bury(lane, [*bad, *refused])
+    return Refusals(refusals.times + 1) if left else None
+
+
+def _pieces(good: Sequence[Good], size: int) -> list[list[Good]]:
+    """Of so many rows, and of no more partitions than ClickHouse remembers a token for."""
+    pieces: list[list[Good]] = []
+    hours: set[int] = set()
+    for each in good:
+        hour = each[1][0] // HOUR
+        if not pieces or len(pieces[-1]) == size or (hour not in hours and len(hours) == PARTITIONS):
+            pieces.append([])
+            hours = set()
+        hours.add(hour)
+        pieces[-1].append(each)
+    return pieces
+
+
+async def bury(lane: Lane, bad: Sequence[Bad | tuple[Message, StoreError]]) -> None:
+    """As often as it takes."""
+    backoff = lane.backoff()
+    while True:
+        try:
+            return await lane.bury(bad)
+        except BrokerError as refused:
+            wait = backoff.next()
+            lane.broker_refused(refused, wait, seq=bad[0][0].seq)
+            await asyncio.sleep(wait)
+
+
+async def look_up(lane: Lane, messages: Sequence[Message]) -> tuple[list[Good], list[Bad]]:
+    """What of these is neither stored nor buried: rows to be sent, and messages to be buried.
+
+    Hot before cold: what is moved from one to the other meanwhile is seen twice rather than never.
+    """
+    lane.account.lookups.inc()
+    seqs = [message.seq for message in messages]
+    found: dict[int, list[Stored]] = {}
+    for tier in lane.tiers:
+        there = await lane.patiently(lambda tier=tier: tier.stored(lane.table, lane.stream, seqs))  # type: ignore[misc]
+        for seq, rows in there.items():
+            found.setdefault(seq, []).extend(rows)
+    buried = await _buried(lane)
+    indexes = content_indexes(lane.table)
+    least = lane.keeper.record.generation
+    good: list[Good] = []
+    bad: list[Bad] = []
+    for message in messages:
+        if (message.seq, message.arrived) in buried:
+            continue
+        try:
+            row = lane.decoded(message)
+        except MessageError as refusal:
+            bad.append((message, refusal))
+            continue
+        stream = place(row, indexes, lane.stream, found.get(message.seq, ()), least)
+        if stream is not None:
+            good.append((message, row, stream))
+    return good, bad
+
+
+async def _buried(lane: Lane) -> set[tuple[int, int]]:
+    backoff = lane.backoff()
+    while True:
+        try:
+            return await lane.graveyard.buried(lane.table.data_type, lane.stream)
+        except BrokerError as refused:
+            wait = backoff.next()
+            lane.broker_refused(refused, wait)
+            await asyncio.sleep(wait)

@@ -1,0 +1,79 @@
+"""One block into ClickHouse: sent until it is answered or too late, and looked for where an answer can't be trusted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum
+
+from marketprism_api import reasons
+from marketprism_consumer.errors import Fault, StoreError
+from marketprism_consumer.ingest.decode import Row
+from marketprism_consumer.ingest.lane import Lane
+from marketprism_consumer.ingest.message import Message
+
+UNKNOWN_TRIES = 5  # with a code that nobody has classified
+
+
+class Sent(Enum):
+    STORED = "stored"
+    LATE = "late"  # its moment has passed, or its token was stored without its rows
+    REFUSED = "refused"
+
+
+Outcome = tuple[Sent, StoreError | None]
+
+
+async def insert(
+    lane: Lane,
+    messages: Sequence[Message],
+    rows: Sequence[Row],
+    streams: Sequence[str],
+    token: str,
+    until: int,
+    *,
+    doubt: bool,
+) -> Outcome:
+    """`doubt`: an attempt by somebody else may have gone before. Whoever calls it again sends the same rows."""
+    seqs = [message.seq for message in messages]
+    block = lane.encode(lane.table, rows, seqs, streams, token)
+    backoff, unknown = lane.backoff(), 0
+    now = asyncio.get_running_loop().time
+    while True:
+        if await lane.patiently(lane.store.clock) > until:
+            return Sent.LATE, None
+        lane.faultpoint("before_insert")
+        began = now()
+        try:
+            await lane.store.insert(block, until)
+        except StoreError as refused:
+            if refused.fault is Fault.LATE:
+                return Sent.LATE, refused
+            if refused.fault is Fault.ROW:
+                return Sent.REFUSED, refused
+            unknown += refused.fault is Fault.UNKNOWN
+            if unknown >= UNKNOWN_TRIES:
+                return Sent.REFUSED, refused
+            doubt = True
+            wait = backoff.next()
+            lane.insert_refused(refused, wait)
+            await asyncio.sleep(wait)
+            continue
+        seconds = now() - began
+        lane.faultpoint("after_insert")
+        if doubt and not lane.id.table.atomic and not await verify(lane, seqs, streams):
+            lane.alarm(reasons.ROWS_NOT_THERE, first=seqs[0], last=seqs[-1], rows=len(seqs))
+            return Sent.LATE, None
+        lane.account.inserted(messages, rows, seconds)
+        lane.log.debug("inserted", table=lane.table.name, rows=len(rows), seconds=round(seconds, 4))
+        return Sent.STORED, None
+
+
+async def verify(lane: Lane, seqs: Sequence[int], streams: Sequence[str]) -> bool:
+    """Are the very rows there? A plain MergeTree writes a token to its log before it renames the part: killed in between, it
+    answers the retry with success and has nothing."""
+    for stream in sorted(set(streams)):
+        of_it = [seq for seq, its in zip(seqs, streams, strict=True) if its == stream]
+        if not await lane.patiently(lambda of_it=of_it, stream=stream: lane.store.has_all(lane.table, stream, of_it)):  # type: ignore[misc]
+            return False
+    return True

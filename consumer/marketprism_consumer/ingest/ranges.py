@@ -1,0 +1,58 @@
+"""The messages of (start, end] of a stream, in order: of a cut that somebody left, or of what is in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+
+from marketprism_consumer.ingest.lane import Lane
+from marketprism_consumer.ingest.message import Message
+from marketprism_consumer.ingest.reader import Reader
+
+AT_ONCE = 10_000  # messages
+BYTES = 16 << 20
+
+
+async def read_range(lane: Lane, start: int, end: int) -> list[Message]:
+    """All that the stream still holds of it. Raises BrokerError, ReaderBrokenError."""
+    found: list[Message] = []
+    async for messages in read_in_stretches(lane, start, end):
+        found += messages
+    return found
+
+
+async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[list[Message]]:
+    """Up to AT_ONCE messages or about BYTES each; none is empty. Raises BrokerError, ReaderBrokenError."""
+    got: list[Message] = []
+    over = False
+    look = asyncio.Event()
+
+    def receive(messages: Sequence[Message]) -> None:
+        nonlocal over
+        got.extend(message for message in messages if message.seq <= end)
+        last = messages[-1]
+        over = over or last.seq >= end or not last.pending
+        look.set()
+
+    reader = await Reader(lane.broker, lane.id.stream, lane.id.subject, start + 1, receive, look.set).open()
+    over = not reader.pending
+    try:
+        while not (over and not got):
+            reader.check()
+            if not over and not reader.outstanding and len(got) < AT_ONCE:
+                reader.request(AT_ONCE, BYTES)
+            full = len(got) >= AT_ONCE or sum(len(message.payload) for message in got) >= BYTES
+            if got and (over or full or not reader.outstanding):
+                yield got[:AT_ONCE]
+                del got[:AT_ONCE]
+                continue
+            look.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await look.wait()
+            if not over and not got and not reader.outstanding:
+                # The last of them may have expired under our hands.
+                over = not (await lane.broker.reader_state(lane.id.stream, reader.name)).pending
+    finally:
+        reader.close()

@@ -1,0 +1,150 @@
+"""Reads a stream in order: a consumer that JetStream keeps in memory and that acknowledges nothing.
+
+Continuity is proven by the consumer's own count of what it has sent. Whatever is odd (a gap, silence, a status that is not
+the end of a request) breaks the reader, and a new one begins at the next sequence: nothing that JetStream remembers matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from marketprism_consumer.errors import ReaderBrokenError
+from marketprism_consumer.ingest.broker import ACK_PREFIX, Broker, Frame
+from marketprism_consumer.ingest.message import Message, from_delivery
+
+MIN_PULL_BYTES = 8 << 20  # a request for less could be too small for a single message, and would never be answered
+EXPIRES = 10.0  # of one request [s]
+HEARTBEAT = 1.0  # [s]
+SILENCE = 3 * HEARTBEAT + 0.5
+
+
+@dataclass(slots=True)
+class _Pull:
+    left: int
+    bytes_left: int
+
+
+class Reader:
+    """From sequence `next` on. `receive` gets what came at once, in order; `look` is called when a request has ended, or the
+    reader broke. `pending`: what is to come after what has been received, as it was last heard;
+    `delivered`: how many have been received."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        subject: str,
+        start: int,
+        receive: Callable[[Sequence[Message]], None],
+        look: Callable[[], None],
+    ) -> None:
+        self.name = ""
+        self.next = start
+        self.pending = 0
+        self.broken = ""
+        self.outstanding = 0
+        self._broker, self._stream, self._subject = broker, stream, subject
+        self._receive_messages, self._look = receive, look
+        self._pulls: dict[int, _Pull] = {}
+        self.delivered = 0
+        self._now = asyncio.get_running_loop().time
+        self._heard = self._now()
+
+    async def open(self) -> Reader:
+        """Raises BrokerError."""
+        self.name, self.pending = await self._broker.make_reader(self._stream, self._subject, self.next)
+        self._heard = self._now()
+        return self
+
+    @property
+    def outstanding_bytes(self) -> int:
+        return sum(pull.bytes_left for pull in self._pulls.values())
+
+    def request(self, rows: int, max_bytes: int) -> None:
+        max_bytes = max(max_bytes, MIN_PULL_BYTES)
+        if not self._pulls:
+            self._heard = self._now()
+        number = self._broker.pull(self._stream, self.name, rows, max_bytes, EXPIRES, HEARTBEAT, self._receive)
+        self._pulls[number] = _Pull(rows, max_bytes)
+        self.outstanding += rows
+
+    def check(self) -> None:
+        """Raises ReaderBrokenError. To be called about once a second."""
+        if not self.broken and self._pulls and self._now() - self._heard > SILENCE:
+            self.broken = "silence"
+        if self.broken:
+            raise ReaderBrokenError(self.broken)
+
+    def close(self) -> None:
+        for number in list(self._pulls):
+            self._end(number)
+        if self.name:
+            self._broker.forget_reader(self._stream, self.name)
+            self.name = ""
+
+    def _end(self, number: int) -> None:
+        pull = self._pulls.pop(number, None)
+        if pull is not None:
+            self.outstanding -= pull.left
+            self._broker.cancel(number)
+
+    def _break(self, why: str) -> None:
+        self.broken = self.broken or why
+        for number in list(self._pulls):
+            self._end(number)
+        self._look()
+
+    def _receive(self, number: int, frames: Sequence[Frame]) -> None:
+        pull = self._pulls.get(number)
+        if pull is None:
+            return
+        self._heard = self._now()
+        messages: list[Message] = []
+        gap = ""
+        delivered = self.delivered
+        for subject, reply, payload, headers in frames:
+            if not reply.startswith(ACK_PREFIX):
+                self._hand_over(number, messages)
+                messages = []
+                self.delivered = delivered
+                self._status(number, headers)
+                continue
+            message, count = from_delivery(subject, reply, payload)
+            if count != delivered + 1:
+                gap = f"delivery {count} came after {delivered}"
+                break
+            delivered = count
+            pull.left -= 1
+            self.outstanding -= 1
+            pull.bytes_left -= len(subject) + len(reply) + len(headers) + len(payload)  # as the server counts them
+            messages.append(message)
+        self.delivered = delivered
+        self._hand_over(number, messages)
+        if gap:
+            self._break(gap)
+
+    def _hand_over(self, number: int, messages: Sequence[Message]) -> None:
+        pull = self._pulls.get(number)
+        if pull is None or not messages:
+            return
+        # Where its bytes come out even, the server ends a request without a word (nats-server's nextWaiting).
+        if pull.left <= 0 or pull.bytes_left == 0:
+            self._end(number)
+        self.next, self.pending = messages[-1].seq + 1, messages[-1].pending
+        self._receive_messages(messages)
+
+    def _status(self, number: int, headers: bytes) -> None:
+        """A line such as `NATS/1.0 409 Consumer Deleted`."""
+        if number not in self._pulls:
+            return
+        code, _, text = headers.partition(b"\r\n")[0].removeprefix(b"NATS/1.0").strip().partition(b" ")
+        if code == b"100":
+            return
+        self._end(number)
+        # 404, 408 and the end of a request by its bytes are how requests end; all else is news of the consumer.
+        if code in (b"404", b"408") or text.startswith((b"Message Size Exceeds MaxBytes", b"Batch Completed")):
+            self._look()
+        else:
+            self._break(f"{code.decode()} {text.decode(errors='replace')}")
