@@ -9,7 +9,7 @@ from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from marketprism_operator import goodbye, metrics, naming, references
+from marketprism_operator import metrics, naming, references
 from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
@@ -32,7 +32,6 @@ class Operator:
         self._config = config
         self._parents: dict[ResourceKey, Manifest] = {}
         self._renew: set[ResourceKey] = set()
-        self._goodbyes: set[asyncio.Future[None]] = set()
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
         """None while another operator leads."""
@@ -44,8 +43,6 @@ class Operator:
         if gone:
             self._parents.pop(key, None)
             metrics.conditions(*key, {})
-            self._goodbyes.add(task := asyncio.ensure_future(self._say_goodbye(body)))
-            task.add_done_callback(self._goodbyes.discard)
         else:
             self._parents[key] = body
             self.queue.add(key)
@@ -53,11 +50,6 @@ class Operator:
             ref = (parent.get("spec") or {}).get("pipelineRef") or {}
             if policy[1] == key[1] and ref.get("name") == key[2] and key[0] == "StoragePipeline":
                 self.queue.add(policy)
-
-    async def _say_goodbye(self, body: Manifest) -> None:
-        events = Events(body)
-        await goodbye.say(self._cluster, self._config, body, events)
-        await events.post(self._api)
 
     def child_changed(self, body: Manifest) -> None:
         """Queues its owner, whatever was done to its labels. A Pod is owned by a ReplicaSet or a Job: there its labels count."""

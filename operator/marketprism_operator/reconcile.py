@@ -17,7 +17,7 @@ from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
 from marketprism_operator import ask, conditions, metrics, naming, status, times
-from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
+from marketprism_operator.builders import children, deployment, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cluster import ApplyRefusedError, Cluster, Done, StatusRefusedError, controlled_by, said_by
 from marketprism_operator.config import Config
@@ -287,13 +287,7 @@ async def prune(current: Reconciliation) -> None:
     monitors = ("PodMonitor",) if current.request.pod_monitors else ()
     for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob", *monitors):
         found = await current.cluster.list(kind, current.namespace, current.request.selector)
-        goodbyes = [  # to an earlier pipeline of the same name: this one needs the durable consumers
-            child
-            for child in found
-            if child["metadata"]["labels"].get(naming.COMPONENT) == goodbye_job.COMPONENT
-            and child["metadata"]["name"] != goodbye_job.name(current.request)
-        ]
-        for child in [*controlled_by(current.uid, found), *goodbyes]:
+        for child in controlled_by(current.uid, found):
             name = child["metadata"]["name"]
             if (kind, name) not in wanted and not child["metadata"].get("deletionTimestamp"):
                 await current.cluster.delete(kind, current.namespace, name)

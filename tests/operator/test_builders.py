@@ -10,14 +10,12 @@ import yaml
 
 from marketprism_api.data_types import DataType
 from marketprism_api.dump import dumped
-from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator import naming
 from marketprism_operator.builders import (
     children,
     deployment,
-    goodbye_job,
     pod_disruption_budget,
     pod_monitor,
     schema_job,
@@ -166,18 +164,6 @@ def test_an_overlay_may_not_take_the_selector_away() -> None:
     labels = template_of(made, "default")["metadata"]["labels"]
     assert labels[naming.PIPELINE] == "main"
     assert labels["mine"] == "yes"
-
-
-def test_the_job_that_outlives_its_pipeline_needs_nothing_of_it() -> None:
-    made = goodbye_job.build(request({"Secret/a": "1"}, nats={"authSecretRef": {"name": "a"}}, deletionPolicy="Delete"))
-    assert "ownerReferences" not in made["metadata"]
-    assert made["spec"]["ttlSecondsAfterFinished"]
-    template = made["spec"]["template"]
-    assert "serviceAccountName" not in template["spec"]
-    assert not any("configMap" in volume for volume in template["spec"]["volumes"])
-    (text,) = template["metadata"]["annotations"].values()
-    (told,) = parse(text)
-    assert told.metadata.name == "main"
 
 
 def tiering_request(annotation: str = "", **spec: Any) -> BuildRequest:

@@ -185,9 +185,9 @@ async def test_suspend_and_a_consumer_removed(world: World) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
-async def test_deletion_never_hangs(world: World, running: bool) -> None:
+async def test_deletion_never_hangs_and_takes_the_children_along(world: World, running: bool) -> None:
     with world.operator() as process:
-        await brought_up(world, deletionPolicy="Delete")
+        await brought_up(world)
         if not running:
             process.terminate()
             await asyncio.to_thread(process.wait, 15)
@@ -197,6 +197,23 @@ async def test_deletion_never_hangs(world: World, running: bool) -> None:
             return await world.get("StoragePipeline", "main") is None
 
         await until(gone, seconds=5)
+
+
+async def test_what_is_left_of_a_pipeline_is_for_the_garbage_collector(world: World) -> None:
+    """It is not there: what it would take is all that there is, and nothing holds it up."""
+    with world.operator():
+        await brought_up(world)
+        uid = ((await world.get("StoragePipeline", "main")) or {})["metadata"]["uid"]
+        children = await world.children("main")
+        assert {name.partition("/")[0] for name in children} >= {"ConfigMap", "Deployment", "Job", "ServiceAccount"}
+        await world.delete("StoragePipeline", "main")
+        await world.pipeline("another")  # once this one is reconciled, the deletion has been heard of
+        await until(lambda: world.get("ConfigMap", "another-pipeline"))
+        assert await world.children("main") == children
+    for name in children:
+        metadata = ((await world.get(*name.split("/"))) or {})["metadata"]
+        assert [owner["uid"] for owner in metadata["ownerReferences"]] == [uid], name
+        assert not metadata.get("finalizers"), name
 
 
 async def test_at_rest_nothing_is_written(world: World) -> None:
