@@ -166,9 +166,19 @@ async def find_pipeline(current: Reconciliation) -> None:
     current.pipeline = found
     problems = tuple(
         f"{objection.path} {objection.message}: {objection.hint or objection.allowed}"
-        for objection in misfits(current.resource, found)
+        for objection in misfits(current.resource, found, await _policies(current, str(found.metadata.name)))
     )
     current.seen = replace(current.seen, problems=problems)
+
+
+async def _policies(current: Reconciliation, pipeline: str) -> list[TieringPolicy]:
+    """All of the pipeline's that can be read."""
+    found = []
+    for live in await current.cluster.list("TieringPolicy", current.namespace):
+        if live["spec"]["pipelineRef"]["name"] == pipeline:
+            with suppress(ResourceError):
+                found.append(parsed(live))
+    return [policy for policy in found if isinstance(policy, TieringPolicy)]
 
 
 async def find_references(current: Reconciliation) -> None:
@@ -176,7 +186,13 @@ async def find_references(current: Reconciliation) -> None:
     if current.resource is None or current.pipeline is None:
         return
     policy = current.resource if isinstance(current.resource, TieringPolicy) else None
-    request = BuildRequest(current.pipeline, current.config.image, policy, current.config.pull_secrets)
+    request = BuildRequest(
+        current.pipeline,
+        current.config.image,
+        policy,
+        current.config.pull_secrets,
+        policies=() if policy else tuple(await _policies(current, current.name)),
+    )
     versions, missing = {}, []
     for name in sorted(referenced(request)):
         kind, _, object_name = name.partition("/")
@@ -196,7 +212,7 @@ def referenced(request: BuildRequest) -> set[str]:
         if request.policy
         else [spec.pod_template for spec in pipeline.carriers.values()]
     )
-    found = {f"Secret/{name}" for names in pod.secrets(request).values() for name in names}
+    found = {f"Secret/{name}" for names in pod.secrets(request, request.cold).values() for name in names}
     return found.union(*(pod.references(template) for template in [pipeline.pod_template, *parts]))
 
 

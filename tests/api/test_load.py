@@ -228,6 +228,21 @@ spec: {}
     ]
 
 
+def test_the_policies_of_a_pipeline_name_one_cold_server() -> None:
+    def named(name: str, cold: str) -> str:
+        spec = f"{{pipelineRef: {{name: main}}, every: 1m, cold: {cold}}}"
+        return policy(spec).replace("metadata: {name: main}", f"metadata: {{name: {name}}}")
+
+    same = [named(name, "{url: 'http://cold:8123'}") for name in "ab"]
+    assert len(parse("---\n".join([pipeline("{}"), *same]))) == 3
+    with pytest.raises(ResourceError) as caught:
+        parse("---\n".join([pipeline("{}"), *same, named("c", "{url: 'http://else:8123'}"), named("d", "{}")]))
+    for problem in caught.value.problems:
+        assert problem.path == "spec.cold.url"
+        assert "http://cold:8123, where policy a moves" in problem.message
+    assert len(caught.value.problems) == 2
+
+
 def test_message_for_people() -> None:
     with pytest.raises(ResourceError) as caught:
         parse(pipeline("{schema: {mode: apply}}"), "p.yaml")

@@ -328,6 +328,58 @@ async def test_a_tiering_policy_is_a_cron_job_or_a_loop(world: World) -> None:
         await until(no_cron_job)
 
 
+async def test_consumers_follow_what_policies_say_of_cold(world: World) -> None:
+    def policy(url: str, **cold: Any) -> dict[str, Any]:
+        return {"pipelineRef": {"name": "main"}, "schedule": "0 0 1 1 *", "cold": {"url": url, **cold}}
+
+    async def env() -> dict[str, str]:
+        live = await world.get("Deployment", "main-default")
+        assert live
+        return {entry["name"]: entry["value"] for entry in live["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+    async def looks_at(url: str | None) -> bool:
+        return (await env()).get("CLICKHOUSE_COLD_HTTP_URL") == url
+
+    async def hash_of_secrets() -> str:
+        live = await world.get("Deployment", "main-default")
+        assert live
+        return str(live["spec"]["template"]["metadata"]["annotations"].get("storage.marketprism.io/secrets-hash"))
+
+    await world.apply("Secret", "cold-auth", stringData={"password": "1"})
+    with world.operator(MARKETPRISM_RESYNC_SECONDS="600"):
+        await brought_up(world)
+        assert "CLICKHOUSE_COLD_HTTP_URL" not in await env()
+        await world.apply(
+            "TieringPolicy", "first", spec=policy("http://cold:8123", authSecretRef={"name": "cold-auth"})
+        )
+        await until(lambda: looks_at("http://cold:8123"))
+        assert "MARKETPRISM_CLICKHOUSE_COLD_AUTH_DIR" in await env()
+        before = await hash_of_secrets()
+        await world.apply("Secret", "cold-auth", stringData={"password": "2"})
+
+        async def rolled() -> bool:
+            return await hash_of_secrets() != before
+
+        await until(rolled)
+        await world.apply("TieringPolicy", "second", spec=policy("http://else:8123"))
+
+        async def refused() -> bool:
+            found = await world.condition("TieringPolicy", "SpecValid", "second")
+            return found.get("status") == "False" and "where policy first moves" in found["message"]
+
+        await until(refused)
+        assert await looks_at("http://cold:8123")
+        await world.delete("TieringPolicy", "first")
+        await until(lambda: looks_at("http://else:8123"))
+
+        async def taken() -> bool:
+            return (await world.condition("TieringPolicy", "SpecValid", "second")).get("status") == "True"
+
+        await until(taken)
+        await world.delete("TieringPolicy", "second")
+        await until(lambda: looks_at(None))
+
+
 async def test_what_validation_found_is_a_condition_and_an_event(world: World) -> None:
     with world.operator():
         await world.pipeline(validation={"schedule": "15 0 * * *"})
