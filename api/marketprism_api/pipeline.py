@@ -13,6 +13,7 @@ from .problems import Objection, ValueRefusedError
 from .types import (
     Amount,
     Between,
+    BucketName,
     ClickHouseUrls,
     ClusterName,
     ConsumerName,
@@ -22,7 +23,6 @@ from .types import (
     NatsUrls,
     Quantity,
     Ratio,
-    BucketName,
     StreamName,
 )
 from .validation import ValidationSpec

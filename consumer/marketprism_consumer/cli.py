@@ -9,11 +9,11 @@ import typer
 from marketprism_consumer.commands import (
     audit,
     check,
-    consumers,
     demo,
     dlq,
     feed,
     ingest,
+    lanes,
     migrate,
     replay,
     run,
@@ -49,7 +49,7 @@ for name, run_it, examples in (
     app.command(name, epilog=epilog(name, examples))(run_it)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
-app.add_typer(consumers.app, name="consumers")
+app.add_typer(lanes.app, name="lanes")
 if find_spec("marketprism_embedded"):  # not in the image
     from marketprism_embedded.__main__ import app as embedded
 

@@ -29,7 +29,8 @@ Examples:
   marketprism check --output json | jq '.lines[] | select(.level != "ok")'
 
 \b
-Endpoints, credentials, rights, streams, consumers, schema, deduplication, clocks, parts, disks. Changes nothing.
+Endpoints, credentials, rights, streams, the bucket, lanes, schema, deduplication, clocks, parts, disks. Changes nothing:
+one key is written into the bucket, to see whether we may, and removed.
 """
 UNREACHABLE = {reasons.NATS_UNREACHABLE.code, reasons.NATS_DENIED.code, reasons.CLICKHOUSE_UNREACHABLE.code}
 COLOUR = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}

@@ -23,6 +23,7 @@ from marketprism_consumer.commands.common import File, Json, Output, fail, momen
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.errors import ReaderRunsError
+from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations.dlq import (
     DeadLetterStream,
     Letter,
@@ -158,7 +159,7 @@ def replay(
     """
     wanted = _wanted(data_type, reason, seqs=seq or ())
     settings = settings_of(file)
-    counts, stays = _with_stream(settings, lambda stream, servers: _replay(stream, servers, wanted, dry_run))
+    counts, stays = _with_stream(settings, lambda stream, servers: _replay(settings, stream, servers, wanted, dry_run))
     done = counts["replayed"] + counts["stored before"]
     if output == "json":
         still = [as_dict(outcome.letter) | {"why": outcome.why} for outcome in stays]
@@ -250,11 +251,12 @@ async def _collect(
 
 
 async def _replay(
-    stream: DeadLetterStream, servers: Servers, wanted: LetterFilter, dry_run: bool
+    settings: Settings, stream: DeadLetterStream, servers: Servers, wanted: LetterFilter, dry_run: bool
 ) -> tuple[Counter[str], list[Outcome]]:
     counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
     stays: list[Outcome] = []
-    replay = Replay(servers.broker, stream, [servers.hot, servers.cold])
+    records = NatsRecords(servers.client, settings.bucket)
+    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold])
     async for letters in stream.batches(wanted, alone=not dry_run):
         if dry_run:
             entries, outcomes = await replay.decode(letters)

@@ -43,7 +43,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "schema verify": ("the tables fit", "something differs"),
     "schema ensure": ("all is well", "tables differ, a stream lacks a subject, or a statement was refused"),
     "schema render": ("done", "never"),
-    "consumers delete": ("there are none (any more)", "something uses them"),
+    "lanes list": ("every record can be read", "one is missing, or can't be"),
+    "lanes show": ("done", "there is no record, or it can't be read"),
+    "lanes reset": ("done", "not confirmed, or it can't be done"),
     "embedded nats": ("ended as asked", "it died"),
     "embedded clickhouse": ("ended as asked", "it died"),
 }

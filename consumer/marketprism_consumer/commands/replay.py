@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from marketprism_api.data_types import DataType
-from marketprism_api.settings import DataTypeSettings, Settings
+from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
 from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.errors import NotYetStoredError, ReaderRunsError
-from marketprism_consumer.operations.audit import stream_of
+from marketprism_consumer.ingest.lane_id import LaneId
+from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.dlq import printable
 from marketprism_consumer.operations.replay import Replayed, Stretch, replay
+from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 EXAMPLES = """
 Examples:
@@ -59,10 +61,10 @@ def replay_(
     by_sequence = bool(from_seq) or until.isdigit()
 
     async def run(servers: Servers) -> dict[str, Replayed]:
-        found = [await _where_it_is(servers, settings, kind) for kind in types]
-        if by_sequence and len({type_settings.stream for type_settings in found}) > 1:
+        found = [await _lane(servers, settings, kind) for kind in types]
+        if by_sequence and len({lane.stream for lane in found}) > 1:
             fail("each stream has sequences of its own: name one with --type or --subject, or use times", Exit.USAGE)
-        return await _replay(servers, found, stretch, subject, dry_run)
+        return await _replay(servers, settings, found, stretch, subject, dry_run)
 
     try:
         found = with_servers(settings, "replay", run)
@@ -105,30 +107,34 @@ def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequ
 # --- with the servers -------------------------------------------------------------------------------------------------
 
 
-async def _where_it_is(servers: Servers, settings: Settings, kind: DataType) -> DataTypeSettings:
-    """With the stream that ingest reads, which may not be the one that the pipeline names."""
-    type_settings = settings.data_types[kind]
-    return replace(type_settings, stream=await stream_of(servers.broker, settings, kind) or type_settings.stream)
+async def _lane(servers: Servers, settings: Settings, kind: DataType) -> LaneId:
+    found = await lanes.find(settings, servers.broker, servers.hot, kind)
+    if found.id is None:
+        fail(found.problem, Exit.FINDINGS)
+    return found.id
 
 
 async def _replay(
-    servers: Servers, types: Sequence[DataTypeSettings], stretch: Stretch, subject: str, dry_run: bool
+    servers: Servers, settings: Settings, chosen: Sequence[LaneId], stretch: Stretch, subject: str, dry_run: bool
 ) -> dict[str, Replayed]:
+    records = NatsRecords(servers.client, settings.bucket)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         found = {}
-        for type_settings in types:
-            task = progress.add_task(type_settings.table)
+        for lane in chosen:
+            table = BY_DATA_TYPE[lane.data_type].name
+            task = progress.add_task(table)
             # `>` and `*` may stand for the data type: the subject is then the data type's own part of it.
-            narrowed = type_settings.subject.partition(".")[0] + subject[1:] if subject[:1] == "*" else subject
-            found[type_settings.table] = await replay(
+            narrowed = lane.data_type + subject[1:] if subject[:1] == "*" else subject
+            found[table] = await replay(
                 servers.broker,
+                records,
                 [servers.hot, servers.cold],
-                type_settings,
+                lane,
                 stretch,
                 subject="" if narrowed == ">" else narrowed,
                 dry_run=dry_run,
-                progress=lambda so_far, task=task, table=type_settings.table: progress.update(  # type: ignore[misc]
+                progress=lambda so_far, task=task, table=table: progress.update(  # type: ignore[misc]
                     task, description=f"{table}: {so_far.read:,} read, {so_far.stored:,} stored"
                 ),
             )

@@ -17,8 +17,10 @@ from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.commands.common import File, fail, settings_of
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.one_machine import embedded_where_needed
-from marketprism_consumer.commands.servers import clickhouse_of
+from marketprism_consumer.commands.servers import begin_lanes, clickhouse_of
 from marketprism_consumer.errors import BrokerError, PortTakenError, StoreError
+from marketprism_consumer.schema.ddl import Change
+from marketprism_consumer.schema.tables import Table
 from marketprism_consumer.worker import Worker
 
 log = structlog.get_logger()
@@ -59,8 +61,16 @@ async def apply_schema(settings: Settings) -> None:
     if settings.schema_mode != "Apply":
         return
     clickhouse = clickhouse_of(settings, "run")
+    created: list[Table] = []
+
+    def done(change: Change) -> None:
+        log.info("schema", done=change.why)
+        created.extend([change.makes] if change.makes else ())
+
     try:
-        await schema.apply(clickhouse, settings, lambda change: log.info("schema", done=change.why))
+        await schema.apply(clickhouse, settings, done)
+        if why := await begin_lanes(settings, clickhouse, created):
+            log.warning(why)
     finally:
         await clickhouse.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -19,12 +19,12 @@ from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.commands.common import File, Json, Output, fail, seconds, settings_of, stderr, stdout
 from marketprism_consumer.commands.exits import Exit, epilog, exit_of
-from marketprism_consumer.commands.servers import clickhouse_of
+from marketprism_consumer.commands.servers import begin_lanes, clickhouse_of
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import create_missing
-from marketprism_consumer.schema.ddl import Plan, render
+from marketprism_consumer.schema.ddl import Change, Plan, render
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 app = typer.Typer(
@@ -42,17 +42,23 @@ def plan(file: File = "", output: Json = Output.TEXT) -> None:
 @app.command(epilog=epilog("schema apply", "Example:  marketprism schema apply -f pipeline.yaml"))
 def apply(file: File = "", output: Json = Output.TEXT) -> None:
     """Create and extend what is missing, in both databases. Safe to run again, and twice at once."""
-    done: list[str] = []
-    left = _with_server(
-        settings_of(file),
-        lambda ch, settings: schema.apply(ch, settings, lambda change: done.append(change.why)),
-    )
-    if output == "json":
-        _show(left, output, statements=False)
-        return
-    for why in done:
-        stdout.print(f"done: {why}", markup=False)
+    done: list[Change] = []
+
+    async def run(clickhouse: ClickHouse, settings: Settings) -> Plan:
+        left = await schema.apply(clickhouse, settings, done.append)
+        await _begin_lanes(settings, clickhouse, done)
+        return left
+
+    left = _with_server(settings_of(file), run)
+    if output != "json":
+        for change in done:
+            stdout.print(f"done: {change.why}", markup=False)
     _show(left, output, statements=False)
+
+
+async def _begin_lanes(settings: Settings, clickhouse: ClickHouse, done: Iterable[Change]) -> None:
+    if why := await begin_lanes(settings, clickhouse, [change.makes for change in done if change.makes]):
+        stderr.print(why, style="yellow", markup=False)
 
 
 @app.command(epilog=epilog("schema verify", "Example:  marketprism schema verify -f pipeline.yaml"))
@@ -98,7 +104,15 @@ Misfit = tuple[str, Exit]
 
 
 async def _ensure(settings: Settings, wait: float) -> list[Misfit]:
-    return [misfit for found in await asyncio.gather(_nats(settings, wait), _tables(settings)) for misfit in found]
+    clickhouse = clickhouse_of(settings, "schema")
+    done: list[Change] = []
+    try:
+        nats, tables = await asyncio.gather(_nats(settings, wait), _tables(settings, clickhouse, done))
+        if not nats:
+            await _begin_lanes(settings, clickhouse, done)
+    finally:
+        await clickhouse.close()
+    return [*nats, *tables]
 
 
 async def _nats(settings: Settings, wait: float) -> list[Misfit]:
@@ -122,18 +136,18 @@ async def _nats(settings: Settings, wait: float) -> list[Misfit]:
     return []
 
 
-async def _tables(settings: Settings) -> list[Misfit]:
-    clickhouse = clickhouse_of(settings, "schema")
+async def _tables(settings: Settings, clickhouse: ClickHouse, done: list[Change]) -> list[Misfit]:
     try:
         if settings.schema_mode == "Ignore":
             await clickhouse.query("SELECT 1")
             return []
-        look = schema.apply if settings.schema_mode == "Apply" else schema.current_plan
-        return [(text, Exit.FINDINGS) for text in _misfits(await look(clickhouse, settings))]
+        if settings.schema_mode == "Apply":
+            left = await schema.apply(clickhouse, settings, done.append)
+        else:
+            left = await schema.current_plan(clickhouse, settings)
+        return [(text, Exit.FINDINGS) for text in _misfits(left)]
     except StoreError as refused:
         return [(str(refused), exit_of(refused))]
-    finally:
-        await clickhouse.close()
 
 
 def _misfits(plan: Plan) -> list[str]:

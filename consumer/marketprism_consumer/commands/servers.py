@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
+
+from nats.errors import Error as NatsError
 
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.problems import ResourceError
@@ -19,6 +21,8 @@ from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.errors import BrokerError, StoreError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.operations import lanes
+from marketprism_consumer.schema.tables import Table
 from marketprism_consumer.tiering.job import cold_auth
 
 T = TypeVar("T")
@@ -51,6 +55,23 @@ def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHo
     if settings.cold_urls:
         cold = ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment)
     return ClickHouseStore(hot, settings.hot_db), ClickHouseStore(cold, settings.cold_db)
+
+
+async def begin_lanes(settings: Settings, clickhouse: ClickHouse, created: Collection[Table]) -> str:
+    """Write the first records of tables that this process has just made; why not where it can't be done, which only means
+    that the first consumer waits a minute."""
+    if not created:
+        return ""
+    client = PullClient()
+    try:
+        auth = nats_auth(os.environ)
+        await connect(settings.nats_url, auth, name="marketprism schema", wait=CONNECT_WAIT, client=client)
+        await lanes.begin(settings, NatsBroker(client), ClickHouseStore(clickhouse, settings.hot_db), created)
+    except (ResourceError, BrokerError, StoreError, NatsError, TimeoutError, OSError) as error:
+        return f"no first record was written, so that the first consumer looks for rows for a minute: {error}"
+    finally:
+        await client.close()
+    return ""
 
 
 def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awaitable[T]]) -> T:

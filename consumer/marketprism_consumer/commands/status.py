@@ -34,7 +34,8 @@ Examples:
   marketprism status --output json | jq '.types[] | {dataType, rate, lag}'
 
 \b
-rate: rows stored per second over the last minute; newest: how long ago the newest row was stored.
+rate: rows stored per second over the last minute; lag: messages not yet stored, those set aside (to be looked up first)
+apart; newest: how long ago the newest row was stored.
 """
 
 
@@ -55,7 +56,7 @@ def status(
     async def run(servers: Servers) -> bool:
         with Live(console=stdout, auto_refresh=False) if watch and output != "json" else nullcontext() as live:
             while True:
-                found = await take(settings, servers.broker, servers.hot.clickhouse, servers.cold.clickhouse)
+                found = await take(settings, servers.broker, servers.hot, servers.cold.clickhouse)
                 if output == "json":
                     typer.echo(json.dumps(found.as_dict()))
                 elif live:
@@ -77,7 +78,7 @@ def screen(found: Status) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     table.add_column(f"pipeline {found.pipeline}")
     table.add_column("")
-    for name in ("rate/s", "lag", "unacked", "newest", "dead", "hot rows", "MB", "parts", "cold rows", "MB", "parts"):
+    for name in ("rate/s", "lag", "aside", "newest", "dead", "hot rows", "MB", "parts", "cold rows", "MB", "parts"):
         table.add_column(name, justify="right")
     for of_type in found.types:
         table.add_row(
@@ -85,7 +86,7 @@ def screen(found: Status) -> RenderableType:
             Text(of_type.state, style="green" if of_type.state == READ else "red"),
             f"{of_type.rate:,.1f}",
             "-" if of_type.lag is None else f"{of_type.lag:,}",
-            "-" if of_type.unacknowledged is None else f"{of_type.unacknowledged:,}",
+            "-" if of_type.set_aside is None else f"{of_type.set_aside:,}",
             "-" if of_type.age is None else age(of_type.age),
             Text(f"{of_type.dead_letters:,}", style="red" if of_type.dead_letters else ""),
             *(

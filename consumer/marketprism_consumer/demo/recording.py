@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 
+from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse import schema
@@ -26,10 +27,11 @@ from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.demo.proof import DemoProof, dead_letters, places, prove
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import PublishAccount, publish
-from marketprism_consumer.ingest.broker import Durable
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
+from marketprism_consumer.operations import lanes
+from marketprism_consumer.schema.ddl import Change
 from marketprism_consumer.schema.tables import TABLES
 
 PIPELINE = """
@@ -37,7 +39,6 @@ apiVersion: storage.marketprism.io/v1alpha1
 kind: StoragePipeline
 metadata: {name: demo}
 spec:
-  nats: {ackWait: 8s}   # short: what a killed consumer held comes again after this
   dataTypes:
     trade: {batch: {maxDelay: 1s}}
     orderbook: {batch: {maxDelay: 1s}}
@@ -49,7 +50,7 @@ spec:
     volatility_index: {}
 """
 BAD = 0.0005  # of the messages can't become a row: something for the dead letters
-CATCH_UP = 60.0  # how long the consumer may take to store the last messages [s]
+CATCH_UP = 120.0  # how long the consumer may take to store the last messages: longer than a block is in doubt [s]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,12 @@ class Recording:
         self._client = await connect(self.settings.nats_url, wait=10)
         self._broker = NatsBroker(self._client)
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1))
-        await schema.apply(self.store.clickhouse, self.settings)
+        done: list[Change] = []
+        await schema.apply(self.store.clickhouse, self.settings, done.append)
         types = [str(data_type) for data_type in self.settings.data_types]
         await ensure_streams(self._client.jetstream(), subjects_by_stream({"default": self._stream}, types))
+        made = [change.makes for change in done if change.makes]
+        await lanes.begin(self.settings, self._broker, self.store, made)
         self._consumer = self._start_consumer()
         return self
 
@@ -197,18 +201,19 @@ class Recording:
         while not (await self._consumer.status(self._http)).get("ready"):
             await asyncio.sleep(0.05)
         self._tell(
-            f"started again, ready after {time.monotonic() - at:.1f} s; what it held comes again, and is looked up first"
+            f"started again, ready after {time.monotonic() - at:.1f} s; the block that it was at is sent again as it was"
         )
 
     async def _caught_up(self) -> None:
-        """Wait until JetStream has nothing undelivered or unacknowledged for any data type. Raises TimeoutError."""
+        """Wait until the records say that all is done, of every data type. Raises TimeoutError."""
         async with asyncio.timeout(CATCH_UP):
-            while any([await self._behind(one.durable, one.subject) for one in self.settings.data_types.values()]):
+            while any([await self._behind(data_type) for data_type in self.settings.data_types]):
                 await asyncio.sleep(0.1)
 
-    async def _behind(self, durable: str, subject: str) -> bool:
-        state = await self._broker.ensure(Durable(self._stream, durable, subject, self.settings.ack_wait))
-        return bool(state.pending or state.ack_pending)
+    async def _behind(self, data_type: DataType) -> bool:
+        lane = await lanes.find(self.settings, self._broker, self.store, data_type)
+        waits = await lanes.backlog(self._broker, lane) if lane.record else None
+        return waits is None or bool(waits.lag or waits.set_aside)
 
 
 class Consumer:

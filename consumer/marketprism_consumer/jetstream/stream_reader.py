@@ -131,21 +131,8 @@ class StreamReader:
                     if not headers.startswith(b"NATS/1.0 100"):
                         self._end(pull)
                     continue
-                m = from_delivery(subject, reply, payload, 0.0)
-                pull.messages.append(
-                    Read(
-                        m.seq,
-                        m.delivered,
-                        m.arrived,
-                        m.pending,
-                        m.consumer_seq,
-                        reply,
-                        m.subject,
-                        payload,
-                        0.0,
-                        headers,
-                    )
-                )
+                m, _ = from_delivery(subject, reply, payload)
+                pull.messages.append(Read(m.seq, m.arrived, m.pending, m.subject, payload, headers))
                 self._over = not m.pending
                 if self._over or len(pull.messages) == size:
                     self._end(pull)

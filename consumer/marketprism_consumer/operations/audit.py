@@ -4,9 +4,9 @@ Sets, not counts: what the stream holds (its headers are read once), what the ta
 are bits of a window of sequences (`sequences.py`), so that memory does not grow with stream or table. `deep.py` compares
 values.
 
-The order of reading makes it right while ingest, replay and tiering go on. First how far the durables have come, so that
-whatever counts as acknowledged was stored before anything is looked for. Then dead letters before rows, and hot before
-cold: a replay inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
+The order of reading makes it right while ingest, replay and tiering go on. First the lanes' records, so that whatever
+counts as done was stored before anything is looked for. Then dead letters before rows, and hot before cold: a replay
+inserts before it deletes, tiering copies before it deletes, so nothing slips from one to the other unseen.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest.dead_letters import CODE, place_of, prefix_of
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.identity import stream_identity
-from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
+from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
+from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit_values import Alteration, Misburied, compare
+from marketprism_consumer.operations.lanes import Lane
 from marketprism_consumer.operations.sequences import WINDOW, Position, Ranges, Sequences, between, judge, up_to
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
@@ -54,7 +56,6 @@ class TypeAudit:
     pending: int = 0
     unwanted: int = 0
     missing: Ranges = field(default_factory=Ranges)
-    missing_among: bool = False
     purged: int = 0
     double: int = 0
     doubles: list[tuple[str, Tier, int, int]] = field(default_factory=list)
@@ -69,15 +70,14 @@ class TypeAudit:
     alterations: list[Alteration] = field(default_factory=list)
     compared: int = 0
     misburied: list[Misburied] = field(default_factory=list)
-    consumer_made: bool = True
+    record_made: bool = True
     problem: str = ""
 
     @property
     def findings(self) -> list[str]:
         found = [self.problem] if self.problem else []
         if self.missing.count - self.purged > 0:
-            among = " (among these, not yet acknowledged)" if self.missing_among else ""
-            found.append(f"missing {self.missing.count:,}: {self.missing}{among}")
+            found.append(f"missing {self.missing.count:,}: {self.missing}")
         if self.double:
             named = ", ".join(f"{seq} ({tier}, {rows} times)" for _, tier, seq, rows in self.doubles[:5])
             found.append(f"double {self.double:,}: {named}")
@@ -99,12 +99,12 @@ class TypeAudit:
     @property
     def notes(self) -> list[str]:
         found = []
-        if not self.consumer_made and not self.problem:
-            found.append("the durable consumer is not there yet: it will be given all that is held, so that is pending")
+        if not self.record_made and not self.problem:
+            found.append("there is no record of its lane yet: nobody has begun, so all that is held is pending")
         if self.purged:
             found.append(f"{self.purged:,} can't be rows, and their dead letters were purged or have expired")
         if self.unwanted:
-            found.append(f"{self.unwanted:,} held from before the consumer's own start")
+            found.append(f"{self.unwanted:,} held from before where its lane was begun by hand")
         if self.in_both_tiers:
             found.append(f"in both tiers {self.in_both_tiers:,}: copied to cold, not yet deleted from hot")
         if self.expired:
@@ -193,11 +193,11 @@ async def audit(
     tiers: dict[Tier, ClickHouseStore] = {"hot": store}
     if both_tiers:
         tiers["cold"] = cold or store
-    streams = {data_type: await stream_of(broker, settings, data_type) for data_type in settings.data_types}
+    found = {data_type: await lanes.find(settings, broker, store, data_type) for data_type in settings.data_types}
     chosen = list(dict.fromkeys(data_types))
     report = AuditReport([], [], deep, tuple(tiers))
-    for stream in dict.fromkeys(streams[data_type] for data_type in chosen):
-        on_it = [data_type for data_type in settings.data_types if streams[data_type] == stream]
+    for stream in dict.fromkeys(found[data_type].stream for data_type in chosen):
+        on_it = {data_type: lane for data_type, lane in found.items() if lane.stream == stream}
         if not stream:
             report.types += [_streamless(settings, data_type) for data_type in chosen if data_type in on_it]
             continue
@@ -207,13 +207,6 @@ async def audit(
     report.types.sort(key=lambda audited: chosen.index(DataType(audited.data_type)))
     report.seconds = time.monotonic() - began
     return report
-
-
-async def stream_of(broker: NatsBroker, settings: Settings, data_type: DataType) -> str:
-    """The stream that holds the type, as ingest chooses it; empty where none does."""
-    type_settings = settings.data_types[data_type]
-    holders = await broker.streams_of(type_settings.subject)
-    return type_settings.stream if type_settings.stream in holders else next(iter(holders), "")
 
 
 def _streamless(settings: Settings, data_type: DataType) -> TypeAudit:
@@ -250,11 +243,12 @@ class _StreamAuditor:
         tiers: Mapping[Tier, ClickHouseStore],
         broker: NatsBroker,
         stream: str,
-        on_it: Sequence[DataType],
+        on_it: Mapping[DataType, Lane],
     ) -> None:
         self.types: dict[str, TypeAudit] = {}
         self._settings, self._tiers, self._broker = settings, tiers, broker
         self._stream, self._on_it = stream, on_it
+        self._positions = {data_type: _position(lane) for data_type, lane in on_it.items()}
         self._identity = ""
         self._census: dict[DataType, _Census] = {}
         self._dead: dict[str, Sequences] = {}
@@ -266,20 +260,20 @@ class _StreamAuditor:
         info = await self._info()
         last = info["state"]["last_seq"]
         self._identity = stream_identity(self._stream, info["created"])
-        durables = {data_type: await self._durable(data_type) for data_type in self._on_it}
         await self._read_dead_letters()
         held = await self._read_held(chosen, info["state"]["first_seq"], last)
         after = await self._info(deleted_details=True)
-        if after["created"] != info["created"]:
+        made = {info["created"], after["created"], *(lane.id.created for lane in self._on_it.values() if lane.id)}
+        if len(made) > 1:
             raise BrokerError(reasons.STREAM_RECREATED, f"{self._stream}, while it was audited")
         first = after["state"]["first_seq"]
         # A stream that never held a message says that 0 is deleted.
         deleted = Sequences(seq for seq in after["state"].get("deleted") or () if seq)
 
         for data_type in chosen:
-            census = self._census[data_type]
+            census, lane = self._census[data_type], self._on_it[data_type]
             audited = TypeAudit(str(data_type), self._stream, self._identity, first, last)
-            audited.consumer_made = durables[data_type] is not None
+            audited.record_made, audited.problem = lane.record is not None, lane.problem
             audited.by_hand = census.rows("")
             audited.beyond = max((census.last[i] for i in self._own(census) if census.last[i] > last), default=0)
             self.types[str(data_type)] = audited
@@ -291,7 +285,7 @@ class _StreamAuditor:
             last,
             Ranges() if covered.issuperset(info["config"]["subjects"]) else None,
         )
-        await self._judge(result, chosen, held, deleted, durables)
+        await self._judge(result, chosen, held, deleted)
         for data_type in chosen:
             await self._earlier_streams(data_type)
             await self._name_doubles(data_type)
@@ -304,15 +298,6 @@ class _StreamAuditor:
 
     async def _info(self, *, deleted_details: bool = False) -> dict[str, Any]:
         return await self._broker.api(f"STREAM.INFO.{self._stream}", {"deleted_details": deleted_details})
-
-    async def _durable(self, data_type: DataType) -> Mapping[str, Any] | None:
-        name = self._settings.data_types[data_type].durable
-        try:
-            return await self._broker.api(f"CONSUMER.INFO.{self._stream}.{name}", None)
-        except BrokerError as refused:
-            if refused.code == CONSUMER_NOT_FOUND:
-                return None
-            raise
 
     async def _read_dead_letters(self) -> None:
         stream = self._settings.dead_letters.stream
@@ -417,13 +402,9 @@ class _StreamAuditor:
         chosen: Sequence[DataType],
         held: Mapping[str, Sequences],
         deleted: Sequences,
-        durables: Mapping[DataType, Mapping[str, Any] | None],
     ) -> None:
         first, last = result.first, result.last
-        horizon = await self._horizon(durables, first)
-        positions = {t: self._position(durables[t], self._census[t], self._dead[t]) for t in chosen}
-        unacked = {t: Ranges() for t in chosen}
-        undelivered = {t: Ranges() for t in chosen}
+        horizon = await self._horizon(first)
         for window in self._windows(held, deleted, horizon, first, last):
             base = window * WINDOW
             gone = deleted.window(window)
@@ -436,10 +417,11 @@ class _StreamAuditor:
                 if audited is None:
                     continue
                 holds = held[data_type].window(window)
-                judged = judge(base, holds, bits, dead, positions[data_type])
+                judged = judge(base, holds, bits, dead, self._positions[data_type])
                 audited.held += holds.bit_count()
                 audited.rows += judged.rows.bit_count()
                 audited.dead_letters += judged.dead_letters.bit_count()
+                audited.pending += judged.pending.bit_count()
                 audited.unwanted += judged.unwanted.bit_count()
                 audited.double += double
                 audited.in_both_tiers += both
@@ -447,20 +429,9 @@ class _StreamAuditor:
                 audited.missing.add(judged.missing, base)
                 audited.row_and_dead_letter.add(judged.both, base)
                 audited.stray.add(bits & between(base, max(first, 1), last) & ~holds & ~gone, base)
-                unacked[data_type].add(judged.unacked, base)
-                undelivered[data_type].add(judged.undelivered, base)
             if result.lost is not None:
                 result.lost.add(between(base, horizon, first - 1) & ~accounted, base)
                 result.deleted_unread.add(gone & ~accounted, base)
-        for data_type in chosen:
-            audited, durable = self.types[str(data_type)], durables[data_type]
-            for waiting, covered in ((unacked[data_type], "num_ack_pending"), (undelivered[data_type], "num_pending")):
-                allowed = waiting.count if durable is None else min(waiting.count, durable[covered])
-                audited.pending += allowed
-                if waiting.count > allowed:
-                    audited.missing.count += waiting.count - allowed
-                    audited.missing.ranges += waiting.ranges
-                    audited.missing_among = audited.missing_among or allowed > 0
 
     def _windows(
         self, held: Mapping[str, Sequences], deleted: Sequences, horizon: int, first: int, last: int
@@ -474,23 +445,12 @@ class _StreamAuditor:
         found.update(range(horizon // WINDOW, (first - 1) // WINDOW + 1))
         return sorted(window for window in found if window * WINDOW <= last)
 
-    def _position(self, durable: Mapping[str, Any] | None, census: _Census, dead: Sequences) -> Position:
-        if durable is None:
-            return Position(0, 0, 0)
-        config = durable["config"]
-        begin: int = 0
-        if config["deliver_policy"] == "by_start_sequence":
-            begin = config["opt_start_seq"]
-        elif config["deliver_policy"] != "all":
-            own = [census.first[stream] for stream in self._own(census)]
-            begin = min(own, default=durable["delivered"]["stream_seq"] + 1)
-        return Position(begin, durable["ack_floor"]["stream_seq"], durable["delivered"]["stream_seq"])
-
-    async def _horizon(self, durables: Mapping[DataType, Mapping[str, Any] | None], first: int) -> int:
+    async def _horizon(self, first: int) -> int:
         """The sequence from which on all that is gone from the stream must have been read: the first row whose
-        neighbours no retention can have taken, else the first that no durable has reached."""
-        delivered: list[int] = [durable["delivered"]["stream_seq"] for durable in durables.values() if durable]
-        reached = max(delivered, default=first - 1) + 1
+        neighbours no retention can have taken, else the first that no lane has done."""
+        recorded = [self._positions[data_type] for data_type, lane in self._on_it.items() if lane.record]
+        reached = max((position.reached for position in recorded), default=first - 1) + 1
+        unwanted = min((position.begin for position in self._positions.values()), default=0)
         limits = [s for s in (self._settings.hot_retention, self._settings.dead_letters.max_age) if s]
         cutoff = int(time.time() - min(limits) + DISORDER) if limits else 0
         oldest: list[int] = []
@@ -505,7 +465,7 @@ class _StreamAuditor:
                 )
                 if rows[0][0]:
                     oldest.append(rows[0][1])
-        return min([first, reached, *oldest])
+        return max(min([first, reached, *oldest]), min(first, unwanted + 1))
 
     # --- after the sets -----------------------------------------------------------------------------------------------
 
@@ -537,7 +497,7 @@ class _StreamAuditor:
     async def _look_into_missing(self, audited: TypeAudit) -> None:
         """A dead letter that was purged or has expired leaves its message with neither: told apart from a loss by
         decoding the message, and by the dead-letter stream having let go of as many."""
-        if not 0 < audited.missing.count <= LOOKED_INTO or audited.missing_among:
+        if not 0 < audited.missing.count <= LOOKED_INTO:
             return
         try:
             state = (await self._broker.api(f"STREAM.INFO.{self._settings.dead_letters.stream}", None))["state"]
@@ -570,6 +530,14 @@ class _StreamAuditor:
             dead=self._dead[data_type],
             refused=self._refused[data_type],
         )
+
+
+def _position(lane: Lane) -> Position:
+    """Without a record nothing is done."""
+    record = lane.record
+    if record is None:
+        return Position()
+    return Position(record.begin, ((0, record.done), *((claim.start, claim.done) for claim in record.claims)))
 
 
 def _refused(data_type: str, subject: str, payload: bytes, arrived: int) -> bool:

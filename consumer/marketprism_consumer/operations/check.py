@@ -1,4 +1,5 @@
-"""Is everything around the pipeline as it should be? Reads only. Each line says ok, warning or wrong, and what to do.
+"""Is everything around the pipeline as it should be? Each line says ok, warning or wrong, and what to do. Reads only, but for
+one key that is written into the bucket and removed again: whether we may is not to be seen otherwise.
 
 Wrong: it does not work, or the guarantee does not hold. Warning: it works, and will hurt one day.
 """
@@ -6,7 +7,9 @@ Wrong: it does not work, or the guarantee does not hold. Warning: it works, and 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -20,10 +23,13 @@ from marketprism_api.reasons import Reason
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError
-from marketprism_consumer.ingest.broker import Durable
-from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, FIXED, SECOND, NatsBroker, drift_of, epoch_seconds
-from marketprism_consumer.jetstream.client import connect, masked
+from marketprism_consumer.jetstream.broker import SECOND, STREAM_NOT_FOUND, NatsBroker, epoch_seconds
+from marketprism_consumer.jetstream.client import PullClient, connect, masked
+from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.operations import lanes
+from marketprism_consumer.operations.lanes import Lane, stream_of
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
@@ -76,33 +82,36 @@ def wrong(what: str, reason: Reason, found: str) -> Line:
 async def check(
     settings: Settings, nats_auth: Callable[[], NatsAuth], clickhouse_auth: Callable[[], ClickHouseAuth]
 ) -> AsyncIterator[Line]:
-    async for line in check_nats(settings, nats_auth()):
-        yield line
-    reached = []
-    for url in settings.clickhouse_urls:
-        clickhouse = ClickHouse([url], clickhouse_auth, cluster=settings.cluster)
-        line = await endpoint(clickhouse, url)
-        yield line
-        if line.level is Level.OK:
-            reached.append(clickhouse)
-        else:
-            await clickhouse.close()
-    try:
-        if reached:
-            async for line in check_clickhouse(settings, reached[0]):
+    async with AsyncExitStack() as stack:
+        client = PullClient()
+        stack.push_async_callback(client.close)
+        async for line in check_nats(settings, nats_auth(), client):
+            yield line
+        reached = []
+        for url in settings.clickhouse_urls:
+            clickhouse = ClickHouse([url], clickhouse_auth, cluster=settings.cluster)
+            stack.push_async_callback(clickhouse.close)
+            line = await endpoint(clickhouse, url)
+            yield line
+            if line.level is Level.OK:
+                reached.append(clickhouse)
+        if not reached:
+            return
+        async for line in check_clickhouse(settings, reached[0]):
+            yield line
+        if client.is_connected:
+            async for line in check_lanes(settings, NatsBroker(client), ClickHouseStore(reached[0], settings.hot_db)):
                 yield line
-    finally:
-        for clickhouse in reached:
-            await clickhouse.close()
 
 
 # --- NATS -------------------------------------------------------------------------------------------------------------
 
 
-async def check_nats(settings: Settings, auth: NatsAuth) -> AsyncIterator[Line]:
+async def check_nats(settings: Settings, auth: NatsAuth, client: PullClient) -> AsyncIterator[Line]:
+    """Leaves the client connected where it could be."""
     where = masked(settings.nats_url)
     try:
-        client = await connect(settings.nats_url, auth, name="marketprism check", wait=CONNECT_WAIT)
+        await connect(settings.nats_url, auth, name="marketprism check", wait=CONNECT_WAIT, client=client)
     except (TimeoutError, NatsError, OSError) as error:
         reason = reasons.NATS_DENIED if str(reasons.NATS_DENIED) in str(error) else reasons.NATS_UNREACHABLE
         said = str(error)
@@ -121,11 +130,11 @@ async def check_nats(settings: Settings, auth: NatsAuth) -> AsyncIterator[Line]:
                 yield line
         if server_time := next((info["ts"] for info in streams.values() if "ts" in info), None):
             yield judge_clock("nats clock", epoch_seconds(server_time) - time.time())
+        async for line in _bucket(broker, settings, streams):
+            yield line
         yield await _dead_letters(broker, settings)
     except BrokerError as refused:
         yield wrong("jetstream", refused.reason, refused.detail)
-    finally:
-        await client.close()
 
 
 async def _data_type(
@@ -133,9 +142,9 @@ async def _data_type(
 ) -> AsyncIterator[Line]:
     """`streams` gathers what the server says of each."""
     type_settings = settings.data_types[data_type]
-    holders = await broker.streams_of(type_settings.subject)
+    stream = await stream_of(broker, settings, data_type)
     what = f"stream of {data_type}"
-    if not holders:
+    if not stream:
         if settings.ensure_streams == "IfMissing":
             yield warning(
                 what, f"no stream holds {type_settings.subject}", f"{type_settings.stream} is made when ingest starts"
@@ -143,40 +152,18 @@ async def _data_type(
         else:
             yield wrong(what, reasons.STREAM_MISSING, f"no stream holds {type_settings.subject}")
         return
-    stream = type_settings.stream if type_settings.stream in holders else holders[0]
     if stream != type_settings.stream:
         todo = "it is read from there; correct spec.nats.streams"
         yield warning(what, f"{type_settings.subject} is in {stream}, not in {type_settings.stream}", todo)
     if stream not in streams:
         streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
-    durable = Durable(stream, type_settings.durable, type_settings.subject, settings.ack_wait)
-    try:
-        info = await broker.api(f"CONSUMER.INFO.{stream}.{type_settings.durable}", None)
-    except BrokerError as refused:
-        if refused.code != CONSUMER_NOT_FOUND:
-            raise
-        yield ok(f"consumer of {data_type}", f"{stream}/{type_settings.durable} is not there yet: ingest makes it")
-        return
-    yield judge_durable(f"consumer of {data_type}", durable, info)
-
-
-def judge_durable(what: str, durable: Durable, info: Mapping[str, Any]) -> Line:
-    where = f"{durable.stream}/{durable.name}"
-    drift = drift_of(durable, info["config"])
-    found = ", ".join(f"{name} is {value!r}" for name, value in drift.items())
-    if FIXED.intersection(drift):
-        return wrong(what, reasons.CONSUMER_DRIFT, f"{where}: {found}")
-    if drift:
-        return warning(what, f"{where}: {found}", "ingest corrects it when it starts; who changed it?")
-    return ok(what, f"{where}: {info['num_pending']:,} pending, {info['num_ack_pending']:,} not yet acknowledged")
 
 
 def judge_stream(name: str, config: Mapping[str, Any]) -> list[Line]:
     what = f"stream {name}"
     found = []
     if config.get("retention") != "limits":
-        todo = "make it with retention limits: else it deletes what was read, and nothing can be proved or replayed"
-        found.append(warning(what, f"its retention is {config.get('retention')}", todo))
+        found.append(wrong(what, reasons.STREAM_UNFIT, f"its retention is {config.get('retention')}"))
     if config.get("storage") != "file":
         found.append(warning(what, f"its storage is {config.get('storage')}", "make it with file storage"))
     window = config.get("duplicate_window", 0) / SECOND
@@ -195,6 +182,94 @@ def judge_clock(what: str, ahead: float) -> Line:
     if abs(ahead) > SKEW:
         return warning(what, found, "run NTP on both: freshness and ages are wrong by that much")
     return ok(what, found)
+
+
+async def _bucket(
+    broker: NatsBroker, settings: Settings, streams: Mapping[str, Mapping[str, Any]]
+) -> AsyncIterator[Line]:
+    what = f"bucket {settings.bucket}"
+    records = NatsRecords(broker.client, settings.bucket)
+    try:
+        config = (await records.state())["config"]
+    except BrokerError as refused:
+        if refused.code != STREAM_NOT_FOUND:
+            raise
+        yield ok(what, "is not there: the first consumer makes it")
+        return
+    wanted = max((info["config"]["num_replicas"] for info in streams.values()), default=1)
+    for line in judge_bucket(what, config, wanted):
+        yield line
+    key = f"check.{uuid.uuid4().hex}"
+    try:
+        await records.write(key, b"check", 0)
+    except BrokerError as refused:
+        needed = f"the account needs to publish to $KV.{settings.bucket}.>"
+        yield wrong(what, reasons.RECORD_UNAVAILABLE, f"can't be written, {needed}: {refused.detail}")
+        return
+    where = f"$KV.{settings.bucket}.{key}"
+    try:
+        await broker.api(f"STREAM.PURGE.KV_{settings.bucket}", {"filter": where})
+    except BrokerError as refused:
+        yield ok(what, f"can be written; what was written for this stays as {key}: {refused.detail}")
+
+
+def judge_bucket(what: str, config: Mapping[str, Any], replicas: int) -> list[Line]:
+    """`replicas`: of the stream that has the most."""
+    found = []
+
+    def loses(said: str) -> None:
+        found.append(Line(Level.WRONG, what, said, "make it without: a record that is gone puts its lane in doubt"))
+
+    if age := config.get("max_age", 0) / SECOND:
+        loses(f"it forgets records after {age:g} s")
+    for limit in ("max_msgs", "max_bytes"):
+        if (most := config.get(limit, -1)) > 0:
+            if config.get("discard") != "new":
+                loses(f"its {limit} is {most}, beyond which it forgets records")
+            else:
+                found.append(warning(what, f"its {limit} is {most}", "raise it: a full bucket refuses records"))
+    if config.get("retention") != "limits":
+        loses(f"its retention is {config.get('retention')}")
+    if config.get("storage") != "file":
+        loses(f"its storage is {config.get('storage')}")
+    if config.get("max_msgs_per_subject", -1) <= 0:
+        found.append(warning(what, "it keeps every value that a record ever had", "set its history to 1"))
+    if (has := config["num_replicas"]) < replicas:
+        todo = f"give it {replicas}: with one alone, a lost disk or a set-back in silence can double rows"
+        found.append(warning(what, f"{has} replicas, a stream that is read has {replicas}", todo))
+    return found or [ok(what, f"replicas {has}, keeps its records")]
+
+
+async def check_lanes(settings: Settings, broker: NatsBroker, store: ClickHouseStore) -> AsyncIterator[Line]:
+    try:
+        found = [await lanes.find(settings, broker, store, data_type) for data_type in settings.data_types]
+        heard = await lanes.alive(NatsRecords(broker.client, settings.bucket), found)
+    except BrokerError as refused:
+        yield wrong("lanes", refused.reason, refused.detail)
+        return
+    except StoreError as refused:
+        yield refused_line("lanes", refused)
+        return
+    for lane in found:
+        if lane.id:  # what is missing is on the line of the stream, or of the schema
+            yield judge_lane(lane, heard=lane.key in heard)
+
+
+def judge_lane(lane: Lane, *, heard: bool) -> Line:
+    """Of one whose stream and table are there. `heard`: the owner of its tail."""
+    what, record = f"lane of {lane.data_type}", lane.record
+    if lane.problem:
+        return wrong(what, reasons.RECORD_UNAVAILABLE, lane.problem)
+    if not record:
+        return ok(what, f"{lane.key}: no record yet, the first consumer makes it")
+    done = f"{lane.key}: done to {record.done:,}"
+    tail = lanes.tail_of(record)
+    if not tail or not tail.owner:
+        return ok(what, f"{done}; nobody reads now")
+    if not heard:
+        todo = "another process takes over where one runs: look at the consumers"
+        return warning(what, f"{done}; its owner {tail.owner} was not heard for {lanes.SILENCE:g} s", todo)
+    return ok(what, f"{done}; read by {tail.owner}")
 
 
 async def _dead_letters(broker: NatsBroker, settings: Settings) -> Line:

@@ -1,18 +1,19 @@
 """The dead letters: read, and given a second chance under the identity that their message has always had.
 
 A replay is exactly once, whatever is killed: looked up first, inserted under a token, and only then deleted. What is left
-in between is found by the next look-up.
+in between is found by the next look-up. Only of messages that their lane's record says are done: one that ingest still looks
+up would slip through between row and dead letter.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from marketprism_api import reasons
+from marketprism_api.data_types import DataType
 from marketprism_api.reasons import Reason
 from marketprism_consumer import times
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -21,15 +22,17 @@ from marketprism_consumer.ingest import dead_letters
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.identity import stream_identity
+from marketprism_consumer.ingest.lane_id import lane_of
 from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.broker import NatsBroker
-from marketprism_consumer.jetstream.stream_reader import INACTIVE, StreamReader, parse_headers
+from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
+from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.restore import Restore
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
 READ_AT_ONCE = 1_000
 REPLAYER = "marketprism-dlq-replay"
-INSERT_WITHIN = INACTIVE / 2  # no insert of ours may outlive our claim to be the only replay [s]
 MESSAGE_NOT_FOUND = 10037
 
 
@@ -180,6 +183,8 @@ async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, An
 
 # --- replay -----------------------------------------------------------------------------------------------------------
 
+NOT_DONE = "ingest has not done with its block yet, or has no record of it: again later"
+
 ReplayState = Literal["replayed", "stored before", "stays"]
 _STATES: dict[str, ReplayState] = {"stored": "replayed", "stored before": "stored before", "refused": "stays"}
 
@@ -197,17 +202,18 @@ Decoded = tuple[Letter, Row]
 
 
 class Replay:
-    """`tiers`: where a row may be already; the first is where rows are inserted."""
+    """`tiers`: where a row may be already; the first is where rows are inserted. `records`: of the lanes into it."""
 
-    def __init__(self, broker: NatsBroker, stream: DeadLetterStream, tiers: Sequence[ClickHouseStore]) -> None:
-        self._broker, self._stream = broker, stream
+    def __init__(
+        self, broker: NatsBroker, records: NatsRecords, stream: DeadLetterStream, tiers: Sequence[ClickHouseStore]
+    ) -> None:
+        self._broker, self._records, self._stream, self._hot = broker, records, stream, tiers[0]
         self._restore: Restore[Letter] = Restore(tiers)
 
     async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
         """Raises BrokerError, and StoreError where ClickHouse can't be asked."""
-        deadline = asyncio.get_running_loop().time() + INSERT_WITHIN
         entries, stay = await self.decode(letters)
-        outcomes = await self.store(entries, deadline)
+        outcomes = await self.store(entries)
         await self._stream.delete(outcome.letter for outcome in outcomes if outcome.state != "stays")
         return [*outcomes, *stay]
 
@@ -222,18 +228,36 @@ class Replay:
                 stay.append(Outcome(letter, "stays", str(refusal)))
         return entries, stay
 
-    async def store(self, entries: Sequence[Decoded], deadline: float) -> list[Outcome]:
-        """Returns when each is in the table or refused. Nothing is deleted from the stream. ClickHouse takes nothing after
-        `deadline` [loop time]."""
+    async def store(self, entries: Sequence[Decoded]) -> list[Outcome]:
+        """Returns when each is in the table or refused. Nothing is deleted from the stream."""
         groups: dict[tuple[str, str], list[Decoded]] = {}
         for letter, row in entries:
             groups.setdefault((letter.data_type, letter.origin()[0]), []).append((letter, row))
         outcomes: list[Outcome] = []
         for (data_type, stream), group in groups.items():
-            entries_ = [(letter, letter.origin()[1], row) for letter, row in group]
-            for letter, state, why in await self._restore.store(BY_DATA_TYPE[data_type], stream, entries_, deadline):
+            until = await self._restore.until()
+            is_done = await self._done(BY_DATA_TYPE[data_type], stream)
+            theirs = [(letter, letter.origin()[1], row) for letter, row in group]
+            done = [entry for entry in theirs if is_done(entry[1])]
+            outcomes += [Outcome(letter, "stays", NOT_DONE) for letter, seq, _ in theirs if not is_done(seq)]
+            for letter, state, why in await self._restore.store(BY_DATA_TYPE[data_type], stream, done, until):
                 outcomes.append(Outcome(letter, _STATES[state], why))
         return outcomes
+
+    async def _done(self, table: Table, stream: str) -> Callable[[int], bool]:
+        """Which sequences ingest has done with. All, of a stream that is not there any more: nobody reads it."""
+        name = stream.partition("@")[0]
+        try:
+            id_ = await lane_of(self._broker, self._hot, table, name, DataType(table.data_type).subject)
+        except BrokerError as refused:
+            if refused.reason is not reasons.STREAM_MISSING:
+                raise
+            return lambda _: True
+        identity = stream_identity(name, id_.created)
+        if stream != identity and not stream.startswith(f"{identity}~"):
+            return lambda _: True
+        record = (await lanes.read(self._records, id_)).record
+        return record.is_done if record else lambda _: False
 
     async def _row(self, letter: Letter) -> Row:
         if letter.data_type not in BY_DATA_TYPE:

@@ -1,26 +1,27 @@
 """A stretch of a stream once more: what it still holds is decoded again, and stored where no tier has it.
 
-Only up to the durable consumer's ack floor: what comes after is in the hands of ingest, which stores it anyway.
+Only what the lane's record says is done: the rest is in the hands of ingest, which stores it anyway.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from marketprism_api.settings import DataTypeSettings
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.errors import BrokerError, MessageError, NotYetStoredError
+from marketprism_consumer.errors import MessageError, NotYetStoredError
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.ingest.identity import stream_identity
-from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
-from marketprism_consumer.jetstream.stream_reader import INACTIVE, Read, StreamReader
+from marketprism_consumer.ingest.lane_id import LaneId
+from marketprism_consumer.ingest.record import Record
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.jetstream.stream_reader import Read, StreamReader
+from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.restore import Restorable, Restore
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 READ_AT_ONCE = 5_000
-INSERT_WITHIN = INACTIVE / 2  # no insert of ours may outlive our claim to be the only replay [s]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,9 @@ class Replayed:
 
 async def replay(
     broker: NatsBroker,
+    records: NatsRecords,
     tiers: Sequence[ClickHouseStore],
-    chosen: DataTypeSettings,
+    lane: LaneId,
     stretch: Stretch,
     *,
     subject: str = "",
@@ -61,35 +63,36 @@ async def replay(
     progress: Callable[[Replayed], None] = lambda _: None,
 ) -> Replayed:
     """Of one data type. Raises NotYetStoredError, ReaderRunsError, BrokerError, StoreError."""
-    data_type = chosen.subject.partition(".")[0]
+    data_type = lane.data_type
     table = BY_DATA_TYPE[data_type]
-    floor = await ack_floor(broker, chosen)
-    stream = stream_identity(chosen.stream, (await broker.stream(chosen.stream)).created)
+    stream = stream_identity(lane.stream, lane.created)
+    await _record(records, lane)
     restore: Restore[int] = Restore(tiers)
     done = Replayed()
     async with StreamReader(
         broker,
-        chosen.stream,
-        [subject or chosen.subject],
+        lane.stream,
+        [subject or lane.subject],
         first=stretch.first,
         since=stretch.since,
         name=f"marketprism-replay-{data_type}",
     ) as reader:
         async for messages in reader.batches(READ_AT_ONCE):
-            deadline = asyncio.get_running_loop().time() + INSERT_WITHIN
-            ours = [m for m in messages if m.seq <= floor and not stretch.ends_before(m)]
+            until = await restore.until()
+            record = await _record(records, lane)
+            ours = [m for m in messages if record.is_done(m.seq) and not stretch.ends_before(m)]
             entries = _entries(data_type, ours, done)
             if dry_run:
                 there = await restore.stored(table, stream, [seq for _, seq, _ in entries])
                 done.stored_before += len(there)
                 done.stored += len(entries) - len(there)
             elif entries:
-                for _, state, why in await restore.store(table, stream, entries, deadline):
+                for _, state, why in await restore.store(table, stream, entries, until):
                     done.stored += state == "stored"
                     done.stored_before += state == "stored before"
                     done.refused += [why] if why else []
             progress(done)
-            if len(ours) < len(messages):
+            if stretch.ends_before(messages[-1]):
                 break
     return done
 
@@ -107,17 +110,8 @@ def _entries(data_type: str, messages: Sequence[Read], done: Replayed) -> list[R
     return entries
 
 
-async def ack_floor(broker: NatsBroker, chosen: DataTypeSettings) -> int:
-    """Up to this sequence of the stream everything of the data type is acknowledged."""
-    last_seq = (
-        await broker.stream(chosen.stream)
-    ).last_seq  # before the consumer is asked: what comes later is not in it
-    try:
-        info = await broker.api(f"CONSUMER.INFO.{chosen.stream}.{chosen.durable}", None)
-    except BrokerError as refused:
-        if refused.code != CONSUMER_NOT_FOUND:
-            raise
-        raise NotYetStoredError(f"{chosen.stream} has no consumer {chosen.durable}") from None
-    if not info["num_pending"] and not info["num_ack_pending"]:
-        return last_seq
-    return int(info["ack_floor"]["stream_seq"])
+async def _record(records: NatsRecords, lane: LaneId) -> Record:
+    found = await lanes.read(records, lane)
+    if found.record is None:
+        raise NotYetStoredError(found.problem or f"{lane.stream} has no record of {lane.data_type}")
+    return found.record

@@ -1,11 +1,16 @@
 """Stores rows that no tier has yet, under the identity that their messages have always had.
 
-Exactly once, whatever is killed and whoever does the same: looked up first, inserted as one block under one token.
+Exactly once, whatever is killed and whoever does the same: looked up first, inserted as one block under one token, and
+looked for again. Only for messages that their lane's record says are done: ingest sends no more of them, and begins none of
+them again before VALID seconds are over, which no insert of ours outlives (`INSERT_WITHIN`).
 """
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Generic, Literal, TypeVar
 
 from marketprism_api import reasons
@@ -14,10 +19,13 @@ from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.ingest.identity import content_indexes, place
+from marketprism_consumer.ingest.record import VALID
 from marketprism_consumer.ingest.store import Stored
+from marketprism_consumer.jetstream.stream_reader import INACTIVE
+from marketprism_consumer.operations.lanes import NO_SUCH_TABLE
 from marketprism_consumer.schema.tables import Table
 
-NO_SUCH_TABLE = (60, 81)
+INSERT_WITHIN = int(min(VALID, INACTIVE) / 2)  # nor may an insert outlive our claim to be the only replay [s]
 T = TypeVar("T")
 Restorable = tuple[T, int, Row]
 """Whatever the caller knows it by, the message's sequence, and its row."""
@@ -30,12 +38,19 @@ class Restore(Generic[T]):
     def __init__(self, tiers: Sequence[ClickHouseStore]) -> None:
         self._tiers = tiers
 
-    async def store(
-        self, table: Table, stream: str, entries: Sequence[Restorable[T]], deadline: float
-    ) -> list[tuple[T, Restored, str]]:
-        """Returns when each is in the table or refused, with why. ClickHouse takes nothing after `deadline` [loop time].
+    async def until(self) -> int:
+        """The moment after which ClickHouse takes nothing of what is begun now [s since 1970, its clock]: asked for before
+        the record is read. Raises StoreError."""
+        return math.floor(await self._tiers[0].clock()) + INSERT_WITHIN
 
-        What it refuses for a row's sake is halved, each half looked up anew, until that row is alone. Raises StoreError.
+    async def store(
+        self, table: Table, stream: str, entries: Sequence[Restorable[T]], until: int, *, again: int = 0
+    ) -> list[tuple[T, Restored, str]]:
+        """Returns when each is in a table or refused, with why. ClickHouse takes nothing after `until`.
+
+        What it refuses for a row's sake is halved, each half looked up anew, until that row is alone. What is not there
+        after all is sent `again`: a token outlives its rows where these were deleted, or ClickHouse was killed between the
+        two. Raises StoreError.
         """
         there = await self.stored(table, stream, [seq for _, seq, _ in entries])
         indexes = content_indexes(table)
@@ -46,9 +61,10 @@ class Restore(Generic[T]):
         new = [(entry, identity) for entry, identity in placed if identity is not None]
         if not new:
             return known
-        block = encode(table, [e[2] for e, _ in new], [e[1] for e, _ in new], [identity for _, identity in new])
+        rows, seqs, identities = [e[2] for e, _ in new], [e[1] for e, _ in new], [identity for _, identity in new]
+        block = encode(table, rows, seqs, identities, f"{token(table, seqs, identities)}:{again}")
         try:
-            await self._tiers[0].insert(block, deadline)
+            await self._tiers[0].insert(block, until)
         except StoreError as refused:
             if refused.fault not in (Fault.ROW, Fault.UNKNOWN):
                 raise
@@ -56,8 +72,15 @@ class Restore(Generic[T]):
                 return [*known, (new[0][0][0], "refused", f"{reasons.ROW_REFUSED}: {refused}")]
             left = [entry for entry, _ in new]
             halves = (left[: len(left) // 2], left[len(left) // 2 :])
-            return known + [restored for half in halves for restored in await self.store(table, stream, half, deadline)]
-        return known + [(entry[0], "stored", "") for entry, _ in new]
+            return known + [restored for half in halves for restored in await self.store(table, stream, half, until)]
+        there = await self.stored(table, stream, seqs)
+        lost: list[Restorable[T]] = []
+        for entry, identity in new:
+            if any(row.stream == identity for row in there.get(entry[1], ())):
+                known.append((entry[0], "stored", ""))
+            else:
+                lost.append(entry)
+        return known + (await self.store(table, stream, lost, until, again=again + 1) if lost else [])
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         """What the tiers have of these sequences; a cold tier without the table has none."""
@@ -71,3 +94,13 @@ class Restore(Generic[T]):
                 if tier is self._tiers[0] or refused.code not in NO_SUCH_TABLE:
                     raise
         return found
+
+
+def token(table: Table, seqs: Sequence[int], streams: Sequence[str]) -> str:
+    """Names exactly this set of messages. ClickHouse compares tokens only: another set must never get the same one."""
+    digest = blake2b(struct.pack(f"<{len(seqs)}Q", *seqs), digest_size=16)
+    for stream in sorted(set(streams)):
+        digest.update(stream.encode() + b"\0")
+    if len(set(streams)) > 1:
+        digest.update("\0".join(streams).encode())
+    return f"{streams[0]}:{table.name}:{seqs[0]}-{seqs[-1]}:{len(seqs)}:{digest.hexdigest()}"

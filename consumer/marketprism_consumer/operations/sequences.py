@@ -6,7 +6,7 @@ and `bit_count` run at the speed of memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 WINDOW = 1 << 22
@@ -105,38 +105,47 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the durable is. Up to `floor` all is acknowledged; above `delivered` nothing is delivered. From `begin` on
-    it was asked to read: what the stream held before that was not wanted."""
+    """What a lane's record says: what the stream held to `begin` was not wanted; of each (start, end] in `done` all is
+    stored, or a dead letter."""
 
-    begin: int
-    floor: int
-    delivered: int
+    begin: int = 0
+    done: Sequence[tuple[int, int]] = ()
+
+    @property
+    def reached(self) -> int:
+        """Nothing behind it is done."""
+        return max((end for _, end in self.done), default=0)
+
+    def bits(self, base: int) -> int:
+        """What is done of the window at `base`."""
+        found = 0
+        for start, end in self.done:
+            found |= between(base, start + 1, end)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of one window's messages, as bits. `unacked` and `undelivered` are neither row nor dead letter."""
+    """What became of one window's messages, as bits. `missing`, `pending` and `unwanted` are neither row nor dead letter."""
 
     rows: int
     dead_letters: int
     both: int
     missing: int
-    unacked: int
-    undelivered: int
+    pending: int
     unwanted: int
 
 
 def judge(base: int, held: int, rows: int, dead: int, at: Position) -> Judgement:
-    """Every held sequence is in exactly one of rows, dead letters, missing, unacked, undelivered and unwanted."""
+    """Every held sequence is in exactly one of rows, dead letters, missing, pending and unwanted."""
     open_ = held & ~rows & ~dead
-    wanted = open_ & ~up_to(base, at.begin - 1)
-    acked, delivered = up_to(base, at.floor), up_to(base, at.delivered)
+    wanted = open_ & ~up_to(base, at.begin)
+    done = at.bits(base)
     return Judgement(
         rows=held & rows,
         dead_letters=held & dead & ~rows,
         both=rows & dead,
-        missing=wanted & acked,
-        unacked=wanted & delivered & ~acked,
-        undelivered=wanted & ~delivered & ~acked,
+        missing=wanted & done,
+        pending=wanted & ~done,
         unwanted=open_ & ~wanted,
     )

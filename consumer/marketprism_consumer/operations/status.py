@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from marketprism_api import reasons
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.errors import BrokerError
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
-from marketprism_consumer.jetstream.broker import CONSUMER_NOT_FOUND, NatsBroker
-from marketprism_consumer.operations.audit import stream_of
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.operations import lanes
+from marketprism_consumer.operations.lanes import Lane
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
@@ -33,7 +33,7 @@ class Tier:
 @dataclass(slots=True)
 class TypeStatus:
     """`rate`: rows stored per second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
-    hot has none. `lag`: messages not yet delivered, `unacknowledged` those delivered; None without a consumer."""
+    hot has none. `lag`: messages not known to be stored, `set_aside` those that are looked up first; None without a record."""
 
     data_type: str
     stream: str
@@ -41,7 +41,7 @@ class TypeStatus:
     rate: float = 0.0
     age: float | None = None
     lag: int | None = None
-    unacknowledged: int | None = None
+    set_aside: int | None = None
     dead_letters: int = 0
     hot: Tier = field(default_factory=Tier)
     cold: Tier = field(default_factory=Tier)
@@ -69,18 +69,25 @@ class Status:
         }
 
 
-READ, UNREAD, NO_CONSUMER, NO_STREAM = "read", "nobody reads", "no consumer", "no stream"
+READ, UNREAD, NO_STREAM = "read", "nobody reads", "no stream"
 
 
-async def status(settings: Settings, broker: NatsBroker, hot: ClickHouse, cold: ClickHouse) -> Status:
-    """Raises BrokerError and StoreError where NATS or ClickHouse can't be asked."""
+async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore, cold: ClickHouse) -> Status:
+    """`store`: hot's. Raises BrokerError and StoreError where NATS or ClickHouse can't be asked."""
+    hot = store.clickhouse
     sizes = {
         "hot": await _sizes(hot, settings.hot_db),
         "cold": await _sizes(cold, settings.cold_db),
     }
+    ours = {data_type: await lanes.find(settings, broker, store, data_type) for data_type in settings.data_types}
+    read = await lanes.alive(NatsRecords(broker.client, settings.bucket), ours.values())
     found = []
     for data_type, type_settings in settings.data_types.items():
-        made = await _consumed(settings, broker, data_type)
+        lane = ours[data_type]
+        made = TypeStatus(str(data_type), lane.stream or type_settings.stream, _state(lane, read))
+        if lane.record:
+            waits = await lanes.backlog(broker, lane)
+            made.lag, made.set_aside = waits.lag, waits.set_aside
         letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
         made.dead_letters = sum(letters.values())
         made.hot = sizes["hot"].get(type_settings.table, Tier())
@@ -96,27 +103,10 @@ async def status(settings: Settings, broker: NatsBroker, hot: ClickHouse, cold: 
     )
 
 
-async def _consumed(settings: Settings, broker: NatsBroker, data_type: DataType) -> TypeStatus:
-    type_settings = settings.data_types[data_type]
-    stream = await stream_of(broker, settings, data_type)
-    if not stream:
-        return TypeStatus(str(data_type), type_settings.stream, NO_STREAM)
-    try:
-        info = await broker.api(f"CONSUMER.INFO.{stream}.{type_settings.durable}", None)
-    except BrokerError as refused:
-        if refused.code == CONSUMER_NOT_FOUND:
-            return TypeStatus(str(data_type), stream, NO_CONSUMER)
-        if refused.reason is reasons.STREAM_MISSING:
-            return TypeStatus(str(data_type), stream, NO_STREAM)
-        raise
-    made = TypeStatus(str(data_type), stream, state_of(info))
-    made.lag, made.unacknowledged = info["num_pending"], info["num_ack_pending"]
-    return made
-
-
-def state_of(info: Mapping[str, Any]) -> str:
-    """Somebody reads where a request waits for messages, or messages are in somebody's hands."""
-    return READ if info["num_waiting"] or info["num_ack_pending"] else UNREAD
+def _state(lane: Lane, read: set[str]) -> str:
+    if not lane.stream:
+        return NO_STREAM
+    return READ if lane.key in read else UNREAD
 
 
 async def _sizes(server: ClickHouse, database: str) -> dict[str, Tier]:

@@ -20,7 +20,7 @@ from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest.decode import decode, values_by_column
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
-from marketprism_consumer.operations.audit import stream_of
+from marketprism_consumer.operations.lanes import stream_of
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 QUEUE = 10_000  # messages that wait to be shown; the oldest are dropped beyond

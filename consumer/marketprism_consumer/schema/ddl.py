@@ -42,11 +42,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One statement, and why it is needed. `convenience`: ingest does its work without it."""
+    """One statement, and why it is needed. `convenience`: ingest does its work without it. `makes`: the table of hot that is
+    there after it, and was not before."""
 
     sql: str
     why: str
     convenience: bool = False
+    makes: Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,9 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
         for table in tables:
             found = existing.get((database, table.name))
             if found is None:
-                changes.append(
-                    Change(create_table(target, tier, table), f"table {database}.{table.name} does not exist")
-                )
+                why = f"table {database}.{table.name} does not exist"
+                makes = table if tier == "hot" else None
+                changes.append(Change(create_table(target, tier, table), why, makes=makes))
                 continue
             more, reported = _compare(target, tier, table, found)
             changes += more
