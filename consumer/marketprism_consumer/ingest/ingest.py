@@ -533,7 +533,8 @@ class Ingest:
             nonlocal finished
             finished = self._finished
             after = steps.record_done(record, self._claim, self.owner, finished) if finished else record
-            return None if after is None else step(after)
+            after = after and step(after)
+            return after and steps.heard(after, self.owner)  # of what is set aside, too
 
         record = await lane.keeper.change(both)
         if self._finished is finished:
@@ -683,7 +684,7 @@ class Ingest:
             if self._now() - lane.keeper.written_at < BEAT or not self._owns(lane):
                 continue
             try:
-                await self._change(lane, lambda r: steps.heard(r, self.owner))
+                await self._change(lane, lambda r: r)
             except (AgainError, BrokerError) as trouble:
                 self._trouble = self._trouble or trouble
                 self._wake.set()
