@@ -144,7 +144,7 @@ class ClickHouse:
             parked = self.random.random() < self.parked
             late = self.random.uniform(1, 1.5 * self.world.valid) if parked else 0.0
             self.on_their_way += 1
-            self.world.after(late + self.random.choice((0.001, 0.01, 0.2, 3.0)), self._arrive, request, server)
+            self.world.after(late + self._some(3.0), self._arrive, request, server)
             server = self.random.choice(self.servers)
         # The client gives up after a while, and the network with an answer of its own; the request goes on.
         seconds = self.random.uniform(0.1, GIVES_UP) if self.parked and self.random.random() < 0.3 else GIVES_UP

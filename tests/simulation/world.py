@@ -302,7 +302,8 @@ class World:
         if self._crash:
             raise Violation("".join(traceback.format_exception(self._crash)))
         clickhouse = self.clickhouse
-        rows = clickhouse.rows() + clickhouse.cold
+        # What tiering has copied and not dropped yet is one row.
+        rows = list({id(row): row for row in clickhouse.rows() + clickhouse.cold}.values())
         ids = Counter((row.stream, row.seq) for row in rows)
         keys = Counter(row.key for row in rows)
         buried = Counter(self.stream.buried.values())
