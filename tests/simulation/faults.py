@@ -138,6 +138,7 @@ def set_stream_back(world: World) -> None:
         if world.random.random() < 0.3:
             world.tell("the record is set back")
             world.bucket.set_back()
+            world.both_set_back = True
 
 
 def recreate_stream(world: World) -> None:
