@@ -14,7 +14,7 @@ from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch
 from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.ingest import Ingest
-from marketprism_consumer.ingest.insert import insert
+from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.keeper import RecordKeeper
 from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.record import Cut, Record
@@ -65,7 +65,10 @@ class InsertFirst(Ingest):
         cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, RULES, lane.token())
         start, streams = self._position, [lane.present_stream] * len(batch.messages)
         if batch.messages:
-            await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+            sent, _ = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+            if sent is not Sent.STORED:
+                await super()._store(lane, batch)
+                return
         await self._change(lane, lambda r: self._cut_next(r, start, cut))
         await lane.bury(batch.refused)
         self._position, self._finished = cut.end, cut

@@ -289,7 +289,8 @@ class World:
         clickhouse = self.clickhouse
         if clickhouse.on_their_way or clickhouse.running or self.tiering.copied:
             return False
-        if not all(process.runs or not process.alive for process in self.processes):
+        alive = [process for process in self.processes if process.alive]
+        if not all(process.runs and not self.ingests[process].not_ready() for process in alive):
             return False
         return not any(self._not_done())
 
