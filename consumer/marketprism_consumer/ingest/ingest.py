@@ -722,17 +722,17 @@ class Ingest:
                     self._wake.set()
                     return
                 self._last_seq = state.last_seq
-                if not self.reads or self._reader is None or self._reader.broken or self._paused_until:
+                reader = self._reader
+                if reader is None or reader.broken or self._paused_until:
                     continue
-                if self._read_to and state.first_seq - 1 > self._read_to:
+                if self.reads and self._read_to and state.first_seq - 1 > self._read_to:
                     self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=state.first_seq - 1)
                     self._read_to = state.first_seq - 1
-                reader = self._reader
-                pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
-                if reader is not self._reader or delivered != reader.delivered:
+                if not await reader.ask() or reader is not self._reader:
                     continue
-                reader.pending = pending
-                if not pending:
+                self._see_end(reader.next - 1, reader.pending)
+                self._wake.set()
+                if self.reads and not reader.pending:
                     self._read_to = max(self._read_to, state.last_seq)
                     await self._nothing_left(lane, state.last_seq)
 
