@@ -57,7 +57,7 @@ class Parts:
 class World:
     """`run` raises Violation. `trace` prints what happens."""
 
-    def __init__(self, seed: int, parts: Parts = Parts(), *, trace: bool = False) -> None:  # noqa: B008
+    def __init__(self, seed: int, parts: Parts = Parts(), *, trace: bool = False) -> None:
         self.random = random = Random(seed)
         self.parts = parts
         self.now = 0.0
@@ -279,9 +279,7 @@ class World:
     def held(self) -> dict[int, str]:
         """The lane's messages that the stream holds."""
         return {
-            seq: message.key
-            for seq, message in self.stream.messages.items()
-            if message.subject.startswith(b"trade.")
+            seq: message.key for seq, message in self.stream.messages.items() if message.subject.startswith(b"trade.")
         }
 
     def at_rest(self) -> bool:
