@@ -259,7 +259,7 @@ class Replay:
         try:
             id_ = await lane_of(self._broker, self._hot, table, name, DataType(table.data_type).subject)
         except BrokerError as refused:
-            if refused.reason is not reasons.STREAM_MISSING:
+            if refused.reason not in (reasons.STREAM_MISSING, reasons.STREAM_UNFIT):
                 raise
             return gone
         if stream_identity(name, id_.created) != stream:
