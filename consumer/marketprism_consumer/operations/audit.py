@@ -349,8 +349,8 @@ class _StreamAuditor:
     async def _take_census(self, table: Table) -> _Census:
         census = _Census()
         for tier, store in self._tiers.items():
-            if tier == "hot" and store.clickhouse.cluster:
-                await store.settle(table)  # this replica may lag behind the one that was written to
+            if tier == "hot":
+                await lanes.catch_up(store, table)
             rows = await store.clickhouse.query(
                 f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
                 f" FROM {self._table(tier, table)} GROUP BY _stream, window"

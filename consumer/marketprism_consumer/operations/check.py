@@ -25,6 +25,7 @@ from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError
+from marketprism_consumer.ingest.ingest import SILENCE
 from marketprism_consumer.jetstream.broker import SECOND, STREAM_NOT_FOUND, NatsBroker, epoch_seconds
 from marketprism_consumer.jetstream.client import PullClient, connect, masked
 from marketprism_consumer.jetstream.records import NatsRecords
@@ -268,7 +269,7 @@ def judge_lane(lane: Lane, *, heard: bool) -> Line:
         return ok(what, f"{done}; nobody reads now")
     if not heard:
         todo = "another process takes over where one runs: look at the consumers"
-        return warning(what, f"{done}; its owner {tail.owner} was not heard for {lanes.SILENCE:g} s", todo)
+        return warning(what, f"{done}; its owner {tail.owner} was not heard for {SILENCE:g} s", todo)
     return ok(what, f"{done}; read by {tail.owner}")
 
 

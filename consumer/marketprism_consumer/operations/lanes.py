@@ -16,9 +16,11 @@ from msgspec.structs import replace
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.clickhouse.store import NO_SUCH_TABLE, ClickHouseStore
 from marketprism_consumer.errors import BrokerError, ConflictError, StoreError
 from marketprism_consumer.ingest import record as steps
+from marketprism_consumer.ingest.ingest import SILENCE
+from marketprism_consumer.ingest.lane import CLOCK_MARGIN
 from marketprism_consumer.ingest.lane_id import LaneId, lane_of
 from marketprism_consumer.ingest.record import VALID, Claim, Record
 from marketprism_consumer.jetstream import records as bucket
@@ -26,11 +28,8 @@ from marketprism_consumer.jetstream.broker import STREAM_NOT_FOUND, NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
-SILENCE = 5.0  # after this long without a beat another process may take a claim over [s]
 LOOK_EVERY = 0.1  # [s]
-CLOCK_SLACK = 2  # as an inspection adds it: ClickHouse counts whole seconds [s]
 WRITES = 100  # how often a reset tries to be first: running consumers write a few times a second
-NO_SUCH_TABLE = (60, 81)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,10 @@ async def find(settings: Settings, broker: NatsBroker, store: ClickHouseStore, d
     table = BY_DATA_TYPE[name]
     try:
         id_ = await lane_of(broker, store, table, stream, subject)
+    except BrokerError as refused:
+        if refused.reason is not reasons.STREAM_UNFIT:
+            raise
+        return Lane(name, stream, problem=str(refused))
     except StoreError as refused:
         if refused.code not in NO_SUCH_TABLE:
             raise
@@ -265,11 +268,11 @@ async def reset(broker: NatsBroker, records: NatsRecords, store: ClickHouseStore
     ConflictError where they were always first."""
     id_ = lane.id
     assert id_
-    await ensure_bucket(broker, records, id_.stream)
+    await records.ensure(await broker.replicas(id_.stream))
     for _ in range(WRITES):
         found = await read(records, id_)
         # The clock is asked after the record was read: what was sent by that record is refused before `after`.
-        after = math.ceil((await store.clocks()).fastest) + VALID + CLOCK_SLACK
+        after = math.ceil((await store.clocks()).fastest + CLOCK_MARGIN) + VALID
         last = (await broker.stream(id_.stream)).last_seq
         new = steps.reset(found.record or id_.empty_record(), to, after, last, uuid.uuid4().hex)
         new = replace(new, boot=records.boot, write=uuid.uuid4().hex)
@@ -282,25 +285,35 @@ async def reset(broker: NatsBroker, records: NatsRecords, store: ClickHouseStore
 # --- a lane whose table was just made ---------------------------------------------------------------------------------
 
 
-async def begin(settings: Settings, broker: NatsBroker, store: ClickHouseStore, created: Iterable[Table]) -> None:
-    """The first records for tables that this process has just made: nobody can have sent a row into one that was not there,
-    so that nothing has to be waited for. Types without a stream are left out. Raises BrokerError, StoreError."""
-    # A new replica of an old table is made, too; and somebody may have made the same table, and have begun.
-    new = [table for table in created if not await has_rows(store, table)]
+async def begin(
+    settings: Settings, broker: NatsBroker, tiers: Sequence[ClickHouseStore], created: Iterable[Table]
+) -> None:
+    """The first records for tables that this process has just made, the first of `tiers`: nobody can have sent a row into one
+    that was not there, so that nothing has to be waited for. Types without a stream are left out. Raises BrokerError,
+    StoreError."""
     records = NatsRecords(broker.client, settings.bucket)
-    for table in new:
+    for table in created:
         data_type = DataType(table.data_type)
-        if stream := await stream_of(broker, settings, data_type):
-            id_ = await lane_of(broker, store, table, stream, settings.data_types[data_type].subject)
-            await ensure_bucket(broker, records, stream)
-            await bucket.begin(records, id_)
+        stream = await stream_of(broker, settings, data_type)
+        # What is in cold has to be looked up. And what was made may be a new replica of an old table.
+        if not stream or any([await _has_rows(tier, table) for tier in tiers]):
+            continue
+        id_ = await lane_of(broker, tiers[0], table, stream, settings.data_types[data_type].subject)
+        await records.ensure(await broker.replicas(stream))
+        await bucket.begin(records, id_)
 
 
-async def has_rows(store: ClickHouseStore, table: Table) -> bool:
-    await store.settle(table)
-    return bool(await store.clickhouse.query(f"SELECT 1 FROM {store.table(table)} LIMIT 1"))
+async def _has_rows(store: ClickHouseStore, table: Table) -> bool:
+    try:
+        await catch_up(store, table)
+        return bool(await store.clickhouse.query(f"SELECT 1 FROM {store.table(table)} LIMIT 1"))
+    except StoreError as refused:
+        if refused.code in NO_SUCH_TABLE:
+            return False
+        raise
 
 
-async def ensure_bucket(broker: NatsBroker, records: NatsRecords, stream: str) -> None:
-    """With as many replicas as the stream has. Raises BrokerError."""
-    await records.ensure((await broker.api(f"STREAM.INFO.{stream}", {}))["config"]["num_replicas"])
+async def catch_up(store: ClickHouseStore, table: Table) -> None:
+    """Wait until this replica has what the others have."""
+    if store.clickhouse.cluster:
+        await store.clickhouse.command(f"SYSTEM SYNC REPLICA {store.table(table)}")
