@@ -135,6 +135,7 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
         if sent is Sent.STORED:
             continue
         if sent is Sent.LATE:
+            await bury(lane, refused)  # or the next epoch begins with them again
             return refusals
         assert why is not None
         if len(piece) == 1 and why.fault is Fault.ROW:
