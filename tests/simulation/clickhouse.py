@@ -53,9 +53,7 @@ class SimBlock:
     token: str
 
 
-def sim_encode(
-    table: Table, rows: Sequence[Any], seqs: Sequence[int], streams: Sequence[str], token: str
-) -> SimBlock:
+def sim_encode(table: Table, rows: Sequence[Any], seqs: Sequence[int], streams: Sequence[str], token: str) -> SimBlock:
     return SimBlock(table, tuple(map(Row, streams, seqs, rows)), token)
 
 
@@ -189,7 +187,9 @@ class ClickHouse:
         known = (partition, block.token) in self.tokens
         if self.world.traced:
             rows = ", ".join(f"{row.seq} {row.key}" for row in block.rows if row.partition == partition)
-            self.world.tell(f"{server.name} {'knows' if known else 'stores'} {rows} [{block.token[-8:]}] in {partition}")
+            self.world.tell(
+                f"{server.name} {'knows' if known else 'stores'} {rows} [{block.token[-8:]}] in {partition}"
+            )
         if known:
             return
         self._log(partition, block.token)

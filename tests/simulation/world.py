@@ -276,9 +276,7 @@ class World:
     def held(self) -> dict[int, str]:
         """The lane's messages that the stream holds."""
         return {
-            seq: message.key
-            for seq, message in self.stream.messages.items()
-            if message.subject.startswith(b"trade.")
+            seq: message.key for seq, message in self.stream.messages.items() if message.subject.startswith(b"trade.")
         }
 
     def at_rest(self) -> bool:

@@ -152,11 +152,13 @@ class ClickHouseStore:
             await asyncio.sleep(WHOLE_POLL)
 
     async def highest(self, table: Table, stream: str, above: int) -> int:
-        found = await self.clickhouse.value(
-            f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}",
-            {"stream": stream, "above": above},
-        )
-        return int(found)
+        sql = f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}"
+        try:
+            return int(await self.clickhouse.value(sql, {"stream": stream, "above": above}))
+        except StoreError as error:
+            if error.code in NO_SUCH_TABLE:
+                return 0
+            raise
 
     async def settle(self, table: Table) -> None:
         """Waits for our inserts under way: none outlives INSERT_TIMEOUT."""
