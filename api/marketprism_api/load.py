@@ -114,11 +114,12 @@ def parse(text: str, name: str = "") -> list[AnyResource]:
 
 
 def _misfits(found: list[AnyResource], name: str) -> Iterator[Problem]:
-    pipelines = {(p.metadata.namespace, p.metadata.name): p for p in found if isinstance(p, StoragePipeline)}
-    for policy in found:
-        if isinstance(policy, TieringPolicy):
-            pipeline = pipelines.get((policy.metadata.namespace, policy.spec.pipeline_ref.name))
-            for objection in misfits(policy, pipeline) if pipeline else ():
+    policies = [resource for resource in found if isinstance(resource, TieringPolicy)]
+    for pipeline in found:
+        if isinstance(pipeline, StoragePipeline):
+            whose = (pipeline.metadata.namespace, pipeline.metadata.name)
+            own = [p for p in policies if (p.metadata.namespace, p.spec.pipeline_ref.name) == whose]
+            for objection in (objection for policy in own for objection in misfits(policy, pipeline, own)):
                 yield Problem(
                     objection.message, name, path=objection.path, allowed=objection.allowed, hint=objection.hint
                 )

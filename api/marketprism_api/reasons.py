@@ -230,7 +230,7 @@ SCHEMA_FAILED = Reason(
     "MP7009", "SchemaFailed", "the schema Job failed", "fix what the message says; it is retried automatically"
 )
 REACHABLE = Reason("MP7010", "Reachable", "the server answers where the Pods run", "")
-STREAMS_FOUND = Reason("MP7011", "StreamsFound", "streams and consumers are there", "")
+STREAMS_FOUND = Reason("MP7011", "StreamsFound", "the streams are there, and the records of their lanes", "")
 AVAILABLE = Reason("MP7012", "Available", "every Pod that is wanted is ready", "")
 ROLLING_OUT = Reason("MP7013", "RollingOut", "Pods are started or replaced", "")
 IMAGE_PULL_FAILED = Reason(
@@ -261,12 +261,6 @@ DRIFT_CORRECTED = Reason(
 CHILD_CREATED = Reason("MP7027", "ChildCreated", "a child was created", "")
 CHILD_CHANGED = Reason("MP7028", "ChildChanged", "a child follows a change of its parent", "")
 CHILD_REMOVED = Reason("MP7029", "ChildRemoved", "a child that is no longer wanted was deleted", "")
-CONSUMERS_DELETING = Reason(
-    "MP7030",
-    "ConsumersDeleting",
-    "a Job deletes the durable consumers in JetStream; streams and rows stay",
-    "if it fails: `marketprism consumers delete -f pipeline.yaml`",
-)
 RUN_STARTED = Reason("MP7031", "RunStarted", "a run was asked for by annotation", "")
 RECONCILED = Reason("MP7035", "Reconciled", "every step of the last reconcile was taken", "")
 RECONCILE_FAILED = Reason(

@@ -181,10 +181,7 @@ def effective(
             spec.dead_letters.window.seconds,
             spec.dead_letters.max_age.seconds or None,
         ),
-        data_types={
-            t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t))
-            for t in spec.stored
-        },
+        data_types={t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t)) for t in spec.stored},
         consumers={str(name): consumer.data_types for name, consumer in spec.carriers.items()},
         validation_window=spec.validation.window.seconds,
         limits={t: spec.validation.of(t) for t in spec.stored},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -40,7 +41,7 @@ class Cold(Model):
     """Where rows go."""
 
     url: ClickHouseUrls | None = None
-    """Another server's endpoints. Not given: the pipeline's own server."""
+    """Another server's endpoints, the same for all policies of a pipeline. Not given: the pipeline's own server."""
     auth_secret_ref: SecretRef | None = None
     """Secret with username and password for `url`, and for TLS ca.crt, tls.crt and tls.key."""
     retention: Annotated[Duration, Between("24h", "876000h", or_zero=True)] = Duration("0s")
@@ -219,9 +220,25 @@ class TieringPolicy(Resource):
     """What the operator found."""
 
 
-def misfits(policy: TieringPolicy, pipeline: StoragePipeline) -> tuple[Objection, ...]:
-    """Why `policy` can't rule `pipeline`; paths are in the policy. Only what needs both to be seen."""
+def cold_server(policies: Iterable[TieringPolicy]) -> TieringPolicy | None:
+    """Of one pipeline's policies the first by name that moves rows to another server. Consumers look there, too, for rows
+    that may be stored already; they know one such server."""
+    elsewhere = (policy for policy in policies if policy.spec.cold.url)
+    return min(elsewhere, key=lambda policy: str(policy.metadata.name), default=None)
+
+
+def misfits(
+    policy: TieringPolicy, pipeline: StoragePipeline, policies: Iterable[TieringPolicy]
+) -> tuple[Objection, ...]:
+    """Why `policy`, one of the pipeline's `policies`, can't rule `pipeline`; paths are in the policy. Only what needs all of
+    them to be seen."""
     objections = []
+    first = cold_server(policies)
+    if first and policy.spec.cold.url != first.spec.cold.url:
+        where = str(first.spec.cold.url)
+        message = f"is not {where}, where policy {first.metadata.name} moves the same pipeline's rows"
+        hint = f"give all policies of a pipeline the same, such as {where}"
+        objections.append(Objection(message, where, hint, "spec.cold.url"))
     retention = pipeline.spec.table_schema.hot_retention
     if 0 < retention.seconds <= policy.spec.older_than.seconds:
         message = (

@@ -59,6 +59,7 @@ def render(source: str, config: Config, pod_monitors: bool = False) -> list[Mani
     """The children of every resource in `source`. A policy takes the pipeline beside it, or that one's defaults."""
     resources = load(source)
     pipelines = {str(found.metadata.name): found for found in resources if isinstance(found, StoragePipeline)}
+    policies = [found for found in resources if isinstance(found, TieringPolicy)]
     manifests: list[Manifest] = []
     for resource in resources:
         policy = resource if isinstance(resource, TieringPolicy) else None
@@ -68,8 +69,14 @@ def render(source: str, config: Config, pod_monitors: bool = False) -> list[Mani
         else:
             assert isinstance(resource, StoragePipeline)
             pipeline = resource
+        own = tuple(found for found in policies if found.spec.pipeline_ref.name == pipeline.metadata.name)
         request = BuildRequest(
-            pipeline, config.image, policy, pull_secrets=config.pull_secrets, pod_monitors=pod_monitors
+            pipeline,
+            config.image,
+            policy,
+            pull_secrets=config.pull_secrets,
+            pod_monitors=pod_monitors,
+            policies=own,
         )
         manifests += children.all_of(request)
     return manifests

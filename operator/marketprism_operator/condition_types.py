@@ -34,7 +34,7 @@ PIPELINE: Mapping[ConditionType, str] = {
     "NATSReachable": "NATS answers, takes the credentials and has JetStream",
     "ClickHouseReachable": "ClickHouse answers and takes the credentials",
     "SchemaReady": "the schema Job has made, compared or left the tables, as spec.schema.mode says",
-    "StreamsReady": "the streams are there, and each consumer has found its own; its durable consumers are as they should be",
+    "StreamsReady": "the streams are there and fit to be read; each consumer has found its own, and the records of its lanes",
     "ConsumersAvailable": "every Deployment has rolled out, and its Pods are ready",
     "DataValid": "the last validation found nothing wrong; only where spec.validation.schedule is given",
 }

@@ -165,7 +165,7 @@ def job_state(job: Manifest) -> str:
 # --- consumers --------------------------------------------------------------------------------------------------------
 
 
-_STREAMS = (reasons.STREAM_MISSING, reasons.CONSUMER_DRIFT)
+_STREAMS = (reasons.STREAM_MISSING, reasons.STREAM_UNFIT, reasons.RECORD_UNAVAILABLE)
 
 
 def _streams(seen: Seen) -> UndatedCondition:

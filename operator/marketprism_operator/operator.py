@@ -9,7 +9,7 @@ from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from marketprism_operator import goodbye, metrics, naming, references
+from marketprism_operator import metrics, naming, references
 from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
@@ -32,7 +32,6 @@ class Operator:
         self._config = config
         self._parents: dict[ResourceKey, Manifest] = {}
         self._renew: set[ResourceKey] = set()
-        self._goodbyes: set[asyncio.Future[None]] = set()
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
         """None while another operator leads."""
@@ -41,23 +40,18 @@ class Operator:
 
     def parent_changed(self, body: Manifest, *, gone: bool) -> None:
         key = _key(body["kind"], body)
+        before = self._parents.pop(key, {})
         if gone:
-            self._parents.pop(key, None)
             metrics.conditions(*key, {})
-            self._goodbyes.add(task := asyncio.ensure_future(self._say_goodbye(body)))
-            task.add_done_callback(self._goodbyes.discard)
         else:
             self._parents[key] = body
             self.queue.add(key)
-        for policy, parent in self._parents.items():  # a policy follows its pipeline
-            ref = (parent.get("spec") or {}).get("pipelineRef") or {}
-            if policy[1] == key[1] and ref.get("name") == key[2] and key[0] == "StoragePipeline":
-                self.queue.add(policy)
-
-    async def _say_goodbye(self, body: Manifest) -> None:
-        events = Events(body)
-        await goodbye.say(self._cluster, self._config, body, events)
-        await events.post(self._api)
+        pipeline = _pipeline(key, body)
+        # A policy follows its pipeline; and that, and its other policies, what a policy says of where cold is.
+        if pipeline == key or gone or before.get("spec") != body.get("spec"):
+            for other, parent in self._parents.items():
+                if _pipeline(other, parent) == pipeline:
+                    self.queue.add(other)
 
     def child_changed(self, body: Manifest) -> None:
         """Queues its owner, whatever was done to its labels. A Pod is owned by a ReplicaSet or a Job: there its labels count."""
@@ -73,11 +67,12 @@ class Operator:
                 self.queue.add_after(key, SETTLE)
 
     def reference_changed(self, kind: str, body: Manifest) -> None:
-        """Queues every parent that names it, in whatever field: one reconcile too many costs little."""
+        """Queues every parent that names it, in whatever field, and its pipeline: one reconcile too many costs little."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         for key, parent in self._parents.items():
             if key[1] == namespace and name in _names(parent.get("spec")):
                 self.queue.add(key)
+                self.queue.add(_pipeline(key, parent))
         if kind == "ConfigMap":
             self.child_changed(body)
 
@@ -125,6 +120,12 @@ class Operator:
 
 def _key(kind: str, body: Manifest) -> ResourceKey:
     return kind, body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def _pipeline(key: ResourceKey, parent: Manifest) -> ResourceKey:
+    """A policy's pipeline; a pipeline is its own."""
+    ref = (parent.get("spec") or {}).get("pipelineRef") or {}
+    return ("StoragePipeline", key[1], ref.get("name", "")) if key[0] == "TieringPolicy" else key
 
 
 def _names(value: Any) -> set[str]:

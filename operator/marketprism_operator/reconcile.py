@@ -17,7 +17,7 @@ from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
 from marketprism_operator import ask, conditions, metrics, naming, status, times
-from marketprism_operator.builders import children, deployment, goodbye_job, pod, schema_job, validation
+from marketprism_operator.builders import children, deployment, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cluster import ApplyRefusedError, Cluster, Done, StatusRefusedError, controlled_by, said_by
 from marketprism_operator.config import Config
@@ -166,9 +166,19 @@ async def find_pipeline(current: Reconciliation) -> None:
     current.pipeline = found
     problems = tuple(
         f"{objection.path} {objection.message}: {objection.hint or objection.allowed}"
-        for objection in misfits(current.resource, found)
+        for objection in misfits(current.resource, found, await _policies(current, str(found.metadata.name)))
     )
     current.seen = replace(current.seen, problems=problems)
+
+
+async def _policies(current: Reconciliation, pipeline: str) -> list[TieringPolicy]:
+    """All of the pipeline's that can be read."""
+    found = []
+    for live in await current.cluster.list("TieringPolicy", current.namespace):
+        if live["spec"]["pipelineRef"]["name"] == pipeline:
+            with suppress(ResourceError):
+                found.append(parsed(live))
+    return [policy for policy in found if isinstance(policy, TieringPolicy)]
 
 
 async def find_references(current: Reconciliation) -> None:
@@ -176,7 +186,13 @@ async def find_references(current: Reconciliation) -> None:
     if current.resource is None or current.pipeline is None:
         return
     policy = current.resource if isinstance(current.resource, TieringPolicy) else None
-    request = BuildRequest(current.pipeline, current.config.image, policy, current.config.pull_secrets)
+    request = BuildRequest(
+        current.pipeline,
+        current.config.image,
+        policy,
+        current.config.pull_secrets,
+        policies=() if policy else tuple(await _policies(current, current.name)),
+    )
     versions, missing = {}, []
     for name in sorted(referenced(request)):
         kind, _, object_name = name.partition("/")
@@ -196,7 +212,7 @@ def referenced(request: BuildRequest) -> set[str]:
         if request.policy
         else [spec.pod_template for spec in pipeline.carriers.values()]
     )
-    found = {f"Secret/{name}" for names in pod.secrets(request).values() for name in names}
+    found = {f"Secret/{name}" for names in pod.secrets(request, request.cold).values() for name in names}
     return found.union(*(pod.references(template) for template in [pipeline.pod_template, *parts]))
 
 
@@ -287,13 +303,7 @@ async def prune(current: Reconciliation) -> None:
     monitors = ("PodMonitor",) if current.request.pod_monitors else ()
     for kind in ("Deployment", "PodDisruptionBudget", "Job", "CronJob", *monitors):
         found = await current.cluster.list(kind, current.namespace, current.request.selector)
-        goodbyes = [  # to an earlier pipeline of the same name: this one needs the durable consumers
-            child
-            for child in found
-            if child["metadata"]["labels"].get(naming.COMPONENT) == goodbye_job.COMPONENT
-            and child["metadata"]["name"] != goodbye_job.name(current.request)
-        ]
-        for child in [*controlled_by(current.uid, found), *goodbyes]:
+        for child in controlled_by(current.uid, found):
             name = child["metadata"]["name"]
             if (kind, name) not in wanted and not child["metadata"].get("deletionTimestamp"):
                 await current.cluster.delete(kind, current.namespace, name)

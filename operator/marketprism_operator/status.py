@@ -38,7 +38,6 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
         numbers = _numbers(known.get(data_type.value) or {}, _said_of(data_type, seen) if renew else [])
         data_types[data_type.value] = {
             "stream": pipeline.spec.stream(data_type),
-            "durable": pipeline.durable(data_type),
             **numbers,
         }
     inserts = [entry["lastInsertTime"] for entry in data_types.values() if "lastInsertTime" in entry]
@@ -47,7 +46,7 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
         "replicas": sum(entry["replicas"] for entry in consumers.values()),
         "readyReplicas": sum(entry["readyReplicas"] for entry in consumers.values()),
         "pending": sum(entry["pending"] for entry in data_types.values()),
-        "ackPending": sum(entry["ackPending"] for entry in data_types.values()),
+        "inHand": sum(entry["inHand"] for entry in data_types.values()),
         **({"lastInsertTime": max(inserts)} if inserts else {}),
         "stream": ",".join(dict.fromkeys(pipeline.spec.stream(t) for t in pipeline.spec.stored))[:256],
         "image": image[:512],
@@ -63,16 +62,18 @@ def _said_of(data_type: DataType, seen: Seen) -> list[Mapping[str, Any]]:
 
 
 def _numbers(before: Mapping[str, Any], said: list[Mapping[str, Any]]) -> Manifest:
-    """Of one data type, from what its Pods say: what waits in JetStream is the same for all, what they hold adds up."""
+    """Of one data type, from what its Pods say: what they hold adds up, and only the one that reads the tail knows what waits."""
     kept = {key: before[key] for key in ("lastInsertTime",) if before.get(key)}
     if not said:
-        return {"pending": before.get("pending", 0), "ackPending": before.get("ackPending", 0), **kept}
+        return {key: before.get(key, 0) for key in ("pending", "inHand", "setAside")} | kept
     if last := max((float(numbers.get("lastInsertTime") or 0) for numbers in said), default=0.0):
         at = rfc3339(datetime.fromtimestamp(last, UTC))
         kept["lastInsertTime"] = max(at, kept.get("lastInsertTime", ""))
+    lags = [int(numbers["lag"]) for numbers in said if numbers.get("lag") is not None]
     return {
-        "pending": max(int(numbers.get("lag") or 0) for numbers in said),
-        "ackPending": sum(int(numbers.get("ackPending") or 0) for numbers in said),
+        "pending": max(lags, default=before.get("pending", 0)),
+        "inHand": sum(int(numbers.get("inHand") or 0) for numbers in said),
+        "setAside": max(int(numbers.get("setAside") or 0) for numbers in said),
         **kept,
     }
 

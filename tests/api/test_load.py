@@ -53,8 +53,7 @@ BAD = [
     (batch("maxDelay: 0s"), f"{BATCH}.maxDelay", "10ms to 10m"),
     (batch("maxDelay: '１s'"), f"{BATCH}.maxDelay", "is not a duration"),
     (batch('maxDelay: "1s\\n"'), f"{BATCH}.maxDelay", "is not a duration"),
-    (batch("maxDelay: 61s"), f"{BATCH}.maxDelay", "less than nats.ackWait"),
-    (pipeline("{nats: {ackWait: 10s}}"), "spec.nats.ackWait", "maxDelay"),
+    (batch("maxDelay: 11m"), f"{BATCH}.maxDelay", "10ms to 10m"),
     (pipeline("{schema: {hotRetention: 3d}}"), "spec.schema.hotRetention", "72h"),
     (pipeline('{schema: {hotRetention: ""}}'), "spec.schema.hotRetention", "0s"),
     (pipeline("{schema: {hotRetention: 99999999999999999h}}"), "spec.schema.hotRetention", "too long a time"),
@@ -129,7 +128,8 @@ BAD = [
     (pipeline("{}").replace("{name: main}", "{}"), "metadata.name", "is required"),
     # choices and keys
     (pipeline("{schema: {mode: apply}}"), "spec.schema.mode", "did you mean `Apply`"),
-    (pipeline("{deletionPolicy: Destroy}"), "spec.deletionPolicy", "Retain, Delete"),
+    (pipeline("{nats: {ensureStreams: Always}}"), "spec.nats.ensureStreams", "Never, IfMissing"),
+    (pipeline("{nats: {bucket: a.b}}"), "spec.nats.bucket", "letters, digits, _ and -"),
     (pipeline("{suspend: 'yes'}"), "spec.suspend", "true or false"),
     (pipeline("{conusmers: {}}"), "spec.conusmers", "did you mean `consumers`"),
     (pipeline("{dead_letters: {}}"), "spec.dead_letters", "did you mean `deadLetters`"),
@@ -226,6 +226,21 @@ spec: {}
         (1, 9, "spec.dataTypes.trade.batch.maxRows"),
         (2, 14, "spec.pipelineRef"),
     ]
+
+
+def test_the_policies_of_a_pipeline_name_one_cold_server() -> None:
+    def named(name: str, cold: str) -> str:
+        spec = f"{{pipelineRef: {{name: main}}, every: 1m, cold: {cold}}}"
+        return policy(spec).replace("metadata: {name: main}", f"metadata: {{name: {name}}}")
+
+    same = [named(name, "{url: 'http://cold:8123'}") for name in "ab"]
+    assert len(parse("---\n".join([pipeline("{}"), *same]))) == 3
+    with pytest.raises(ResourceError) as caught:
+        parse("---\n".join([pipeline("{}"), *same, named("c", "{url: 'http://else:8123'}"), named("d", "{}")]))
+    for problem in caught.value.problems:
+        assert problem.path == "spec.cold.url"
+        assert "http://cold:8123, where policy a moves" in problem.message
+    assert len(caught.value.problems) == 2
 
 
 def test_message_for_people() -> None:

@@ -39,20 +39,18 @@ DEFAULTS = [
 @pytest.mark.parametrize("given", [None, "{}", ""], ids=["no file", "empty", "null"])
 def test_defaults(given: str | None) -> None:
     settings = effective(None if given is None else pipeline(given), {})
-    name = "default" if given is None else "main"
     assert [
         (str(t), entry.subject, entry.table, entry.batch.max_rows, entry.batch.max_delay, entry.batch.max_pending)
         for t, entry in settings.data_types.items()
     ] == DEFAULTS
     assert {entry.batch.max_bytes for entry in settings.data_types.values()} == {8 * 1024 * 1024}
     assert {entry.stream for entry in settings.data_types.values()} == {"MARKET_DATA"}
-    assert settings.data_types[DataType.TRADE].durable == f"marketprism-{name}-trade"
     assert settings.consumers == {"default": tuple(DataType)}
     assert settings.nats_url == "nats://localhost:4222"
     assert settings.clickhouse_urls == ("http://localhost:8123",)
     assert (settings.hot_db, settings.cold_db, settings.cluster) == ("marketprism_hot", "marketprism_cold", "")
     assert (settings.schema_mode, settings.hot_retention) == ("Apply", None)
-    assert (settings.ack_wait, settings.ensure_streams) == (30, "IfMissing")
+    assert (settings.bucket, settings.ensure_streams) == ("MARKETPRISM_LANES", "IfMissing")
     assert (settings.migration_window_hours, settings.migration_batch_limit) == (8, 5_000_000)
     dead = settings.dead_letters
     assert (dead.stream, dead.max_ratio, dead.min_messages, dead.window) == ("MARKETPRISM_DLQ", 0.1, 100, 60)

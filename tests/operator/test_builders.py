@@ -10,14 +10,12 @@ import yaml
 
 from marketprism_api.data_types import DataType
 from marketprism_api.dump import dumped
-from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator import naming
 from marketprism_operator.builders import (
     children,
     deployment,
-    goodbye_job,
     pod_disruption_budget,
     pod_monitor,
     schema_job,
@@ -168,24 +166,59 @@ def test_an_overlay_may_not_take_the_selector_away() -> None:
     assert labels["mine"] == "yes"
 
 
-def test_the_job_that_outlives_its_pipeline_needs_nothing_of_it() -> None:
-    made = goodbye_job.build(request({"Secret/a": "1"}, nats={"authSecretRef": {"name": "a"}}, deletionPolicy="Delete"))
-    assert "ownerReferences" not in made["metadata"]
-    assert made["spec"]["ttlSecondsAfterFinished"]
-    template = made["spec"]["template"]
-    assert "serviceAccountName" not in template["spec"]
-    assert not any("configMap" in volume for volume in template["spec"]["volumes"])
-    (text,) = template["metadata"]["annotations"].values()
-    (told,) = parse(text)
-    assert told.metadata.name == "main"
-
-
 def tiering_request(annotation: str = "", **spec: Any) -> BuildRequest:
     annotations = {naming.RUN_NOW: annotation} if annotation else {}
     policy = TieringPolicy.model_validate(
         {"metadata": {"name": "main", "annotations": annotations}, "spec": {"pipelineRef": {"name": "main"}, **spec}}
     )
     return BuildRequest(pipeline(), "image:1", policy)
+
+
+def policy(name: str, **cold: Any) -> TieringPolicy:
+    spec = {"pipelineRef": {"name": "main"}, "every": "1m", "cold": cold}
+    return TieringPolicy.model_validate({"metadata": {"name": name}, "spec": spec})
+
+
+def cold_of(template: dict[str, Any]) -> tuple[str, list[str]]:
+    """The URL that the container is given, and the Secrets with what it takes there."""
+    (container,) = template["spec"]["containers"]
+    env = {entry["name"]: entry["value"] for entry in container["env"]}
+    directory = env.get("MARKETPRISM_CLICKHOUSE_COLD_AUTH_DIR", "")
+    volume = next((m["name"] for m in container["volumeMounts"] if m["mountPath"] == directory), "")
+    sources = [v["projected"]["sources"] for v in template["spec"]["volumes"] if v["name"] == volume]
+    secrets = [source["secret"]["name"] for each in sources for source in each]
+    return env.get("CLICKHOUSE_COLD_HTTP_URL", ""), secrets
+
+
+def test_consumers_know_cold_where_it_is_on_another_server() -> None:
+    cold = {"url": "http://cold:8123", "authSecretRef": {"name": "cold-auth"}}
+    made = BuildRequest(
+        pipeline(validation={"schedule": "15 0 * * *"}), "image:1", policies=(policy("a"), policy("b", **cold))
+    )
+    assert cold_of(template_of(made, "default")) == ("http://cold:8123", ["cold-auth"])
+    validates = (validation.build(made) or {})["spec"]["jobTemplate"]["spec"]["template"]
+    for other in (schema_job.build(made)["spec"]["template"], validates):
+        assert cold_of(other) == ("", [])
+    alone = BuildRequest(made.pipeline, "image:1", policies=(policy("a"),))
+    assert template_of(alone, "default") == template_of(BuildRequest(made.pipeline, "image:1"), "default")
+
+
+def test_of_several_cold_servers_the_first_policy_s_by_name_serves() -> None:
+    policies = (policy("b", url="http://b:8123", authSecretRef={"name": "b"}), policy("a", url="http://a:8123"))
+    assert cold_of(template_of(BuildRequest(pipeline(), "image:1", policies=policies), "default")) == (
+        "http://a:8123",
+        [],
+    )
+
+
+def test_cold_s_secret_rolls_the_consumers() -> None:
+    policies = (policy("a", url="http://cold:8123", authSecretRef={"name": "cold-auth"}),)
+    before, after = (
+        BuildRequest(pipeline(), "image:1", policies=policies, versions={"Secret/cold-auth": version})
+        for version in ("1", "2")
+    )
+    assert template_of(before, "default") != template_of(after, "default")
+    assert schema_job.build(before) == schema_job.build(after)
 
 
 def test_each_value_of_run_now_is_a_job_beside_the_cron_job() -> None:

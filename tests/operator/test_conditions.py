@@ -222,6 +222,27 @@ STUCK = [
         "lsr_all_account.>",
     ),
     (
+        "the stream deletes what has been read",
+        consumer_says("trade: MP3012 StreamUnfit: MARKET_DATA has retention workqueue"),
+        "StreamsReady",
+        "StreamUnfit",
+        "retention limits",
+    ),
+    (
+        "the records of the lanes can't be read",
+        consumer_says("trade: MP3010 RecordUnavailable: bucket MARKETPRISM_LANES: no answer"),
+        "StreamsReady",
+        "RecordUnavailable",
+        "spec.nats.bucket",
+    ),
+    (
+        "the bucket can't be made, and the schema Job finds it out",
+        schema_says("MP3010 RecordUnavailable: bucket MARKETPRISM_LANES: no permission", 1),
+        "StreamsReady",
+        "RecordUnavailable",
+        "no permission",
+    ),
+    (
         "the image can't be pulled",
         consumers_have({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}),
         "ConsumersAvailable",
@@ -350,22 +371,29 @@ def test_numbers_are_renewed_only_when_asked() -> None:
 
 
 def test_numbers_of_several_pods() -> None:
-    def says(lag: int, held: int, at: float | None) -> Word:
-        return Word(True, "", {"trade": {"lag": lag, "ackPending": held, "lastInsertTime": at}})
+    def says(lag: int | None, in_hand: int, set_aside: int, at: float | None) -> Word:
+        said = {"lag": lag, "inHand": in_hand, "setAside": set_aside, "lastInsertTime": at, "reads": lag is not None}
+        return Word(True, "", {"trade": said})
 
-    seen = replace(WELL, words={"a": says(5, 3, 1_700_000_000.5), "b": says(4, 2, None)})
+    seen = replace(WELL, words={"a": says(5, 3, 1, 1_700_000_000.5), "b": says(None, 2, 1, None)})
     made = status.of_pipeline(pipeline(), "i:1", seen, {}, renew=True)
-    assert made["dataTypes"]["trade"] | {"stream": "", "durable": ""} == {
-        "stream": "",
-        "durable": "",
+    assert made["dataTypes"]["trade"] == {
+        "stream": "MARKET_DATA",
         "pending": 5,
-        "ackPending": 5,
+        "inHand": 5,
+        "setAside": 1,
         "lastInsertTime": "2023-11-14T22:13:20Z",
     }
-    assert (made["ackPending"], made["lastInsertTime"]) == (5, "2023-11-14T22:13:20Z")
-    started_anew = replace(WELL, words={"a": says(0, 0, None)})
+    assert (made["pending"], made["inHand"], made["lastInsertTime"]) == (5, 5, "2023-11-14T22:13:20Z")
+    started_anew = replace(WELL, words={"a": says(0, 0, 0, None)})
     kept = status.of_pipeline(pipeline(), "i:1", started_anew, made, renew=True)
-    assert kept["lastInsertTime"] == "2023-11-14T22:13:20Z"
+    assert (kept["pending"], kept["lastInsertTime"]) == (0, "2023-11-14T22:13:20Z")
+
+
+def test_what_waits_stays_as_it_was_while_nobody_reads_the_tail() -> None:
+    stand_by = replace(WELL, words={"a": Word(True, "", {"trade": {"lag": None, "inHand": 0, "setAside": 0}})})
+    made = status.of_pipeline(pipeline(), "i:1", stand_by, {"dataTypes": {"trade": {"pending": 7}}}, renew=True)
+    assert (made["pending"], made["inHand"]) == (7, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,21 @@
-"""A model of a ClickHouse table: tokens kept for each partition, inserts stored partition by partition, answers that get lost,
-a fence that the server itself checks."""
+"""A model of a table in two tiers: tokens for each partition, inserts stored partition by partition on servers with clocks of
+their own, answers that get lost, requests that arrive late, twice, or torn."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marketprism_consumer.errors import StoreError
-from marketprism_consumer.ingest.clickhouse_errors import refused
-from marketprism_consumer.ingest.encode import token
+from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, refused
 from marketprism_consumer.ingest.identity import content_columns
-from marketprism_consumer.ingest.store import Stored
+from marketprism_consumer.ingest.store import Clocks, Stored, TableIdentity
 from marketprism_consumer.schema.tables import TRADES, Table
+from tests.simulation.connection import resolve
 from tests.simulation.process import Process
+from tests.simulation.times import EPOCH
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -23,75 +24,152 @@ HOUR = 3_600_000_000
 NAMES = [column.name for column in TRADES.inserted]
 CONTENT = [NAMES.index(name) for name in content_columns(TRADES)]
 KEY = NAMES.index("trade_id")
+WINDOW = 10_000  # tokens that the table remembers
+GIVES_UP = 30.0  # a client that hears no answer [s]
+
+
+class Row(NamedTuple):
+    stream: str
+    seq: int
+    values: Any
+
+    @property
+    def key(self) -> str:
+        key: str = self.values[KEY]
+        return key
+
+    @property
+    def partition(self) -> int:
+        partition: int = self.values[0] // HOUR
+        return partition
 
 
 @dataclass(frozen=True)
 class SimBlock:
-    """What `encode` makes, without the bytes; the token is the real one."""
+    """What `encode` makes, without the bytes."""
 
     table: Table
-    rows: tuple[Any, ...]
-    seqs: tuple[int, ...]
-    streams: tuple[str, ...]
+    rows: tuple[Row, ...]
     token: str
 
 
-def sim_encode(
-    table: Table,
-    rows: Sequence[Any],
-    seqs: Sequence[int],
-    streams: Sequence[str],
-    token: Callable[[Table, Sequence[int], Sequence[str]], str] = token,
-) -> SimBlock:
-    return SimBlock(table, tuple(rows), tuple(seqs), tuple(streams), token(table, seqs, streams))
+def sim_encode(table: Table, rows: Sequence[Any], seqs: Sequence[int], streams: Sequence[str], token: str) -> SimBlock:
+    return SimBlock(table, tuple(map(Row, streams, seqs, rows)), token)
 
 
-@dataclass
-class Running:
+@dataclass(eq=False)
+class Request:
+    """One insert of one process; the network may bring it more than once."""
+
     block: SimBlock
-    deadline: float
+    until: int
     process: Process
     answer: Any
+
+
+@dataclass(eq=False)
+class Running:
+    request: Request
+    server: Server
     partitions: deque[int]
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    partition: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(eq=False)
+class Server:
+    """`skew`: of its clock [s]. `lag`: how long a part takes to come here from another server. `lacks`: those on their way."""
+
+    name: str
+    skew: float
+    lag: float
+    up: bool = True
+    lacks: list[Part] = field(default_factory=list)
+
+
 class ClickHouse:
-    """`rows`: (stream, seq, row). `skew`: what our reading of its clock is wrong by, at most, beside whole seconds."""
+    """`atomic`: token and part are stored at once, in Keeper. Else there is one server, which may be killed between the two.
+
+    `repeats`: how many requests arrive twice. Never where they may be torn: that is not covered, and the model says so.
+    """
 
     def __init__(self, world: World) -> None:
         self.world, self.random = world, world.random
-        self.rows: list[tuple[str, int, Any]] = []
-        self.stored_at: dict[tuple[str, int], float] = {}
-        self.tokens: set[tuple[int, str]] = set()
+        servers = self.random.choice((1, 1, 1, 2, 3))
+        self.atomic = servers > 1 or self.random.random() < 0.2
+        skew = 1.5 if servers > 1 else 0.5
+        self.servers = [
+            Server(f"clickhouse-{n}", self.random.uniform(-skew, skew), self.random.uniform(0, 5))
+            for n in range(servers)
+        ]
+        torn = not self.atomic and self.random.random() < 0.6
+        self.torn = 0.7 if torn else 0.0
+        self.repeats = 0.0 if torn else self.random.choice((0.0, 0.1, 0.3))
+        self.parked = self.random.choice((0.0, 0.0, 0.05, 0.3))
+        self.lost_answers = self.random.choice((0.0, 0.05, 0.3))
+        self.slow = self.random.choice((0.02, 0.1, 0.3))
+        self.hot: list[Part] = []
+        self.cold: list[Row] = []
+        self.tokens: dict[tuple[int, str], None] = {}
+        self.inserted_at: dict[int, float] = {}  # when rows came into a partition last
         self.running: list[Running] = []
-        self.up = True
+        self.on_their_way = 0
         self.trouble: list[int] = []
         self.poison: set[str] = set()
-        self.skew = self.random.uniform(-0.5, 0.5)
-        self.inserts = 0
+        self.inserts = self.look_ups = 0
 
-    # --- the server ---------------------------------------------------------------------------------------------------
+    def clock(self, server: Server) -> float:
+        return EPOCH + self.world.now + server.skew
 
-    def begin(self, one: Running) -> None:
-        if not self.up:
-            return self._refuse(one, 0)
-        if self.trouble and self.random.random() < 0.7:
-            return self._refuse(one, self.random.choice(self.trouble))
-        self.running.append(one)
-        self.world.after(self.random.choice((0.005, 0.05, 0.3, 2.0)), self._check, one)
-        return None
+    def rows(self) -> list[Row]:
+        return [row for part in self.hot for row in part.rows]
+
+    def _some(self, most: float) -> float:
+        """How long something takes: not long, as a rule."""
+        return self.random.uniform(0, most if self.random.random() < self.slow else 0.05)
+
+    # --- an insert ----------------------------------------------------------------------------------------------------
+
+    def send(self, request: Request, server: Server) -> None:
+        """What becomes of a request on its way: it arrives soon or late, once or twice, or never."""
+        self.inserts += 1
+        times = 2 if self.random.random() < self.repeats else 1
+        for _ in range(times):
+            parked = self.random.random() < self.parked
+            late = self.random.uniform(1, 1.5 * self.world.valid) if parked else 0.0
+            self.on_their_way += 1
+            self.world.after(late + self._some(3.0), self._arrive, request, server)
+            server = self.random.choice(self.servers)
+        # The client gives up after a while, and the network with an answer of its own; the request goes on.
+        seconds = self.random.uniform(0.1, GIVES_UP) if self.parked and self.random.random() < 0.3 else GIVES_UP
+        self.world.after(seconds, self.answer, request, refused(0, "no answer"))
+
+    def _arrive(self, request: Request, server: Server) -> None:
+        self.on_their_way -= 1
+        if not server.up:
+            self.answer(request, refused(0, "connection refused"))
+        elif self.trouble and self.random.random() < 0.7:
+            self.answer(request, refused(self.random.choice(self.trouble), "refused"))
+        else:
+            partitions = sorted({row.partition for row in request.block.rows})
+            one = Running(request, server, deque(partitions))
+            self.running.append(one)
+            self.world.after(self._some(2.0), self._check, one)
 
     def _check(self, one: Running) -> None:
         if one not in self.running:
             return
-        if int(self.world.now + self.skew) > int(one.deadline):
-            self._end(one, refused(395, "too late"))
-        elif any(row[KEY] in self.poison for row in one.block.rows):
+        if int(self.clock(one.server)) > one.request.until:
+            self._end(one, refused(LATE_INSERT, "too late"))
+        elif any(row.key in self.poison for row in one.request.block.rows):
             self._end(one, refused(469, "a constraint is violated"))
         else:
             # In time, and then slow: only waiting for it tells whoever looks its rows up meanwhile.
-            seconds = 12.0 if self.random.random() < 0.03 else self.random.choice((0.001, 0.05, 1.0))
-            self.world.after(seconds, self._store_next, one)
+            self.world.after(self._some(12.0), self._store_next, one)
 
     def _store_next(self, one: Running) -> None:
         if one not in self.running:
@@ -99,87 +177,205 @@ class ClickHouse:
         if not one.partitions:
             self._end(one, None)
             return
-        partition = one.partitions.popleft()
-        if (partition, one.block.token) not in self.tokens:
-            self.tokens.add((partition, one.block.token))
-            for row, seq, stream in zip(one.block.rows, one.block.seqs, one.block.streams, strict=True):
-                if row[0] // HOUR == partition:
-                    self.rows.append((stream, seq, row))
-                    self.stored_at[stream, seq] = self.world.now
-        if one.partitions and self.trouble and self.random.random() < 0.3:
-            self._end(one, refused(self.random.choice(self.trouble), "in the middle of it"))
+        self._store(one.server, one.request.block, one.partitions.popleft())
+        if self.trouble and self.random.random() < 0.3:
+            self._end(one, refused(self.random.choice(self.trouble), "in the middle of it, or at its end"))
             return
-        self.world.after(self.random.choice((0.0, 0.01, 0.5)), self._store_next, one)
+        self.world.after(self._some(1.0), self._store_next, one)
+
+    def _store(self, server: Server, block: SimBlock, partition: int) -> None:
+        known = (partition, block.token) in self.tokens
+        if self.world.traced:
+            rows = ", ".join(f"{row.seq} {row.key}" for row in block.rows if row.partition == partition)
+            self.world.tell(
+                f"{server.name} {'knows' if known else 'stores'} {rows} [{block.token[-8:]}] in {partition}"
+            )
+        if known:
+            return
+        self._log(partition, block.token)
+        part = Part(partition, tuple(row for row in block.rows if row.partition == partition))
+        self.hot.append(part)
+        self.inserted_at[partition] = self.world.now
+        for other in self.servers:
+            if other is not server:
+                other.lacks.append(part)
+                self.world.after(other.lag, self._fetch, other, part, server)
+
+    def _log(self, partition: int, token: str) -> None:
+        self.tokens[partition, token] = None
+        if len(self.tokens) > WINDOW:
+            del self.tokens[next(iter(self.tokens))]
+
+    def _fetch(self, server: Server, part: Part, source: Server) -> None:
+        if server.up and source.up:
+            server.lacks.remove(part)
+        else:
+            self.world.after(1, self._fetch, server, part, source)
 
     def _end(self, one: Running, error: StoreError | None) -> None:
         self.running.remove(one)
-        if self.random.random() < self.world.lost_answers:
+        if error and self.world.traced:
+            self.world.tell(f"{one.server.name} refuses [{one.request.block.token[-8:]}]: {error}")
+        if self.random.random() < self.lost_answers:
             error = refused(0, "the answer was lost")
-        self._answer(one, error)
+        self.answer(one.request, error)
 
-    def _refuse(self, one: Running, code: int) -> None:
-        self._answer(one, refused(code, "refused"))
+    def answer(self, request: Request, error: StoreError | None) -> None:
+        if not request.answer.done():
+            self.world.after(self.random.uniform(0, 0.01), request.process.send, resolve, request.answer, None, error)
 
-    def _answer(self, one: Running, error: StoreError | None) -> None:
-        def resolve() -> None:
-            if not one.answer.done():
-                one.answer.set_exception(error) if error else one.answer.set_result(None)
+    # --- faults -------------------------------------------------------------------------------------------------------
 
-        self.world.after(self.random.uniform(0, 0.01), one.process.send, resolve)
-
-    def kill(self) -> None:
-        self.up = False
-        for one in list(self.running):
+    def kill(self, server: Server) -> None:
+        server.up = False
+        for one in [one for one in self.running if one.server is server]:
+            if one.partitions and self.random.random() < self.torn:
+                # Between its token and its part: where the token is logged before, the part never comes.
+                self._log(one.partitions.popleft(), one.request.block.token)
             self.running.remove(one)
-            self._refuse(one, 0)
+            self.answer(one.request, refused(0, "connection reset"))
 
-    def restart(self) -> None:
-        self.up = True
+    def restart(self, server: Server) -> None:
+        server.up = True
+
+
+class Tiering:
+    """Moves a partition into cold: copies its parts, and drops them once no block of its last insert can come any more."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.copied: dict[int, list[Part]] = {}
+        self.busy = False
+
+    def step(self) -> None:
+        clickhouse, random = self.world.clickhouse, self.world.random
+        partitions = sorted({part.partition for part in clickhouse.hot})
+        if self.busy or not partitions or not all(server.up for server in clickhouse.servers):
+            return
+        partition = random.choice(partitions[:2])
+        if not self.may_drop(partition) or any(server.lacks for server in clickhouse.servers):
+            return
+        parts = [part for part in clickhouse.hot if part.partition == partition]
+        self.world.tell(f"tiering copies partition {partition}")
+        clickhouse.cold += [row for part in parts for row in part.rows if part not in self.copied.get(partition, [])]
+        self.copied[partition] = parts
+        self.busy = True
+        self.world.after(random.uniform(0, 5), self._drop, partition)
+
+    def _drop(self, partition: int) -> None:
+        clickhouse = self.world.clickhouse
+        self.busy = False
+        parts = self.copied[partition]
+        there = [part for part in clickhouse.hot if part.partition == partition]
+        if len(there) != len(parts) or not self.may_drop(partition):
+            return  # something came in between: the rest is copied next time
+        del self.copied[partition]
+        self.world.tell(f"tiering drops partition {partition}")
+        clickhouse.hot = [part for part in clickhouse.hot if part.partition != partition]
+        clickhouse.tokens = {key: None for key in clickhouse.tokens if key[0] != partition}
+
+    def may_drop(self, partition: int) -> bool:
+        """Its tokens are free again then: not before each block that was let in is past its `until`, and done."""
+        clickhouse = self.world.clickhouse
+        over = clickhouse.inserted_at[partition] + self.world.valid + 2
+        slowest = min(server.skew for server in clickhouse.servers)
+        if self.world.now + slowest <= over:
+            return False
+        return not any(one.request.until <= EPOCH + over for one in clickhouse.running)
 
 
 class StorePort:
-    """One process's way to it. A request that was sent arrives, whatever becomes of its sender."""
+    """One process's way to one tier. It keeps to a server until that fails."""
 
-    def __init__(self, world: World, process: Process) -> None:
-        self.world, self.process = world, process
+    def __init__(self, world: World, process: Process, tier: str = "hot") -> None:
+        self.world, self.process, self.tier = world, process, tier
+        self.server = world.random.choice(world.clickhouse.servers)
+        self.error = world.random.uniform(-0.5, 0.5)  # of what we think of its clock [s]
 
-    async def insert(self, block: Any, deadline: float) -> None:
-        server = self.world.clickhouse
-        if self.process.frozen:
-            # Stopped between its decision and its request: the request leaves when it goes on.
-            await self.world.answer(self.process, None, 0)
+    async def insert(self, block: Any, until: int) -> None:
+        await self.world.edge(self.process)
         if not self.process.alive:
             return
-        server.inserts += 1
-        answer = self.process.loop.create_future()
-        partitions = deque(sorted({row[0] // HOUR for row in block.rows}))
-        one = Running(block, deadline, self.process, answer, partitions)
-        # The client gives up after a while; the server goes on.
-        self.world.after(self.world.random.choice((0.001, 0.01, 0.2, 3.0)), server.begin, one)
-        self.world.after(30, self.process.send, lambda: answer.done() or answer.set_exception(refused(0, "timeout")))
-        await answer
+        request = Request(block, until, self.process, self.process.loop.create_future())
+        self.world.clickhouse.send(request, self.server)
+        await self.world.edge(self.process)
+        try:
+            await request.answer
+        except StoreError as error:
+            if error.code == 0:
+                self._another_server()
+            raise
 
-    async def _ask(self) -> None:
+    async def clock(self) -> float:
+        await self.world.answer(self.process, None, 0.001)
+        return self.world.clickhouse.clock(self.server) + self.error
+
+    async def clocks(self) -> Clocks:
+        await self._ask()
+        servers = self.world.clickhouse.servers
+        if not all(server.up for server in servers):
+            raise refused(0, "one of the servers is down")
+        clocks = [self.world.clickhouse.clock(server) for server in servers]
         await self.world.answer(self.process, None, self.world.random.uniform(0.001, 0.1))
-        if not self.world.clickhouse.up:
-            raise refused(0, "down")
+        return Clocks(min(clocks), max(clocks))
 
-    async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
+    async def identity(self, table: Table) -> TableIdentity:
         await self._ask()
-        wanted, found = set(seqs), {}
-        for row_stream, seq, row in self.world.clickhouse.rows:
-            if seq in wanted and (row_stream == stream or row_stream.startswith(f"{stream}~")):
-                found.setdefault(seq, []).append(Stored(row_stream, tuple(row[i] for i in CONTENT)))
-        return found
-
-    async def high_water(self, table: Table, stream: str) -> tuple[int, float]:
-        await self._ask()
-        server = self.world.clickhouse
-        there = [(seq, server.stored_at[row_stream, seq]) for row_stream, seq, _ in server.rows if row_stream == stream]
-        return max((seq for seq, _ in there), default=0), min((at for _, at in there), default=0.0)
+        return TableIdentity("table-1", self.world.clickhouse.atomic)
 
     async def settle(self, table: Table) -> None:
         await self._ask()
-        running = list(self.world.clickhouse.running)
-        while any(one in self.world.clickhouse.running for one in running):
-            await self.world.answer(self.process, None, 0.05)
+        clickhouse = self.world.clickhouse
+        running, lacks = list(clickhouse.running), list(self.server.lacks)
+        for _ in range(100):
+            left = any(one in clickhouse.running for one in running) or any(part in self.server.lacks for part in lacks)
+            if not left:
+                return
+            await self.world.answer(self.process, None, 0.3)
+            self._demand_up()
+            lacks += [part for part in self.server.lacks if part not in lacks]
+        raise refused(159, "inserts run on, or parts don't come")
+
+    async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
+        rows = await self._look_up()
+        return set(seqs) <= {row.seq for row in rows if row.stream == stream}
+
+    async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
+        wanted, found = set(seqs), dict[int, list[Stored]]()
+        for row in await self._look_up():
+            if row.seq in wanted and row.stream.partition("~")[0] == stream.partition("~")[0]:
+                found.setdefault(row.seq, []).append(Stored(row.stream, tuple(row.values[i] for i in CONTENT)))
+        return found
+
+    async def highest(self, table: Table, stream: str, above: int) -> int:
+        return max((row.seq for row in await self._look_up() if row.stream == stream and row.seq > above), default=0)
+
+    # --- how it gets there --------------------------------------------------------------------------------------------
+
+    async def _look_up(self) -> list[Row]:
+        """What this server has, at some moment between question and answer."""
+        await self._ask()
+        clickhouse = self.world.clickhouse
+        clickhouse.look_ups += 1
+        found = clickhouse.cold if self.tier == "cold" else self._hot()
+        await self.world.answer(self.process, None, self.world.random.uniform(0.001, 0.1))
+        return list(found)
+
+    def _hot(self) -> list[Row]:
+        return [row for part in self.world.clickhouse.hot if part not in self.server.lacks for row in part.rows]
+
+    async def _ask(self) -> None:
+        await self.world.edge(self.process)
+        await self.world.answer(self.process, None, self.world.random.uniform(0.001, 0.1))
+        self._demand_up()
+
+    def _demand_up(self) -> None:
+        if not self.server.up:
+            self._another_server()
+            raise refused(0, "down")
+
+    def _another_server(self) -> None:
+        self.server = self.world.random.choice(self.world.clickhouse.servers)
+
+
+Encode = Callable[..., SimBlock]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from asyncio import events
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -15,6 +16,10 @@ class _NoSelector:
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """asyncio's own scheduling, with the world's clock and without any I/O."""
+
+    _ready: Any
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
@@ -32,17 +37,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """A killed process leaves its tasks behind; that is the point of it."""
 
-    def due(self) -> bool:
-        return bool(self._ready) or (bool(self._scheduled) and self._scheduled[0].when() <= self._clock())
-
-    def next_timer(self) -> float | None:
-        live = [handle.when() for handle in self._scheduled if not handle.cancelled()]
-        return min(live, default=None)
+    def next_due(self) -> float:
+        """When there is something to do: now, at its next timer, or never."""
+        if self._ready:
+            return self._clock()
+        scheduled = self._scheduled
+        while scheduled and scheduled[0].cancelled():
+            self._timer_cancelled_count -= 1
+            heapq.heappop(scheduled)._scheduled = False
+        return scheduled[0].when() if scheduled else float("inf")
 
     def step(self) -> None:
         events._set_running_loop(self)
         try:
-            self._run_once()
+            self._run_once()  # type: ignore[attr-defined]
         finally:
             events._set_running_loop(None)
 
@@ -54,11 +62,12 @@ class Killed(BaseException):
 class Process:
     """`alive` until killed or ended; `frozen` between SIGSTOP and SIGCONT. What is sent to it meanwhile waits."""
 
-    def __init__(self, name: str, clock: Callable[[], float]) -> None:
-        self.name = name
+    def __init__(self, name: str, owner: str, clock: Callable[[], float]) -> None:
+        self.name, self.owner = name, owner
         self.loop = VirtualLoop(clock)
         self.alive = True
         self.frozen = False
+        self.stopping = False
         self.task: asyncio.Task[None] | None = None
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
@@ -79,7 +88,7 @@ class Process:
             self.loop.step()
         self.loop.close()
 
-    def send(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def send(self, callback: Callable[..., Any], *arguments: Any) -> None:
         if self.alive:
             self.loop.call_soon(callback, *arguments)
 

@@ -92,19 +92,13 @@ class ClickHouseStore:
         engine, id = found[0]
         if not engine.startswith("Replicated"):
             return TableIdentity(id, engine.startswith("Shared"))
-        # Replicas that were made one by one have other UUIDs; what they share is a path in Keeper, since it was made.
-        path = str(
-            await self.clickhouse.value(
-                "SELECT zookeeper_path FROM system.replicas WHERE database = {database:String} AND table = {table:String}",
-                given,
-            )
+        # Replicas that were made one by one have other UUIDs; what they share is a path in Keeper. By default it has the UUID
+        # of ON CLUSTER in it; where it has none, a table that is made again is taken for the same (docs/guarantee.md).
+        path = await self.clickhouse.value(
+            "SELECT zookeeper_path FROM system.replicas WHERE database = {database:String} AND table = {table:String}",
+            given,
         )
-        parent, _, name = path.rpartition("/")
-        made = await self.clickhouse.value(
-            "SELECT czxid FROM system.zookeeper WHERE path = {path:String} AND name = {name:String}",
-            {"path": parent or "/", "name": name},
-        )
-        return TableIdentity(f"{path}@{made}", True)
+        return TableIdentity(str(path), True)
 
     async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
         for start in range(0, len(seqs), LOOKUP_CHUNK):
@@ -158,11 +152,13 @@ class ClickHouseStore:
             await asyncio.sleep(WHOLE_POLL)
 
     async def highest(self, table: Table, stream: str, above: int) -> int:
-        found = await self.clickhouse.value(
-            f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}",
-            {"stream": stream, "above": above},
-        )
-        return int(found)
+        sql = f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}"
+        try:
+            return int(await self.clickhouse.value(sql, {"stream": stream, "above": above}))
+        except StoreError as error:
+            if error.code in NO_SUCH_TABLE:
+                return 0
+            raise
 
     async def settle(self, table: Table) -> None:
         """Waits for our inserts under way: none outlives INSERT_TIMEOUT."""

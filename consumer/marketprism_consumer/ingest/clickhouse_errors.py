@@ -12,6 +12,7 @@ LATE_INSERT = 395  # FUNCTION_THROW_IF_VALUE_IS_NON_ZERO, from the default of cr
 
 PASSING = {
     3: "UNEXPECTED_END_OF_FILE",
+    33: "CANNOT_READ_ALL_DATA",  # a block is whole when it leaves us: its end was lost on the way
     74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
     75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",  # a full disk, too
     76: "CANNOT_OPEN_FILE",
@@ -79,7 +80,6 @@ SERVER = {
 ROW = {
     6: "CANNOT_PARSE_TEXT",
     27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
-    33: "CANNOT_READ_ALL_DATA",
     41: "CANNOT_PARSE_DATETIME",
     69: "ARGUMENT_OUT_OF_BOUND",
     70: "CANNOT_CONVERT_TYPE",

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 
 from marketprism_api import reasons
-from marketprism_consumer.errors import BrokerError, Fault, MessageError, StoreError
+from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, StoreError
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import HOUR, PARTITIONS
 from marketprism_consumer.ingest.decode import Row
@@ -33,20 +33,25 @@ async def finish(lane: Lane, claim: Claim) -> None:
         return
     await lane.wait_until_over(claim.after)
     await settle(lane)
-    start, end = claim.done, claim.end
-    async for messages in read_in_stretches(lane, start, end):
-        cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, RULES, lane.token())
-        begin = start
-        await lane.keeper.change(lambda r: steps.cut_next(r, claim.id, lane.owner, begin, cut, end=end))  # noqa: B023
-        left = await _send_rest(lane, claim.id, cut, messages, Refusals())
-        if left is not None:
-            now = lane.keeper.record.claim(claim.id)
-            assert now is not None
-            await look_through(lane, now, cut, left)
-        else:
-            await record_done(lane, claim.id, cut)
-        start = cut.end
-    await lane.keeper.change(lambda r: steps.nothing_left(r, claim.id, lane.owner, start, end))
+    id, end = claim.id, claim.end
+    async for messages in read_in_stretches(lane, claim.done, end):
+        await _cut_in_doubt(lane, id, messages)
+    if left := lane.keeper.record.claim(id):
+        await lane.keeper.change(lambda r: steps.nothing_left(r, id, lane.owner, left.done, end))
+
+
+async def _cut_in_doubt(lane: Lane, id: str, messages: Sequence[Message]) -> None:
+    """Nothing of it can be on its way any more: cut as an epoch of its own, which its writer may look up and send at once."""
+    claim = steps.own(lane.keeper.record, id, lane.owner)
+    if claim is None:
+        raise LostError("the claim in doubt is another's")
+    cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, RULES, lane.token())
+    await lane.keeper.change(lambda r: steps.cut_next(r, id, lane.owner, claim.done, cut, end=claim.end))
+    left = await _send_rest(lane, id, cut, messages, Refusals())
+    if left is None:
+        await record_done(lane, id, cut)
+    else:
+        await look_through(lane, claim, cut, left)
 
 
 async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | None = None) -> Claim:
@@ -57,25 +62,7 @@ async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | 
         await lane.wait_until_over(cut.until)
         await settle(lane)
         messages = await read_range(lane, claim.done, cut.end)
-        mark = messages[-1].arrived if messages and messages[-1].seq == cut.end else cut.mark
-        until, token, before = await lane.until(), lane.token(), cut
-        record = await lane.keeper.change(
-            lambda r: steps.new_epoch(
-                r,
-                claim.id,
-                lane.owner,
-                before,
-                mark=mark,
-                until=until,
-                rules=RULES,
-                token=token,  # noqa: B023
-            )
-        )
-        lane.account.epochs.inc()
-        changed = record.claim(claim.id)
-        assert changed is not None
-        assert changed.cut is not None
-        claim, cut = changed, changed.cut
+        claim, cut = await _win(lane, claim, cut, messages)
         lane.faultpoint("after_epoch")
         lane.log.info(
             "new epoch",
@@ -83,7 +70,7 @@ async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | 
             first=claim.done + 1,
             last=cut.end,
             epoch=cut.epoch,
-            until=until,
+            until=cut.until,
         )
         left = await _send_rest(lane, claim.id, cut, messages, refusals)
         if left is None:
@@ -91,6 +78,20 @@ async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | 
             return record.claim(claim.id) or claim_done(claim, cut)
         refusals = left
         await asyncio.sleep(wait.next())
+
+
+async def _win(lane: Lane, claim: Claim, cut: Cut, messages: Sequence[Message]) -> tuple[Claim, Cut]:
+    """The next epoch, by compare-and-set."""
+    mark = messages[-1].arrived if messages and messages[-1].seq == cut.end else cut.mark
+    until, token = await lane.until(), lane.token()
+    record = await lane.keeper.change(
+        lambda r: steps.new_epoch(r, claim.id, lane.owner, cut, mark=mark, until=until, rules=RULES, token=token)
+    )
+    lane.account.epochs.inc()
+    changed = record.claim(claim.id)
+    assert changed is not None
+    assert changed.cut is not None
+    return changed, changed.cut
 
 
 def claim_done(claim: Claim, cut: Cut) -> Claim:
@@ -134,6 +135,7 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
         if sent is Sent.STORED:
             continue
         if sent is Sent.LATE:
+            await bury(lane, refused)  # or the next epoch begins with them again
             return refusals
         assert why is not None
         if len(piece) == 1 and why.fault is Fault.ROW:

@@ -307,7 +307,7 @@ class Ingest:
         """Others need not wait for our silence."""
         if self._lane is None or self._lane.keeper.doubt:
             return
-        with suppress(AgainError, BrokerError, asyncio.CancelledError):
+        with suppress(AgainError, BrokerError, TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(2.0):
                 await self._lane.keeper.change(lambda r: steps.released(r, self.owner))
 
@@ -400,7 +400,8 @@ class Ingest:
         return self.stopping or self._ended or self._called
 
     async def _open(self, lane: Lane, start: int) -> Reader:
-        reader = Reader(lane.broker, lane.id.stream, lane.id.subject, start, self._receive, self._wake.set)
+        id = lane.id
+        reader = Reader(lane.broker, id.stream, id.created, id.subject, start, self._receive, self._wake.set)
         return await reader.open()
 
     async def _read_on(self, lane: Lane) -> None:
@@ -516,7 +517,13 @@ class Ingest:
             stretch = self._stretch(cut.end, self._reader.pending)
             end = stretch if stretch is None or end is None else max(end, stretch)
             end = None if end is not None and end > self._last_seq else end
-        return steps.cut_next(record, self._claim, self.owner, start, cut, end=end)
+            # And never before what is read already: that is ours.
+            end = None if end is None else max(end, self._reader.next - 1)
+        after = steps.cut_next(record, self._claim, self.owner, start, cut, end=end)
+        changed = after.claim(self._claim) if after else None
+        if changed is not None:
+            self._end = changed.end  # now, for what comes while it is written
+        return after
 
     async def _change(self, lane: Lane, step: Callable[[Record], Record | None]) -> Record:
         """A step, after what is finished is recorded so."""
@@ -526,7 +533,8 @@ class Ingest:
             nonlocal finished
             finished = self._finished
             after = steps.record_done(record, self._claim, self.owner, finished) if finished else record
-            return None if after is None else step(after)
+            after = after and step(after)
+            return after and steps.heard(after, self.owner)  # of what is set aside, too
 
         record = await lane.keeper.change(both)
         if self._finished is finished:
@@ -676,7 +684,7 @@ class Ingest:
             if self._now() - lane.keeper.written_at < BEAT or not self._owns(lane):
                 continue
             try:
-                await self._change(lane, lambda r: steps.heard(r, self.owner))
+                await self._change(lane, lambda r: r)
             except (AgainError, BrokerError) as trouble:
                 self._trouble = self._trouble or trouble
                 self._wake.set()

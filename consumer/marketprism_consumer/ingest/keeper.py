@@ -64,7 +64,10 @@ class RecordKeeper:
     async def begin_with(self, revision: int, record: Record, doubts: int) -> None:
         """What an inspection makes of a record that is in doubt. Raises ConflictError, DoubtError."""
         async with self._lock:
-            self.trust(self._revision, await self._write(revision, record), doubts)
+            if doubts != self.doubts:
+                raise DoubtError(self.doubt)  # read before a reconnect: nothing is written by it
+            written = await self._write(revision, record)
+            self.trust(self._revision, written, doubts)
 
     def _take_in(self, revision: int, record: Record) -> None:
         self._record, self._revision, self.known = record, revision, revision

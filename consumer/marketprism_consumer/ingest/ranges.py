@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
+from marketprism_consumer.errors import ReaderBrokenError
 from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.reader import Reader
@@ -35,7 +36,8 @@ async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[l
         over = over or last.seq >= end or not last.pending
         look.set()
 
-    reader = await Reader(lane.broker, lane.id.stream, lane.id.subject, start + 1, receive, look.set).open()
+    id = lane.id
+    reader = await Reader(lane.broker, id.stream, id.created, id.subject, start + 1, receive, look.set).open()
     over = not reader.pending
     try:
         while not (over and not got):
@@ -53,6 +55,9 @@ async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[l
                     await look.wait()
             if not over and not got and not reader.outstanding:
                 # The last of them may have expired under our hands.
-                over = not (await lane.broker.reader_state(lane.id.stream, reader.name)).pending
+                pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
+                if delivered != reader.delivered and not reader.outstanding:
+                    raise ReaderBrokenError(f"{delivered} were delivered, {reader.delivered} came")
+                over = not pending
     finally:
         reader.close()

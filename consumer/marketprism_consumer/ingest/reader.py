@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from marketprism_consumer.errors import ReaderBrokenError
+from marketprism_consumer.errors import LostError, ReaderBrokenError
 from marketprism_consumer.ingest.broker import ACK_PREFIX, Broker, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
 
@@ -35,6 +35,7 @@ class Reader:
         self,
         broker: Broker,
         stream: str,
+        created: str,
         subject: str,
         start: int,
         receive: Callable[[Sequence[Message]], None],
@@ -45,7 +46,7 @@ class Reader:
         self.pending = 0
         self.broken = ""
         self.outstanding = 0
-        self._broker, self._stream, self._subject = broker, stream, subject
+        self._broker, self._stream, self._created, self._subject = broker, stream, created, subject
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
         self.delivered = 0
@@ -53,8 +54,11 @@ class Reader:
         self._heard = self._now()
 
     async def open(self) -> Reader:
-        """Raises BrokerError."""
+        """Raises BrokerError, and LostError where the stream was made anew: its messages are another lane's."""
         self.name, self.pending = await self._broker.make_reader(self._stream, self._subject, self.next)
+        if (await self._broker.stream(self._stream)).created != self._created:
+            self.close()
+            raise LostError("the stream was made anew")
         self._heard = self._now()
         return self
 

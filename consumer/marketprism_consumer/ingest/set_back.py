@@ -7,6 +7,7 @@ none of them can be stored any more, and by look-ups.
 from __future__ import annotations
 
 import math
+from itertools import count
 
 from msgspec.structs import replace
 
@@ -38,7 +39,8 @@ async def inspect(lane: Lane) -> None:
     last = (await lane.broker.stream(lane.id.stream)).last_seq
     found = record or lane.id.empty_record()
     new = recovered(found, after, last, claim_id(lane), everything=bool(of_stream))
-    await keeper.begin_with(revision, replace(new, boot=keeper.records.boot), doubts)
+    new = replace(new, boot=keeper.records.boot, generation=await _generation(lane, new.generation, last))
+    await keeper.begin_with(revision, new, doubts)
     lane.account.recoveries.inc()
     lane.alarm(reason, why=of_stream or of_record, first=found.end + 1, last=last, after=after)
 
@@ -51,6 +53,19 @@ async def _highest(lane: Lane, record: Record) -> int:
     """Rows from before a set-back of the stream are of another generation."""
     stream = generation(lane.stream, record.generation)
     return await lane.patiently(lambda: lane.store.highest(lane.table, stream, record.end))
+
+
+async def _generation(lane: Lane, least: int, last: int) -> int:
+    """The first one of which the tables have nothing beyond the stream's end: those that have belong to what the stream was
+    before it was set back, and a record that is lost or older does not know of them."""
+    for number in count(least):
+        stream = generation(lane.stream, number)
+        for tier in lane.tiers:
+            if await lane.patiently(lambda tier=tier, stream=stream: tier.highest(lane.table, stream, last)):  # type: ignore[misc]
+                break
+        else:
+            return number
+    raise AssertionError
 
 
 def record_in_doubt(lane: Lane, record: Record | None, revision: int, known: int, highest: int) -> str:

@@ -56,4 +56,4 @@ class Store(Protocol):
         """Which of `seqs` of this stream (in any generation) are in the table; none where there is no table."""
 
     async def highest(self, table: Table, stream: str, above: int) -> int:
-        """The highest sequence of this very identity that is above `above`; 0 where there is none."""
+        """The highest sequence of this very identity that is above `above`; 0 where there is none, or no table."""

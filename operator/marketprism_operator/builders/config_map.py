@@ -22,11 +22,7 @@ def content(request: BuildRequest) -> list[Manifest]:
 
 def _bare(manifest: Manifest) -> Manifest:
     """Without what rolls no Pod, or rolls it by the Pod template itself."""
-    spec = {
-        k: v
-        for k, v in manifest.get("spec", {}).items()
-        if k not in ("suspend", "deletionPolicy", "resources", "podTemplate")
-    }
+    spec = {k: v for k, v in manifest.get("spec", {}).items() if k not in ("suspend", "resources", "podTemplate")}
     if "consumers" in spec:
         spec["consumers"] = {key: {"dataTypes": consumer["dataTypes"]} for key, consumer in spec["consumers"].items()}
     return {

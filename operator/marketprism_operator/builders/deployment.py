@@ -35,6 +35,9 @@ def build(request: BuildRequest, consumer: str, spec: ConsumerSpec) -> Manifest:
         port=port,
         resources=spec.resources,
         over=spec.pod_template,
+        # What has been moved there may be looked for, too. A policy's own Pods read it in their file.
+        env={"CLICKHOUSE_COLD_HTTP_URL": str(request.cold.url)} if request.cold else {},
+        cold=request.cold,
     )
     made = request.manifest(
         "apps/v1",

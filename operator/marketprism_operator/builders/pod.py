@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from marketprism_api.meta import SecretRef
 from marketprism_api.pipeline import PodTemplate, Resources
+from marketprism_api.tiering import Cold
 from marketprism_operator import naming
 from marketprism_operator.builders import config_map, service_account
 from marketprism_operator.builders.overlay import overlaid
@@ -18,13 +19,13 @@ REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 LIMITS = {"memory": "512Mi"}
 
 
-def secrets(request: BuildRequest) -> dict[str, tuple[str, ...]]:
+def secrets(request: BuildRequest, cold: Cold | None) -> dict[str, tuple[str, ...]]:
     """Directory → the Secrets joined in it."""
     spec = request.pipeline.spec
     found = {
         "clickhouse": _names(spec.clickhouse.auth_secret_ref, spec.clickhouse.tls_secret_ref),
         "nats": _names(spec.nats.auth_secret_ref, spec.nats.tls_secret_ref) if not request.policy else (),
-        "clickhouse-cold": _names(request.policy.spec.cold.auth_secret_ref) if request.policy else (),
+        "clickhouse-cold": _names(cold.auth_secret_ref) if cold else (),
     }
     return {directory: names for directory, names in found.items() if names}
 
@@ -45,19 +46,27 @@ def template(
     over: PodTemplate | None = None,
     restart: str = "Always",
     grace: int = 30,
+    env: Mapping[str, str] | None = None,
+    cold: Cold | None = None,
 ) -> Manifest:
-    """A PodTemplateSpec with one container named after its component. It changes only when something that its container reads changes."""
+    """A PodTemplateSpec with one container named after its component. It changes only when something that its container reads changes.
+
+    `cold`: what its container is to know of cold's server.
+    """
     labels = {**request.labels(component), **(selector or {})}
-    directories = secrets(request)
+    directories = secrets(request, cold)
     container: Manifest = {
         "name": component,
         "image": request.image,
         "args": list(args),
         "command": ["marketprism"],
-        "env": [{"name": "HOME", "value": "/tmp"}]  # noqa: S108 - a volume of the Pod's own
-        + [
-            {"name": f"MARKETPRISM_{name.upper().replace('-', '_')}_AUTH_DIR", "value": f"{AUTH_DIR}/{name}"}
-            for name in directories
+        "env": [
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the Pod's own
+            *({"name": name, "value": value} for name, value in (env or {}).items()),
+            *(
+                {"name": f"MARKETPRISM_{name.upper().replace('-', '_')}_AUTH_DIR", "value": f"{AUTH_DIR}/{name}"}
+                for name in directories
+            ),
         ],
         "resources": {
             "requests": {**REQUESTS, **_text(resources.requests if resources else {})},

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marketprism_api.pipeline import StoragePipeline
-from marketprism_api.tiering import TieringPolicy
+from marketprism_api.tiering import Cold, TieringPolicy, cold_server
 from marketprism_operator import naming
 from marketprism_operator.naming import Manifest
 
@@ -24,6 +24,8 @@ class BuildRequest:
     """`Secret/name` and `ConfigMap/name` → what changes with its content, and doesn't reveal it."""
     pod_monitors: bool = False
     """Whether the cluster has that API."""
+    policies: tuple[TieringPolicy, ...] = ()
+    """The pipeline's own, where its children are built."""
 
     @property
     def run_now(self) -> str:
@@ -31,6 +33,12 @@ class BuildRequest:
         if self.policy is None or self.policy.spec.suspend:
             return ""
         return self.policy.metadata.annotations.get(naming.RUN_NOW, "")
+
+    @property
+    def cold(self) -> Cold | None:
+        """What is known of the cold tier where it is not, or need not be, on the pipeline's own server."""
+        known = self.policy or cold_server(self.policies)
+        return known.spec.cold if known else None
 
     @property
     def resource(self) -> StoragePipeline | TieringPolicy:

@@ -18,7 +18,7 @@ COMPONENT = "schema"
 def build(request: BuildRequest) -> Manifest:
     spec = request.pipeline.spec
     concerns = {
-        "nats": spec.nats.model_dump(mode="json", exclude={"ack_wait"}),
+        "nats": spec.nats.model_dump(mode="json"),
         "clickhouse": spec.clickhouse.model_dump(mode="json"),
         "schema": spec.table_schema.model_dump(mode="json"),
         "dataTypes": list(spec.stored),

@@ -36,6 +36,7 @@ def build(request: BuildRequest) -> Manifest:
         resources=spec.resources,
         over=spec.pod_template,
         restart="Always" if every else "Never",
+        cold=request.cold,
     )
     if every:
         if request.run_now:  # a new Pod runs at once

@@ -16,7 +16,6 @@ from tests.operator.controlplane.pipeline_world import World, until
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # values that are not allowed
     ("suspend is a word", {"suspend": "yes"}, "spec.suspend"),
-    ("deletionPolicy unknown", {"deletionPolicy": "Orphan"}, 'supported values: "Retain", "Delete"'),
     ("ensureStreams unknown", {"nats": {"ensureStreams": "Always"}}, 'supported values: "Never", "IfMissing"'),
     ("schema mode unknown", {"schema": {"mode": "Drop"}}, 'supported values: "Apply", "Verify", "Ignore"'),
     ("a data type unknown", {"dataTypes": {"candles": {}}}, "a data type must be one of: orderbook"),
@@ -33,8 +32,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("cold is hot's default", {"clickhouse": {"coldDatabase": "marketprism_hot"}}, "another database"),
     ("a secret's name with a slash", {"nats": {"authSecretRef": {"name": "a/b"}}}, "authSecretRef.name"),
     ("a secret without a name", {"nats": {"authSecretRef": {}}}, "authSecretRef.name: Required"),
-    ("a duration without unit", {"nats": {"ackWait": "30"}}, "spec.nats.ackWait"),
-    ("a duration too short", {"nats": {"ackWait": "1s"}}, "5s to 1h"),
+    ("a bucket with a dot", {"nats": {"bucket": "MARKET.PRISM"}}, "spec.nats.bucket"),
+    ("a duration without unit", {"deadLetters": {"window": "30"}}, "spec.deadLetters.window"),
+    ("a duration too short", {"dataTypes": {"trade": {"batch": {"maxDelay": "1ms"}}}}, "10ms to 10m"),
     ("a retention of minutes", {"schema": {"hotRetention": "10m"}}, "spec.schema.hotRetention"),
     ("a ratio as a percentage", {"deadLetters": {"maxRatio": "10%"}}, "spec.deadLetters.maxRatio"),
     ("a ratio above one", {"deadLetters": {"maxRatio": "1.5"}}, "spec.deadLetters.maxRatio"),
@@ -54,11 +54,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "less pending than the default's rows",
         {"dataTypes": {"trade": {"batch": {"maxPending": 50}}}},
         "give maxRows too",
-    ),
-    (
-        "a delay beyond ackWait",
-        {"nats": {"ackWait": "10s"}, "dataTypes": {"trade": {"batch": {"maxDelay": "20s"}}}},
-        "raise nats.ackWait",
     ),
     ("a batch of gigabytes", {"dataTypes": {"trade": {"batch": {"maxBytes": "2Gi"}}}}, "maxBytes"),
     (

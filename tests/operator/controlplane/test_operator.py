@@ -185,9 +185,9 @@ async def test_suspend_and_a_consumer_removed(world: World) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
-async def test_deletion_never_hangs(world: World, running: bool) -> None:
+async def test_deletion_never_hangs_and_takes_the_children_along(world: World, running: bool) -> None:
     with world.operator() as process:
-        await brought_up(world, deletionPolicy="Delete")
+        await brought_up(world)
         if not running:
             process.terminate()
             await asyncio.to_thread(process.wait, 15)
@@ -197,6 +197,23 @@ async def test_deletion_never_hangs(world: World, running: bool) -> None:
             return await world.get("StoragePipeline", "main") is None
 
         await until(gone, seconds=5)
+
+
+async def test_what_is_left_of_a_pipeline_is_for_the_garbage_collector(world: World) -> None:
+    """It is not there: what it would take is all that there is, and nothing holds it up."""
+    with world.operator():
+        await brought_up(world)
+        uid = ((await world.get("StoragePipeline", "main")) or {})["metadata"]["uid"]
+        children = await world.children("main")
+        assert {name.partition("/")[0] for name in children} >= {"ConfigMap", "Deployment", "Job", "ServiceAccount"}
+        await world.delete("StoragePipeline", "main")
+        await world.pipeline("another")  # once this one is reconciled, the deletion has been heard of
+        await until(lambda: world.get("ConfigMap", "another-pipeline"))
+        assert await world.children("main") == children
+    for name in children:
+        metadata = ((await world.get(*name.split("/"))) or {})["metadata"]
+        assert [owner["uid"] for owner in metadata["ownerReferences"]] == [uid], name
+        assert not metadata.get("finalizers"), name
 
 
 async def test_at_rest_nothing_is_written(world: World) -> None:
@@ -309,6 +326,58 @@ async def test_a_tiering_policy_is_a_cron_job_or_a_loop(world: World) -> None:
             return await world.get("CronJob", "main-migrate") is None
 
         await until(no_cron_job)
+
+
+async def test_consumers_follow_what_policies_say_of_cold(world: World) -> None:
+    def policy(url: str, **cold: Any) -> dict[str, Any]:
+        return {"pipelineRef": {"name": "main"}, "schedule": "0 0 1 1 *", "cold": {"url": url, **cold}}
+
+    async def env() -> dict[str, str]:
+        live = await world.get("Deployment", "main-default")
+        assert live
+        return {entry["name"]: entry["value"] for entry in live["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+    async def looks_at(url: str | None) -> bool:
+        return (await env()).get("CLICKHOUSE_COLD_HTTP_URL") == url
+
+    async def hash_of_secrets() -> str:
+        live = await world.get("Deployment", "main-default")
+        assert live
+        return str(live["spec"]["template"]["metadata"]["annotations"].get("storage.marketprism.io/secrets-hash"))
+
+    await world.apply("Secret", "cold-auth", stringData={"password": "1"})
+    with world.operator(MARKETPRISM_RESYNC_SECONDS="600"):
+        await brought_up(world)
+        assert "CLICKHOUSE_COLD_HTTP_URL" not in await env()
+        await world.apply(
+            "TieringPolicy", "first", spec=policy("http://cold:8123", authSecretRef={"name": "cold-auth"})
+        )
+        await until(lambda: looks_at("http://cold:8123"))
+        assert "MARKETPRISM_CLICKHOUSE_COLD_AUTH_DIR" in await env()
+        before = await hash_of_secrets()
+        await world.apply("Secret", "cold-auth", stringData={"password": "2"})
+
+        async def rolled() -> bool:
+            return await hash_of_secrets() != before
+
+        await until(rolled)
+        await world.apply("TieringPolicy", "second", spec=policy("http://else:8123"))
+
+        async def refused() -> bool:
+            found = await world.condition("TieringPolicy", "SpecValid", "second")
+            return found.get("status") == "False" and "where policy first moves" in found["message"]
+
+        await until(refused)
+        assert await looks_at("http://cold:8123")
+        await world.delete("TieringPolicy", "first")
+        await until(lambda: looks_at("http://else:8123"))
+
+        async def taken() -> bool:
+            return (await world.condition("TieringPolicy", "SpecValid", "second")).get("status") == "True"
+
+        await until(taken)
+        await world.delete("TieringPolicy", "second")
+        await until(lambda: looks_at(None))
 
 
 async def test_what_validation_found_is_a_condition_and_an_event(world: World) -> None:
