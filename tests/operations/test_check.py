@@ -18,7 +18,7 @@ from marketprism_consumer.operations.check import (
     judge_parts,
     judge_stream,
 )
-from marketprism_consumer.operations.lanes import Lane
+from marketprism_consumer.operations.lanes import FoundLane
 from tests.operations.cli import cli, cli_json
 from tests.pipelines import DataType, Pipeline
 from tests.waiting import free_port
@@ -113,9 +113,9 @@ def test_a_bucket(change: dict[str, Any], level: Level, told: str) -> None:
 )
 def test_a_lane(owner: str, heard: bool, level: Level, told: str) -> None:
     record = Record("S", ID.created, "trade.>", "t", done=7, claims=(Claim("c", 7, None, 7, owner),))
-    line = judge_lane(Lane("trade", "S", ID, 1, record), heard=heard)
+    line = judge_lane(FoundLane("trade", "S", ID, 1, record), heard=heard)
     assert (line.level, told in line.found, "done to 7" in line.found) == (level, True, True)
-    assert judge_lane(Lane("trade", "S", ID), heard=False).level is Level.OK
+    assert judge_lane(FoundLane("trade", "S", ID), heard=False).level is Level.OK
 
 
 @pytest.mark.parametrize(

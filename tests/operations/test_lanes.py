@@ -19,7 +19,7 @@ from marketprism_consumer.commands.lanes import lines
 from marketprism_consumer.ingest.record import Claim, Cut, Record, dump
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit import audit
-from marketprism_consumer.operations.lanes import Lane
+from marketprism_consumer.operations.lanes import FoundLane
 from tests.operations.cli import alone, cli, cli_json
 from tests.pipelines import DataType, Pipeline, trade
 from tests.waiting import PATIENCE, until
@@ -32,7 +32,7 @@ async def send(pipeline: Pipeline, count: int) -> None:
         await pipeline.send(SUBJECT, msgspec.json.encode(trade(trade_id=str(number))))
 
 
-async def write(pipeline: Pipeline, *claims: Claim, done: int = 0, begin: int = 0) -> Lane:
+async def write(pipeline: Pipeline, *claims: Claim, done: int = 0, begin: int = 0) -> FoundLane:
     """A record of trades by hand."""
     found = await pipeline.lane()
     assert found.id
@@ -184,7 +184,7 @@ async def test_a_value_that_is_no_record_is_told_and_replaced(pipeline: Pipeline
 
 def test_a_lane_without_a_tail_says_so() -> None:
     record = Record("S", "now", "trade.>", "t", begin=3, done=7, generation=2)
-    *_, about, done, rest = lines(Lane("trade", "S", None, 5, record))
+    *_, about, done, rest = lines(FoundLane("trade", "S", None, 5, record))
     assert "generation 2" in about
     assert done == "  done to 7, revision 5; what came to 3 was not wanted"
     assert rest == "  8…  nobody's"
