@@ -76,8 +76,8 @@ def stream_in_doubt(scope: Scope, world: World) -> bool:
     rules, record, stream = scope.rules, world.record, world.stream
     if record is None:
         return False
-    seen = max(record.done, record.mark[0] if record.mark else 0, *(position(claim) for claim in record.claims), 0)
-    if rules.notice_shorter_stream and len(stream) < seen:
+    seen = [position(claim) for claim in record.claims if position(claim) > claim.start]
+    if rules.notice_shorter_stream and len(stream) < max(record.done, record.mark[0] if record.mark else 0, *seen):
         return True
     if not rules.mark_at_done or record.mark is None or record.mark[0] > len(stream):
         return False
