@@ -59,6 +59,10 @@ SMALL = (
     Scope("ended in order, epochs", TWO, Faults(releases=2, kills=1), clock=2, versions=ALONE),
     Scope("messages of others", OTHERS, Faults(kills=1, expiries=1)),
     Scope("messages of others, stream set back", OTHERS, Faults(expiries=1, stream_set_backs=1), versions=ALONE),
+    Scope("messages come", TWO, Faults(kills=1), later=1),
+    Scope("messages come, reset", TWO, Faults(resets=1), clock=2, later=1, versions=ALONE),
+    Scope("messages come, record set back", TWO, Faults(set_backs=1), clock=1, later=1, versions=ALONE),
+    Scope("messages come, bucket deleted", TWO, Faults(deletions=1), clock=2, later=1, versions=ALONE),
     Scope("a table just made", ONE, Faults(kills=1), clock=2, begun=False),
     Scope("reset", ONE, Faults(resets=1), clock=2),
     Scope("reset twice", TWO, Faults(resets=2, kills=1), clock=2, versions=ALONE),
@@ -105,6 +109,11 @@ LARGE = (
     Scope("claims end elsewhere, in doubt", TWO, Faults(moves=1, resets=1), clock=2),
     Scope("ended in order", TWO, Faults(releases=1, torn=1), clock=2),
     Scope("messages of others, stream set back", OTHERS, Faults(kills=1, expiries=1, stream_set_backs=1), clock=1),
+    Scope("messages come, record set back", TWO, Faults(set_backs=1), later=1),
+    Scope(
+        "messages come, claims end elsewhere", TWO, Faults(kills=1, moves=1, resets=1), clock=2, later=1, versions=ALONE
+    ),
+    Scope("messages come, stream set back twice", TWO, Faults(stream_set_backs=2), later=1, versions=ALONE),
     Scope("a table just made", TWO, Faults(kills=1), clock=2, begun=False),
     Scope("reset", TWO, Faults(resets=1), clock=2),
     Scope("reset, stream set back", ONE, Faults(resets=1, stream_set_backs=1), clock=2),

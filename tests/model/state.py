@@ -165,6 +165,7 @@ class Scope:
     block_rows: int = 2  # without `one_block_per_cut`: rows of a block
     silent: bool = False  # the record is set back, and nobody loses a connection
     at_rest: bool = False  # kills and set-backs happen only while no request is on its way
+    later: int = 0  # so many of the messages are still to be published
     begun: bool = True  # the world begins with a record; else with a table that P0 has just made
     expires_again: bool = False  # also messages expire that came after the stream was set back
 
@@ -199,7 +200,7 @@ def first(scope: Scope) -> World:
     maker, *others = (Process(),) * len(scope.versions)
     return World(
         now=0,
-        stream=(0,) * len(scope.messages),
+        stream=(0,) * (len(scope.messages) - scope.later),
         record=Record(1, 0, None, ()) if scope.begun else None,
         backup=None,
         rebooted=False,

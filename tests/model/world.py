@@ -47,7 +47,7 @@ def faults(scope: Scope, world: World) -> Iterator[Step]:
     yield from tiering(scope, world)
     yield from record_changes(scope, world)
     yield from set_back.reset(scope, world)
-    yield from stream_set_back(scope, world)
+    yield from stream_changes(scope, world)
 
 
 def done(scope: Scope, world: World) -> bool:
@@ -193,8 +193,8 @@ def record_changes(scope: Scope, world: World) -> Iterator[Step]:
         yield Step("the record is set back", after)
 
 
-def stream_set_back(scope: Scope, world: World) -> Iterator[Step]:
-    """A power cut loses the end of the stream, and its sequences come again with other messages."""
+def stream_changes(scope: Scope, world: World) -> Iterator[Step]:
+    """A power cut loses the stream's end. What is published then has the same sequences, and a later arrival."""
     stream = world.stream
     if world.left.stream_set_backs:
         for last in range(len(stream)):
@@ -203,7 +203,9 @@ def stream_set_back(scope: Scope, world: World) -> Iterator[Step]:
             )
             yield Step(f"the stream is set back to {last}", after)
     if len(stream) < len(scope.messages):
-        yield Step(f"message {len(stream) + 1}' is published", world._replace(stream=(*stream, 1)))
+        life = scope.faults.stream_set_backs - world.left.stream_set_backs
+        new = (len(stream) + 1, life)
+        yield Step(f"message {names((new,))} is published", world._replace(stream=(*stream, life)))
 
 
 # --- tiering

@@ -246,8 +246,8 @@ def released(record: Record, owner: str) -> Record:
 def recovered(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:
     """What anybody may have sent inserts for without this record knowing: to the stream's end `last`, from the record's end,
     or from the stream's start where the stream itself was set back. And what the record still knows may have been in a
-    later epoch. `after`: no `until` that anybody has written is later; so it is counted from the fastest clock. `last` is
-    read after the record. `id`: for the new claim."""
+    later epoch. `after`: no `until` that anybody has written is later; so it is counted from the fastest clock. It and
+    `last` are read after the record. `id`: for the new claim."""
     if everything:
         record = replace(record, done=0, mark=None, claims=(), generation=record.generation + 1)
     claims = []
