@@ -117,7 +117,7 @@ def peak_mb(pid: int) -> float:
 
 
 async def measure(
-    name: str, command: list[str], env: dict[str, str], table: str, durable: str, count: int, servers: Any
+    name: str, command: list[str], env: dict[str, str], table: str, count: int, servers: Any, processes: int = 1
 ) -> Result:
     """From the first message delivered to `count` rows visible. The stream holds more, so that nothing waits for more."""
     clickhouse = ClickHouse([servers.clickhouse.url])
@@ -125,40 +125,40 @@ async def measure(
     js = connection.jetstream()
     before = {server.pid: cpu(server.pid) for server in (servers.clickhouse, servers.nats)}
     log = tempfile.TemporaryFile()  # noqa: SIM115
-    child = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log)
+    children = [subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log) for _ in range(processes)]
     start = None
     used, memory = 0.0, 0.0
+    idle = [0.0] * processes
     deadline = time.monotonic() + 300
     try:
         while True:
-            if child.poll() not in (None, 0) or time.monotonic() > deadline:
+            codes = [child.poll() for child in children]
+            if any(code not in (None, 0) for code in codes) or time.monotonic() > deadline:
                 log.seek(0)
-                raise SystemExit(f"{name}: ended with {child.returncode}:\n{log.read().decode()[-2000:]}")
+                raise SystemExit(f"{name}: ended with {codes}:\n{log.read().decode()[-2000:]}")
             if start is None:
-                try:
-                    if (await js.consumer_info(STREAM, durable)).delivered.stream_seq:
-                        start = time.monotonic()
-                        idle = cpu(child.pid)
-                except nats.js.errors.NotFoundError:
-                    pass
+                if any(one.delivered and one.delivered.stream_seq for one in await js.consumers_info(STREAM)):
+                    start = time.monotonic()
+                    idle = [cpu(child.pid) for child in children]
                 await asyncio.sleep(0.01)
                 continue
-            if child.poll() is None:
-                used, memory = cpu(child.pid) - idle, max(memory, peak_mb(child.pid))
+            if codes == [None] * processes:
+                used = sum(cpu(child.pid) for child in children) - sum(idle)
+                memory = max(memory, *(peak_mb(child.pid) for child in children))
             stored = (await clickhouse.query(f"SELECT count() FROM {table}"))[0][0]
             if stored >= count:
                 break
             await asyncio.sleep(0.1)
         seconds = time.monotonic() - start
-        used = cpu(child.pid) - idle if child.poll() is None else used
         spent = {pid: cpu(pid) - cpu_before for pid, cpu_before in before.items()}
         parts = await clickhouse.query(
             "SELECT count() FROM system.parts WHERE concat(database, '.', table) = {table:String} AND level = 0",
             {"table": table},
         )
-        if durable != "baseline":
-            child.terminate()
-            child.wait(30)
+        if name.startswith("marketprism"):
+            for child in children:
+                child.terminate()
+                child.wait(30)
             check = await clickhouse.query(f"SELECT count(), uniqExact(_seq), min(_seq), max(_seq) FROM {table}")
             rows = check[0][0]
             assert check[0] == (rows, rows, 1, rows), f"{name}: {check[0]} is not every message once"
@@ -167,9 +167,10 @@ async def measure(
             spent[servers.nats.pid] / stored * 1e6, memory, parts[0][0],
         )  # fmt: skip
     finally:
-        if child.poll() is None:
-            child.terminate()
-            child.wait(30)
+        for child in children:
+            if child.poll() is None:
+                child.terminate()
+                child.wait(30)
         await connection.close()
         await clickhouse.close()
 
@@ -192,11 +193,13 @@ class Servers:
     clickhouse: Any
 
 
-async def ours(servers: Servers, directory: Path, data_type: str, rows: int, count: int) -> Result:
+async def ours(servers: Servers, directory: Path, data_type: str, rows: int, count: int, processes: int = 1) -> Result:
     clickhouse = ClickHouse([servers.clickhouse.url])
     for database in ("bench_hot", "bench_cold"):
         await clickhouse.command(f"DROP DATABASE IF EXISTS {database} SYNC")
     await clickhouse.close()
+    # Before the tables are made: whoever makes them begins the records of the streams that are there.
+    await fill(servers.nats.url, data_type, count + MORE[data_type])
     batch = "{}" if rows == 100 else f"{{batch: {{maxRows: {rows}, maxDelay: 1s}}}}"  # or the tail waits 10 s
     file = directory / "pipeline.yaml"
     file.write_text(PIPELINE.format(stream=STREAM, data_type=data_type, batch=batch))
@@ -208,16 +211,15 @@ async def ours(servers: Servers, directory: Path, data_type: str, rows: int, cou
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    await fill(servers.nats.url, data_type, count + MORE[data_type])
     command = [marketprism, "ingest", "-f", str(file), "--port", "0", "--log-level", "warning"]
     return await measure(
-        f"marketprism, maxRows {rows}",
+        f"marketprism, maxRows {rows}" + (f", {processes} processes" if processes > 1 else ""),
         command,
         env,
         f"bench_hot.{TABLE[data_type]}",
-        f"marketprism-bench-{data_type}",
         count,
         servers,
+        processes,
     )
 
 
@@ -238,7 +240,7 @@ async def usual(servers: Servers, data_type: str, kind: str, count: int) -> Resu
         kind,
         str(count),
     ]
-    return await measure(BASELINES[data_type][kind], command, {}, f"baseline.{kind}", "baseline", count, servers)
+    return await measure(BASELINES[data_type][kind], command, {}, f"baseline.{kind}", count, servers)
 
 
 BASELINES = {
@@ -255,7 +257,7 @@ MORE = {"trade": 150_000, "orderbook": 3_000}
 """What the stream holds beyond that: the last batch would wait up to `maxDelay` for more."""
 
 
-async def run(quick: bool, only: str) -> dict[str, list[Result]]:
+async def run(quick: bool, only: str, processes: int) -> dict[str, list[Result]]:
     found: dict[str, list[Result]] = {}
     with tempfile.TemporaryDirectory(prefix="marketprism-bench-") as name:
         directory = Path(name)
@@ -269,12 +271,12 @@ async def run(quick: bool, only: str) -> dict[str, list[Result]]:
                     continue
                 part = 4 if quick else 1
                 bases: list[Result] = []
-                for kind in BASELINES[data_type]:
+                for kind in BASELINES[data_type] if processes == 1 else ():
                     bases.append(await usual(servers, data_type, kind, COUNT[data_type] // part))
                     line(data_type, bases[-1], bases[:1])
                 found[data_type] = [*bases]
                 for rows, count in sizes.items():
-                    found[data_type].append(await ours(servers, directory, data_type, rows, count // part))
+                    found[data_type].append(await ours(servers, directory, data_type, rows, count // part, processes))
                     line(data_type, found[data_type][-1], bases)
     return found
 
@@ -295,9 +297,10 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a quarter of the messages")
     parser.add_argument("--only", choices=OURS, default="", help="only this data type")
+    parser.add_argument("--processes", type=int, default=1, help="that share the backlog; then without the baselines")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
-    found = asyncio.run(run(arguments.quick, arguments.only))
+    found = asyncio.run(run(arguments.quick, arguments.only, arguments.processes))
     if arguments.output == "json":
         print(json.dumps({name: [{**asdict(r), "rate": r.rate} for r in results] for name, results in found.items()}))
 

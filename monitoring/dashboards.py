@@ -28,6 +28,10 @@ def _rate(metric: str, by: str = "data_type", where: str = "") -> str:
     return f"sum by ({by}) (rate(marketprism_{metric}{where}[$__rate_interval]))"
 
 
+def _increase(metric: str) -> str:
+    return f"sum by (data_type) (increase(marketprism_{metric}[10m]))"
+
+
 def _quantile(part: str, metric: str) -> str:
     return f"histogram_quantile({part}, {_rate(f'{metric}_bucket', 'data_type, le')})"
 
@@ -41,17 +45,16 @@ DIFFERENCES = 'max by (data_type, reason) (marketprism_validation_findings{reaso
 PIPELINE: dict[str, list[Panel]] = {
     "Now": [
         _now("Stored", "rowsps", "sum(rate(marketprism_rows_inserted_total[$__rate_interval]))", "Rows that ClickHouse confirmed."),
-        _now("Waiting", "short", "sum(marketprism_stream_lag_messages)", "Messages that JetStream has not delivered yet."),
+        _now("Waiting", "short", "sum(marketprism_stream_lag_messages)", "Messages that are not read yet."),
         _now("Dead letters per hour", "short", "sum(increase(marketprism_dead_letters_total[1h]))", "Messages that can't be rows."),
         _now("Types not running", "short", 'sum(marketprism_state{reason!="Running"})', "Paused or stopping."),
     ],
     "Intake": [
         Panel("Messages", "cps", {"{{data_type}}": _rate("messages_received_total")}, "Taken from JetStream."),
-        Panel("Waiting", "short", {"{{data_type}}": "sum by (data_type) (marketprism_stream_lag_messages)"}, "Not delivered yet."),
+        Panel("Waiting", "short", {"{{data_type}}": "sum by (data_type) (marketprism_stream_lag_messages)"}, "Not read yet."),
         Panel("Lag", "s", {"{{data_type}}": "max by (data_type) (marketprism_stream_lag_seconds)"}, "Age of the oldest of the last batch."),
-        Panel("Came again", "cps", {"{{data_type}} redelivered": _rate("messages_redelivered_total"),
-              "{{data_type}} known": _rate("messages_skipped_total")}, "Redelivered, and recognised as stored already."),
-        Panel("Held", "decbytes", {"{{data_type}}": "sum by (data_type) (marketprism_bytes_in_flight)"}, "Pulled, not yet acknowledged."),
+        Panel("In hand", "short", {"{{data_type}}": "sum by (data_type) (marketprism_in_hand_messages)"}, "Read, not stored yet."),
+        Panel("In hand, bytes", "decbytes", {"{{data_type}}": "sum by (data_type) (marketprism_bytes_in_flight)"}, "Read, not stored yet."),
         Panel("Dead letters", "cps", {"{{data_type}} {{reason}}": _rate("dead_letters_total", "data_type, reason")}, "By reason."),
     ],
     "Inserts": [
@@ -63,6 +66,22 @@ PIPELINE: dict[str, list[Panel]] = {
               "By ClickHouse's code; 0 is no answer."),
         Panel("Alarms", "short", {"{{data_type}} {{reason}}": "sum by (data_type, reason) (increase(marketprism_alarms_total[10m]))"},
               "What a person should know of, per ten minutes."),
+    ],
+    "Lanes": [
+        Panel("Oldest unstored", "s", {"{{data_type}}": "max by (data_type) (marketprism_oldest_unstored_seconds)"},
+              "Age of the oldest message that is known and not stored."),
+        Panel("Set aside", "short", {"{{data_type}}": "max by (data_type) (marketprism_set_aside)"},
+              "Stretches that wait to be looked up; the lane goes on behind them."),
+        Panel("Read by", "short", {"{{data_type}}": "sum by (data_type) (marketprism_reads_tail)"},
+              "Processes that read the lane's end: one. The others stand by."),
+        Panel("Looked up", "short", {"{{data_type}} look-ups": _increase("lookups_total"), "{{data_type}} anew": _increase("epochs_total")},
+              "Look-ups in the table, and blocks that were made anew after one, per ten minutes."),
+        Panel("Changes of hands", "short",
+              {"{{data_type}} taken over": _increase("takeovers_total"), "{{data_type}} recovered": _increase("recoveries_total")},
+              "Stretches taken from a process that fell silent, and records that were in doubt, per ten minutes."),
+        Panel("Record written, p99", "s", {"{{data_type}}": _quantile("0.99", "record_write_seconds")}, "One write into the bucket."),
+        Panel("Record written by somebody else", "short", {"{{data_type}}": _increase("record_conflicts_total")},
+              "Writes that came second and were made again, per ten minutes."),
     ],
     "Freshness": [
         Panel("Event to visible, median", "s", {"{{data_type}}": _quantile("0.5", "freshness_seconds")}, "From the event's own time."),

@@ -23,7 +23,9 @@ from marketprism_consumer.feed import FeedMessage
 from marketprism_consumer.feed.publish import publish
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.records import NatsRecords, begin
 from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
+from marketprism_consumer.operations.lanes import FoundLane, find
 from marketprism_consumer.worker import Worker
 from marketprism_embedded import process
 
@@ -63,6 +65,10 @@ class Pipeline:
         return NatsBroker(self.client)
 
     @property
+    def records(self) -> NatsRecords:
+        return NatsRecords(self.client, self.settings.bucket)
+
+    @property
     def store(self) -> ClickHouseStore:
         return ClickHouseStore(self.clickhouse, self.hot)
 
@@ -80,6 +86,20 @@ class Pipeline:
             subjects_by_stream({"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}, self.settings.data_types),
         )
 
+    async def begin(self) -> None:
+        """A record for every lane that has none: as for tables that were just made, so that the first consumer need not wait."""
+        await self.records.ensure(1)
+        for data_type in self.settings.data_types:
+            lane = await self.lane(data_type)
+            assert lane.id, lane.problem
+            await begin(self.records, lane.id)
+
+    async def forget_records(self) -> None:
+        await self.broker.api(f"STREAM.PURGE.{self.records.stream}", None)
+
+    async def lane(self, data_type: DataType = DataType.TRADE) -> FoundLane:
+        return await find(self.settings, self.broker, self.store, data_type)
+
     async def feed(self, messages: Sequence[FeedMessage]) -> None:
         account = await publish(self.client, messages)
         assert account.acknowledged == len(messages)
@@ -89,7 +109,7 @@ class Pipeline:
         return int((await self.client.jetstream().publish(subject, payload)).seq)
 
     async def ingest(self) -> None:
-        """Everything that the streams hold now, by the real worker; ends when all is acknowledged."""
+        """Everything that the streams hold now, by the real worker; ends when all is stored."""
         worker = Worker(self.settings, list(self.settings.data_types), self.environ)
         await worker.run(until_idle=0.01)
 
@@ -116,6 +136,7 @@ async def pipeline(servers: Environ, tmp_path: Path, monkeypatch: pytest.MonkeyP
     await schema.apply(clickhouse, settings)
     made = Pipeline(file, environ, settings, client, clickhouse)
     await made.make_streams()
+    await made.begin()
     yield made
     await clickhouse.close()
     for stream in ("MARKET_DATA", "ORDERBOOK_SNAP", settings.dead_letters.stream):

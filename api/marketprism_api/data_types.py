@@ -16,7 +16,7 @@ class BatchLimits:
     max_delay: float
     """Seconds since the batch's first row."""
     max_pending: int
-    """Messages held without an ack. A batch that is due takes what has piled up, up to this many."""
+    """Messages read and not stored. A batch that is due takes what has piled up, up to this many."""
     max_bytes: int = 8 * _MIB
     """Bytes of payload."""
 

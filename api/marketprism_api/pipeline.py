@@ -175,7 +175,7 @@ class BatchSpec(Model):
     max_delay: Annotated[Duration, Between("10ms", "10m")] | None = None
     """A batch is due this long after its first row."""
     max_pending: Count | None = None
-    """Messages held without an ack. Not given: the default, or maxRows if that is more."""
+    """Messages read and not stored. Not given: the default, or maxRows if that is more."""
     max_bytes: Annotated[Quantity, Amount("64Ki", "256Mi")] | None = None
     """A batch of this many bytes of payload is due. Default 8Mi."""
 
@@ -195,7 +195,7 @@ class ConsumerSpec(Model):
     ]
     """What it carries. Every data type of the pipeline is in exactly one consumer."""
     replicas: Annotated[Int, Field(ge=0, le=64, json_schema_extra={"format": "int32"})] = 1
-    """Pods. They share the messages; any number is right."""
+    """Pods. One of them reads a data type's stream, the others stand by for it; any number is right."""
     resources: Resources = Resources()
     """CPU and memory of the consumer's container."""
     pod_template: PodTemplate = PodTemplate()
@@ -366,7 +366,10 @@ class PipelineSpec(Model):
             if len(names) > 1:
                 message = f"{data_type} is in {len(names)} consumers: {', '.join(names)}"
                 yield Objection(
-                    message, "each data type in exactly one", "for more throughput raise replicas", "consumers"
+                    message,
+                    "each data type in exactly one",
+                    "leave it in one: its replicas stand by for each other",
+                    "consumers",
                 )
 
     def _wrong_streams(self) -> Iterator[Objection]:

@@ -59,7 +59,20 @@ async def test_what_nobody_has_read_yet_is_pending(pipeline: Pipeline) -> None:
     assert report.holds
     assert one.held == one.pending == len(trades(sent))
     assert one.rows == one.dead_letters == 0
-    assert "durable consumer is not there yet" in one.notes[0]
+    await pipeline.forget_records()
+    report = await check(pipeline)
+    assert report.holds
+    assert report["trade"].pending == one.pending
+    assert "no record of its lane yet" in report["trade"].notes[0]
+
+
+async def test_a_record_that_can_not_be_read_proves_nothing(pipeline: Pipeline, stored: list[FeedMessage]) -> None:
+    lane = await pipeline.lane()
+    await pipeline.records.write(lane.key, b"{}", lane.revision)
+    one = (await check(pipeline))["trade"]
+    assert not one.holds
+    assert "MP3010 RecordUnavailable" in one.findings[0]
+    assert "lanes reset" in one.findings[0]
 
 
 async def test_every_message_is_a_row_or_a_dead_letter_with_every_value_compared(
@@ -193,6 +206,7 @@ async def test_a_stream_made_again_is_another_one(pipeline: Pipeline) -> None:
     stored = await pipeline.count("trades")
     await pipeline.client.jetstream().delete_stream("MARKET_DATA")
     await pipeline.make_streams()
+    await pipeline.begin()
     await pipeline.feed(feed(60, seed=3, bad=0))
     await pipeline.ingest()
     one = (await check(pipeline))["trade"]

@@ -86,19 +86,26 @@ def test_ranges_name_the_first_thousand() -> None:
     assert str(made) == "0, 2, 4, 6, 8 and 4,995 more"
 
 
-@given(SETS, SETS, SETS, NEAR, NEAR, st.integers(0, 300))
+@given(SETS, SETS, SETS, NEAR, st.lists(st.tuples(NEAR, NEAR), max_size=3), st.integers(0, 300))
 def test_every_held_message_has_one_fate(
-    held: frozenset[int], rows: frozenset[int], dead: frozenset[int], floor: int, ahead: int, begin: int
+    held: frozenset[int],
+    rows: frozenset[int],
+    dead: frozenset[int],
+    done: int,
+    claims: list[tuple[int, int]],
+    begin: int,
 ) -> None:
-    at = Position(begin, floor, floor + ahead)
+    at = Position(begin, [(0, done), *claims])
     judged = judge(0, bits(held), bits(rows), bits(dead), at)
-    fates = [judged.rows, judged.dead_letters, judged.missing, judged.unacked, judged.undelivered, judged.unwanted]
+    fates = [judged.rows, judged.dead_letters, judged.missing, judged.pending, judged.unwanted]
     assert sum(fate.bit_count() for fate in fates) == len(held)
     assert members(bits(held)) == set().union(*map(members, fates))
     assert members(judged.both) == rows & dead
-    assert members(judged.missing) == {s for s in held - rows - dead if begin <= s <= floor}
-    assert members(judged.undelivered) == {s for s in held - rows - dead if s >= begin and s > floor + ahead}
+    is_done = {s for start, end in at.done for s in range(start + 1, end + 1)}
+    assert members(judged.missing) == {s for s in held - rows - dead if s > begin and s in is_done}
+    assert members(judged.pending) == {s for s in held - rows - dead if s > begin and s not in is_done}
+    assert at.reached == max(end for _, end in at.done)
 
 
 def test_nothing_is_judged_of_nothing() -> None:
-    assert judge(0, 0, 0, 0, Position(0, 0, 0)) == Judgement(0, 0, 0, 0, 0, 0, 0)
+    assert judge(0, 0, 0, 0, Position()) == Judgement(0, 0, 0, 0, 0, 0)

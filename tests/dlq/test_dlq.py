@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import ReaderRunsError
+from marketprism_consumer.ingest.record import dump
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, LetterFilter, Replay, code_of, printable
 from tests.pipelines import DataType, Pipeline, trade
@@ -43,10 +44,6 @@ def stream(pipeline: Pipeline) -> DeadLetterStream:
     return DeadLetterStream(pipeline.broker, pipeline.settings.dead_letters.stream)
 
 
-def soon() -> float:
-    return asyncio.get_running_loop().time() + 30
-
-
 async def letters(pipeline: Pipeline, wanted: LetterFilter | None = None) -> list[Letter]:
     return [letter async for batch in stream(pipeline).batches(wanted or LetterFilter()) for letter in batch]
 
@@ -66,7 +63,7 @@ def tiers(pipeline: Pipeline) -> list[ClickHouseStore]:
 
 @pytest.fixture
 def replay(pipeline: Pipeline) -> Any:
-    return Replay(pipeline.broker, stream(pipeline), tiers(pipeline))
+    return Replay(pipeline.broker, pipeline.records, stream(pipeline), tiers(pipeline))
 
 
 async def test_no_stream_is_no_dead_letters(pipeline: Pipeline) -> None:
@@ -141,7 +138,7 @@ async def test_killed_between_insert_and_delete_it_is_still_once(
     await bury(pipeline, b"was not JSON")
     await mended(pipeline, encoded())
     entries, stay = await replay.decode(await letters(pipeline))
-    assert [outcome.state for outcome in await replay.store(entries, soon())] == ["replayed"]
+    assert [outcome.state for outcome in await replay.store(entries)] == ["replayed"]
     assert not stay
     if moved:
         await pipeline.change("INSERT INTO {cold}.trades SELECT * FROM {hot}.trades")
@@ -156,8 +153,36 @@ async def test_the_same_batch_inserted_twice_at_once_is_once(pipeline: Pipeline,
     await bury(pipeline, b"was not JSON")
     await mended(pipeline, encoded())
     entries, _ = await replay.decode(await letters(pipeline))
-    await asyncio.gather(replay.store(entries, soon()), replay.store(entries, soon()))
+    await asyncio.gather(replay.store(entries), replay.store(entries))
     assert await pipeline.count("trades") == 1
+
+
+async def test_what_was_replayed_and_deleted_by_hand_is_replayed_again(pipeline: Pipeline, replay: Replay) -> None:
+    """Its token is still known to ClickHouse, which would answer and store nothing."""
+    await bury(pipeline, b"was not JSON")
+    await mended(pipeline, encoded())
+    entries, _ = await replay.decode(await letters(pipeline))
+    for _ in range(3):
+        assert [outcome.state for outcome in await replay.store(entries)] == ["replayed"]
+        assert await pipeline.count("trades") == 1
+        await pipeline.change("ALTER TABLE {hot}.trades DELETE WHERE 1")
+
+
+async def test_a_letter_whose_block_is_not_done_stays(pipeline: Pipeline, replay: Replay) -> None:
+    await bury(pipeline, b"was not JSON")
+    await mended(pipeline, encoded())
+    found = await pipeline.lane()
+    assert found.id
+    await pipeline.records.write(found.key, dump(found.id.empty_record()), found.revision)
+    (stays,) = await replay.run(await letters(pipeline))
+    assert (stays.state, "not done with its block" in stays.why) == ("stays", True)
+    await pipeline.forget_records()
+    (stays,) = await replay.run(await letters(pipeline))
+    assert (stays.state, await pipeline.count("trades")) == ("stays", 0)
+    # Of a stream that is gone nobody has anything in hand.
+    await pipeline.client.jetstream().delete_stream("MARKET_DATA")
+    (done,) = await replay.run(await letters(pipeline))
+    assert (done.state, await pipeline.count("trades")) == ("replayed", 1)
 
 
 async def test_only_one_replay_at_a_time(pipeline: Pipeline) -> None:

@@ -23,16 +23,6 @@ import sys, urllib.request
 request = urllib.request.Request("http://clickhouse:8123/", sys.stdin.buffer.read(), {"X-ClickHouse-Key": sys.argv[1]})
 sys.stdout.write(urllib.request.urlopen(request, timeout=20).read().decode())
 """
-DURABLES = """\
-import asyncio, os, nats
-async def durables():
-    connection = await nats.connect(os.environ["NATS_URL"])
-    for stream in ("MARKET_DATA", "ORDERBOOK_SNAP"):
-        for consumer in await connection.jetstream().consumers_info(stream):
-            print(consumer.name)
-    await connection.close()
-asyncio.run(durables())
-"""
 SUBJECTS = """\
 import asyncio, json, os, nats
 async def subjects():
@@ -48,12 +38,6 @@ def subjects() -> dict[str, list[str]]:
     """What each stream of the server holds."""
     found: dict[str, list[str]] = json.loads(kubectl("exec", "tools", "--", "python", "-c", SUBJECTS))
     return found
-
-
-def durables(pipeline: str) -> list[str]:
-    """The JetStream consumers of a pipeline."""
-    found = kubectl("exec", "tools", "--", "python", "-c", DURABLES).split()
-    return [name for name in found if name.startswith(f"marketprism-{pipeline}-")]
 
 
 def password() -> str:
@@ -87,10 +71,9 @@ def arriving() -> None:
     until("new rows arrive", look)
 
 
-def audit(pipeline: str = "main", *options: str) -> dict[str, Any]:
-    """`marketprism audit` of the pipeline as it is in the cluster."""
-    spec = kubectl("get", "storagepipeline", pipeline, "-o", "yaml")
-    command = [
+def marketprism(spec: str, *command: str) -> str:
+    """What a command says of a pipeline, as JSON."""
+    inside = [
         "kubectl",
         "--namespace",
         NAMESPACE,
@@ -101,8 +84,19 @@ def audit(pipeline: str = "main", *options: str) -> dict[str, Any]:
         "env",
         f"CLICKHOUSE_PASSWORD={password()}",
     ]
+    return run(*inside, "marketprism", *command, "-f", "-", "--output", "json", given=spec)
+
+
+def lanes(spec: str) -> dict[str, dict[str, Any]]:
+    """Data type → how far it is stored, and who works on the rest, by the lanes' records."""
+    return {lane["dataType"]: lane for lane in json.loads(marketprism(spec, "lanes", "list"))}
+
+
+def audit(pipeline: str = "main", *options: str) -> dict[str, Any]:
+    """`marketprism audit` of the pipeline as it is in the cluster."""
+    spec = kubectl("get", "storagepipeline", pipeline, "-o", "yaml")
     try:
-        said = run(*command, "marketprism", "audit", "-f", "-", "--output", "json", *options, given=spec)
+        said = marketprism(spec, "audit", *options)
     except Failed as failed:
         said = str(failed).partition("\n")[2]
         if not said.startswith("{"):

@@ -44,7 +44,10 @@ def seconds_to_ready() -> int:
 
 def test_the_streams_hold_what_the_pipeline_assigns_to_them() -> None:
     slow = sorted(f"{name}.>" for name in data.TABLES if name != "orderbook")
-    assert data.subjects() == {"MARKET_DATA": slow, "ORDERBOOK_SNAP": ["orderbook.>"]}
+    found = data.subjects()
+    bucket = found.pop("KV_MARKETPRISM_LANES")
+    assert found == {"MARKET_DATA": slow, "ORDERBOOK_SNAP": ["orderbook.>"]}
+    assert bucket == ["$KV.MARKETPRISM_LANES.>"], "the records of how far each is stored"
 
 
 def test_rows_arrive_and_are_proven() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.e2e import data
 from tests.e2e.cluster import condition, find, get, kubectl, names, patch, ready, until
 
+KINDS = ("pod", "deployment", "job", "cronjob", "configmap", "service", "serviceaccount", "pdb", "networkpolicy")
+
 
 def test_every_message_is_stored_once_bit_exact() -> None:
     account = data.stop_feed()
@@ -50,10 +52,11 @@ def test_a_validation_says_what_it_found_and_rolls_no_consumer() -> None:
 
 def test_deleting_the_pipeline_hangs_on_nothing_and_touches_no_row() -> None:
     before = data.rows("marketprism_hot", "marketprism_cold")
-    assert len(data.durables("main")) == len(data.TABLES)
-    patch("storagepipeline", "main", {"deletionPolicy": "Delete"})
-    ready("storagepipeline", "main")
+    spec = kubectl("get", "storagepipeline", "main", "-o", "yaml")
+    lanes = data.lanes(spec)
+    assert set(lanes) == set(data.TABLES)
     kubectl("delete", "storagepipeline", "main", "--timeout=120s")
-    until("its Pods have gone", lambda: not find("pod", pipeline="main", component="consumer"))
-    until("its JetStream consumers have gone, as it was asked for", lambda: not data.durables("main"))
+    until("all that was made for it has gone", lambda: not any(find(kind, pipeline="main") for kind in KINDS))
     assert data.rows("marketprism_hot", "marketprism_cold") == before
+    left = data.lanes(spec)
+    assert {kind: lane["done"] for kind, lane in left.items()} == {kind: lane["done"] for kind, lane in lanes.items()}

@@ -30,6 +30,11 @@ WELL = {
     'marketprism_dead_letters_total{data_type="trade", reason="BadJSON"}': "0+1x720",
     'marketprism_stream_lag_seconds{data_type="trade"}': "2x720",
     'marketprism_stream_lag_messages{data_type="trade"}': "100x720",
+    'marketprism_oldest_unstored_seconds{data_type="trade", instance="a:9464"}': "2x720",
+    'marketprism_oldest_unstored_seconds{data_type="trade", instance="b:9464"}': "0x720",
+    'marketprism_set_aside{data_type="trade"}': "0x99 1x5 0x615",
+    'marketprism_reads_tail{data_type="trade", instance="a:9464"}': "1x720",
+    'marketprism_reads_tail{data_type="trade", instance="b:9464"}': "0x720",
     'marketprism_insert_seconds_bucket{data_type="trade", le="0.1"}': "0+60x720",
     'marketprism_insert_seconds_bucket{data_type="trade", le="30"}': "0+60x720",
     'marketprism_insert_seconds_bucket{data_type="trade", le="+Inf"}': "0+60x720",
@@ -61,6 +66,13 @@ CAUSES: dict[str, tuple[dict[str, str], int, int | None, dict[str, str]]] = {
     "MarketPrismLagHigh": (
         {'marketprism_stream_lag_seconds{data_type="trade"}': "2x9 90x100",
          'marketprism_stream_lag_messages{data_type="trade"}': "0x9 50000x100"}, 22, 18, TRADE,
+    ),
+    "MarketPrismNotStored": (
+        {'marketprism_oldest_unstored_seconds{data_type="trade", instance="a:9464"}': "2x9 60+60x100"}, 31, 27, TRADE,
+    ),
+    "MarketPrismSetAside": ({'marketprism_set_aside{data_type="trade"}': "0x9 1x100"}, 21, 18, TRADE),
+    "MarketPrismTailUnread": (
+        {'marketprism_reads_tail{data_type="trade", instance="a:9464"}': "1x9 0x100"}, 16, 13, TRADE,
     ),
     "MarketPrismInsertsSlow": (
         {'marketprism_insert_seconds_bucket{data_type="trade", le="0.1"}': "0x100"}, 25, 10, TRADE,

@@ -98,6 +98,7 @@ async def test_a_stream_of_another_name_is_read_where_ingest_reads_it(pipeline: 
     await stream.delete_stream("MARKET_DATA")
     await stream.add_stream(name="ELSEWHERE", subjects=["trade.>", "lsr_top_position.>"])
     try:
+        await pipeline.begin()
         await publish(pipeline, 3)
         await pipeline.ingest()
         await pipeline.change("TRUNCATE TABLE {hot}.trades")
@@ -110,6 +111,7 @@ async def test_a_stream_of_another_name_is_read_where_ingest_reads_it(pipeline: 
 
 async def test_before_ingest_has_ever_run_there_is_nothing_to_replay(pipeline: Pipeline) -> None:
     await publish(pipeline, 1)
+    await pipeline.forget_records()
     code, said = await cli(pipeline, "--type", "trade", "--from-seq", "1")
     assert (code, "it stores everything" in said) == (1, True)
 

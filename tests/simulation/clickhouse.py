@@ -354,8 +354,9 @@ class StorePort:
                 found.setdefault(row.seq, []).append(Stored(row.stream, tuple(row.values[i] for i in CONTENT)))
         return found
 
-    async def highest(self, table: Table, stream: str, above: int) -> int:
-        return max((row.seq for row in await self._look_up() if row.stream == stream and row.seq > above), default=0)
+    async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
+        seqs = (row.seq for row in await self._look_up() if row.stream == stream)
+        return max((seq for seq in seqs if above < seq and (to is None or seq <= to)), default=0)
 
     # --- how it gets there --------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ LOOKUP_CHUNK = 10_000  # sequences in one statement: 20 digits each stay below m
 
 WHOLE_POLL = 0.2  # [s]
 UNKNOWN_TABLE = 60
+LAST_SEQUENCE = 2**64 - 1
 NO_SUCH_TABLE = (UNKNOWN_TABLE, 81)
 
 INSERT_SETTINGS: Mapping[str, Any] = {
@@ -92,19 +93,13 @@ class ClickHouseStore:
         engine, id = found[0]
         if not engine.startswith("Replicated"):
             return TableIdentity(id, engine.startswith("Shared"))
-        # Replicas that were made one by one have other UUIDs; what they share is a path in Keeper, since it was made.
-        path = str(
-            await self.clickhouse.value(
-                "SELECT zookeeper_path FROM system.replicas WHERE database = {database:String} AND table = {table:String}",
-                given,
-            )
+        # Replicas that were made one by one have other UUIDs; what they share is a path in Keeper. By default it has the UUID
+        # of ON CLUSTER in it; where it has none, a table that is made again is taken for the same (docs/guarantee.md).
+        path = await self.clickhouse.value(
+            "SELECT zookeeper_path FROM system.replicas WHERE database = {database:String} AND table = {table:String}",
+            given,
         )
-        parent, _, name = path.rpartition("/")
-        made = await self.clickhouse.value(
-            "SELECT czxid FROM system.zookeeper WHERE path = {path:String} AND name = {name:String}",
-            {"path": parent or "/", "name": name},
-        )
-        return TableIdentity(f"{path}@{made}", True)
+        return TableIdentity(str(path), True)
 
     async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
         for start in range(0, len(seqs), LOOKUP_CHUNK):
@@ -138,42 +133,59 @@ class ClickHouseStore:
         return found
 
     async def _from_a_whole_replica(self, table: Table, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
-        """The value of a SELECT, by a server that has every part that Keeper knows of. Behind a balancer any may answer, and
+        """The value of a SELECT, by a replica that has every part that Keeper knows of. Behind a balancer any may answer, and
         one that is behind would not know what is stored."""
         if not self.clickhouse.cluster:
             return list(await self.clickhouse.value(sql, parameters))
+        whole: set[str] = set()
+        given = {"database": self.database, "table": table.name, **parameters}
         while True:
-            whole = set()
             for _ in range(random.randint(1, 3)):  # not in step with a balancer that takes turns
-                server, is_whole = (
-                    await self.clickhouse.query(_WHOLE, {"database": self.database, "table": table.name})
-                )[0]
-                if is_whole:
-                    whole.add(server)
-            server, value = (
-                await self.clickhouse.query(sql.replace("SELECT ", "SELECT serverUUID(), ", 1), parameters)
-            )[0]
-            if server in whole:
+                if name := await self._whole_replica(table):
+                    whole.add(name)
+            named = sql.replace("SELECT ", f"SELECT (SELECT any(replica_name) {_OF_REPLICAS}), ", 1)
+            name, value = (await self.clickhouse.query(named, given))[0]
+            if name in whole:
                 return list(value)
             await asyncio.sleep(WHOLE_POLL)
 
-    async def highest(self, table: Table, stream: str, above: int) -> int:
-        found = await self.clickhouse.value(
-            f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}",
-            {"stream": stream, "above": above},
+    async def _whole_replica(self, table: Table) -> str:
+        """The name of whoever answers, if it has read Keeper's whole log and has every part in it. Empty otherwise, and where
+        there is no replicated table."""
+        rows = await self.clickhouse.query(
+            "SELECT replica_name, zookeeper_path, log_pointer, log_max_index,"
+            f" inserts_in_queue = 0 AND NOT is_session_expired {_OF_REPLICAS}",
+            {"database": self.database, "table": table.name},
         )
-        return int(found)
+        if not rows:
+            raise refused(UNKNOWN_TABLE, f"{self.table(table)} does not exist, or is not replicated")
+        name, path, pointer, last, idle = rows[0]
+        if idle and not pointer and not last:
+            # An empty log and one entry that was not read look the same here, but not to who wrote the entry. All must answer.
+            source = self.clickhouse.all_replicas("system", "replicas")
+            sql = f"SELECT max(log_pointer) FROM {source} WHERE zookeeper_path = {{path:String}}"
+            return str(name) if not await self.clickhouse.value(sql, {"path": path}) else ""
+        return str(name) if idle and pointer > last else ""
+
+    async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
+        sql = (
+            f"SELECT max(_seq) FROM {self.table(table)}"
+            " WHERE _seq > {above:UInt64} AND _seq <= {to:UInt64} AND _stream = {stream:String}"
+        )
+        given = {"stream": stream, "above": above, "to": LAST_SEQUENCE if to is None else to}
+        try:
+            return int(await self.clickhouse.value(sql, given))
+        except StoreError as error:
+            if error.code in NO_SUCH_TABLE:
+                return 0
+            raise
 
     async def settle(self, table: Table) -> None:
         """Waits for our inserts under way: none outlives INSERT_TIMEOUT."""
         await self.clickhouse.settle(insert_comment(self.database, table))
 
 
-# A replica that has read Keeper's whole log, and has fetched or taken in every part in it.
-_WHOLE = (
-    "SELECT serverUUID(), log_pointer > log_max_index AND inserts_in_queue = 0 AND NOT is_session_expired"
-    " FROM system.replicas WHERE database = {database:String} AND table = {table:String}"
-)
+_OF_REPLICAS = "FROM system.replicas WHERE database = {database:String} AND table = {table:String}"
 
 
 def _listed(seqs: Sequence[int]) -> str:

@@ -69,7 +69,7 @@ async def apply_schema(settings: Settings) -> None:
 
     try:
         await schema.apply(clickhouse, settings, done)
-        if why := await begin_lanes(settings, clickhouse, created):
+        if why := await begin_lanes(settings, created):
             log.warning(why)
     finally:
         await clickhouse.close()

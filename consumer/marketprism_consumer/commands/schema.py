@@ -46,7 +46,7 @@ def apply(file: File = "", output: Json = Output.TEXT) -> None:
 
     async def run(clickhouse: ClickHouse, settings: Settings) -> Plan:
         left = await schema.apply(clickhouse, settings, done.append)
-        await _begin_lanes(settings, clickhouse, done)
+        await _begin_lanes(settings, done)
         return left
 
     left = _with_server(settings_of(file), run)
@@ -56,8 +56,8 @@ def apply(file: File = "", output: Json = Output.TEXT) -> None:
     _show(left, output, statements=False)
 
 
-async def _begin_lanes(settings: Settings, clickhouse: ClickHouse, done: Iterable[Change]) -> None:
-    if why := await begin_lanes(settings, clickhouse, [change.makes for change in done if change.makes]):
+async def _begin_lanes(settings: Settings, done: Iterable[Change]) -> None:
+    if why := await begin_lanes(settings, [change.makes for change in done if change.makes]):
         stderr.print(why, style="yellow", markup=False)
 
 
@@ -109,7 +109,7 @@ async def _ensure(settings: Settings, wait: float) -> list[Misfit]:
     try:
         nats, tables = await asyncio.gather(_nats(settings, wait), _tables(settings, clickhouse, done))
         if not nats:
-            await _begin_lanes(settings, clickhouse, done)
+            await _begin_lanes(settings, done)
     finally:
         await clickhouse.close()
     return [*nats, *tables]

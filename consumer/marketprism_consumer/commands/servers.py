@@ -57,20 +57,22 @@ def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHo
     return ClickHouseStore(hot, settings.hot_db), ClickHouseStore(cold, settings.cold_db)
 
 
-async def begin_lanes(settings: Settings, clickhouse: ClickHouse, created: Collection[Table]) -> str:
+async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:
     """Write the first records of tables that this process has just made; why not where it can't be done, which only means
     that the first consumer waits a minute."""
     if not created:
         return ""
-    client = PullClient()
+    client, tiers = PullClient(), tiers_of(settings, "schema")
     try:
         auth = nats_auth(os.environ)
         await connect(settings.nats_url, auth, name="marketprism schema", wait=CONNECT_WAIT, client=client)
-        await lanes.begin(settings, NatsBroker(client), ClickHouseStore(clickhouse, settings.hot_db), created)
+        await lanes.begin(settings, NatsBroker(client), tiers, created)
     except (ResourceError, BrokerError, StoreError, NatsError, TimeoutError, OSError) as error:
         return f"no first record was written, so that the first consumer looks for rows for a minute: {error}"
     finally:
         await client.close()
+        for tier in tiers:
+            await tier.clickhouse.close()
     return ""
 
 

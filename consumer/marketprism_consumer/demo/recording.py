@@ -109,7 +109,8 @@ class Recording:
         types = [str(data_type) for data_type in self.settings.data_types]
         await ensure_streams(self._client.jetstream(), subjects_by_stream({"default": self._stream}, types))
         made = [change.makes for change in done if change.makes]
-        await lanes.begin(self.settings, self._broker, self.store, made)
+        tiers = [self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db)]
+        await lanes.begin(self.settings, self._broker, tiers, made)
         self._consumer = self._start_consumer()
         return self
 

@@ -13,6 +13,13 @@ AT_ONCE = 10_000  # messages
 BYTES = 16 << 20
 
 
+async def last_message(lane: Lane) -> tuple[int, int] | None:
+    """(sequence, arrival [µs]) of the stream's last, whosever it is; None where that is not held any more. Raises BrokerError."""
+    last = (await lane.broker.stream(lane.id.stream)).last_seq
+    arrived = await lane.broker.arrival(lane.id.stream, last) if last else None
+    return None if arrived is None else (last, arrived)
+
+
 async def read_range(lane: Lane, start: int, end: int) -> list[Message]:
     """All that the stream still holds of it. Raises BrokerError, ReaderBrokenError."""
     found: list[Message] = []

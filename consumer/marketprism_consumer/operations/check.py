@@ -25,11 +25,12 @@ from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError
+from marketprism_consumer.ingest.ingest import SILENCE
 from marketprism_consumer.jetstream.broker import SECOND, STREAM_NOT_FOUND, NatsBroker, epoch_seconds
 from marketprism_consumer.jetstream.client import PullClient, connect, masked
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
-from marketprism_consumer.operations.lanes import Lane, stream_of
+from marketprism_consumer.operations.lanes import FoundLane, stream_of
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
@@ -255,7 +256,7 @@ async def check_lanes(settings: Settings, broker: NatsBroker, store: ClickHouseS
             yield judge_lane(lane, heard=lane.key in heard)
 
 
-def judge_lane(lane: Lane, *, heard: bool) -> Line:
+def judge_lane(lane: FoundLane, *, heard: bool) -> Line:
     """Of one whose stream and table are there. `heard`: the owner of its tail."""
     what, record = f"lane of {lane.data_type}", lane.record
     if lane.problem:
@@ -268,7 +269,7 @@ def judge_lane(lane: Lane, *, heard: bool) -> Line:
         return ok(what, f"{done}; nobody reads now")
     if not heard:
         todo = "another process takes over where one runs: look at the consumers"
-        return warning(what, f"{done}; its owner {tail.owner} was not heard for {lanes.SILENCE:g} s", todo)
+        return warning(what, f"{done}; its owner {tail.owner} was not heard for {SILENCE:g} s", todo)
     return ok(what, f"{done}; read by {tail.owner}")
 
 

@@ -8,6 +8,7 @@ up would slip through between row and dead letter.
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,12 +24,13 @@ from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.identity import stream_identity
 from marketprism_consumer.ingest.lane_id import lane_of
+from marketprism_consumer.ingest.record import Record
 from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
 from marketprism_consumer.operations import lanes
-from marketprism_consumer.operations.restore import Restore
+from marketprism_consumer.operations.restore import Restorable, Restore
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
 READ_AT_ONCE = 1_000
@@ -183,7 +185,7 @@ async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, An
 
 # --- replay -----------------------------------------------------------------------------------------------------------
 
-NOT_DONE = "ingest has not done with its block yet, or has no record of it: again later"
+NOT_NOW = "ingest has not done with its block yet, or another letter of its sequence comes first: again later"
 
 ReplayState = Literal["replayed", "stored before", "stays"]
 _STATES: dict[str, ReplayState] = {"stored": "replayed", "stored before": "stored before", "refused": "stays"}
@@ -235,29 +237,34 @@ class Replay:
             groups.setdefault((letter.data_type, letter.origin()[0]), []).append((letter, row))
         outcomes: list[Outcome] = []
         for (data_type, stream), group in groups.items():
+            table = BY_DATA_TYPE[data_type]
             until = await self._restore.until()
-            is_done = await self._done(BY_DATA_TYPE[data_type], stream)
-            theirs = [(letter, letter.origin()[1], row) for letter, row in group]
-            done = [entry for entry in theirs if is_done(entry[1])]
-            outcomes += [Outcome(letter, "stays", NOT_DONE) for letter, seq, _ in theirs if not is_done(seq)]
-            for letter, state, why in await self._restore.store(BY_DATA_TYPE[data_type], stream, done, until):
-                outcomes.append(Outcome(letter, _STATES[state], why))
+            record = await self._record(table, stream)
+            now: dict[int, Restorable[Letter]] = {}
+            for letter, row in group:
+                seq = letter.origin()[1]
+                if record.is_done(seq) and seq not in now:
+                    now[seq] = (letter, seq, row)
+                else:
+                    outcomes.append(Outcome(letter, "stays", NOT_NOW))
+            restored = await self._restore.store(table, stream, list(now.values()), until, generation=record.generation)
+            outcomes += [Outcome(letter, _STATES[state], why) for letter, state, why in restored]
         return outcomes
 
-    async def _done(self, table: Table, stream: str) -> Callable[[int], bool]:
-        """Which sequences ingest has done with. All, of a stream that is not there any more: nobody reads it."""
+    async def _record(self, table: Table, stream: str) -> Record:
+        """Of the lane that the letters come from; one in which all is done where their stream is not there any more, one in
+        which nothing is where there is none."""
         name = stream.partition("@")[0]
+        gone = Record(name, "", "", "", done=sys.maxsize)
         try:
             id_ = await lane_of(self._broker, self._hot, table, name, DataType(table.data_type).subject)
         except BrokerError as refused:
-            if refused.reason is not reasons.STREAM_MISSING:
+            if refused.reason not in (reasons.STREAM_MISSING, reasons.STREAM_UNFIT):
                 raise
-            return lambda _: True
-        identity = stream_identity(name, id_.created)
-        if stream != identity and not stream.startswith(f"{identity}~"):
-            return lambda _: True
-        record = (await lanes.read(self._records, id_)).record
-        return record.is_done if record else lambda _: False
+            return gone
+        if stream_identity(name, id_.created) != stream:
+            return gone
+        return (await lanes.read(self._records, id_)).record or id_.empty_record()
 
     async def _row(self, letter: Letter) -> Row:
         if letter.data_type not in BY_DATA_TYPE:

@@ -87,7 +87,7 @@ async def replay(
                 done.stored_before += len(there)
                 done.stored += len(entries) - len(there)
             elif entries:
-                for _, state, why in await restore.store(table, stream, entries, until):
+                for _, state, why in await restore.store(table, stream, entries, until, generation=record.generation):
                     done.stored += state == "stored"
                     done.stored_before += state == "stored before"
                     done.refused += [why] if why else []

@@ -22,7 +22,6 @@ from marketprism_consumer.ingest.identity import content_indexes, place
 from marketprism_consumer.ingest.record import VALID
 from marketprism_consumer.ingest.store import Stored
 from marketprism_consumer.jetstream.stream_reader import INACTIVE
-from marketprism_consumer.operations.lanes import NO_SUCH_TABLE
 from marketprism_consumer.schema.tables import Table
 
 INSERT_WITHIN = int(min(VALID, INACTIVE) / 2)  # nor may an insert outlive our claim to be the only replay [s]
@@ -44,9 +43,16 @@ class Restore(Generic[T]):
         return math.floor(await self._tiers[0].clock()) + INSERT_WITHIN
 
     async def store(
-        self, table: Table, stream: str, entries: Sequence[Restorable[T]], until: int, *, again: int = 0
+        self,
+        table: Table,
+        stream: str,
+        entries: Sequence[Restorable[T]],
+        until: int,
+        *,
+        generation: int = 0,
+        again: int = 0,
     ) -> list[tuple[T, Restored, str]]:
-        """Returns when each is in a table or refused, with why. ClickHouse takes nothing after `until`.
+        """Returns when each is in a table or refused, with why. ClickHouse takes nothing after `until`. `generation`: the lane's.
 
         What it refuses for a row's sake is halved, each half looked up anew, until that row is alone. What is not there
         after all is sent `again`: a token outlives its rows where these were deleted, or ClickHouse was killed between the
@@ -54,7 +60,7 @@ class Restore(Generic[T]):
         """
         there = await self.stored(table, stream, [seq for _, seq, _ in entries])
         indexes = content_indexes(table)
-        placed = [(entry, place(entry[2], indexes, stream, there.get(entry[1], ()))) for entry in entries]
+        placed = [(entry, place(entry[2], indexes, stream, there.get(entry[1], ()), generation)) for entry in entries]
         known: list[tuple[T, Restored, str]] = [
             (entry[0], "stored before", "") for entry, identity in placed if identity is None
         ]
@@ -72,7 +78,9 @@ class Restore(Generic[T]):
                 return [*known, (new[0][0][0], "refused", f"{reasons.ROW_REFUSED}: {refused}")]
             left = [entry for entry, _ in new]
             halves = (left[: len(left) // 2], left[len(left) // 2 :])
-            return known + [restored for half in halves for restored in await self.store(table, stream, half, until)]
+            for half in halves:
+                known += await self.store(table, stream, half, until, generation=generation)
+            return known
         there = await self.stored(table, stream, seqs)
         lost: list[Restorable[T]] = []
         for entry, identity in new:
@@ -80,19 +88,17 @@ class Restore(Generic[T]):
                 known.append((entry[0], "stored", ""))
             else:
                 lost.append(entry)
-        return known + (await self.store(table, stream, lost, until, again=again + 1) if lost else [])
+        if lost:
+            known += await self.store(table, stream, lost, until, generation=generation, again=again + 1)
+        return known
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        """What the tiers have of these sequences; a cold tier without the table has none."""
+        """What the tiers have of these sequences. Raises StoreError."""
         found: dict[int, list[Stored]] = {}
         for tier in self._tiers:
-            try:
-                await tier.settle(table)
-                for seq, rows in (await tier.stored(table, stream, seqs)).items():
-                    found.setdefault(seq, []).extend(rows)
-            except StoreError as refused:
-                if tier is self._tiers[0] or refused.code not in NO_SUCH_TABLE:
-                    raise
+            await tier.settle(table)
+            for seq, rows in (await tier.stored(table, stream, seqs)).items():
+                found.setdefault(seq, []).extend(rows)
         return found
 
 
