@@ -7,7 +7,7 @@ import json
 import traceback
 from asyncio import events
 from collections import Counter
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -50,8 +50,10 @@ class Parts:
     store: type[StorePort] = StorePort
     graveyard: type[GraveyardPort] = GraveyardPort
     bucket: type[Bucket] = Bucket
+    clickhouse: type[ClickHouse] = ClickHouse
     tiering: type[Tiering] = Tiering
     encode: Encode = sim_encode
+    faults: Sequence[Callable[[World], None]] = FAULTS
 
 
 class World:
@@ -78,7 +80,7 @@ class World:
         self.nats = Nats(self, cluster=random.random() < 0.3)
         self.stream = Stream(self)
         self.bucket = parts.bucket(self)
-        self.clickhouse = ClickHouse(self)
+        self.clickhouse = parts.clickhouse(self)
         self.tiering = parts.tiering(self)
         self.processes: list[Process] = []
         self.ingests: dict[Process, Ingest] = {}
@@ -243,7 +245,7 @@ class World:
         for number in range(self.random.randint(30, 160)):
             self.after(self.random.uniform(0, self.published_for), self._publish, f"t{number}")
         for _ in range(self.random.randint(0, 8)):
-            self.after(self.random.uniform(0, self.published_for + 5), self.random.choice(FAULTS), self)
+            self.after(self.random.uniform(0, self.published_for + 5), self.random.choice(self.parts.faults), self)
         self.after(self.random.uniform(1, 10), self._tier)
 
     def _publish(self, key: str) -> None:
