@@ -19,7 +19,15 @@ from structlog.typing import FilteringBoundLogger
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.errors import AgainError, BrokerError, LostError, MessageError, ReaderBrokenError, StoreError
+from marketprism_consumer.errors import (
+    AgainError,
+    BrokerError,
+    DoubtError,
+    LostError,
+    MessageError,
+    ReaderBrokenError,
+    StoreError,
+)
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.ingest import epochs
 from marketprism_consumer.ingest import record as steps
@@ -713,6 +721,8 @@ class Ingest:
     def _look_for_trouble(self) -> None:
         if self._trouble is not None:
             raise self._trouble
+        if self._lane and self._lane.keeper.doubt:
+            raise DoubtError(self._lane.keeper.doubt)
 
     def _tell(self) -> None:
         first = (self._storing or self._batcher).first
