@@ -31,7 +31,7 @@ class Reading:
 
     async def open(self, pipeline: Pipeline, start: int = 1) -> Reader:
         created = (await pipeline.broker.stream("MARKET_DATA")).created
-        reader = Reader(pipeline.broker, "MARKET_DATA", created, "trade.>", start, self.receive, self.look.set)
+        reader = Reader(pipeline.broker, "MARKET_DATA", created, "trade.okx.>", start, self.receive, self.look.set)
         return await reader.open()
 
     async def until(self, count: int) -> None:
@@ -41,9 +41,20 @@ class Reading:
                 await self.look.wait()
 
 
+async def _broken(reader: Reader) -> str:
+    """Why it is, waited for."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                reader.check()
+            except ReaderBrokenError as broken:
+                return str(broken)
+            await asyncio.sleep(0.05)
+
+
 async def test_it_reads_its_subject_in_order_from_where_it_was_told(pipeline: Pipeline) -> None:
     for number in range(6):
-        await pipeline.send(SUBJECT if number % 2 else "funding_rate.okx.perpetual.BTC-USDT", str(number).encode())
+        await pipeline.send(SUBJECT if number % 2 else "trade.binance.spot.BTC-USDT", str(number).encode())
     reading = Reading()
     reader = await reading.open(pipeline, start=3)
     assert reader.pending == 2
@@ -55,15 +66,14 @@ async def test_it_reads_its_subject_in_order_from_where_it_was_told(pipeline: Pi
 
 async def test_a_request_whose_bytes_come_out_even_is_over(pipeline: Pipeline) -> None:
     """The server then ends it without a word, and only counting tells."""
-    half = b"x" * (MIN_PULL_BYTES // 16)
     reading = Reading()
     probe = await reading.open(pipeline)
-    head = len(SUBJECT) + len(f"$JS.ACK.MARKET_DATA.{probe.name}.1.1.1.1758700007535109819.9")
-    for _ in range(10):
-        await pipeline.send(SUBJECT, half[: MIN_PULL_BYTES // 8 - head])
+    head = len(SUBJECT) + len(f"$JS.ACK.MARKET_DATA.{probe.name}.1.1.1.1758700007535109819.9")  # the last has one digit
+    for _ in range(18):
+        await pipeline.send(SUBJECT, bytes(MIN_PULL_BYTES // 16 - head))
     reader = await reading.open(pipeline)
     reader.request(100, MIN_PULL_BYTES)
-    await reading.until(8)
+    await reading.until(16)
     assert (reader.outstanding, reader.outstanding_bytes) == (0, 0)
     assert not reader.broken
 
@@ -73,10 +83,8 @@ async def test_a_reader_that_is_deleted_breaks(pipeline: Pipeline) -> None:
     reader = await reading.open(pipeline)
     reader.request(10, MIN_PULL_BYTES)
     await pipeline.broker.api(f"CONSUMER.DELETE.MARKET_DATA.{reader.name}", None)
-    async with asyncio.timeout(PATIENCE):
-        await reading.look.wait()
-    with pytest.raises(ReaderBrokenError, match="Consumer Deleted"):
-        reader.check()
+    # The server may have seen the deletion before the request: then silence tells.
+    assert await _broken(reader) in ("409 Consumer Deleted", "silence")
 
 
 async def test_a_request_to_a_reader_that_is_gone_breaks_it(pipeline: Pipeline) -> None:
@@ -85,10 +93,7 @@ async def test_a_request_to_a_reader_that_is_gone_breaks_it(pipeline: Pipeline) 
     reader = await reading.open(pipeline)
     await pipeline.broker.api(f"CONSUMER.DELETE.MARKET_DATA.{reader.name}", None)
     reader.request(10, MIN_PULL_BYTES)
-    async with asyncio.timeout(PATIENCE):
-        await reading.look.wait()
-    with pytest.raises(ReaderBrokenError):
-        reader.check()
+    assert await _broken(reader)
 
 
 async def test_a_stream_that_was_made_anew_is_another_lane(pipeline: Pipeline) -> None:
