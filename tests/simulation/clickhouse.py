@@ -102,7 +102,7 @@ class ClickHouse:
         self.world, self.random = world, world.random
         servers = self.random.choice((1, 1, 1, 2, 3))
         self.atomic = servers > 1 or self.random.random() < 0.2
-        skew = 1.5 if servers > 1 else 0.5
+        skew = min(3.0, world.valid / 4) if servers > 1 else 0.5
         self.servers = [
             Server(f"clickhouse-{n}", self.random.uniform(-skew, skew), self.random.uniform(0, 5))
             for n in range(servers)

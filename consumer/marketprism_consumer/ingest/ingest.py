@@ -750,17 +750,18 @@ class Ingest:
                     self._wake.set()
                     return
                 self._last_seq = state.last_seq
-                if not self.reads or self._reader is None or self._reader.broken or self._paused_until:
+                reader = self._reader
+                if reader is None or reader.broken or self._paused_until:
                     continue
-                if self._read_to and state.first_seq - 1 > self._read_to:
+                if self.reads and self._read_to and state.first_seq - 1 > self._read_to:
                     self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=state.first_seq - 1)
                     self._read_to = state.first_seq - 1
-                reader, mark = self._reader, await last_message(lane)
-                pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
-                if reader is not self._reader or delivered != reader.delivered:
+                mark = await last_message(lane) if self.reads else None
+                if not await reader.ask() or reader is not self._reader:
                     continue
-                reader.pending = pending
-                if not pending and mark is not None:
+                self._see_end(None, reader.pending)
+                self._wake.set()
+                if self.reads and mark is not None and not reader.pending:
                     self._read_to = max(self._read_to, mark[0])
                     await self._nothing_left(lane, mark)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 
-from marketprism_consumer.errors import ReaderBrokenError
 from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.reader import Reader
@@ -57,14 +55,12 @@ async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[l
                 del got[:AT_ONCE]
                 continue
             look.clear()
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(1.0):
                     await look.wait()
-            if not over and not got and not reader.outstanding:
-                # The last of them may have expired under our hands.
-                pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
-                if delivered != reader.delivered and not reader.outstanding:
-                    raise ReaderBrokenError(f"{delivered} were delivered, {reader.delivered} came")
-                over = not pending
+            except TimeoutError:
+                # The last of them may have expired under our hands, or got lost on the way.
+                if await reader.ask() and not reader.pending:
+                    over = True
     finally:
         reader.close()

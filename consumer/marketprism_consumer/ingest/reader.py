@@ -50,6 +50,7 @@ class Reader:
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
         self.delivered = 0
+        self._sent = 0
         self._now = asyncio.get_running_loop().time
         self._heard = self._now()
 
@@ -80,6 +81,18 @@ class Reader:
             self.broken = "silence"
         if self.broken:
             raise ReaderBrokenError(self.broken)
+
+    async def ask(self) -> bool:
+        """Has all come that the server has sent? Then `pending` is as it says. What it had sent when it was asked before, and
+        has not come, is lost: only a later message would tell of it, and there may be none for long. Raises BrokerError."""
+        pending, sent = await self._broker.reader_state(self._stream, self.name)
+        if self.delivered < self._sent:
+            self._break(f"{self._sent} were delivered, {self.delivered} came")
+        self._sent = sent
+        if self.broken or self.delivered != sent:
+            return False
+        self.pending = pending
+        return True
 
     def close(self) -> None:
         for number in list(self._pulls):
