@@ -249,6 +249,8 @@ class Ingest:
             while not self.stopping:
                 claim = await self._take(lane)
                 if claim is None:
+                    if not self._aside:
+                        self.account.nothing_to_insert()
                     await self._rest(LOOK)
                     self._look_for_trouble()
                 elif _waits(claim):
