@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
@@ -38,10 +39,13 @@ from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import PublishAccount, publish
+from marketprism_consumer.ingest.record import Record
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import ensure_streams
+from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit import AuditReport, audit
+from marketprism_consumer.schema.ddl import Change
 from tests.waiting import PATIENCE, free_port, wait_for
 
 T = TypeVar("T")
@@ -50,6 +54,8 @@ MARKETPRISM = (sys.executable, "-m", "marketprism_consumer.cli")
 TYPES = ("trade", "orderbook", "funding_rate", "lsr_top_position")
 STREAMS = {"MARKET_DATA": ["trade.>", "funding_rate.>", "lsr_top_position.>"], "ORDERBOOK_SNAP": ["orderbook.>"]}
 DEAD_LETTERS = "MARKETPRISM_DLQ"
+VALID = 6
+"""How long ClickHouse takes a block after it was cut, here [s]: what waits for the end of that need not wait a minute."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -327,9 +333,9 @@ class World:
         self.ingests: list[Ingest] = []
         self.feeds: list[Feed] = []
         self._feed_seed = 0
-        name = uuid.uuid4().hex[:8]
+        self.name = name = uuid.uuid4().hex[:8]
         self.spec: dict[str, Any] = {
-            "nats": {"url": nats.url, "streams": {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}, "ackWait": "5s"},
+            "nats": {"url": nats.url, "streams": {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}},
             "clickhouse": {
                 "url": clickhouse_url or clickhouse.url,
                 "hotDatabase": f"hot_{name}",
@@ -353,13 +359,15 @@ class World:
         """A pipeline file like the world's own, with whole sections changed."""
         file = self.directory / f"{name}.yaml"
         kind = {"apiVersion": "storage.marketprism.io/v1alpha1", "kind": "StoragePipeline"}
-        file.write_text(yaml.safe_dump(kind | {"metadata": {"name": "test"}, "spec": {**self.spec, **changed}}))
+        file.write_text(
+            yaml.safe_dump(kind | {"metadata": {"name": f"test-{self.name}"}, "spec": {**self.spec, **changed}})
+        )
         return file
 
     # --- what there is to begin with ---
 
     def clean(self) -> None:
-        """No streams, as on a new server."""
+        """No streams and no records, as on a new server."""
         for name in self.call(self.broker.streams_of(">")):
             self.api(f"STREAM.DELETE.{name}")
 
@@ -370,7 +378,12 @@ class World:
             self.api("STREAM.UPDATE.MARKET_DATA", {**config, **limits})
 
     def make_tables(self) -> None:
-        self.call(schema.apply(self.store.clickhouse, self.settings))
+        """As `marketprism schema apply` does: with the first records of the lanes whose streams are there."""
+        done: list[Change] = []
+        self.call(schema.apply(self.store.clickhouse, self.settings, done.append))
+        made = [change.makes for change in done if change.makes]
+        tiers = (self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db))
+        self.call(lanes.begin(self.settings, self.broker, tiers, made))
 
     # --- actors ---
 
@@ -382,9 +395,11 @@ class World:
         environ: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> Ingest:
-        """`fault`: where MARKETPRISM_FAULTPOINT kills or stops it."""
+        """`fault`: where MARKETPRISM_FAULTPOINT kills or stops it. Who is started after another was killed has its name."""
         place = self.directory / f"ingest-{len(self.ingests) + 1}"
-        variables = {**({"MARKETPRISM_FAULTPOINT": fault} if fault else {}), **(environ or {})}
+        variables = {"MARKETPRISM_TEST_VALID": str(VALID), "TMPDIR": str(self.directory), **(environ or {})}
+        if fault:
+            variables["MARKETPRISM_FAULTPOINT"] = fault
         one = Ingest(file or self.file, variables, place, options)
         self.ingests.append(one)
         return one
@@ -404,12 +419,17 @@ class World:
     def stream(self, name: str) -> dict[str, Any]:
         return dict(self.api(f"STREAM.INFO.{name}")["state"])
 
-    def durable(self, data_type: str) -> tuple[str, str]:
-        one = next(s for t, s in self.settings.data_types.items() if str(t) == data_type)
-        return one.stream, one.durable
+    def lanes(self) -> dict[str, lanes.Lane]:
+        """Each data type's lane, with its record as it is now."""
+        return {str(each): self.lane(each) for each in self.settings.data_types}
 
-    def consumer(self, data_type: str) -> dict[str, Any]:
-        return self.api("CONSUMER.INFO.{}.{}".format(*self.durable(data_type)))
+    def lane(self, data_type: str) -> lanes.Lane:
+        return self.call(lanes.find(self.settings, self.broker, self.store, DataType(data_type)))
+
+    def record(self, data_type: str) -> Record:
+        found = self.lane(data_type).record
+        assert found, f"{data_type} has no record"
+        return found
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """`{hot}` in it is the hot database."""
@@ -444,9 +464,18 @@ class World:
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         return int(self.call(self.client.jetstream().publish(subject, payload)).seq)
 
-    def all_acknowledged(self) -> bool:
-        infos = [self.consumer(str(data_type)) for data_type in self.settings.data_types]
-        return not any(info["num_pending"] or info["num_ack_pending"] for info in infos)
+    def all_done(self) -> bool:
+        """The records say that all that the streams hold is stored or buried, and nobody has anything in hand."""
+        return all(self._is_done(lane) for lane in self.lanes().values())
+
+    def _is_done(self, lane: lanes.Lane) -> bool:
+        if lane.record is None or any(claim.end is not None or claim.cut for claim in lane.record.claims):
+            return False
+        waits = self.call(lanes.backlog(self.broker, lane))
+        return not waits.lag and not waits.set_aside
+
+    def what_waits(self) -> str:
+        return "; ".join(f"{name}: {lane.record}" for name, lane in self.lanes().items() if not self._is_done(lane))
 
     # --- the end of every test ---
 
@@ -456,7 +485,7 @@ class World:
         `feeds` False: where the fault made the streams forget what a feed was told is stored.
         """
         accounts = [feed.stop() for feed in self.feeds]
-        wait_for(self.all_acknowledged, "all messages acknowledged")
+        wait_for(self.all_done, lambda: f"all is recorded as done; {self.what_waits()}")
         report = self.call(
             audit(self.settings, self.store, self.client, data_types=self.settings.data_types, deep=True)
         )
