@@ -12,6 +12,7 @@ import base64
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -67,6 +69,22 @@ def tell(what: str, seconds: float, promised: float) -> None:
     """At the end of the run: how long something took."""
     test = os.environ["PYTEST_CURRENT_TEST"].rpartition("::")[2].removesuffix(" (call)")
     TIMES.append(f"{what} after {seconds:.1f} s, promised {promised:.0f} s: {test}")
+
+
+# --- libraries that are preloaded -------------------------------------------------------------------------------------
+
+NATIVE = Path(__file__).parent / "native"
+
+
+def compiled(name: str, directory: Path) -> Path:
+    """`native/<name>.c` as a shared library. Skips the test where nothing compiles it."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip(f"NOT TESTED: {name}.c has to be preloaded, which needs Linux and a C compiler")
+    library = directory / f"{name}.so"
+    source = str(NATIVE / f"{name}.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), source, "-ldl"], check=True)
+    return library
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -404,6 +422,16 @@ class World:
         self.ingests.append(one)
         return one
 
+    def several(self, count: int, **options: Any) -> list[Ingest]:
+        """Ready. The first has every tail; the others stand by, or take stretches where there is a backlog."""
+        first = self.ingest(**options)
+        first.until_ready()
+        wait_for(lambda: all(first.status(name).get("reads") for name in TYPES), "the first reads all tails")
+        others = [self.ingest(**options) for _ in range(count - 1)]
+        for one in others:
+            one.until_ready()
+        return [first, *others]
+
     def feed(self, rate: float = 400, bad: float = 0.02, types: Sequence[str] = TYPES) -> Feed:
         self._feed_seed += 1
         place = self.directory / f"sent-{self._feed_seed}.ndjson"
@@ -419,7 +447,7 @@ class World:
     def stream(self, name: str) -> dict[str, Any]:
         return dict(self.api(f"STREAM.INFO.{name}")["state"])
 
-    def lanes(self) -> dict[str, lanes.Lane]:
+    def all_lanes(self) -> dict[str, lanes.Lane]:
         """Each data type's lane, with its record as it is now."""
         return {str(each): self.lane(each) for each in self.settings.data_types}
 
@@ -440,6 +468,16 @@ class World:
 
     def rows(self, table: str) -> int:
         return int(self.query(f"SELECT count() FROM {{hot}}.{table}")[0][0])
+
+    def stored(self) -> int:
+        """Rows of all tables, whoever has inserted them."""
+        return sum(self.rows(one.table) for one in self.settings.data_types.values())
+
+    def until_more(self, rows: int = 300) -> float:
+        """Seconds until so many more rows are stored."""
+        began, before = time.monotonic(), wait_for(lambda: (self.stored(),), "an answer of ClickHouse's")[0]
+        wait_for(lambda: self.stored() >= before + rows, f"{rows} more rows stored")
+        return time.monotonic() - began
 
     def doubles(self) -> int:
         """Rows beyond the first of a message, over all tables and streams."""
@@ -466,7 +504,7 @@ class World:
 
     def all_done(self) -> bool:
         """The records say that all that the streams hold is stored or buried, and nobody has anything in hand."""
-        return all(self._is_done(lane) for lane in self.lanes().values())
+        return all(self._is_done(lane) for lane in self.all_lanes().values())
 
     def _is_done(self, lane: lanes.Lane) -> bool:
         if lane.record is None or any(claim.end is not None or claim.cut for claim in lane.record.claims):
@@ -475,7 +513,7 @@ class World:
         return not waits.lag and not waits.set_aside
 
     def what_waits(self) -> str:
-        return "; ".join(f"{name}: {lane.record}" for name, lane in self.lanes().items() if not self._is_done(lane))
+        return "; ".join(f"{name}: {lane.record}" for name, lane in self.all_lanes().items() if not self._is_done(lane))
 
     # --- the end of every test ---
 

@@ -8,6 +8,7 @@ rare path (`epochs.py`). Each step is one of `record.py`'s, and of the checked m
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,9 +51,8 @@ SILENCE = 5.0  # an owner that was not heard for so long is taken for dead [s]
 LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
 TICK = 0.5  # how often the reader is looked after [s]
-CHUNK = (
-    200_000  # messages: further ahead than this, the stream is split into stretches, so that others find work as well
-)
+CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
+"""Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
