@@ -25,7 +25,7 @@ from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.records import NatsRecords, begin
 from marketprism_consumer.jetstream.streams import ensure_streams, subjects_by_stream
-from marketprism_consumer.operations.lanes import Lane, find
+from marketprism_consumer.operations.lanes import FoundLane, find
 from marketprism_consumer.worker import Worker
 from marketprism_embedded import process
 
@@ -97,7 +97,7 @@ class Pipeline:
     async def forget_records(self) -> None:
         await self.broker.api(f"STREAM.PURGE.{self.records.stream}", None)
 
-    async def lane(self, data_type: DataType = DataType.TRADE) -> Lane:
+    async def lane(self, data_type: DataType = DataType.TRADE) -> FoundLane:
         return await find(self.settings, self.broker, self.store, data_type)
 
     async def feed(self, messages: Sequence[FeedMessage]) -> None:

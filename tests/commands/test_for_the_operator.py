@@ -1,4 +1,4 @@
-"""The commands that the operator's Jobs run: `schema ensure` and `consumers delete`."""
+"""The command that the operator's Job runs, `schema ensure`, and what a consumer tells it."""
 
 from __future__ import annotations
 
@@ -88,38 +88,6 @@ def test_ensure_tells_why_nats_can_not_be_used(
     assert "wrong-word" not in refused.stderr
 
 
-def test_consumers_in_use_are_not_deleted_and_unused_ones_are(servers: dict[str, str], tmp_path: Path) -> None:
-    path, port = file(tmp_path, "c"), free_port()
-    assert call("schema", "ensure", "-f", path, environ=servers).returncode == 0
-    with subprocess.Popen(
-        [*MARKETPRISM, "ingest", "-f", path, "--port", str(port)],
-        env={**os.environ, **servers},
-        stderr=subprocess.DEVNULL,
-    ) as child:
-        try:
-            wait_for(lambda: get(port, "/readyz")[0] == 200, "/readyz is 200")
-            used = call("consumers", "delete", "-f", path, "--quiet", "1s", "--wait", "2s", environ=servers)
-            assert used.returncode == 1
-            assert "marketprism-c-trade" in used.stderr
-            assert get(port, "/readyz")[0] == 200
-            # Asked while it still runs, as when its Pod is ending: it goes ahead as soon as it has ended.
-            with subprocess.Popen(
-                [*MARKETPRISM, "consumers", "delete", "-f", path, "--quiet", "1s", "--output", "json"],
-                env={**os.environ, **servers},
-                stdout=subprocess.PIPE,
-                text=True,
-            ) as deleting:
-                child.terminate()
-                assert child.wait(PATIENCE) == 0
-                out, _ = deleting.communicate(timeout=PATIENCE)
-                assert deleting.returncode == 0
-        finally:
-            child.kill()
-    assert len(json.loads(out)["deleted"]) == 8
-    again = call("consumers", "delete", "-f", path, "--quiet", "1s", environ=servers)
-    assert (again.returncode, again.stdout.strip()) == (0, "there are none")
-
-
 def test_a_consumer_tells_at_its_port_what_the_operator_shows(servers: dict[str, str], tmp_path: Path) -> None:
     path, port, began = file(tmp_path, "s"), free_port(), time.time()
     assert call("schema", "ensure", "-f", path, environ=servers).returncode == 0
@@ -134,7 +102,10 @@ def test_a_consumer_tells_at_its_port_what_the_operator_shows(servers: dict[str,
 
             def stored() -> dict[str, dict[str, float]]:
                 found: dict[str, dict[str, float]] = json.loads(get(port, "/status.json")[1])["dataTypes"]
-                done = all(one["lag"] == one["ackPending"] == 0 and one["lastInsertTime"] for one in found.values())
+                done = all(
+                    one["lag"] == one["inHand"] == one["setAside"] == 0 and one["lastInsertTime"]
+                    for one in found.values()
+                )
                 return found if done else {}
 
             found = wait_for(stored, "all is stored")
@@ -143,10 +114,3 @@ def test_a_consumer_tells_at_its_port_what_the_operator_shows(servers: dict[str,
         finally:
             child.terminate()
             child.wait(PATIENCE)
-
-
-def test_a_wrong_time_is_named() -> None:
-    refused = call("consumers", "delete", "--wait", "soon")
-    assert refused.returncode == 2
-    assert "--wait" in refused.stderr
-    assert "Traceback" not in refused.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from marketprism_api.data_types import DataType
 from marketprism_embedded import process
 from tests.commands.command import call
+from tests.waiting import free_port
 
 Environ = dict[str, str]
 
@@ -69,7 +72,42 @@ def streams(environ: Environ, add: tuple[str, list[str]] | None = None) -> dict[
 def test_the_schema_job_makes_them(environ: Environ, tmp_path: Path) -> None:
     done = call("schema", "ensure", "-f", file(tmp_path), environ=environ)
     assert done.returncode == 0, done.stderr
-    assert streams(environ) == ALL
+    assert {name: subjects for name, subjects in streams(environ).items() if not name.startswith("KV_")} == ALL
+
+
+@pytest.mark.parametrize("command", ["ensure", "apply"])
+def test_who_makes_a_table_begins_its_lane_so_that_nobody_has_to_wait(
+    environ: Environ, tmp_path: Path, command: str
+) -> None:
+    environ |= {"CLICKHOUSE_HOT_DB": f"hot_{command}", "CLICKHOUSE_COLD_DB": f"cold_{command}"}
+    for stream in ALL.items():
+        streams(environ, add=stream)
+    path = file(tmp_path, "Never")
+    assert call("feed", "--rate", "0", "--count", "200", environ=environ).returncode == 0
+    done = call("schema", command, "-f", path, environ=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(call("lanes", "show", "trade", "-f", path, "-o", "json", environ=environ).stdout)
+    assert (told["record"]["done"], told["record"]["claims"]) == (0, [])
+    # Tables that were there before are none of its business.
+    was = told["key"], told["revision"]
+    assert call("schema", command, "-f", path, environ=environ).returncode == 0
+    told = json.loads(call("lanes", "show", "trade", "-f", path, "-o", "json", environ=environ).stdout)
+    assert (told["key"], told["revision"]) == was
+    began = time.monotonic()
+    types = ("--consumer", "fast", "--until-idle", "0.1s", "--port", "0")
+    ended = call("ingest", "-f", path, *types, environ=environ)
+    assert ended.returncode == 0, ended.stderr
+    assert time.monotonic() - began < 30
+    assert "RecordInDoubt" not in ended.stderr
+
+
+def test_a_record_that_can_not_be_written_is_a_warning(environ: Environ, tmp_path: Path) -> None:
+    environ |= {"CLICKHOUSE_HOT_DB": "hot_alone", "CLICKHOUSE_COLD_DB": "cold_alone"}
+    environ["MARKETPRISM_NATS_URL"] = f"nats://127.0.0.1:{free_port()}"
+    done = call("schema", "apply", "-f", file(tmp_path), environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert "the first consumer looks for rows for a minute" in done.stderr
+    assert "MP3001" in done.stderr
 
 
 @pytest.mark.parametrize("first", ["fast", "slow"])

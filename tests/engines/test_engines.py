@@ -31,11 +31,12 @@ from marketprism_consumer.clickhouse.store import INSERT_SETTINGS
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import Row, decode
-from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.schema.ddl import SEQ_INDEX, Plan, Target, column_ddl, plan, render
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
 from marketprism_consumer.schema.views import VIEWS, View
 from marketprism_consumer.validation.checks import SHAPES, parameters, parity, statement
+from tests.blocks import block_of
 from tests.stored_rows import comparable, expected, select
 
 pytestmark = pytest.mark.timeout(600)
@@ -245,7 +246,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
     for data_type, own in rows.items():
         table = BY_DATA_TYPE[data_type]
-        block = encode(table, own, range(1, len(own) + 1), [STREAM] * len(own))
+        block = block_of(table, own, range(1, len(own) + 1), [STREAM] * len(own))
         count = f"SELECT toString(count()) FROM mp_hot.{table.name}"
         script.insert(f"late {data_type}", block, now - 600)
         script.add(f"after late {data_type}", count)
@@ -253,7 +254,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         script.add(f"rows {data_type}", select(table, f"mp_hot.{table.name}"))
         script.insert(f"same {data_type}", block, now + 600)
         script.add(f"after same {data_type}", count)
-        moved = encode(table, own, range(100_001, 100_001 + len(own)), [STREAM] * len(own))
+        moved = block_of(table, own, range(100_001, 100_001 + len(own)), [STREAM] * len(own))
         script.insert(f"other {data_type}", moved, now + 600)
         script.add(f"after other {data_type}", count)
         script.add(

@@ -6,27 +6,25 @@ from typing import Any
 
 import pytest
 
-from marketprism_consumer.ingest.broker import Durable
+from marketprism_consumer.ingest.lane_id import LaneId
+from marketprism_consumer.ingest.record import Claim, Record
+from marketprism_consumer.ingest.store import TableIdentity
 from marketprism_consumer.operations.check import (
     Level,
+    judge_bucket,
     judge_clock,
     judge_disk,
-    judge_durable,
+    judge_lane,
     judge_parts,
     judge_stream,
 )
+from marketprism_consumer.operations.lanes import FoundLane
 from tests.operations.cli import cli, cli_json
-from tests.pipelines import Pipeline
+from tests.pipelines import DataType, Pipeline
 from tests.waiting import free_port
 
-DURABLE = Durable("S", "d", "trade.>", 60.0)
-CONFIG = {
-    "ack_policy": "explicit",
-    "ack_wait": 60_000_000_000,
-    "max_deliver": -1,
-    "max_ack_pending": -1,
-    "filter_subject": "trade.>",
-}
+BUCKET = {"retention": "limits", "storage": "file", "discard": "new", "max_msgs_per_subject": 1, "num_replicas": 3}
+ID = LaneId("trade", "S", "2026-01-01T00:00:00Z", "trade.>", TableIdentity("t", False))
 STREAM = {"retention": "limits", "storage": "file", "duplicate_window": 120_000_000_000, "max_age": 0}
 
 
@@ -44,7 +42,9 @@ async def test_a_healthy_pipeline_is_ok_before_and_after_its_first_start(pipelin
     assert {"nats", "clickhouse", "schema", "rights", "parts", "dead letters", "clickhouse clock", "nats clock"} <= {
         line["what"] for line in told["lines"]
     }
-    assert sum(line["what"].startswith("consumer of") for line in told["lines"]) == 3
+    assert sum(line["what"].startswith("lane of") for line in told["lines"]) == 3
+    assert sum(line["what"].startswith("bucket") for line in told["lines"]) == 1
+    assert not [key for key in await pipeline.records.keys() if key.startswith("check.")]
     code, text = await cli(pipeline, "check")
     assert code == max(Level[line["level"].upper()] for line in told["lines"])
     assert "ClickHouse" in text
@@ -55,12 +55,8 @@ async def test_what_is_broken_is_told_with_what_to_do(pipeline: Pipeline) -> Non
     await pipeline.send("trade.okx_spot.spot.BTC-USDT", b"{")
     await pipeline.ingest()
     await js.delete_stream("ORDERBOOK_SNAP")
-    durable = pipeline.settings.data_types["lsr_top_position"].durable  # type: ignore[index]
-    await js.delete_consumer("MARKET_DATA", durable)
-    config = {"durable_name": durable, "ack_policy": "none", "filter_subject": "lsr_top_position.>"}
-    await pipeline.broker.api(
-        f"CONSUMER.DURABLE.CREATE.MARKET_DATA.{durable}", {"stream_name": "MARKET_DATA", "config": config}
-    )
+    lane = await pipeline.lane(DataType.LSR_TOP_POSITION)
+    await pipeline.records.write(lane.key, b"{}", lane.revision)
     await pipeline.change("ALTER TABLE {hot}.trades MODIFY SETTING non_replicated_deduplication_window = 0")
     await pipeline.change("ALTER TABLE {hot}.lsr_top_positions DROP COLUMN period")
     await pipeline.change("DROP TABLE {cold}.orderbooks")
@@ -69,10 +65,8 @@ async def test_what_is_broken_is_told_with_what_to_do(pipeline: Pipeline) -> Non
     found = bad(told)
     assert (found["stream of orderbook"]["level"], found["dead letters"]["level"]) == ("warning", "warning")
     assert "dlq list" in found["dead letters"]["todo"]
-    assert (found["consumer of lsr_top_position"]["level"], found["consumer of lsr_top_position"]["code"]) == (
-        "wrong",
-        "MP3005",
-    )
+    record = found["lane of lsr_top_position"]
+    assert (record["level"], record["code"], "not a lane's record" in record["found"]) == ("wrong", "MP3010", True)
     assert (found["deduplication"]["level"], found["deduplication"]["code"]) == ("wrong", "MP5003")
     schema = [line["found"] for line in told["lines"] if line["what"] == "schema"]
     assert any("lsr_top_positions" in one for one in schema)
@@ -95,29 +89,49 @@ async def test_what_does_not_answer_is_wrong_and_the_rest_is_looked_at(
 
 
 @pytest.mark.parametrize(
-    ("change", "level"),
-    [({}, Level.OK), ({"ack_wait": 1}, Level.WARNING), ({"ack_policy": "none"}, Level.WRONG)],
-    ids=["as it should be", "corrected at a start", "can't be changed"],
-)
-def test_a_consumer(change: dict[str, Any], level: Level) -> None:
-    info = {"config": CONFIG | change, "num_pending": 1, "num_ack_pending": 0}
-    assert judge_durable("consumer", DURABLE, info).level is level
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "level", "told"),
     [
-        ({"retention": "workqueue"}, "retention is workqueue"),
-        ({"storage": "memory"}, "storage is memory"),
-        ({"duplicate_window": 0}, "Nats-Msg-Id for 0 s"),
-        ({"max_age": 600_000_000_000}, "forgets after 600 s"),
+        ({}, Level.OK, "replicas 3"),
+        ({"num_replicas": 1}, Level.WARNING, "1 replicas, a stream that is read has 3"),
+        ({"max_msgs_per_subject": -1}, Level.WARNING, "every value"),
+        ({"max_bytes": 1 << 20}, Level.WARNING, "max_bytes"),
+        ({"max_bytes": 1 << 20, "discard": "old"}, Level.WRONG, "forgets records"),
+        ({"max_age": 600_000_000_000}, Level.WRONG, "after 600 s"),
+        ({"storage": "memory"}, Level.WRONG, "memory"),
+        ({"retention": "interest"}, Level.WRONG, "interest"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_stream(change: dict[str, Any], told: str) -> None:
+def test_a_bucket(change: dict[str, Any], level: Level, told: str) -> None:
+    (line,) = judge_bucket("bucket", BUCKET | change, 3)
+    assert (line.level, told in line.found) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("owner", "heard", "level", "told"),
+    [("me", True, Level.OK, "read by me"), ("me", False, Level.WARNING, "not heard"), ("", False, Level.OK, "nobody")],
+)
+def test_a_lane(owner: str, heard: bool, level: Level, told: str) -> None:
+    record = Record("S", ID.created, "trade.>", "t", done=7, claims=(Claim("c", 7, None, 7, owner),))
+    line = judge_lane(FoundLane("trade", "S", ID, 1, record), heard=heard)
+    assert (line.level, told in line.found, "done to 7" in line.found) == (level, True, True)
+    assert judge_lane(FoundLane("trade", "S", ID), heard=False).level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "told"),
+    [
+        ({"retention": "workqueue"}, Level.WRONG, "retention is workqueue"),
+        ({"storage": "memory"}, Level.WARNING, "storage is memory"),
+        ({"duplicate_window": 0}, Level.WARNING, "Nats-Msg-Id for 0 s"),
+        ({"max_age": 600_000_000_000}, Level.WARNING, "forgets after 600 s"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_stream(change: dict[str, Any], level: Level, told: str) -> None:
     assert [line.level for line in judge_stream("S", STREAM)] == [Level.OK]
     (line,) = judge_stream("S", STREAM | change)
-    assert (line.level, told in line.found) == (Level.WARNING, True)
+    assert (line.level, told in line.found) == (level, True)
 
 
 def test_clocks_parts_and_disks() -> None:

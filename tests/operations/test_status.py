@@ -12,10 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from marketprism_consumer.commands.status import age
-from marketprism_consumer.operations.status import state_of
 from marketprism_consumer.tiering.job import job_of
 from marketprism_consumer.tiering.run import Migration
 from marketprism_consumer.worker import Worker
@@ -40,12 +38,12 @@ async def of_trades(pipeline: Pipeline) -> dict[str, object]:
 async def test_what_waits_and_what_was_stored(pipeline: Pipeline) -> None:
     await send(pipeline, 30)
     found = await of_trades(pipeline)
-    assert (found["state"], found["lag"], found["age"]) == ("no consumer", None, None)
+    assert (found["state"], found["lag"], found["age"]) == ("nobody reads", 30, None)
     await pipeline.send(SUBJECT, b"{")
     await pipeline.ingest()
     await send(pipeline, 7, first=100)
     found = await of_trades(pipeline)
-    assert (found["state"], found["lag"], found["unacknowledged"], found["deadLetters"]) == ("nobody reads", 7, 0, 1)
+    assert (found["state"], found["lag"], found["setAside"], found["deadLetters"]) == ("nobody reads", 7, 0, 1)
     assert (found["hot"]["rows"], found["rate"]) == (30, 0.5)  # type: ignore[index]
     assert 0 <= found["age"] < 60  # type: ignore[operator]
     code, text = await cli(pipeline, "status")
@@ -133,15 +131,6 @@ async def test_usage(pipeline: Pipeline, tmp_path: Path) -> None:
     file.write_text("kind: StoragePipeline")
     pipeline.file = file
     assert (await cli(pipeline, "status"))[0] == 2
-
-
-@pytest.mark.parametrize(
-    ("waiting", "held", "state"),
-    [(1, 0, "read"), (0, 5, "read"), (0, 0, "nobody reads")],
-    ids=["asks", "holds", "gone"],
-)
-def test_a_consumer_is_read_where_somebody_asks_or_holds(waiting: int, held: int, state: str) -> None:
-    assert state_of({"num_waiting": waiting, "num_ack_pending": held}) == state
 
 
 def test_ages_are_short() -> None:

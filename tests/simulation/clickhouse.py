@@ -94,6 +94,7 @@ class Server:
 class ClickHouse:
     """`atomic`: token and part are stored at once, in Keeper. Else there is one server, which may be killed between the two.
 
+    `crashes`: how often it is killed in the middle of an insert, `torn`: so that this loses a part.
     `repeats`: how many requests arrive twice. Never where they may be torn: that is not covered, and the model says so.
     """
 
@@ -108,6 +109,7 @@ class ClickHouse:
         ]
         torn = not self.atomic and self.random.random() < 0.6
         self.torn = 0.7 if torn else 0.0
+        self.crashes = self.random.choice((0.0, 0.01, 0.05)) if torn else 0.0
         self.repeats = 0.0 if torn else self.random.choice((0.0, 0.1, 0.3))
         self.parked = self.random.choice((0.0, 0.0, 0.05, 0.3))
         self.lost_answers = self.random.choice((0.0, 0.05, 0.3))
@@ -176,6 +178,11 @@ class ClickHouse:
             return
         if not one.partitions:
             self._end(one, None)
+            return
+        if not self.world.calm and self.random.random() < self.crashes:
+            self.world.tell(f"{one.server.name} is killed as it stores something")
+            self.kill(one.server)
+            self.world.after(2, self.restart, one.server)
             return
         self._store(one.server, one.request.block, one.partitions.popleft())
         if self.trouble and self.random.random() < 0.3:

@@ -49,10 +49,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def step(self) -> None:
         events._set_running_loop(self)
-        try:
-            self._run_once()  # type: ignore[attr-defined]
-        finally:
-            events._set_running_loop(None)
+        self._run_once()  # type: ignore[attr-defined]
 
 
 class Killed(BaseException):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import heapq
 import json
 import traceback
+from asyncio import events
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from random import Random
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
@@ -22,7 +22,6 @@ from marketprism_consumer.ingest import ingest as ingest_module
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import Ingest, LaneSource
-from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.ingest.record import Record, load
 from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.bucket import Bucket, RecordsPort
@@ -33,7 +32,6 @@ from tests.simulation.jetstream import BrokerPort, GraveyardPort, Stream
 from tests.simulation.process import Killed, Process
 from tests.simulation.times import EPOCH
 
-METRICS = IngestMetrics(CollectorRegistry())
 SUBJECT = "trade.>"
 MOST_INSERTS, MOST_WRITES, MOST_READERS = 3000, 6000, 3000
 
@@ -51,6 +49,7 @@ class Parts:
     records: type[RecordsPort] = RecordsPort
     store: type[StorePort] = StorePort
     graveyard: type[GraveyardPort] = GraveyardPort
+    bucket: type[Bucket] = Bucket
     tiering: type[Tiering] = Tiering
     encode: Encode = sim_encode
 
@@ -63,11 +62,11 @@ class World:
         self.parts = parts
         self.now = 0.0
         self.traced = trace
-        self.log: Any = structlog.wrap_logger(None, processors=[_Tell(self)]) if trace else _Silent()
+        self.log: Any = structlog.wrap_logger(None, processors=[_Tell(self)]) if trace else _SILENT
         self._events: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._number = count()
-        self.valid = random.choice((5, 10, 10, 20, 60))
-        self.published_for = random.choice((15.0, 30.0, 60.0))
+        self.valid = random.choice((4, 6, 8, 8, 8, 15, 15, 60))
+        self.published_for = random.choice((10.0, 20.0, 40.0))
         self.replicas = random.choice((1, 1, 1, 2, 2, 3, 5))
         self.chunk = random.choice((5, 20, 20, 1000))
         self.limits = BatchBounds(
@@ -78,7 +77,7 @@ class World:
         self.refused_letters = random.choice((0.0, 0.05, 0.5))
         self.nats = Nats(self, cluster=random.random() < 0.3)
         self.stream = Stream(self)
-        self.bucket = Bucket(self)
+        self.bucket = parts.bucket(self)
         self.clickhouse = ClickHouse(self)
         self.tiering = parts.tiering(self)
         self.processes: list[Process] = []
@@ -101,22 +100,25 @@ class World:
         return await future
 
     def _advance(self, until: float) -> None:
-        events = self._events
+        planned = self._events
         while True:
-            at = min(until, events[0][0]) if events else until
+            at = min(until, planned[0][0]) if planned else until
             for process in self.processes:
-                while process.alive and not process.frozen and (due := process.loop.next_due()) <= at:
-                    if due > self.now:
-                        at = due
-                        break
+                if not process.runs:
+                    continue
+                while (due := process.loop.next_due()) <= self.now:
                     process.loop.step()
-                    at = min(at, events[0][0]) if events else at
+                    if not process.runs:
+                        break
+                else:
+                    at = min(at, due)
+            at = min(at, planned[0][0]) if planned else at
             if at >= until:
                 self.now = until
                 return
             self.now = max(self.now, at)
-            while events and events[0][0] <= self.now:
-                _, _, callback, arguments = heapq.heappop(events)
+            while planned and planned[0][0] <= self.now:
+                _, _, callback, arguments = heapq.heappop(planned)
                 callback(*arguments)
 
     def tell(self, text: str) -> None:
@@ -144,7 +146,7 @@ class World:
             parts.graveyard(self, connection),
             self.limits,
             Flood(1.0, 1000, 60.0),
-            IngestAccount(METRICS, "trade"),
+            _SILENT,
             process.owner,
             encode=parts.encode,  # type: ignore[arg-type]
             faultpoint=lambda name: self._faultpoint(process, name),
@@ -219,8 +221,8 @@ class World:
 
     def run(self) -> None:
         self._crash: Exception | None = None
-        # Claims are short here, so that there are several, and so are blocks.
-        ingest_module.CHUNK, epochs.PIECES = self.chunk, 4
+        # Claims are short here, so that there are several, and so are blocks; and the reader is looked after less often.
+        ingest_module.CHUNK, epochs.PIECES, ingest_module.TICK = self.chunk, 4, 1.0
         try:
             for _ in range(self.replicas):
                 self.start()
@@ -236,6 +238,7 @@ class World:
         finally:
             for process in self.processes:
                 process.end()
+            events._set_running_loop(None)
 
     def _plan(self) -> None:
         for number in range(self.random.randint(30, 160)):
@@ -284,17 +287,18 @@ class World:
         clickhouse = self.clickhouse
         if clickhouse.on_their_way or clickhouse.running or self.tiering.copied:
             return False
-        if not all(process.runs or not process.alive for process in self.processes):
+        alive = [process for process in self.processes if process.alive]
+        if not all(process.runs and not self.ingests[process].not_ready() for process in alive):
             return False
-        return not self._not_done()
+        return not any(self._not_done())
 
     def _record(self) -> Record | None:
         records = [load(value) for _, value in self.bucket.entries.values() if value]
         return next((each for each in records if each.created == self.stream.created), None)
 
-    def _not_done(self) -> list[int]:
+    def _not_done(self) -> Iterator[int]:
         record = self._record()
-        return [seq for seq in self.held() if record is None or not record.is_done(seq)]
+        return (seq for seq in self.held() if record is None or not record.is_done(seq))
 
     def _check(self) -> None:
         if self._crash:
@@ -312,7 +316,7 @@ class World:
         self._demand("the same identity twice", [id for id, n in ids.items() if n > 1])
         self._demand("buried twice", [key for key, n in buried.items() if n > 1])
         if not self.at_rest():
-            self._demand("it did not come to rest", [self._record(), self._not_done()])
+            self._demand("it did not come to rest", [self._record(), list(self._not_done())])
         self._demand("neither stored nor buried", [(s, key) for s, key in held.items() if not keys[key] + buried[key]])
         self._demand("both stored and buried", [key for key in keys if buried[key]])
         self._demand("good and buried", [key for key in buried if key not in self.bad | clickhouse.poison])
@@ -328,8 +332,15 @@ class World:
 
 
 class _Silent:
-    def __getattr__(self, _: str) -> Callable[..., None]:
-        return lambda *_, **__: None
+    """Takes whatever is told to a log or to metrics, and costs nothing."""
+
+    def __getattr__(self, _: str) -> _Silent:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> None: ...
+
+
+_SILENT: Any = _Silent()
 
 
 class _Tell:

@@ -17,6 +17,7 @@ from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.schema.ddl import Target, create_database, create_table
 from marketprism_consumer.schema.tables import Table
 from marketprism_embedded.process import EmbeddedServer
+from tests.blocks import seconds_from_now
 
 _numbers = itertools.count(1)
 
@@ -36,7 +37,7 @@ class Place:
         """As ingest does it, with a deadline so many seconds from now."""
 
         async def insert() -> None:
-            await self.store.insert(block, asyncio.get_running_loop().time() + seconds)
+            await self.store.insert(block, seconds_from_now(seconds))
 
         self.loop.run(insert())
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
-from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.tables import DECIMAL, RATIO, TABLES, TIME, TRADES, Column, Table, nullable
+from tests.blocks import block_of
 from tests.stored_rows import comparable, select
 
 STREAM = "S@1"
@@ -176,7 +176,7 @@ def test_every_value_comes_back_as_it_was_sent(table: Table, make_place: Callabl
         first = sent + 1
         sent += len(batch)
         rows = [row_of(table, payload) for payload, _ in batch]
-        place.insert(encode(table, rows, range(first, first + len(rows)), [STREAM] * len(rows)))
+        place.insert(block_of(table, rows, range(first, first + len(rows)), [STREAM] * len(rows)))
         found = place.query(
             select(table, place.store.table(table)).replace("ORDER BY", f"WHERE _seq >= {first} ORDER BY")
         )
@@ -213,7 +213,7 @@ def test_notional_is_price_times_quantity_as_exact_as_its_column(make_place: Cal
     place = make_place(TRADES)
     at = 1_758_700_551_000_000
     rows = [(at, "e", "m", "s", "1", f"{p:f}", f"{q:f}", "buy", None, at, "", None) for p, q in pairs]
-    place.insert(encode(TRADES, rows, range(len(rows)), [STREAM] * len(rows)))
+    place.insert(block_of(TRADES, rows, range(len(rows)), [STREAM] * len(rows)))
     found = place.query(f"SELECT toString(notional) FROM {place.store.table(TRADES)} ORDER BY _seq")
     with localcontext(prec=200):
         exact = [(p * q).quantize(Decimal("1e-18"), ROUND_DOWN) for p, q in pairs]

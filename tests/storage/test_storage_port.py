@@ -17,11 +17,13 @@ from marketprism_consumer.clickhouse.store import ClickHouseStore, insert_commen
 from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER
 from marketprism_consumer.ingest.decode import Row
-from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import content_indexes
+from marketprism_consumer.ingest.store import TableIdentity
 from marketprism_consumer.schema.ddl import Target, create_table
 from marketprism_consumer.schema.tables import LIQUIDATIONS, ORDERBOOKS, TRADES
 from marketprism_embedded.process import EmbeddedServer, start
+from tests.blocks import block_of
 
 STREAM = "MARKET_DATA@2025-09-24T07:00:00Z"
 AT = 1_758_700_551_123_456
@@ -34,7 +36,7 @@ def trade(number: int, at: int = AT, price: str = "1.5") -> Row:
 
 
 def block(rows: Sequence[Row], first: int = 1, stream: str = STREAM) -> Block:
-    return encode(TRADES, rows, range(first, first + len(rows)), [stream] * len(rows))
+    return block_of(TRADES, rows, range(first, first + len(rows)), [stream] * len(rows))
 
 
 def refusal(call: Callable[[], object]) -> StoreError:
@@ -50,8 +52,8 @@ def test_the_same_block_twice_is_stored_once(make_place: MakePlace) -> None:
     """An answer that was lost looks like this: the first try did store it, and the second sends the same bytes."""
     place = make_place(TRADES)
     same = block([trade(n) for n in range(10)])
-    for seconds in (60.0, 61.0, 90.0):  # each try has a deadline of its own
-        place.insert(same, seconds)
+    for _ in range(3):
+        place.insert(same)
     assert place.count(TRADES) == 10
 
 
@@ -156,18 +158,66 @@ def test_a_look_up_of_very_many_messages(make_place: MakePlace) -> None:
 def test_a_streams_name_is_data(stream: str, make_place: MakePlace) -> None:
     place = make_place(TRADES)
     place.insert(block([trade(1)], first=3, stream=stream))
-    assert place.loop.run(place.store.high_water(TRADES, stream))[0] == 3
+    assert place.loop.run(place.store.highest(TRADES, stream, 2)) == 3
+    assert place.loop.run(place.store.has_all(TRADES, stream, [3]))
     assert list(place.loop.run(place.store.stored(TRADES, stream, [3]))) == [3]
     assert place.loop.run(place.store.stored(TRADES, "S", [3])) == {}
 
 
-def test_the_high_water_mark_is_that_of_the_stream_alone(make_place: MakePlace) -> None:
+def test_the_highest_sequence_is_that_of_this_very_identity(make_place: MakePlace) -> None:
     place = make_place(TRADES)
-    assert place.loop.run(place.store.high_water(TRADES, STREAM)) == (0, 0.0)
+
+    def highest(stream: str, above: int = 0) -> int:
+        return place.loop.run(place.store.highest(TRADES, stream, above))
+
+    assert highest(STREAM) == 0
     place.insert(block([trade(1), trade(2)], first=41))
     place.insert(block([trade(1)], first=2**64 - 1, stream="OTHER@1"))
-    assert place.loop.run(place.store.high_water(TRADES, STREAM))[0] == 42
-    assert place.loop.run(place.store.high_water(TRADES, "OTHER@1"))[0] == 2**64 - 1
+    place.insert(block([trade(1)], first=99, stream=f"{STREAM}~1"))
+    assert (highest(STREAM), highest(STREAM, 41), highest(STREAM, 42)) == (42, 42, 0)
+    assert (highest("OTHER@1"), highest(f"{STREAM}~1", 50)) == (2**64 - 1, 99)
+
+
+def test_all_means_each_under_this_very_identity(make_place: MakePlace) -> None:
+    place = make_place(TRADES)
+    place.insert(block([trade(n) for n in range(25_000)], first=1))
+    place.insert(block([trade(1)], first=25_001, stream=f"{STREAM}~1"))
+
+    def has_all(seqs: Sequence[int]) -> bool:
+        return place.loop.run(place.store.has_all(TRADES, STREAM, seqs))
+
+    assert has_all(range(1, 25_001))
+    assert has_all([7])
+    assert not has_all(range(1, 25_002)), "another generation's makes up for nothing"
+    assert not has_all([24_999, 30_000])
+
+
+def test_a_table_that_was_dropped_and_made_again_is_another_one(make_place: MakePlace) -> None:
+    place = make_place(TRADES)
+
+    def identity() -> TableIdentity:
+        return place.loop.run(place.store.identity(TRADES))
+
+    first = identity()
+    assert first == identity()
+    assert not first.atomic, "a plain MergeTree writes a token before its part"
+    place.command(f"DROP TABLE {place.store.table(TRADES)} SYNC")
+    assert refusal(identity).code == 60
+    place.command(create_table(Target(place.database, "unused"), "hot", TRADES))
+    assert identity().id != first.id
+
+
+def test_a_tier_without_the_table_has_nothing(make_place: MakePlace) -> None:
+    place = make_place()
+    assert place.loop.run(place.store.stored(TRADES, STREAM, [1])) == {}
+    assert place.loop.run(place.store.highest(TRADES, STREAM, 0)) == 0
+
+
+def test_the_clock_is_the_servers(make_place: MakePlace) -> None:
+    place = make_place()
+    slowest, fastest = place.loop.run(place.store.clocks())
+    assert slowest == fastest
+    assert abs(place.loop.run(place.store.clock()) - slowest) < 5
 
 
 @pytest.mark.parametrize(
@@ -180,7 +230,7 @@ def test_the_high_water_mark_is_that_of_the_stream_alone(make_place: MakePlace) 
 )
 def test_a_stored_row_is_told_from_another_by_its_types_own_id(table: Any, row: Row, make_place: MakePlace) -> None:
     place = make_place(table)
-    place.insert(encode(table, [row], [1], [STREAM]))
+    place.insert(block_of(table, [row], [1], [STREAM]))
     ((stored,),) = place.loop.run(place.store.stored(table, STREAM, [1])).values()
     assert stored == (STREAM, tuple(row[i] for i in content_indexes(table)))
 
@@ -333,7 +383,7 @@ def test_a_users_insert_works_as_written_and_its_rows_are_ordinary(
     assert {r[-1] for r in stored} == {Decimal("56172.835")}
     tail = "SELECT DISTINCT data_source, collected_at, _stream, _seq, created_at > now() - 600 FROM marketprism_cold.trades"
     assert place.query(tail) == [("marketprism", None, "", 0, 1)]
-    assert loop.run(cold.store.high_water(TRADES, ""))[0] == 0
+    assert loop.run(cold.store.highest(TRADES, "", 0)) == 0
     for store in (hot.store, cold.store):
         loop.run(store.clickhouse.close())
     for database in (target.hot, target.cold):
@@ -344,7 +394,7 @@ def test_bids_and_asks_are_the_levels_as_pairs(make_place: MakePlace) -> None:
     place = make_place(ORDERBOOKS)
     sides = (["2", "1"], ["0.5", "0"], ["3"], ["7"])
     row = (AT, "e", "m", "s", 1, None, None, None, None, 2, 1, "2", "0.5", "3", "7", *sides, None, "", None)
-    place.insert(encode(ORDERBOOKS, [row], [1], [STREAM]))
+    place.insert(block_of(ORDERBOOKS, [row], [1], [STREAM]))
     ((bids, asks),) = place.query(f"SELECT bids, asks FROM {place.store.table(ORDERBOOKS)}")
     assert bids == [(Decimal(2), Decimal("0.5")), (Decimal(1), Decimal(0))]
     assert asks == [(Decimal(3), Decimal(7))]

@@ -22,11 +22,11 @@ from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.ddl import Difference, Plan, render
 from marketprism_consumer.schema.tables import TABLES, TRADES
 from marketprism_consumer.schema.views import VIEWS
 from marketprism_embedded.process import EmbeddedServer
+from tests.blocks import block_of, seconds_from_now
 from tests.waiting import PATIENCE
 
 _numbers = itertools.count(1)
@@ -211,10 +211,10 @@ def test_a_table_of_an_older_version_becomes_whole_and_its_rows_stay_readable(si
     assert site.apply() == Plan((), ())
     store = ClickHouseStore(ClickHouse(site.settings.clickhouse_urls), site.settings.hot_db)
     at = 1_758_700_551_000_000
-    block = encode(TRADES, [(at, "e", "m", "s", "2", "2", "3", "buy", None, at, "", None)], [1], ["S@1"])
+    block = block_of(TRADES, [(at, "e", "m", "s", "2", "2", "3", "buy", None, at, "", None)], [1], ["S@1"])
 
     async def insert() -> None:
-        await store.insert(block, asyncio.get_running_loop().time() + 60)
+        await store.insert(block, seconds_from_now())
         await store.clickhouse.close()
 
     site.loop.run(insert())

@@ -19,10 +19,10 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import decode
-from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, LSR_TOP_POSITIONS, ORDERBOOKS, TABLES, TRADES, Table
 from marketprism_consumer.schema.views import bucket_seconds, everything
 from marketprism_embedded.process import EmbeddedServer
+from tests.blocks import block_of, seconds_from_now
 
 STREAM = "S@1"
 Row = dict[str, Any]
@@ -47,10 +47,10 @@ class Tiers:
 
     def insert(self, table: Table, rows: list[tuple[Any, ...]], first_seq: int, tier: str = "hot") -> None:
         store = self.hot if tier == "hot" else self.cold
-        block = encode(table, rows, range(first_seq, first_seq + len(rows)), [STREAM] * len(rows))
+        block = block_of(table, rows, range(first_seq, first_seq + len(rows)), [STREAM] * len(rows))
 
         async def insert() -> None:
-            await store.insert(block, asyncio.get_running_loop().time() + 60)
+            await store.insert(block, seconds_from_now())
 
         self.loop.run(insert())
 

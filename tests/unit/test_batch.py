@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest.batch import GROWN, PACE, Batch, BatchBounds, Batcher
+from marketprism_consumer.ingest.batch import GROWN, HOUR, PACE, PARTITIONS, Batch, BatchBounds, Batcher
 from marketprism_consumer.ingest.message import Message
 
 LIMITS = BatchBounds(max_rows=100, max_delay=10.0, max_pending=1000, max_bytes=10_000)
@@ -21,11 +21,52 @@ BAD = MessageError(reasons.BAD_JSON)
 
 
 def message(seq: int = 1, size: int = 1) -> Message:
-    return Message(seq, 1, 0, 0, seq, b"", "trade.x", bytes(size), 0.0)
+    return Message(seq, 0, 0, "trade.x", bytes(size))
 
 
 def fill(batcher: Batcher, rows: int, now: float, size: int = 1) -> bool:
     return [batcher.add(message(seq, size), (seq,), now) for seq in range(rows)][-1]
+
+
+# --- partitions ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_has_no_more_partitions_than_clickhouse_remembers_tokens_for() -> None:
+    batcher = Batcher(LIMITS)
+    hours = [hour for _ in range(3) for hour in range(PARTITIONS + 10)]
+    for seq, hour in enumerate(hours):
+        batcher.add(message(seq), (hour * HOUR + seq,), 50.0)
+    batches = []
+    while len(batcher):
+        batches.append(batcher.take(50.0, stopping=True))
+    assert [m.seq for batch in batches for m in batch.messages] == list(range(len(hours)))
+    assert max(len({row[0] // HOUR for row in batch.rows}) for batch in batches) == PARTITIONS
+
+
+def test_what_would_bring_one_too_many_makes_the_batch_due_at_the_pace() -> None:
+    batcher = Batcher(LIMITS)
+    for hour in range(PARTITIONS):
+        batcher.add(message(hour), (hour * HOUR,), 50.0)
+    assert batcher.wait(50.0) == 10.0
+    assert batcher.add(message(99), (99 * HOUR,), 50.0)
+    assert batcher.wait(50.0) == 0.0
+    assert batcher.take(50.0).why == "partitions"
+    batcher.add(message(100), (100 * HOUR,), 50.0)
+    assert batcher.wait(50.0) == 10.0
+
+
+def test_a_batch_up_to_a_sequence_is_what_came_to_there() -> None:
+    batcher = Batcher(LIMITS)
+    for seq in (1, 3, 4, 7):
+        batcher.add(message(seq, seq), (0, seq), 50.0)
+    batcher.refuse(message(2), BAD, 50.0)
+    batcher.refuse(message(5), BAD, 50.0)
+    whole = batcher.take(50.0)
+    assert (whole.first.seq, whole.last.seq) == (1, 7)
+    head = whole.up_to(4)
+    assert [m.seq for m in head.messages] == [row[1] for row in head.rows] == [1, 3, 4]
+    assert [m.seq for m, _ in head.refused] == [2]
+    assert head.last.seq == 4
 
 
 # --- due ----------------------------------------------------------------------------------------------------------------
@@ -202,7 +243,7 @@ class AnyOrder(RuleBasedStateMachine):
     def add(self, size: int) -> None:
         new = self.next(size)
         self.added.append(new.seq)
-        self.batcher.add(new, ("row of", new.seq), self.now)
+        self.batcher.add(new, (0, new.seq), self.now)
 
     @rule(size=st.integers(0, 9))
     def refuse(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Rows to one block of bytes, under a token that names exactly these messages."""
+"""Rows to one block of bytes; and a token that names exactly these messages, for what is restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import Row, decode
-from marketprism_consumer.ingest.encode import Block, encode, token
+from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.operations.restore import token
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Table
 from marketprism_embedded.native_blocks import with_revision
 
@@ -26,7 +27,7 @@ def rows_of(table: Table, count: int = 50) -> list[Row]:
 
 def block_of(table: Table, seqs: list[int] | None = None) -> Block:
     rows = rows_of(table)
-    return encode(table, rows, seqs or range(1, len(rows) + 1), [STREAM] * len(rows))
+    return encode(table, rows, seqs or range(1, len(rows) + 1), [STREAM] * len(rows), "t")
 
 
 def by_table(test: Any) -> Any:
@@ -47,7 +48,7 @@ def test_a_batch_is_one_block_whatever_its_size(table: Table) -> None:
 
 def test_a_large_batch_is_one_block_too() -> None:
     rows = rows_of(TRADES, 100) * 700
-    block = encode(TRADES, rows, range(1, 70_001), [STREAM] * 70_000)
+    block = encode(TRADES, rows, range(1, 70_001), [STREAM] * 70_000, "t")
     data = block.expiring(1_800_000_000)
     assert block.rows == 70_000
     assert len(with_revision(data)) == len(data) + 8 + len(block.columns)
@@ -122,10 +123,3 @@ def test_a_token_needs_no_escaping_and_stays_short() -> None:
     assert text.isprintable()
     assert len(text) < 200
     assert not set("'\"\\ &%+") & set(text)
-
-
-@by_table
-def test_a_blocks_token_is_that_of_its_messages(table: Table) -> None:
-    rows = rows_of(table)
-    seqs, streams = list(range(7, 7 + len(rows))), [STREAM] * len(rows)
-    assert encode(table, rows, seqs, streams).token == token(table, seqs, streams)

@@ -16,10 +16,10 @@ from marketprism_api.validation import DEFAULTS, ValidationLimits
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 from marketprism_consumer.validation.run import Report, Validation, ValidationFinding, ValidationRequest
 from marketprism_embedded.process import EmbeddedServer
+from tests.blocks import block_of, seconds_from_now
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -45,10 +45,10 @@ class Site:
     ) -> None:
         store = self.hot if tier == "hot" else self.cold
         seqs = seqs or [next(self.seq) for _ in rows]
-        block = encode(table, rows, seqs, [STREAM] * len(rows))
+        block = block_of(table, rows, seqs, [STREAM] * len(rows))
 
         async def insert() -> None:
-            await store.insert(block, asyncio.get_running_loop().time() + 60)
+            await store.insert(block, seconds_from_now())
 
         self.loop.run(insert())
 

@@ -132,24 +132,39 @@ class ClickHouseStore:
         return found
 
     async def _from_a_whole_replica(self, table: Table, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
-        """The value of a SELECT, by a server that has every part that Keeper knows of. Behind a balancer any may answer, and
+        """The value of a SELECT, by a replica that has every part that Keeper knows of. Behind a balancer any may answer, and
         one that is behind would not know what is stored."""
         if not self.clickhouse.cluster:
             return list(await self.clickhouse.value(sql, parameters))
+        whole: set[str] = set()
+        given = {"database": self.database, "table": table.name, **parameters}
         while True:
-            whole = set()
             for _ in range(random.randint(1, 3)):  # not in step with a balancer that takes turns
-                server, is_whole = (
-                    await self.clickhouse.query(_WHOLE, {"database": self.database, "table": table.name})
-                )[0]
-                if is_whole:
-                    whole.add(server)
-            server, value = (
-                await self.clickhouse.query(sql.replace("SELECT ", "SELECT serverUUID(), ", 1), parameters)
-            )[0]
-            if server in whole:
+                if name := await self._whole_replica(table):
+                    whole.add(name)
+            named = sql.replace("SELECT ", f"SELECT (SELECT any(replica_name) {_OF_REPLICAS}), ", 1)
+            name, value = (await self.clickhouse.query(named, given))[0]
+            if name in whole:
                 return list(value)
             await asyncio.sleep(WHOLE_POLL)
+
+    async def _whole_replica(self, table: Table) -> str:
+        """The name of whoever answers, if it has read Keeper's whole log and has every part in it. Empty otherwise, and where
+        there is no replicated table."""
+        rows = await self.clickhouse.query(
+            "SELECT replica_name, zookeeper_path, log_pointer, log_max_index,"
+            f" inserts_in_queue = 0 AND NOT is_session_expired {_OF_REPLICAS}",
+            {"database": self.database, "table": table.name},
+        )
+        if not rows:
+            raise refused(UNKNOWN_TABLE, f"{self.table(table)} does not exist, or is not replicated")
+        name, path, pointer, last, idle = rows[0]
+        if idle and not pointer and not last:
+            # An empty log and one entry that was not read look the same here, but not to who wrote the entry. All must answer.
+            source = self.clickhouse.all_replicas("system", "replicas")
+            sql = f"SELECT max(log_pointer) FROM {source} WHERE zookeeper_path = {{path:String}}"
+            return str(name) if not await self.clickhouse.value(sql, {"path": path}) else ""
+        return str(name) if idle and pointer > last else ""
 
     async def highest(self, table: Table, stream: str, above: int) -> int:
         sql = f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}"
@@ -165,11 +180,7 @@ class ClickHouseStore:
         await self.clickhouse.settle(insert_comment(self.database, table))
 
 
-# A replica that has read Keeper's whole log, and has fetched or taken in every part in it.
-_WHOLE = (
-    "SELECT serverUUID(), log_pointer > log_max_index AND inserts_in_queue = 0 AND NOT is_session_expired"
-    " FROM system.replicas WHERE database = {database:String} AND table = {table:String}"
-)
+_OF_REPLICAS = "FROM system.replicas WHERE database = {database:String} AND table = {table:String}"
 
 
 def _listed(seqs: Sequence[int]) -> str:

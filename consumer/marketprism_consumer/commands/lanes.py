@@ -20,7 +20,7 @@ from marketprism_consumer.errors import ConflictError
 from marketprism_consumer.ingest.record import VALID, Claim, Record
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
-from marketprism_consumer.operations.lanes import Lane, Reset, Summary
+from marketprism_consumer.operations.lanes import FoundLane, Reset, Summary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -153,7 +153,7 @@ def _table(found: list[Summary]) -> Table:
     return table
 
 
-def lines(lane: Lane) -> Iterator[str]:
+def lines(lane: FoundLane) -> Iterator[str]:
     yield f"{lane.data_type}: {lane.stream or 'no stream'}{f', {lane.key}' if lane.key else ''}"
     record = lane.record
     if not record:

@@ -79,7 +79,7 @@ class Batcher:
         self._batch = Batch()
         self._sealed: deque[Batch] = deque()  # what came after would have brought one partition too many
         self._last_taken = -math.inf
-        self._hour = 0
+        self._hour = -1
 
     def __len__(self) -> int:
         return len(self._batch) + sum(map(len, self._sealed))
@@ -96,7 +96,7 @@ class Batcher:
 
     def clear(self) -> None:
         self._sealed.clear()
-        self._batch, self._hour = Batch(), 0
+        self._batch, self._hour = Batch(), -1
 
     def add(self, message: Message, row: Row, now: float) -> bool:
         """True where whoever waits for this batch should look again: it has opened, or has become due or full."""
@@ -152,7 +152,7 @@ class Batcher:
         if self._sealed:
             batch = self._sealed.popleft()
         else:
-            batch, self._batch, self._hour = self._batch, Batch(), 0
+            batch, self._batch, self._hour = self._batch, Batch(), -1
         batch.why = "stop" if stopping or due is None else due[0]
         if batch.why == "full" and now - self._last_taken < PACE:
             self.cap = max(self.cap, min(2 * self.cap, GROWN))

@@ -21,7 +21,7 @@ class Sent(Enum):
     REFUSED = "refused"
 
 
-Outcome = tuple[Sent, StoreError | None]
+InsertOutcome = tuple[Sent, StoreError | None]
 
 
 async def insert(
@@ -33,7 +33,7 @@ async def insert(
     until: int,
     *,
     doubt: bool,
-) -> Outcome:
+) -> InsertOutcome:
     """`doubt`: an attempt by somebody else may have gone before. Whoever calls it again sends the same rows."""
     seqs = [message.seq for message in messages]
     block = lane.encode(lane.table, rows, seqs, streams, token)

@@ -14,7 +14,7 @@ from marketprism_consumer.ingest.broker import Records
 from marketprism_consumer.ingest.metrics import IngestAccount
 from marketprism_consumer.ingest.record import Record, dump, load
 
-Step = Callable[[Record], Record | None]
+RecordStep = Callable[[Record], Record | None]
 
 
 class RecordKeeper:
@@ -77,7 +77,7 @@ class RecordKeeper:
         async with self._lock:
             return await self._refresh()
 
-    async def change(self, step: Step) -> Record:
+    async def change(self, step: RecordStep) -> Record:
         """The record after the step. Raises LostError where it can't be taken, DoubtError where the record is in doubt."""
         async with self._lock:
             fresh, tries = False, 0

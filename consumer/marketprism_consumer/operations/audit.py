@@ -30,7 +30,7 @@ from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit_values import Alteration, Misburied, compare
-from marketprism_consumer.operations.lanes import Lane
+from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.operations.sequences import WINDOW, Position, Ranges, Sequences, between, judge, up_to
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
@@ -243,7 +243,7 @@ class _StreamAuditor:
         tiers: Mapping[Tier, ClickHouseStore],
         broker: NatsBroker,
         stream: str,
-        on_it: Mapping[DataType, Lane],
+        on_it: Mapping[DataType, FoundLane],
     ) -> None:
         self.types: dict[str, TypeAudit] = {}
         self._settings, self._tiers, self._broker = settings, tiers, broker
@@ -532,7 +532,7 @@ class _StreamAuditor:
         )
 
 
-def _position(lane: Lane) -> Position:
+def _position(lane: FoundLane) -> Position:
     """Without a record nothing is done."""
     record = lane.record
     if record is None:

@@ -30,7 +30,7 @@ from marketprism_consumer.jetstream.broker import SECOND, STREAM_NOT_FOUND, Nats
 from marketprism_consumer.jetstream.client import PullClient, connect, masked
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
-from marketprism_consumer.operations.lanes import Lane, stream_of
+from marketprism_consumer.operations.lanes import FoundLane, stream_of
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
@@ -256,7 +256,7 @@ async def check_lanes(settings: Settings, broker: NatsBroker, store: ClickHouseS
             yield judge_lane(lane, heard=lane.key in heard)
 
 
-def judge_lane(lane: Lane, *, heard: bool) -> Line:
+def judge_lane(lane: FoundLane, *, heard: bool) -> Line:
     """Of one whose stream and table are there. `heard`: the owner of its tail."""
     what, record = f"lane of {lane.data_type}", lane.record
     if lane.problem:

@@ -33,7 +33,7 @@ WRITES = 100  # how often a reset tries to be first: running consumers write a f
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class FoundLane:
     """One data type's. `stream` is empty where none holds it; `id` is None where stream or table is missing, `record` where
     there is none, or none that can be read: then `problem` says why. `revision`: what the next write has to follow."""
 
@@ -56,27 +56,27 @@ async def stream_of(broker: NatsBroker, settings: Settings, data_type: DataType)
     return type_settings.stream if type_settings.stream in holders else next(iter(holders), "")
 
 
-async def find(settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType) -> Lane:
+async def find(settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType) -> FoundLane:
     """A data type's lane with its record. Raises BrokerError, StoreError."""
     name, subject = str(data_type), settings.data_types[data_type].subject
     stream = await stream_of(broker, settings, data_type)
     if not stream:
-        return Lane(name, "", problem=f"{reasons.STREAM_MISSING}: no stream holds {subject}")
+        return FoundLane(name, "", problem=f"{reasons.STREAM_MISSING}: no stream holds {subject}")
     table = BY_DATA_TYPE[name]
     try:
         id_ = await lane_of(broker, store, table, stream, subject)
     except BrokerError as refused:
         if refused.reason is not reasons.STREAM_UNFIT:
             raise
-        return Lane(name, stream, problem=str(refused))
+        return FoundLane(name, stream, problem=str(refused))
     except StoreError as refused:
         if refused.code not in NO_SUCH_TABLE:
             raise
-        return Lane(name, stream, problem=f"{reasons.SCHEMA_MISSING}: {store.table(table)}")
+        return FoundLane(name, stream, problem=f"{reasons.SCHEMA_MISSING}: {store.table(table)}")
     return await read(NatsRecords(broker.client, settings.bucket), id_)
 
 
-async def read(records: NatsRecords, id_: LaneId) -> Lane:
+async def read(records: NatsRecords, id_: LaneId) -> FoundLane:
     """Raises BrokerError."""
     try:
         revision, value = await records.read(id_.key)
@@ -89,10 +89,10 @@ async def read(records: NatsRecords, id_: LaneId) -> Lane:
         record = steps.load(value) if value else None
     except ValueError as error:
         problem = f"{reasons.RECORD_UNAVAILABLE}: {id_.key}: {error}; see `marketprism lanes reset`"
-    return Lane(id_.data_type, id_.stream, id_, revision, record, problem)
+    return FoundLane(id_.data_type, id_.stream, id_, revision, record, problem)
 
 
-async def alive(records: NatsRecords, lanes: Iterable[Lane]) -> set[str]:
+async def alive(records: NatsRecords, lanes: Iterable[FoundLane]) -> set[str]:
     """The keys of the lanes whose tail has an owner that is heard. Looks at all of them together, until each was heard or
     SILENCE is over. Raises BrokerError."""
     waiting = {lane.key: (lane.id, beat) for lane in lanes if lane.id and (beat := _beat(lane))}
@@ -109,7 +109,7 @@ async def alive(records: NatsRecords, lanes: Iterable[Lane]) -> set[str]:
     return found
 
 
-def _beat(lane: Lane) -> tuple[str, str, int] | None:
+def _beat(lane: FoundLane) -> tuple[str, str, int] | None:
     """What changes while somebody reads the tail; None where nobody says to."""
     tail = tail_of(lane.record)
     return (tail.id, tail.owner, tail.beat) if tail and tail.owner else None
@@ -121,7 +121,7 @@ def tail_of(record: Record | None) -> Claim | None:
 
 # --- what waits -------------------------------------------------------------------------------------------------------
 
-Stretch = tuple[int, int | None]
+SequenceRange = tuple[int, int | None]
 """(after this sequence, to this one); without an end, to the stream's."""
 
 
@@ -137,14 +137,14 @@ def set_aside(claim: Claim) -> bool:
     return claim.after is not None or (claim.cut is not None and claim.cut.epoch > 0)
 
 
-async def backlog(broker: NatsBroker, lane: Lane) -> Backlog:
+async def backlog(broker: NatsBroker, lane: FoundLane) -> Backlog:
     """Of a lane with a record. Raises BrokerError."""
     record = lane.record
     assert record
-    waiting: list[Stretch] = [(claim.done, claim.end) for claim in record.claims if not set_aside(claim)]
+    waiting: list[SequenceRange] = [(claim.done, claim.end) for claim in record.claims if not set_aside(claim)]
     if not record.has_tail:
         waiting.append((record.end, None))
-    aside: list[Stretch] = [(claim.done, claim.end) for claim in record.claims if set_aside(claim)]
+    aside: list[SequenceRange] = [(claim.done, claim.end) for claim in record.claims if set_aside(claim)]
     count = _Counter(broker, lane)
     return Backlog(await count.of(waiting), await count.of(aside))
 
@@ -152,11 +152,11 @@ async def backlog(broker: NatsBroker, lane: Lane) -> Backlog:
 class _Counter:
     """How many messages a lane's stream holds in stretches of it."""
 
-    def __init__(self, broker: NatsBroker, lane: Lane) -> None:
+    def __init__(self, broker: NatsBroker, lane: FoundLane) -> None:
         self._broker, self._lane = broker, lane
         self._beyond: dict[int, int] = {}
 
-    async def of(self, stretches: Sequence[Stretch]) -> int:
+    async def of(self, stretches: Sequence[SequenceRange]) -> int:
         return sum([await self._in(*stretch) for stretch in stretches])
 
     async def _in(self, after: int, end: int | None) -> int:
@@ -197,7 +197,7 @@ class Summary:
     problem: str = ""
 
 
-async def summary(broker: NatsBroker, lane: Lane) -> Summary:
+async def summary(broker: NatsBroker, lane: FoundLane) -> Summary:
     record = lane.record
     if not record:
         problem = lane.problem or "no record yet: the first consumer makes it"
@@ -221,7 +221,7 @@ async def summary(broker: NatsBroker, lane: Lane) -> Summary:
     )
 
 
-def as_dict(lane: Lane) -> dict[str, Any]:
+def as_dict(lane: FoundLane) -> dict[str, Any]:
     """The whole record, as JSON."""
     return {
         "dataType": lane.data_type,
@@ -241,7 +241,7 @@ class Reset:
     """What a reset to `to` does. Numbers are of messages that the stream holds: `in_doubt`, those behind `to`, are looked up;
     `skipped` are before it, and nobody has taken them up; `given_up` are before it, taken up and not known to be stored."""
 
-    lane: Lane
+    lane: FoundLane
     to: int
     last: int
     in_doubt: int
@@ -249,7 +249,7 @@ class Reset:
     given_up: int
 
 
-async def plan_reset(broker: NatsBroker, lane: Lane, to: int) -> Reset:
+async def plan_reset(broker: NatsBroker, lane: FoundLane, to: int) -> Reset:
     """Raises ValueError where the lane can't begin there, BrokerError."""
     if not lane.id:
         raise ValueError(lane.problem)
@@ -263,7 +263,7 @@ async def plan_reset(broker: NatsBroker, lane: Lane, to: int) -> Reset:
     return Reset(lane, to, last, await count.of([(to, last)]), skipped, await count.of(taken_up))
 
 
-async def reset(broker: NatsBroker, records: NatsRecords, store: ClickHouseStore, lane: Lane, to: int) -> Record:
+async def reset(broker: NatsBroker, records: NatsRecords, store: ClickHouseStore, lane: FoundLane, to: int) -> Record:
     """Consumers that run find their claims gone, and go on from what is written here. Raises BrokerError, StoreError;
     ConflictError where they were always first."""
     id_ = lane.id

@@ -14,7 +14,7 @@ from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
-from marketprism_consumer.operations.lanes import Lane
+from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
@@ -103,7 +103,7 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
     )
 
 
-def _state(lane: Lane, read: set[str]) -> str:
+def _state(lane: FoundLane, read: set[str]) -> str:
     if not lane.stream:
         return NO_STREAM
     return READ if lane.key in read else UNREAD

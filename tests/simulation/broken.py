@@ -1,0 +1,186 @@
+"""Each rule of the guarantee, switched off: by a model that does not keep its part of it, or by a patch of the real code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from unittest.mock import patch
+
+from marketprism_consumer.errors import Fault, StoreError
+from marketprism_consumer.ingest import record as steps
+from marketprism_consumer.ingest.batch import Batch
+from marketprism_consumer.ingest.clickhouse_errors import refused
+from marketprism_consumer.ingest.ingest import Ingest
+from marketprism_consumer.ingest.insert import Sent, insert
+from marketprism_consumer.ingest.keeper import RecordKeeper
+from marketprism_consumer.ingest.lane import RULES, Lane
+from marketprism_consumer.ingest.record import Cut, Record
+from marketprism_consumer.ingest.store import Clocks
+from tests.simulation.bucket import Bucket
+from tests.simulation.clickhouse import SimBlock, StorePort, Tiering, sim_encode
+from tests.simulation.world import Parts
+
+INGEST = "marketprism_consumer.ingest"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """`patches`: by what is patched, as `module.name` or `module.Class.name`."""
+
+    parts: Parts = field(default_factory=Parts)
+    patches: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def applied(self) -> Iterator[Parts]:
+        patchers = [patch(target, new) for target, new in self.patches.items()]
+        for patcher in patchers:
+            patcher.start()
+        try:
+            yield self.parts
+        finally:
+            for patcher in reversed(patchers):
+                patcher.stop()
+
+
+# --- the steady path --------------------------------------------------------------------------------------------------
+
+
+class NoFence(StorePort):
+    async def insert(self, block: Any, until: int) -> None:
+        await super().insert(block, 1 << 40)
+
+
+_tokens = count()
+
+
+def another_token_each_time(table: Any, rows: Any, seqs: Any, streams: Any, token: str) -> SimBlock:
+    return sim_encode(table, rows, seqs, streams, f"{token}.{next(_tokens)}")
+
+
+class InsertFirst(Ingest):
+    async def _store(self, lane: Lane, batch: Batch) -> None:
+        cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, RULES, lane.token())
+        start, streams = self._position, [lane.present_stream] * len(batch.messages)
+        if batch.messages:
+            sent, _ = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+            if sent is not Sent.STORED:
+                await super()._store(lane, batch)
+                return
+        await self._change(lane, lambda r: self._cut_next(r, start, cut))
+        await lane.bury(batch.refused)
+        self._position, self._finished = cut.end, cut
+
+
+async def finds_all_rows(*_: Any) -> bool:
+    return True
+
+
+# --- the rare path ----------------------------------------------------------------------------------------------------
+
+
+async def waits_for_nothing(_lane: Lane, _until: int) -> None: ...
+
+
+class FastestClock(StorePort):
+    async def clocks(self) -> Clocks:
+        fastest = (await super().clocks()).fastest
+        return Clocks(fastest, fastest)
+
+
+class NoLookUp(StorePort):
+    async def stored(self, *_: Any) -> dict[Any, Any]:
+        return {}
+
+
+class HotOnly(StorePort):
+    async def stored(self, *arguments: Any) -> dict[Any, Any]:
+        return {} if self.tier == "cold" else await super().stored(*arguments)
+
+
+class NoSettling(StorePort):
+    async def settle(self, table: Any) -> None:
+        await self._ask()
+
+
+def blames_the_row(code: int, message: str) -> StoreError:
+    return StoreError(code, message, Fault.ROW) if code == 77777 else refused(code, message)
+
+
+class DropsAtOnce(Tiering):
+    def may_drop(self, partition: int) -> bool:
+        return True
+
+
+# --- the record and the stream ----------------------------------------------------------------------------------------
+
+
+def begins_a_record(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:
+    known = record.end or record.claims or record.mark
+    return steps.recovered(record, after, last, id, everything=everything) if known else record
+
+
+def to_the_records_end(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:
+    return steps.recovered(record, after, record.end, id, everything=everything)
+
+
+def at_once(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:
+    return steps.recovered(record, 0, last, id, everything=everything)
+
+
+def notices_nothing(_lane: Any, record: Any, *_: Any) -> str:
+    return "" if record else "there is no record"
+
+
+async def refreshes_anyhow(self: RecordKeeper) -> Record:
+    revision, record = await self.read()
+    if record is None:
+        return await _refresh(self)
+    self._take_in(revision, record)
+    return record
+
+
+_refresh = RecordKeeper._refresh
+
+
+async def compares_no_mark(_lane: Any, record: Record, state: Any) -> str:
+    return "the stream is shorter" if state.last_seq < record.end else ""
+
+
+class DeafToTheConnection(Ingest):
+    def disconnected(self) -> None: ...
+
+
+class RevisionsAgain(Bucket):
+    def make_anew(self) -> None:
+        super().make_anew()
+        self.last = self.ever = 0
+
+
+BROKEN: dict[str, Broken] = {
+    "no fence in ClickHouse": Broken(Parts(store=NoFence)),
+    "another token at each try": Broken(Parts(encode=another_token_each_time)),
+    "an insert before its cut is recorded": Broken(Parts(ingest=InsertFirst)),
+    "no verifying after an unknown outcome": Broken(patches={f"{INGEST}.insert.verify": finds_all_rows}),
+    "no waiting before an epoch": Broken(patches={f"{INGEST}.lane.Lane.wait_until_over": waits_for_nothing}),
+    "waiting by the fastest clock": Broken(Parts(store=FastestClock)),
+    "no look-up in an epoch": Broken(Parts(store=NoLookUp)),
+    "no waiting for inserts that still run": Broken(Parts(store=NoSettling)),
+    "a look-up in hot only": Broken(Parts(store=HotOnly)),
+    "a code that nobody knows buries": Broken(patches={"tests.simulation.clickhouse.refused": blames_the_row}),
+    "tiering drops a partition at once": Broken(Parts(tiering=DropsAtOnce)),
+    "a missing record is a new one": Broken(patches={f"{INGEST}.set_back.recovered": begins_a_record}),
+    "recovery to the record's end": Broken(patches={f"{INGEST}.set_back.recovered": to_the_records_end}),
+    "recovery at once": Broken(patches={f"{INGEST}.set_back.recovered": at_once}),
+    "a record that is set back is not noticed": Broken(
+        patches={
+            f"{INGEST}.set_back.record_in_doubt": notices_nothing,
+            f"{INGEST}.keeper.RecordKeeper._refresh": refreshes_anyhow,
+        }
+    ),
+    "no mark is compared": Broken(patches={f"{INGEST}.set_back.stream_in_doubt": compares_no_mark}),
+    "what was read before a reconnect is written by": Broken(Parts(ingest=DeafToTheConnection)),
+    "revisions of a new bucket begin again": Broken(Parts(bucket=RevisionsAgain)),
+}

@@ -1,0 +1,102 @@
+"""The reader against a real nats-server: how requests end, and what breaks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from marketprism_consumer.errors import LostError, ReaderBrokenError
+from marketprism_consumer.ingest.message import Message
+from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
+from tests.pipelines import Environ, Pipeline, pipeline, servers
+from tests.waiting import PATIENCE
+
+__all__ = ["Environ", "pipeline", "servers"]
+
+SUBJECT = "trade.okx.spot.BTC-USDT"
+
+
+class Reading:
+    """What came, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.came: list[Message] = []
+        self.look = asyncio.Event()
+
+    def receive(self, messages: Sequence[Message]) -> None:
+        self.came.extend(messages)
+        self.look.set()
+
+    async def open(self, pipeline: Pipeline, start: int = 1) -> Reader:
+        created = (await pipeline.broker.stream("MARKET_DATA")).created
+        reader = Reader(pipeline.broker, "MARKET_DATA", created, "trade.okx.>", start, self.receive, self.look.set)
+        return await reader.open()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(self.came) < count:
+                self.look.clear()
+                await self.look.wait()
+
+
+async def _broken(reader: Reader) -> str:
+    """Why it is, waited for."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                reader.check()
+            except ReaderBrokenError as broken:
+                return str(broken)
+            await asyncio.sleep(0.05)
+
+
+async def test_it_reads_its_subject_in_order_from_where_it_was_told(pipeline: Pipeline) -> None:
+    for number in range(6):
+        await pipeline.send(SUBJECT if number % 2 else "trade.binance.spot.BTC-USDT", str(number).encode())
+    reading = Reading()
+    reader = await reading.open(pipeline, start=3)
+    assert reader.pending == 2
+    reader.request(100, MIN_PULL_BYTES)
+    await reading.until(2)
+    assert [(message.seq, message.payload, message.pending) for message in reading.came] == [(4, b"3", 1), (6, b"5", 0)]
+    assert (reader.next, reader.pending, reader.delivered) == (7, 0, 2)
+
+
+async def test_a_request_whose_bytes_come_out_even_is_over(pipeline: Pipeline) -> None:
+    """The server then ends it without a word, and only counting tells."""
+    reading = Reading()
+    probe = await reading.open(pipeline)
+    head = len(SUBJECT) + len(f"$JS.ACK.MARKET_DATA.{probe.name}.1.1.1.1758700007535109819.9")  # the last has one digit
+    for _ in range(18):
+        await pipeline.send(SUBJECT, bytes(MIN_PULL_BYTES // 16 - head))
+    reader = await reading.open(pipeline)
+    reader.request(100, MIN_PULL_BYTES)
+    await reading.until(16)
+    assert (reader.outstanding, reader.outstanding_bytes) == (0, 0)
+    assert not reader.broken
+
+
+async def test_a_reader_that_is_deleted_breaks(pipeline: Pipeline) -> None:
+    reading = Reading()
+    reader = await reading.open(pipeline)
+    reader.request(10, MIN_PULL_BYTES)
+    await pipeline.broker.api(f"CONSUMER.DELETE.MARKET_DATA.{reader.name}", None)
+    # The server may have seen the deletion before the request: then silence tells.
+    assert await _broken(reader) in ("409 Consumer Deleted", "silence")
+
+
+async def test_a_request_to_a_reader_that_is_gone_breaks_it(pipeline: Pipeline) -> None:
+    """The server forgets one that was silent for long; nobody answers for it then."""
+    reading = Reading()
+    reader = await reading.open(pipeline)
+    await pipeline.broker.api(f"CONSUMER.DELETE.MARKET_DATA.{reader.name}", None)
+    reader.request(10, MIN_PULL_BYTES)
+    assert await _broken(reader)
+
+
+async def test_a_stream_that_was_made_anew_is_another_lane(pipeline: Pipeline) -> None:
+    reader = Reader(pipeline.broker, "MARKET_DATA", "2020-01-01T00:00:00Z", "trade.>", 1, lambda _: None, lambda: None)
+    with pytest.raises(LostError):
+        await reader.open()
