@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from marketprism_consumer.faultpoints import POINTS
-from tests.faults.harness import VALID, Ingest, World, compiled
+from tests.faults.harness import VALID, World, compiled
 from tests.faults.proxy import Parking, Proxy, clickhouse_error
 from tests.faults.test_ingest_killed import RARE
 from tests.waiting import wait_for
@@ -92,30 +91,28 @@ def test_a_machine_is_suspended_and_does_not_know(world: World, tmp_path: Path) 
     world.feed(rate=800)
     sleeper = world.ingest(environ=machine.environ)
     sleeper.until_more(100)
-    other = world.ingest()
     for _ in range(2):
+        other = world.ingest()
         other.until_ready()
         sleeper.freeze()
         began = time.monotonic()
-        wait_for(lambda: other.metric("marketprism_takeovers_total"), "the other takes over")
-        other.until_more(300)
+        other.until_more(300)  # it has taken over
         wait_for(lambda began=began: time.monotonic() - began > VALID + SILENCE, "all that it knows is past")
         machine.put_back(time.monotonic() - began)
         sleeper.thaw()
         wait_for(lambda: sleeper.ready, "it is back")
         other.kill()
-        sleeper.until_more(300)
-        other = world.ingest()
+        sleeper.until_more(300)  # so has this one, in turn
     world.prove()
 
 
 @pytest.fixture
-def backlog(world: World) -> Iterator[World]:
+def backlog(world: World) -> World:
     """Forty thousand messages that nobody has read."""
     feed = world.feed(rate=8000)
     feed.until(40_000)
     feed.stop()
-    yield world
+    return world
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(5, marks=pytest.mark.slow)])
@@ -132,9 +129,3 @@ def test_several_race_on_a_backlog_and_are_killed_at_random(backlog: World, proc
         racing[one] = backlog.ingest(environ=small)
     more.stop()
     backlog.prove()
-    assert shares(backlog.ingests) >= processes
-
-
-def shares(ingests: list[Ingest]) -> int:
-    """How many of them have worked."""
-    return sum(bool(one.log(event="takes over") or one.inserted()) for one in ingests if one.running)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.harness import STREAMS, TYPES, Feed, Ingest, World, tell
+from tests.faults.proxy import Proxy, answers
 from tests.waiting import wait_for
 
 BACK_WITHIN = 10.0  # the promise: from the server's answer to stored rows [s]
@@ -119,9 +120,19 @@ def test_what_a_running_ingest_could_not_read_is_told_by_the_audit(
     assert any(stream.lost and stream.lost.count > 0 for stream in report.streams)
 
 
-def test_what_a_running_ingest_could_not_read_raises_an_alarm(world: World) -> None:
-    ingest = _overrun(world, world.feed(rate=800), lambda: _purge(world))
-    ingest.until_alarm("MessagesMissed")
+def test_what_a_running_ingest_could_not_read_raises_an_alarm(proxied: World, proxy: Proxy) -> None:
+    """It lags behind, since ClickHouse takes nothing for a while, and the stream is purged meanwhile."""
+    proxied.feed(rate=1500, types=["trade"])
+    ingest = proxied.ingest()
+    ingest.until_more(300)
+    proxy.spoil(answers(503, "no"), everything=True)
+    wait_for(lambda: (ingest.status("trade")["lag"] or 0) > 2000, "it lags behind, and knows")
+    _purge(proxied)
+    proxy.heal()
+    line = ingest.until_alarm("MessagesMissed")
+    assert line["count"] > 0
+    ingest.until_more(300)
+    proxied.prove(feeds=False)
 
 
 def test_messages_discarded_before_they_were_read_raise_an_alarm(world: World) -> None:
