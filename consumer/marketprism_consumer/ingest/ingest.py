@@ -404,7 +404,15 @@ class Ingest:
     async def _open(self, lane: Lane, start: int) -> Reader:
         id = lane.id
         reader = Reader(lane.broker, id.stream, id.created, id.subject, start, self._receive, self._wake.set)
-        return await reader.open()
+        await reader.open()
+        self._see_start(reader.first)
+        return reader
+
+    def _see_start(self, first: int) -> None:
+        """A stream that begins behind what was read has discarded the rest. Who has read nothing yet takes it as it is."""
+        if self._read_to and first - 1 > self._read_to:
+            self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=first - 1)
+            self._read_to = first - 1
 
     async def _read_on(self, lane: Lane) -> None:
         """A reader that broke is followed by another, at the next sequence."""
@@ -726,11 +734,15 @@ class Ingest:
                 self._last_seq = state.last_seq
                 if not self.reads or self._reader is None or self._reader.broken or self._paused_until:
                     continue
-                if self._read_to and state.first_seq - 1 > self._read_to:
-                    self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=state.first_seq - 1)
-                    self._read_to = state.first_seq - 1
                 reader = self._reader
+                self._see_start(state.first_seq)
+                if reader.missed:
+                    self._alarm(reasons.MESSAGES_MISSED, count=reader.missed)
+                    reader.missed = 0
                 pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
+                if pending and not reader.expects:
+                    # Asked once more: all that was pending is at or before what is the last one now.
+                    reader.expect(delivered + pending, (await lane.broker.stream(lane.id.stream)).last_seq)
                 if reader is not self._reader or delivered != reader.delivered:
                     continue
                 reader.pending = pending

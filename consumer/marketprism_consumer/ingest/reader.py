@@ -29,7 +29,8 @@ class _Pull:
 class Reader:
     """From sequence `next` on. `receive` gets what came at once, in order; `look` is called when a request has ended, or the
     reader broke. `pending`: what is to come after what has been received, as it was last heard;
-    `delivered`: how many have been received."""
+    `delivered`: how many have been received. `first`: where the stream began when the reader was made. `missed`: how many
+    were discarded before they came, of those that were expected."""
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class Reader:
         self.pending = 0
         self.broken = ""
         self.outstanding = 0
+        self.first = self.missed = 0
+        self._expected: tuple[int, int] | None = None
         self._broker, self._stream, self._created, self._subject = broker, stream, created, subject
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
@@ -56,9 +59,11 @@ class Reader:
     async def open(self) -> Reader:
         """Raises BrokerError, and LostError where the stream was made anew: its messages are another lane's."""
         self.name, self.pending = await self._broker.make_reader(self._stream, self._subject, self.next)
-        if (await self._broker.stream(self._stream)).created != self._created:
+        state = await self._broker.stream(self._stream)
+        if state.created != self._created:
             self.close()
             raise LostError("the stream was made anew")
+        self.first = state.first_seq
         self._heard = self._now()
         return self
 
@@ -80,6 +85,22 @@ class Reader:
             self.broken = "silence"
         if self.broken:
             raise ReaderBrokenError(self.broken)
+
+    @property
+    def expects(self) -> bool:
+        return self._expected is not None
+
+    def expect(self, delivered: int, last: int) -> None:
+        """At least so many will have been delivered when a message beyond `last` comes, or some were discarded before."""
+        self._expected = delivered, last
+
+    def _see(self, messages: Sequence[Message]) -> None:
+        if self._expected is None or messages[-1].seq <= self._expected[1]:
+            return
+        expected, last = self._expected
+        beyond = sum(message.seq > last for message in messages)
+        self.missed += max(0, expected - (self.delivered - beyond))
+        self._expected = None
 
     def close(self) -> None:
         for number in list(self._pulls):
@@ -136,6 +157,7 @@ class Reader:
         # Where its bytes come out even, the server ends a request without a word (nats-server's nextWaiting).
         if pull.left <= 0 or pull.bytes_left == 0:
             self._end(number)
+        self._see(messages)
         self.next, self.pending = messages[-1].seq + 1, messages[-1].pending
         self._receive_messages(messages)
 
