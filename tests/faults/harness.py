@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,9 +22,10 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +50,7 @@ from marketprism_consumer.jetstream.streams import ensure_streams
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit import AuditReport, audit
 from marketprism_consumer.schema.ddl import Change
+from marketprism_embedded import nats as embedded_nats
 from tests.waiting import PATIENCE, free_port, wait_for
 
 T = TypeVar("T")
@@ -172,6 +175,69 @@ class Server:
     def stop(self) -> None:
         self.child.signal(signal.SIGTERM)
         self.child.ended()
+
+
+class NatsByHand(Server):
+    """A nats-server with more in its configuration than the embedded one has."""
+
+    def __init__(self, directory: Path, more: Callable[[], str]) -> None:
+        directory.mkdir(parents=True)
+        self._more = more
+        super().__init__("nats", directory)
+
+    def start(self) -> None:
+        self._starts += 1
+        config = self.directory / "by-hand.conf"
+        config.write_text(f"{embedded_nats.config(self.directory, '127.0.0.1', self.port)}\n{self._more()}\n")
+        place = self.directory.parent / f"{self.directory.name}-{self._starts}"
+        self.child = Child([embedded_nats.binary(), "-c", str(config)], {}, place)
+        wait_for(lambda: _answers(self.port), "nats-server")
+
+
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE):
+        return True
+
+
+class Cluster(Server):
+    """Three nats-servers that keep each stream three times."""
+
+    def __init__(self, directory: Path) -> None:
+        self.kind, self.directory = "nats", directory
+        self._routes = [free_port() for _ in range(3)]
+        self._monitors = [free_port() for _ in range(3)]
+        self.nodes = {f"n{n}": NatsByHand(directory / f"n{n}", partial(self._config, n)) for n in range(3)}
+        self.start()
+
+    def _config(self, number: int) -> str:
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
+        return (
+            f"server_name: n{number}\nhttp: 127.0.0.1:{self._monitors[number]}\n"
+            f"cluster {{ name: three, listen: 127.0.0.1:{self._routes[number]}, routes: [{routes}] }}"
+        )
+
+    @property
+    def url(self) -> str:
+        return ",".join(node.url for node in self.nodes.values())
+
+    @property
+    def child(self) -> Child:  # type: ignore[override]
+        return next(iter(self.nodes.values())).child
+
+    def start(self) -> None:
+        """Those that do not run."""
+        for node in self.nodes.values():
+            if not node.child.running:
+                node.start()
+        wait_for(self._leader, "the cluster has a leader")
+
+    def _leader(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitors[0]}/jsz", timeout=PATIENCE) as answer:
+            return str(json.load(answer).get("meta_cluster", {}).get("leader", ""))
+
+    def kill(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
 
 
 class Ingest(Child):
@@ -389,11 +455,28 @@ class World:
         for name in self.call(self.broker.streams_of(">")):
             self.api(f"STREAM.DELETE.{name}")
 
-    def make_streams(self, **limits: Any) -> None:
+    def make_streams(self, *, replicas: int = 1, **limits: Any) -> None:
+        """`limits` of MARKET_DATA."""
         self.call(ensure_streams(self.client.jetstream(), STREAMS))
+        if replicas > 1:
+            for name in STREAMS:
+                self.api(
+                    f"STREAM.UPDATE.{name}", self.api(f"STREAM.INFO.{name}")["config"] | {"num_replicas": replicas}
+                )
+                self.until_whole(name)
         if limits:
             config = self.api("STREAM.INFO.MARKET_DATA")["config"]
             self.api("STREAM.UPDATE.MARKET_DATA", {**config, **limits})
+
+    def until_whole(self, stream: str) -> None:
+        """Each of its replicas has all of it."""
+        wait_for(
+            lambda: all(
+                one["current"]
+                for one in self.api(f"STREAM.INFO.{stream}")["cluster"].get("replicas", [{"current": False}])
+            ),
+            f"{stream} is whole",
+        )
 
     def make_tables(self) -> None:
         """As `marketprism schema apply` does: with the first records of the lanes whose streams are there."""
