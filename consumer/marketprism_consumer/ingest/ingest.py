@@ -8,6 +8,7 @@ rare path (`epochs.py`). Each step is one of `record.py`'s, and of the checked m
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,9 +59,8 @@ SILENCE = 5.0  # an owner that was not heard for so long is taken for dead [s]
 LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
 TICK = 0.5  # how often the reader is looked after [s]
-CHUNK = (
-    200_000  # messages: further ahead than this, the stream is split into stretches, so that others find work as well
-)
+CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
+"""Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
@@ -258,6 +258,8 @@ class Ingest:
             while not self.stopping:
                 claim = await self._take(lane)
                 if claim is None:
+                    if not self._aside:
+                        self.account.nothing_to_insert()
                     await self._rest(LOOK)
                     self._look_for_trouble()
                 elif _waits(claim):
@@ -411,7 +413,15 @@ class Ingest:
     async def _open(self, lane: Lane, start: int) -> Reader:
         id = lane.id
         reader = Reader(lane.broker, id.stream, id.created, id.subject, start, self._receive, self._wake.set)
-        return await reader.open()
+        await reader.open()
+        self._see_start(reader.first)
+        return reader
+
+    def _see_start(self, first: int) -> None:
+        """A stream that begins behind what was read has discarded the rest. Who has read nothing yet takes it as it is."""
+        if self._read_to and first - 1 > self._read_to:
+            self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=first - 1)
+            self._read_to = first - 1
 
     async def _read_on(self, lane: Lane) -> None:
         """A reader that broke is followed by another, at the next sequence."""
@@ -753,9 +763,11 @@ class Ingest:
                 reader = self._reader
                 if reader is None or reader.broken or self._paused_until:
                     continue
-                if self.reads and self._read_to and state.first_seq - 1 > self._read_to:
-                    self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=state.first_seq - 1)
-                    self._read_to = state.first_seq - 1
+                if self.reads:
+                    self._see_start(state.first_seq)
+                if reader.missed:
+                    self._alarm(reasons.MESSAGES_MISSED, count=reader.missed)
+                    reader.missed = 0
                 mark = await last_message(lane) if self.reads else None
                 if not await reader.ask() or reader is not self._reader:
                     continue
