@@ -185,7 +185,7 @@ class Ingest:
         if not self._synced or not self._lane:
             return 0
         claims = self._lane.keeper.record.claims
-        return sum(_waits(claim) for claim in claims if claim.id != self._claim)
+        return sum(claim.waits for claim in claims if claim.id != self._claim)
 
     @property
     def idle(self) -> bool:
@@ -262,7 +262,7 @@ class Ingest:
                         self.account.nothing_to_insert()
                     await self._rest(LOOK)
                     self._look_for_trouble()
-                elif _waits(claim):
+                elif claim.waits:
                     self._finish_aside(lane, claim)
                 else:
                     await self._work(lane, claim)
@@ -344,7 +344,7 @@ class Ingest:
         """Nobody works on it, and we may."""
         if claim.finished or claim.id in self._aside or claim.id == self._claim:
             return False
-        if _waits(claim) and len(self._aside) >= MAX_ASIDE:
+        if claim.waits and len(self._aside) >= MAX_ASIDE:
             return False
         if claim.owner in ("", self.owner):
             return True
@@ -737,7 +737,7 @@ class Ingest:
     def _tell(self) -> None:
         first = (self._storing or self._batcher).first
         claims = self._lane.keeper.record.claims if self._lane and self._synced else ()
-        arrivals = [claim.cut.mark for claim in claims if claim.cut and _waits(claim)]
+        arrivals = [claim.cut.mark for claim in claims if claim.cut and claim.waits]
         if first is not None:
             arrivals.append(first.arrived)
         self.account.stands(
@@ -817,8 +817,3 @@ class Ingest:
             self._lane.alarm(reason, **details)
             return
         self.account.alarm(reason)
-
-
-def _waits(claim: Claim) -> bool:
-    """In doubt, or in a later epoch: by look-ups, aside."""
-    return claim.end is not None and (claim.after is not None or bool(claim.cut and claim.cut.epoch))

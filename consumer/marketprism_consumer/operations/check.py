@@ -354,7 +354,7 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
                     reason = reasons.INSERT_BLOCKED if refused.code not in (0, 164, 497) else reasons.CLICKHOUSE_DENIED
                     found.append(refused_line(f"rights on {database}.{table.name}", refused, reason))
     sources = ["parts", "processes", "columns", "tables"]
-    sources += ["replicas", "zookeeper WHERE path = '/'"] if settings.cluster else []
+    sources += ["replicas"] if settings.cluster else []
     for source in sources:
         try:
             await clickhouse.query(f"SELECT 1 FROM system.{source} LIMIT 0")
