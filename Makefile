@@ -82,10 +82,11 @@ scale: $(INSTALLED) ## Two hundred pipelines: Ready, memory, writes at rest (min
 
 .PHONY: faults
 faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
-	@# Two defects of the present data path show up by chance, and stay until it is replaced (docs/adr/0007): a block that a killed
-	@# ClickHouse has answered for may be gone, and a request that is cut may be told in other words. So what fails is run once more,
-	@# alone and loudly; what fails twice fails.
-	$(BIN)/pytest tests/faults $(ARGS) || { echo "faults: SOME FAILED, see above; once more, alone"; $(BIN)/pytest tests/faults --last-failed --last-failed-no-failures none $(ARGS); }
+	$(BIN)/pytest tests/faults -m "not slow" $(ARGS)
+
+.PHONY: attacks
+attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half an hour)
+	$(BIN)/pytest tests/faults -m slow $(ARGS)
 
 .PHONY: tiering
 tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late rows (a minute)

@@ -45,6 +45,7 @@ NEEDS = {mark for marks in MARKS.values() for mark in marks}
 # Only run where `-m` names them.
 ON_REQUEST = {
     "engines": "NOT TESTED: it downloads ClickHouse engines; `make engines` asks for that",
+    "slow": "NOT TESTED: many processes and many kills take minutes; `make attacks` asks for that",
     "scale": "NOT TESTED: two hundred pipelines take minutes; `make scale` asks for that",
 }
 

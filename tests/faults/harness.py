@@ -12,7 +12,9 @@ import base64
 import ctypes
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,15 +22,18 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
@@ -38,10 +43,14 @@ from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.feed import arguments, regenerate
 from marketprism_consumer.feed.publish import PublishAccount, publish
+from marketprism_consumer.ingest.record import Record
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import ensure_streams
+from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit import AuditReport, audit
+from marketprism_consumer.schema.ddl import Change
+from marketprism_embedded import nats as embedded_nats
 from tests.waiting import PATIENCE, free_port, wait_for
 
 T = TypeVar("T")
@@ -50,6 +59,8 @@ MARKETPRISM = (sys.executable, "-m", "marketprism_consumer.cli")
 TYPES = ("trade", "orderbook", "funding_rate", "lsr_top_position")
 STREAMS = {"MARKET_DATA": ["trade.>", "funding_rate.>", "lsr_top_position.>"], "ORDERBOOK_SNAP": ["orderbook.>"]}
 DEAD_LETTERS = "MARKETPRISM_DLQ"
+VALID = 6
+"""How long ClickHouse takes a block after it was cut, here [s]: what waits for the end of that need not wait a minute."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -61,6 +72,22 @@ def tell(what: str, seconds: float, promised: float) -> None:
     """At the end of the run: how long something took."""
     test = os.environ["PYTEST_CURRENT_TEST"].rpartition("::")[2].removesuffix(" (call)")
     TIMES.append(f"{what} after {seconds:.1f} s, promised {promised:.0f} s: {test}")
+
+
+# --- libraries that are preloaded -------------------------------------------------------------------------------------
+
+NATIVE = Path(__file__).parent / "native"
+
+
+def compiled(name: str, directory: Path) -> Path:
+    """`native/<name>.c` as a shared library. Skips the test where nothing compiles it."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip(f"NOT TESTED: {name}.c has to be preloaded, which needs Linux and a C compiler")
+    library = directory / f"{name}.so"
+    source = str(NATIVE / f"{name}.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), source, "-ldl"], check=True)
+    return library
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -148,6 +175,69 @@ class Server:
     def stop(self) -> None:
         self.child.signal(signal.SIGTERM)
         self.child.ended()
+
+
+class NatsByHand(Server):
+    """A nats-server with more in its configuration than the embedded one has."""
+
+    def __init__(self, directory: Path, more: Callable[[], str]) -> None:
+        directory.mkdir(parents=True)
+        self._more = more
+        super().__init__("nats", directory)
+
+    def start(self) -> None:
+        self._starts += 1
+        config = self.directory / "by-hand.conf"
+        config.write_text(f"{embedded_nats.config(self.directory, '127.0.0.1', self.port)}\n{self._more()}\n")
+        place = self.directory.parent / f"{self.directory.name}-{self._starts}"
+        self.child = Child([embedded_nats.binary(), "-c", str(config)], {}, place)
+        wait_for(lambda: _answers(self.port), "nats-server")
+
+
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE):
+        return True
+
+
+class Cluster(Server):
+    """Three nats-servers that keep each stream three times."""
+
+    def __init__(self, directory: Path) -> None:
+        self.kind, self.directory = "nats", directory
+        self._routes = [free_port() for _ in range(3)]
+        self._monitors = [free_port() for _ in range(3)]
+        self.nodes = {f"n{n}": NatsByHand(directory / f"n{n}", partial(self._config, n)) for n in range(3)}
+        self.start()
+
+    def _config(self, number: int) -> str:
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
+        return (
+            f"server_name: n{number}\nhttp: 127.0.0.1:{self._monitors[number]}\n"
+            f"cluster {{ name: three, listen: 127.0.0.1:{self._routes[number]}, routes: [{routes}] }}"
+        )
+
+    @property
+    def url(self) -> str:
+        return ",".join(node.url for node in self.nodes.values())
+
+    @property
+    def child(self) -> Child:  # type: ignore[override]
+        return next(iter(self.nodes.values())).child
+
+    def start(self) -> None:
+        """Those that do not run."""
+        for node in self.nodes.values():
+            if not node.child.running:
+                node.start()
+        wait_for(self._leader, "the cluster has a leader")
+
+    def _leader(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitors[0]}/jsz", timeout=PATIENCE) as answer:
+            return str(json.load(answer).get("meta_cluster", {}).get("leader", ""))
+
+    def kill(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
 
 
 class Ingest(Child):
@@ -327,9 +417,9 @@ class World:
         self.ingests: list[Ingest] = []
         self.feeds: list[Feed] = []
         self._feed_seed = 0
-        name = uuid.uuid4().hex[:8]
+        self.name = name = uuid.uuid4().hex[:8]
         self.spec: dict[str, Any] = {
-            "nats": {"url": nats.url, "streams": {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}, "ackWait": "5s"},
+            "nats": {"url": nats.url, "streams": {"default": "MARKET_DATA", "orderbook": "ORDERBOOK_SNAP"}},
             "clickhouse": {
                 "url": clickhouse_url or clickhouse.url,
                 "hotDatabase": f"hot_{name}",
@@ -353,24 +443,48 @@ class World:
         """A pipeline file like the world's own, with whole sections changed."""
         file = self.directory / f"{name}.yaml"
         kind = {"apiVersion": "storage.marketprism.io/v1alpha1", "kind": "StoragePipeline"}
-        file.write_text(yaml.safe_dump(kind | {"metadata": {"name": "test"}, "spec": {**self.spec, **changed}}))
+        file.write_text(
+            yaml.safe_dump(kind | {"metadata": {"name": f"test-{self.name}"}, "spec": {**self.spec, **changed}})
+        )
         return file
 
     # --- what there is to begin with ---
 
     def clean(self) -> None:
-        """No streams, as on a new server."""
+        """No streams and no records, as on a new server."""
         for name in self.call(self.broker.streams_of(">")):
             self.api(f"STREAM.DELETE.{name}")
 
-    def make_streams(self, **limits: Any) -> None:
+    def make_streams(self, *, replicas: int = 1, **limits: Any) -> None:
+        """`limits` of MARKET_DATA."""
         self.call(ensure_streams(self.client.jetstream(), STREAMS))
+        if replicas > 1:
+            for name in STREAMS:
+                self.api(
+                    f"STREAM.UPDATE.{name}", self.api(f"STREAM.INFO.{name}")["config"] | {"num_replicas": replicas}
+                )
+                self.until_whole(name)
         if limits:
             config = self.api("STREAM.INFO.MARKET_DATA")["config"]
             self.api("STREAM.UPDATE.MARKET_DATA", {**config, **limits})
 
+    def until_whole(self, stream: str) -> None:
+        """Each of its replicas has all of it."""
+        wait_for(
+            lambda: all(
+                one["current"]
+                for one in self.api(f"STREAM.INFO.{stream}")["cluster"].get("replicas", [{"current": False}])
+            ),
+            f"{stream} is whole",
+        )
+
     def make_tables(self) -> None:
-        self.call(schema.apply(self.store.clickhouse, self.settings))
+        """As `marketprism schema apply` does: with the first records of the lanes whose streams are there."""
+        done: list[Change] = []
+        self.call(schema.apply(self.store.clickhouse, self.settings, done.append))
+        made = [change.makes for change in done if change.makes]
+        tiers = (self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db))
+        self.call(lanes.begin(self.settings, self.broker, tiers, made))
 
     # --- actors ---
 
@@ -382,12 +496,24 @@ class World:
         environ: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> Ingest:
-        """`fault`: where MARKETPRISM_FAULTPOINT kills or stops it."""
+        """`fault`: where MARKETPRISM_FAULTPOINT kills or stops it. Who is started after another was killed has its name."""
         place = self.directory / f"ingest-{len(self.ingests) + 1}"
-        variables = {**({"MARKETPRISM_FAULTPOINT": fault} if fault else {}), **(environ or {})}
+        variables = {"MARKETPRISM_TEST_VALID": str(VALID), "TMPDIR": str(self.directory), **(environ or {})}
+        if fault:
+            variables["MARKETPRISM_FAULTPOINT"] = fault
         one = Ingest(file or self.file, variables, place, options)
         self.ingests.append(one)
         return one
+
+    def several(self, count: int, **options: Any) -> list[Ingest]:
+        """Ready. The first has every tail; the others stand by, or take stretches where there is a backlog."""
+        first = self.ingest(**options)
+        first.until_ready()
+        wait_for(lambda: all(first.status(name).get("reads") for name in TYPES), "the first reads all tails")
+        others = [self.ingest(**options) for _ in range(count - 1)]
+        for one in others:
+            one.until_ready()
+        return [first, *others]
 
     def feed(self, rate: float = 400, bad: float = 0.02, types: Sequence[str] = TYPES) -> Feed:
         self._feed_seed += 1
@@ -404,12 +530,17 @@ class World:
     def stream(self, name: str) -> dict[str, Any]:
         return dict(self.api(f"STREAM.INFO.{name}")["state"])
 
-    def durable(self, data_type: str) -> tuple[str, str]:
-        one = next(s for t, s in self.settings.data_types.items() if str(t) == data_type)
-        return one.stream, one.durable
+    def all_lanes(self) -> dict[str, lanes.Lane]:
+        """Each data type's lane, with its record as it is now."""
+        return {str(each): self.lane(each) for each in self.settings.data_types}
 
-    def consumer(self, data_type: str) -> dict[str, Any]:
-        return self.api("CONSUMER.INFO.{}.{}".format(*self.durable(data_type)))
+    def lane(self, data_type: str) -> lanes.Lane:
+        return self.call(lanes.find(self.settings, self.broker, self.store, DataType(data_type)))
+
+    def record(self, data_type: str) -> Record:
+        found = self.lane(data_type).record
+        assert found, f"{data_type} has no record"
+        return found
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """`{hot}` in it is the hot database."""
@@ -420,6 +551,16 @@ class World:
 
     def rows(self, table: str) -> int:
         return int(self.query(f"SELECT count() FROM {{hot}}.{table}")[0][0])
+
+    def stored(self) -> int:
+        """Rows of all tables, whoever has inserted them."""
+        return sum(self.rows(one.table) for one in self.settings.data_types.values())
+
+    def until_more(self, rows: int = 300) -> float:
+        """Seconds until so many more rows are stored."""
+        began, before = time.monotonic(), wait_for(lambda: (self.stored(),), "an answer of ClickHouse's")[0]
+        wait_for(lambda: self.stored() >= before + rows, f"{rows} more rows stored")
+        return time.monotonic() - began
 
     def doubles(self) -> int:
         """Rows beyond the first of a message, over all tables and streams."""
@@ -444,9 +585,18 @@ class World:
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         return int(self.call(self.client.jetstream().publish(subject, payload)).seq)
 
-    def all_acknowledged(self) -> bool:
-        infos = [self.consumer(str(data_type)) for data_type in self.settings.data_types]
-        return not any(info["num_pending"] or info["num_ack_pending"] for info in infos)
+    def all_done(self) -> bool:
+        """The records say that all that the streams hold is stored or buried, and nobody has anything in hand."""
+        return all(self._is_done(lane) for lane in self.all_lanes().values())
+
+    def _is_done(self, lane: lanes.Lane) -> bool:
+        if lane.record is None or any(claim.end is not None or claim.cut for claim in lane.record.claims):
+            return False
+        waits = self.call(lanes.backlog(self.broker, lane))
+        return not waits.lag and not waits.set_aside
+
+    def what_waits(self) -> str:
+        return "; ".join(f"{name}: {lane.record}" for name, lane in self.all_lanes().items() if not self._is_done(lane))
 
     # --- the end of every test ---
 
@@ -456,7 +606,7 @@ class World:
         `feeds` False: where the fault made the streams forget what a feed was told is stored.
         """
         accounts = [feed.stop() for feed in self.feeds]
-        wait_for(self.all_acknowledged, "all messages acknowledged")
+        wait_for(self.all_done, lambda: f"all is recorded as done; {self.what_waits()}")
         report = self.call(
             audit(self.settings, self.store, self.client, data_types=self.settings.data_types, deep=True)
         )

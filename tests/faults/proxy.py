@@ -117,6 +117,86 @@ def clickhouse_error(code: int, name: str) -> Fault:
     return answers(500, text, f"X-ClickHouse-Exception-Code: {code}")
 
 
+class Parking:
+    """The client's connection is reset, and the request goes on later all the same: after `seconds()`, or when it is let go."""
+
+    def __init__(self, seconds: Callable[[], float] | None = None) -> None:
+        self.parked, self.arrived = 0, 0
+        self._seconds = seconds
+        self._gates: list[asyncio.Event] = []
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def fault(self, exchange: Exchange) -> None:
+        await self.park(exchange)
+        _reset(exchange.client)
+
+    async def park(self, exchange: Exchange) -> None:
+        self.parked += 1
+        self._gates.append(asyncio.Event())
+        task = asyncio.ensure_future(self._later(exchange, self._gates[-1]))
+        self._busy.add(task)
+        task.add_done_callback(self._busy.discard)
+
+    async def _later(self, exchange: Exchange, gate: asyncio.Event) -> None:
+        if self._seconds:
+            await asyncio.sleep(self._seconds())
+        else:
+            await gate.wait()
+        while True:
+            try:
+                await exchange.ask()
+                break
+            except (OSError, EOFError):  # the server is away: what has waited for so long waits on
+                await asyncio.sleep(0.1)
+        self.arrived += 1
+
+    async def let_go(self) -> None:
+        """All that is parked, the last one first."""
+        for gate in reversed(self._gates):
+            gate.set()
+            await asyncio.sleep(0.01)
+
+    @property
+    def empty(self) -> bool:
+        return self.arrived == self.parked
+
+
+async def sent_twice(exchange: Exchange) -> None:
+    """At once, on two connections."""
+    first, _ = await asyncio.gather(exchange.ask(), exchange.ask())
+    await exchange.answer(first)
+
+
+async def done_and_504(exchange: Exchange) -> None:
+    await exchange.ask()
+    await answers(504, "<html>Gateway Time-out</html>", "Content-Type: text/html")(exchange)
+
+
+def in_turn(*faults: Fault) -> Fault:
+    """One after the other; then nothing more."""
+    left = list(faults)
+
+    async def fault(exchange: Exchange) -> None:
+        await (left.pop(0) if left else forwarded)(exchange)
+
+    return fault
+
+
+class Again:
+    """Answered as it should be, and sent once more `seconds` later."""
+
+    def __init__(self, seconds: float) -> None:
+        self._parking = Parking(lambda: seconds)
+
+    async def fault(self, exchange: Exchange) -> None:
+        await forwarded(exchange)
+        await self._parking.park(exchange)
+
+    @property
+    def empty(self) -> bool:
+        return self._parking.empty
+
+
 # --- the proxy --------------------------------------------------------------------------------------------------------
 
 

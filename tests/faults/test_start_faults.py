@@ -10,28 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from marketprism_embedded import nats as embedded_nats
-from tests.faults.harness import Child, Server, World
-from tests.waiting import wait_for
+from tests.faults.harness import NatsByHand, Server, World
 
 
-class NatsWithPassword(Server):
-    """A nats-server by hand: the embedded one knows no users."""
-
+class NatsWithPassword(NatsByHand):
     def __init__(self, directory: Path, user: str, password: str) -> None:
-        directory.mkdir()
         self.user, self.password = user, password
-        self.config = directory / "nats.conf"
-        super().__init__("nats", directory)
+        super().__init__(directory, self._authorization)
 
-    def start(self) -> None:
-        self._starts += 1
-        text = embedded_nats.config(self.directory, "127.0.0.1", self.port)
-        login = json.dumps({"user": self.user, "password": self.password})
-        self.config.write_text(f"{text}\nauthorization: {login}\n")
-        place = self.directory.parent / f"nats-by-hand-{self._starts}"
-        self.child = Child([embedded_nats.binary(), "-c", str(self.config)], {}, place)
-        wait_for(lambda: socket.create_connection(("127.0.0.1", self.port), 20).close() or True, "nats-server")
+    def _authorization(self) -> str:
+        return f"authorization: {json.dumps({'user': self.user, 'password': self.password})}"
 
 
 def test_servers_that_are_not_there_are_waited_for(world: World) -> None:

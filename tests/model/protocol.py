@@ -17,7 +17,6 @@ from tests.model.state import (
     Cut,
     Job,
     Process,
-    Record,
     Request,
     Scope,
     Step,
@@ -26,6 +25,7 @@ from tests.model.state import (
     further,
     held,
     last_held,
+    position,
     spent,
     stored,
     with_job,
@@ -163,26 +163,23 @@ def cut(scope: Scope, world: World, who: int) -> Iterator[Step]:
                 pieces, bad = block(scope, world, who, start, end, made.token)
                 job = Job(start, made, "store", pieces, bad)
                 text += f": {tell(pieces)}"
-            changed = each._replace(cut=made)
-            if scope.rules.cut_first:
-                yield write(scope, world, who, text, with_claim(record, each, changed), job)
-                yield from move_end(scope, world, who, text, record, each, changed, job)
-            else:
+            if not scope.rules.cut_first:
                 yield Step(text, with_job(world, who, job))
+                continue
+            changed = each._replace(cut=made)
+            yield write(scope, world, who, text, with_claim(record, each, changed), job)
+            for moved in ends_elsewhere(scope, world, changed) if each == record.claims[-1] else ():
+                told = f"{text}, and ends the claim at {moved.end}"
+                yield write(scope, spent(world, "moves"), who, told, with_claim(record, each, moved), job)
 
 
-def move_end(
-    scope: Scope, world: World, who: int, text: str, record: Record, claim: Claim, changed: Claim, job: Job
-) -> Iterator[Step]:
-    """With a cut the last claim may end elsewhere: a tail nearer, so that others find work, a closed one further or nowhere.
+def ends_elsewhere(scope: Scope, world: World, last: Claim) -> Iterator[Claim]:
+    """With a cut the last claim's end may move: of a tail nearer, so that others find work, of a closed one further or away.
     One in doubt keeps its end: nothing else says to where doubt goes."""
-    may = claim.after is None or not scope.rules.doubt_keeps_its_end
-    if not world.left.moves or claim != record.claims[-1] or not may:
-        return
-    for end in (None, *range(job.cut.end, len(world.stream) + 2)):  # also beyond what the stream holds
-        if end != claim.end:
-            moved = with_claim(record, claim, changed._replace(end=end))
-            yield write(scope, spent(world, "moves"), who, f"{text}, and ends the claim at {end}", moved, job)
+    if world.left.moves and (last.after is None or not scope.rules.doubt_keeps_its_end):
+        for end in (None, *range(position(last), len(world.stream) + 2)):  # also beyond what the stream holds
+            if end != last.end:
+                yield last._replace(end=end)
 
 
 def set_aside(scope: Scope, world: World, who: int) -> Iterator[Step]:

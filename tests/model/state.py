@@ -6,6 +6,8 @@ Modelled is one lane: one stream into one table. Lanes share nothing. Not modell
 - heartbeats: anybody may take over any claim at any time
 - clocks of processes: the protocol asks only ClickHouse's, which never goes back
 - a write of the record whose outcome is unknown: part of each is random, so that reading tells it
+- time between a look and the write that follows from it: the code reads the record first, and compare-and-set tells
+- several cuts in hand at once: a process that works on them is like several
 - a dead-letter stream that refuses: burying is tried until it is done
 """
 
@@ -76,8 +78,7 @@ class Job(NamedTuple):
 
 
 class Process(NamedTuple):
-    """Paused it is whenever others take steps. Killed, it is a new one. Of the cuts of its claims it has one in hand: one
-    that works on several at once is like several processes."""
+    """Paused it is whenever others take steps. Killed, it is a new one."""
 
     copy: Record | None = None  # as it was read; None: to be read
     known: int = 0  # the highest revision that it has seen

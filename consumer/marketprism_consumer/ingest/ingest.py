@@ -8,6 +8,7 @@ rare path (`epochs.py`). Each step is one of `record.py`'s, and of the checked m
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,15 @@ from structlog.typing import FilteringBoundLogger
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.errors import AgainError, BrokerError, LostError, MessageError, ReaderBrokenError, StoreError
+from marketprism_consumer.errors import (
+    AgainError,
+    BrokerError,
+    DoubtError,
+    LostError,
+    MessageError,
+    ReaderBrokenError,
+    StoreError,
+)
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.ingest import epochs
 from marketprism_consumer.ingest import record as steps
@@ -50,9 +59,8 @@ SILENCE = 5.0  # an owner that was not heard for so long is taken for dead [s]
 LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
 TICK = 0.5  # how often the reader is looked after [s]
-CHUNK = (
-    200_000  # messages: further ahead than this, the stream is split into stretches, so that others find work as well
-)
+CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
+"""Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
@@ -177,7 +185,7 @@ class Ingest:
         if not self._synced or not self._lane:
             return 0
         claims = self._lane.keeper.record.claims
-        return sum(_waits(claim) for claim in claims if claim.id != self._claim)
+        return sum(claim.waits for claim in claims if claim.id != self._claim)
 
     @property
     def idle(self) -> bool:
@@ -250,9 +258,11 @@ class Ingest:
             while not self.stopping:
                 claim = await self._take(lane)
                 if claim is None:
+                    if not self._aside:
+                        self.account.nothing_to_insert()
                     await self._rest(LOOK)
                     self._look_for_trouble()
-                elif _waits(claim):
+                elif claim.waits:
                     self._finish_aside(lane, claim)
                 else:
                     await self._work(lane, claim)
@@ -334,7 +344,7 @@ class Ingest:
         """Nobody works on it, and we may."""
         if claim.finished or claim.id in self._aside or claim.id == self._claim:
             return False
-        if _waits(claim) and len(self._aside) >= MAX_ASIDE:
+        if claim.waits and len(self._aside) >= MAX_ASIDE:
             return False
         if claim.owner in ("", self.owner):
             return True
@@ -403,7 +413,15 @@ class Ingest:
     async def _open(self, lane: Lane, start: int) -> Reader:
         id = lane.id
         reader = Reader(lane.broker, id.stream, id.created, id.subject, start, self._receive, self._wake.set)
-        return await reader.open()
+        await reader.open()
+        self._see_start(reader.first)
+        return reader
+
+    def _see_start(self, first: int) -> None:
+        """A stream that begins behind what was read has discarded the rest. Who has read nothing yet takes it as it is."""
+        if self._read_to and first - 1 > self._read_to:
+            self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=first - 1)
+            self._read_to = first - 1
 
     async def _read_on(self, lane: Lane) -> None:
         """A reader that broke is followed by another, at the next sequence."""
@@ -713,11 +731,13 @@ class Ingest:
     def _look_for_trouble(self) -> None:
         if self._trouble is not None:
             raise self._trouble
+        if self._lane and self._lane.keeper.doubt:
+            raise DoubtError(self._lane.keeper.doubt)
 
     def _tell(self) -> None:
         first = (self._storing or self._batcher).first
         claims = self._lane.keeper.record.claims if self._lane and self._synced else ()
-        arrivals = [claim.cut.mark for claim in claims if claim.cut and _waits(claim)]
+        arrivals = [claim.cut.mark for claim in claims if claim.cut and claim.waits]
         if first is not None:
             arrivals.append(first.arrived)
         self.account.stands(
@@ -743,9 +763,11 @@ class Ingest:
                 reader = self._reader
                 if reader is None or reader.broken or self._paused_until:
                     continue
-                if self.reads and self._read_to and state.first_seq - 1 > self._read_to:
-                    self._alarm(reasons.MESSAGES_MISSED, first=self._read_to + 1, last=state.first_seq - 1)
-                    self._read_to = state.first_seq - 1
+                if self.reads:
+                    self._see_start(state.first_seq)
+                if reader.missed:
+                    self._alarm(reasons.MESSAGES_MISSED, count=reader.missed)
+                    reader.missed = 0
                 mark = await last_message(lane) if self.reads else None
                 if not await reader.ask() or reader is not self._reader:
                     continue
@@ -795,8 +817,3 @@ class Ingest:
             self._lane.alarm(reason, **details)
             return
         self.account.alarm(reason)
-
-
-def _waits(claim: Claim) -> bool:
-    """In doubt, or in a later epoch: by look-ups, aside."""
-    return claim.end is not None and (claim.after is not None or bool(claim.cut and claim.cut.epoch))

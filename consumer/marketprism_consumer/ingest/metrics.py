@@ -132,6 +132,10 @@ class IngestAccount:
         self.last_insert_rows, self.last_insert_seconds, self.last_insert_ok = count, seconds, True
         self.last_insert_time = now
 
+    def nothing_to_insert(self) -> None:
+        """Others have all of it: a refusal that went before says nothing of what is."""
+        self.last_insert_ok = None
+
     def dead_lettered(self, reason: Reason) -> None:
         self.totals["dead_letters"] += 1
         self._metrics.dead.labels(self._data_type, reason.name).inc()

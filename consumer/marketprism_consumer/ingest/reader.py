@@ -29,7 +29,8 @@ class _Pull:
 class Reader:
     """From sequence `next` on. `receive` gets what came at once, in order; `look` is called when a request has ended, or the
     reader broke. `pending`: what is to come after what has been received, as it was last heard;
-    `delivered`: how many have been received."""
+    `delivered`: how many have been received. `first`: where the stream began when the reader was made. `missed`: how many
+    were discarded before they came, of those that were expected."""
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class Reader:
         self.pending = 0
         self.broken = ""
         self.outstanding = 0
+        self.first = self.missed = 0
+        self._expected: tuple[int, int] | None = None
         self._broker, self._stream, self._created, self._subject = broker, stream, created, subject
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
@@ -57,9 +60,11 @@ class Reader:
     async def open(self) -> Reader:
         """Raises BrokerError, and LostError where the stream was made anew: its messages are another lane's."""
         self.name, self.pending = await self._broker.make_reader(self._stream, self._subject, self.next)
-        if (await self._broker.stream(self._stream)).created != self._created:
+        state = await self._broker.stream(self._stream)
+        if state.created != self._created:
             self.close()
             raise LostError("the stream was made anew")
+        self.first = state.first_seq
         self._heard = self._now()
         return self
 
@@ -89,10 +94,22 @@ class Reader:
         if self.delivered < self._sent:
             self._break(f"{self._sent} were delivered, {self.delivered} came")
         self._sent = sent
+        if pending and self._expected is None:
+            # Asked after that: all that was pending is at or before what is the last one now.
+            self._expected = sent + pending, (await self._broker.stream(self._stream)).last_seq
         if self.broken or self.delivered != sent:
             return False
         self.pending = pending
         return True
+
+    def _see(self, messages: Sequence[Message]) -> None:
+        """When a message comes from behind what was the last one, all that was pending then has come, or was discarded."""
+        if self._expected is None or messages[-1].seq <= self._expected[1]:
+            return
+        expected, last = self._expected
+        beyond = sum(message.seq > last for message in messages)
+        self.missed += max(0, expected - (self.delivered - beyond))
+        self._expected = None
 
     def close(self) -> None:
         for number in list(self._pulls):
@@ -149,6 +166,7 @@ class Reader:
         # Where its bytes come out even, the server ends a request without a word (nats-server's nextWaiting).
         if pull.left <= 0 or pull.bytes_left == 0:
             self._end(number)
+        self._see(messages)
         self.next, self.pending = messages[-1].seq + 1, messages[-1].pending
         self._receive_messages(messages)
 

@@ -55,6 +55,11 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.cut.end if self.cut else self.done
 
     @property
+    def waits(self) -> bool:
+        """In doubt, or its cut is in a later epoch: it goes by look-ups, and the lane goes on behind it."""
+        return self.end is not None and (self.after is not None or (self.cut is not None and self.cut.epoch > 0))
+
+    @property
     def finished(self) -> bool:
         return self.end is not None and self.done >= self.end and self.cut is None
 

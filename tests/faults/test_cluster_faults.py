@@ -1,0 +1,65 @@
+"""Three nats-servers, each stream and the bucket on all of them: leaders step down, are killed, and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.faults.harness import STREAMS, Cluster, World, tell
+from tests.waiting import wait_for
+
+FLOWS_WITHIN = 10.0  # the promise: after a leader's death [s]
+BUCKET = "KV_MARKETPRISM_LANES"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path / "cluster")
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def clustered(make_world: Callable[..., World], cluster: Cluster) -> World:
+    world = make_world(nats=cluster, bare=True)
+    world.make_streams(replicas=3)
+    world.make_tables()
+    world.until_whole(BUCKET)
+    return world
+
+
+def _leader(world: World, stream: str) -> str:
+    return wait_for(lambda: str(world.api(f"STREAM.INFO.{stream}")["cluster"].get("leader", "")), f"{stream}'s leader")
+
+
+def _step_down(world: World, stream: str) -> None:
+    before = _leader(world, stream)
+    wait_for(
+        lambda: world.api(f"STREAM.LEADER.STEPDOWN.{stream}") and _leader(world, stream) != before, "another leads"
+    )
+
+
+@pytest.mark.parametrize("processes", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
+def test_leaders_step_down_and_are_killed(clustered: World, cluster: Cluster, processes: int) -> None:
+    moments = Random(processes)
+    clustered.feed()
+    ones = clustered.several(processes)
+    clustered.until_more()
+    for _ in range(3):
+        for stream in (BUCKET, *STREAMS):
+            _step_down(clustered, stream)
+            clustered.until_more(moments.randrange(1, 300))
+    for stream in ("MARKET_DATA", BUCKET):
+        node = cluster.nodes[_leader(clustered, stream)]
+        node.kill()
+        tell(f"rows flow without the leader of {stream}", clustered.until_more(1), FLOWS_WITHIN)
+        clustered.until_more()
+        node.start()
+        for each in (BUCKET, *STREAMS):
+            clustered.until_whole(each)
+    clustered.prove()
+    # Its replicas vouch for the record: who lost a connection need not wait for anything to be over.
+    assert not any(one.alarms("RecordInDoubt") for one in ones)
