@@ -85,7 +85,7 @@ class World:
         self.processes: list[Process] = []
         self.ingests: dict[Process, Ingest] = {}
         self.bad: set[str] = set()
-        self.calm = self.both_set_back = False
+        self.calm = self.record_lost = False
         self._crash: Exception | None = None
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -307,9 +307,10 @@ class World:
         clickhouse = self.clickhouse
         # What tiering has copied and not dropped yet is one row.
         rows = list({id(row): row for row in clickhouse.rows() + clickhouse.cold}.values())
-        # Where one power cut takes the ends of stream and record, nothing tells that a row on its way is from before: it may
-        # share an identity with another message then, and audit says so.
-        ids = Counter((row.stream, row.seq, row.key if self.both_set_back else "") for row in rows)
+        # What was on its way when the stream was set back may share an identity with another message, where the record that
+        # would have told of it is lost as well; audit says so.
+        late = clickhouse.before_set_back if self.record_lost else set()
+        ids = Counter((row.stream, row.seq, row.key if row.key in late else "") for row in rows)
         keys = Counter(row.key for row in rows)
         buried = Counter(self.stream.buried.values())
         held = self.held()
