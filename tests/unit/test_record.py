@@ -253,7 +253,7 @@ def test_only_the_owner_writes_and_only_by_what_is_there() -> None:
     cut, other = cut_to(5), cut_to(5, token="other")
     for id, owner in (("c", "two"), ("c", ""), ("d", "one")):
         assert record_done(record, id, owner, cut) is None
-        assert new_epoch(record, id, owner, cut, 120, 1, "n") is None
+        assert new_epoch(record, id, owner, cut, mark=7, until=120, rules=1, token="n") is None
         assert set_aside(record, id, owner, "r") is None
         assert own(record, id, owner) is None
     assert record_done(record, "c", "one", other) is None
