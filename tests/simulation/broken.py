@@ -17,11 +17,22 @@ from marketprism_consumer.ingest.ingest import Ingest
 from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.keeper import RecordKeeper
 from marketprism_consumer.ingest.lane import RULES, Lane
+from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Cut, Record
 from marketprism_consumer.ingest.store import Clocks
 from tests.simulation.bucket import Bucket
-from tests.simulation.clickhouse import SimBlock, StorePort, Tiering, sim_encode
-from tests.simulation.world import Parts
+from tests.simulation.clickhouse import ClickHouse, Server, SimBlock, StorePort, Tiering, sim_encode
+from tests.simulation.faults import (
+    delete_record,
+    freeze_consumer,
+    kill_consumer,
+    make_bucket_anew,
+    recreate_stream,
+    restart_nats,
+    set_stream_back,
+    trouble,
+)
+from tests.simulation.world import Parts, World
 
 INGEST = "marketprism_consumer.ingest"
 
@@ -82,6 +93,16 @@ async def finds_all_rows(*_: Any) -> bool:
 
 
 async def waits_for_nothing(_lane: Lane, _until: int) -> None: ...
+
+
+class ClocksApart(ClickHouse):
+    """Several servers, and requests that come late to the one that lags behind."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        apart = min(3.0, world.valid / 4)
+        self.servers = [Server("clickhouse-ahead", apart, 0.1), Server("clickhouse-behind", -apart, 0.1)]
+        self.atomic, self.torn, self.crashes, self.parked = True, 0.0, 0.0, 0.5
 
 
 class FastestClock(StorePort):
@@ -149,8 +170,14 @@ async def compares_no_mark(_lane: Any, record: Record, state: Any) -> str:
     return "the stream is shorter" if state.last_seq < record.end else ""
 
 
-class DeafToTheConnection(Ingest):
-    def disconnected(self) -> None: ...
+async def stays_in_its_generation(_lane: Lane, least: int, _last: int) -> int:
+    return least
+
+
+async def opens_anyhow(self: Reader) -> Reader:
+    self.name, self.pending = await self._broker.make_reader(self._stream, self._subject, self.next)
+    self._heard = self._now()
+    return self
 
 
 class RevisionsAgain(Bucket):
@@ -165,11 +192,15 @@ BROKEN: dict[str, Broken] = {
     "an insert before its cut is recorded": Broken(Parts(ingest=InsertFirst)),
     "no verifying after an unknown outcome": Broken(patches={f"{INGEST}.insert.verify": finds_all_rows}),
     "no waiting before an epoch": Broken(patches={f"{INGEST}.lane.Lane.wait_until_over": waits_for_nothing}),
-    "waiting by the fastest clock": Broken(Parts(store=FastestClock)),
+    "waiting by the fastest clock": Broken(Parts(store=FastestClock, clickhouse=ClocksApart)),
     "no look-up in an epoch": Broken(Parts(store=NoLookUp)),
-    "no waiting for inserts that still run": Broken(Parts(store=NoSettling)),
+    "no waiting for inserts that still run": Broken(
+        Parts(store=NoSettling, faults=(trouble, kill_consumer, restart_nats))
+    ),
     "a look-up in hot only": Broken(Parts(store=HotOnly)),
-    "a code that nobody knows buries": Broken(patches={"tests.simulation.clickhouse.refused": blames_the_row}),
+    "a code that nobody knows buries": Broken(
+        Parts(faults=(trouble,)), {"tests.simulation.clickhouse.refused": blames_the_row}
+    ),
     "tiering drops a partition at once": Broken(Parts(tiering=DropsAtOnce)),
     "a missing record is a new one": Broken(patches={f"{INGEST}.set_back.recovered": begins_a_record}),
     "recovery to the record's end": Broken(patches={f"{INGEST}.set_back.recovered": to_the_records_end}),
@@ -180,7 +211,16 @@ BROKEN: dict[str, Broken] = {
             f"{INGEST}.keeper.RecordKeeper._refresh": refreshes_anyhow,
         }
     ),
-    "no mark is compared": Broken(patches={f"{INGEST}.set_back.stream_in_doubt": compares_no_mark}),
-    "what was read before a reconnect is written by": Broken(Parts(ingest=DeafToTheConnection)),
-    "revisions of a new bucket begin again": Broken(Parts(bucket=RevisionsAgain)),
+    "no mark is compared": Broken(
+        Parts(faults=(set_stream_back, freeze_consumer)), {f"{INGEST}.set_back.stream_in_doubt": compares_no_mark}
+    ),
+    "generations come again": Broken(
+        Parts(faults=(set_stream_back, delete_record)), {f"{INGEST}.set_back._generation": stays_in_its_generation}
+    ),
+    "the reader goes on in a stream that was made anew": Broken(
+        Parts(faults=(recreate_stream,)), {f"{INGEST}.reader.Reader.open": opens_anyhow}
+    ),
+    "revisions of a new bucket begin again": Broken(
+        Parts(bucket=RevisionsAgain, faults=(make_bucket_anew, make_bucket_anew, freeze_consumer))
+    ),
 }

@@ -107,20 +107,27 @@ def delete_record(world: World) -> None:
     if world.nats.serves:
         world.tell("the record is deleted")
         world.bucket.delete_record()
+        world.record_lost = True
 
 
 def make_bucket_anew(world: World) -> None:
     if world.nats.serves:
         world.tell("the bucket is made anew")
         world.bucket.make_anew()
+        world.record_lost = True
 
 
 def set_record_back(world: World) -> None:
     """A power cut of the only server. (A cluster's bucket that is set back is not covered.)"""
     if not world.nats.cluster and world.nats.up:
         restart_nats(world)
-        world.tell("the record is set back")
-        world.bucket.set_back()
+        _set_back(world)
+
+
+def _set_back(world: World) -> None:
+    world.tell("the record is set back")
+    world.bucket.set_back()
+    world.record_lost = True
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------
@@ -133,9 +140,7 @@ def set_stream_back(world: World) -> None:
         world.tell("the stream is set back")
         world.stream.set_back(world.random.randint(1, 20))
         if world.random.random() < 0.3:
-            world.tell("the record is set back")
-            world.bucket.set_back()
-            world.both_set_back = True
+            _set_back(world)
 
 
 def recreate_stream(world: World) -> None:

@@ -547,7 +547,8 @@ class Ingest:
         # We may have moved its `done` ourselves meanwhile, where nothing was left.
         if claim is None or not start <= claim.done < first:
             return None
-        end = claim.end
+        # Where a write came second, what was dropped by the end that it should have brought stays dropped.
+        end = self._end if self._ended else claim.end
         if not self._ended and self._reader is not None:
             # Nobody has claimed what follows? Then as far as the backlog says.
             stretch = self._stretch(cut.end, self._reader.pending)
