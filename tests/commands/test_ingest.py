@@ -52,8 +52,8 @@ def test_an_unreachable_clickhouse_is_told_with_its_address_and_without_its_pass
 
 def test_ingest_stores_a_backlog_and_ends_when_nothing_is_pending(servers: dict[str, str]) -> None:
     environ = {**servers, "CLICKHOUSE_HOT_DB": "idle_hot", "CLICKHOUSE_COLD_DB": "idle_cold"}
-    assert call("schema", "apply", environ=environ).returncode == 0
     account = json.loads(call("feed", "--rate", "0", "--count", "3000", "--output", "json", environ=environ).stdout)
+    assert call("schema", "apply", environ=environ).returncode == 0
     ended = call("ingest", "--until-idle", "1s", "--port", "0", environ=environ)
     assert ended.returncode == 0, ended.stderr
     audited = call("audit", "--deep", "--output", "json", environ=environ)

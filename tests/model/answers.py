@@ -30,7 +30,8 @@ def next_piece(job: Job) -> Job:
 
 
 def refused(scope: Scope, world: World, job: Job, *, blamed: bool) -> Job:
-    """ClickHouse will not take this piece. Alone and blamed, its row is buried; else smaller pieces, in a new epoch."""
+    """ClickHouse will not take this piece. Alone and blamed, its row is buried; else smaller pieces, in a new epoch; and
+    for ever so, where nobody knows the code."""
     rules = scope.rules
     rows = job.pieces[0].rows
     alone = len(rows) == 1 or not rules.bury_alone
@@ -38,5 +39,5 @@ def refused(scope: Scope, world: World, job: Job, *, blamed: bool) -> Job:
         return next_piece(job)._replace(bad=tuple(row[:2] for row in rows))
     if not rules.isolation_is_an_epoch and len(rows) > 1:
         missing = [row for row in rows if row[:2] not in stored(world)]
-        return job._replace(pieces=cut_up(scope, missing, job.pieces[0].token, alone=True), doubt=False)
-    return job._replace(stage="again", alone=True)
+        return job._replace(pieces=cut_up(scope, missing, job.pieces[0].token, finer=2), doubt=False)
+    return job._replace(stage="again", finer=min(job.finer + 1, 2))

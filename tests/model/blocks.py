@@ -12,7 +12,7 @@ def good_and_bad(scope: Scope, world: World, who: int, start: int, end: int) -> 
     version = scope.versions[who]
     good: list[Row] = []
     bad: list[Message] = []
-    for sequence, arrived in held(world, start, end):
+    for sequence, arrived in held(scope, world, start, end):
         if scope.decodes(sequence, version):
             good.append((sequence, arrived, scope.partition(sequence, version)))
         else:
@@ -30,12 +30,13 @@ def block(
     return tuple(Piece((*of, number), tuple(part)) for number, part in enumerate(parts)), tuple(bad)
 
 
-def cut_up(scope: Scope, rows: list[Row], of: Token, *, alone: bool) -> tuple[Piece, ...]:
-    """One piece, or row by row; none with more partitions than the window remembers."""
+def cut_up(scope: Scope, rows: list[Row], of: Token, finer: int) -> tuple[Piece, ...]:
+    """One piece, smaller ones, or row by row; none with more partitions than the window remembers."""
+    size = (len(rows), (len(rows) + 1) // 2, 1)[finer]
     parts: list[list[Row]] = []
     for row in rows:
         partitions = {each[2] for each in parts[-1]} | {row[2]} if parts else set()
-        if parts and not alone and (len(partitions) <= scope.window or not scope.rules.few_partitions):
+        if parts and len(parts[-1]) < size and (len(partitions) <= scope.window or not scope.rules.few_partitions):
             parts[-1].append(row)
         else:
             parts.append([row])

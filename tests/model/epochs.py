@@ -1,14 +1,12 @@
 """The rare path for everything: nothing of an earlier epoch can be stored any more, one process wins the next, looks up
 what is stored or buried, and sends the rest; in smaller pieces after a refusal, until the refused row is alone.
-
-Not modelled: pieces of several sizes (the factor is 16; here a block is whole, then row by row).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.model.blocks import arrival, cut_up, good_and_bad, tell
+from tests.model.blocks import cut_up, good_and_bad, tell
 from tests.model.clickhouse import settled
 from tests.model.record import claim_of, known, token, with_claim, write
 from tests.model.state import Job, Scope, Step, World, messages, with_job
@@ -28,7 +26,6 @@ def new_epoch(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
         return
     epoch = cut.epoch + 1
     new = cut._replace(
-        mark=arrival(world, cut.end),
         until=world.now + scope.valid,
         epoch=epoch,
         version=scope.versions[who],
@@ -69,7 +66,7 @@ def look_up(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
         there = set()
     there |= world.letters
     rows = [row for row in good if row[:2] not in there]
-    pieces = cut_up(scope, rows, job.cut.token, alone=job.alone)
+    pieces = cut_up(scope, rows, job.cut.token, job.finer)
     bad = [message for message in bad if message not in there]
     job = job._replace(stage="store", pieces=pieces, bad=tuple(bad), found=frozenset())
     yield Step(f"P{who} looks up and misses {tell(pieces)}", with_job(world, who, job))

@@ -110,7 +110,7 @@ class Explorer:
             kind, _, what = last.harm.partition(": ")
             return Violation(kind, what, trace)
         there = stored(last) | last.letters
-        missing = [message for message in held(last, 0, len(last.stream)) if message not in there]
+        missing = [message for message in held(self.scope, last, 0, len(last.stream)) if message not in there]
         return Violation("lost", f"message {names(tuple(missing))}", trace)
 
     def trace(self, world: World) -> list[str]:

@@ -16,14 +16,20 @@ from tests.model.state import (
     Claim,
     Cut,
     Job,
+    Process,
     Request,
     Scope,
     Step,
     World,
     end_of,
+    further,
     held,
+    last_held,
+    position,
+    spent,
     stored,
     with_job,
+    with_process,
 )
 
 
@@ -37,7 +43,7 @@ def steps(scope: Scope, world: World, who: int) -> Iterator[Step]:
         return
     if not process.job:
         yield from read(scope, world, who)
-        yield from finish(scope, world, who)
+        yield from nothing_left(scope, world, who)
         yield from cut(scope, world, who)
         yield from claim(scope, world, who)
         yield from take_over(scope, world, who, silent=False)
@@ -101,7 +107,10 @@ def read(scope: Scope, world: World, who: int) -> Iterator[Step]:
     for each in owned(scope, record, who):
         if each.cut is None:
             continue
-        if same(scope, world, who, each.cut):
+        if each.cut.epoch and not scope.rules.epoch_is_its_writers:
+            job = Job(each.done, each.cut, "look up")
+            yield Step(f"P{who} goes on with the epoch of ({each.done}, {each.cut.end}]", with_job(world, who, job))
+        elif same(scope, world, who, each.cut):
             pieces, bad = block(scope, world, who, each.done, each.cut.end, each.cut.token)
             doubt = scope.rules.verify_after_take_over
             job = Job(each.done, each.cut, "store", pieces, bad, doubt=doubt)
@@ -111,46 +120,96 @@ def read(scope: Scope, world: World, who: int) -> Iterator[Step]:
             yield Step(f"P{who} leaves ({each.done}, {each.cut.end}] to a new epoch", with_job(world, who, job))
 
 
-def finish(scope: Scope, world: World, who: int) -> Iterator[Step]:
-    """The rest of a closed claim of which the stream holds nothing any more."""
-    record = known(scope, world, who)
+def nothing_left(scope: Scope, world: World, who: int) -> Iterator[Step]:
+    """What the stream holds nothing of any more, to its last message. A tail may be far behind where messages are others'.
+
+    That message becomes the mark: a stream that is set back before it has other messages of ours in these places.
+    """
+    record, last = known(scope, world, who), last_held(world)
     assert record is not None
+    marks = scope.rules.nothing_left_marks
     for each in owned(scope, record, who):
-        if each.cut is not None or each.end is None or each.done >= each.end:
+        to = (last[0] if last else 0) if marks else len(world.stream)
+        end = to if each.end is None else min(each.end, to)
+        if each.cut is not None or end <= each.done or held(scope, world, each.done, end):
             continue
-        if not held(world, each.done, each.end):
-            text = f"P{who} finds nothing left of ({each.done}, {each.end}]"
-            yield write(scope, world, who, text, with_claim(record, each, each._replace(done=each.end)), None)
+        if scope.copies and last and marks:
+            record = record._replace(mark=further(record.mark, last))
+        text = f"P{who} finds nothing left of ({each.done}, {end}]"
+        yield write(scope, world, who, text, with_claim(record, each, each._replace(done=end)), None)
 
 
 def cut(scope: Scope, world: World, who: int) -> Iterator[Step]:
-    """A batch's end becomes a cut, at any message. In a claim that is in doubt it is born in a later epoch."""
+    """A batch's end becomes a cut, at any message. A claim in doubt has to be over; then it is cut in a later epoch, which
+    its writer looks up and sends at once."""
     record = known(scope, world, who)
     assert record is not None
     version = scope.versions[who]
     for each in owned(scope, record, who):
-        if each.cut is not None:
+        if each.cut is not None or (each.after is not None and not epochs.may_begin(scope, world, each.after)):
             continue
         start = each.done
-        messages = held(world, start, len(world.stream) if each.end is None else each.end)
+        messages = held(scope, world, start, len(world.stream) if each.end is None else each.end)
         for end, mark in reversed(messages):
             partitions = {scope.partition(sequence, version) for sequence, _ in messages if sequence <= end}
             if scope.rules.few_partitions and len(partitions) > scope.window:
                 continue
-            new = token(scope, world, start, end, 0)
-            if each.after is None:
-                made = Cut(end, mark, world.now + scope.valid, 0, version, new)
-                pieces, bad = block(scope, world, who, start, end, new)
+            epoch = 0 if each.after is None else 1
+            made = Cut(end, mark, world.now + scope.valid, epoch, version, token(scope, world, start, end, epoch))
+            text = f"P{who} cuts ({start}, {end}] until {made.until}"
+            if epoch:
+                job = Job(start, made, "look up")
+            else:
+                pieces, bad = block(scope, world, who, start, end, made.token)
                 job = Job(start, made, "store", pieces, bad)
-                text = f"P{who} cuts ({start}, {end}] until {made.until}: {tell(pieces)}"
-            else:
-                made = Cut(end, mark, each.after, 1, version, new)
-                job = Job(start, made, "again")
-                text = f"P{who} cuts ({start}, {end}], in doubt until {each.after}"
-            if scope.rules.cut_first:
-                yield write(scope, world, who, text, with_claim(record, each, each._replace(cut=made)), job)
-            else:
+                text += f": {tell(pieces)}"
+            if not scope.rules.cut_first:
                 yield Step(text, with_job(world, who, job))
+                continue
+            changed = each._replace(cut=made)
+            yield write(scope, world, who, text, with_claim(record, each, changed), job)
+            for moved in ends_elsewhere(scope, world, changed) if each == record.claims[-1] else ():
+                told = f"{text}, and ends the claim at {moved.end}"
+                yield write(scope, spent(world, "moves"), who, told, with_claim(record, each, moved), job)
+
+
+def ends_elsewhere(scope: Scope, world: World, last: Claim) -> Iterator[Claim]:
+    """With a cut the last claim's end may move: of a tail nearer, so that others find work, of a closed one further or away.
+    One in doubt keeps its end: nothing else says to where doubt goes."""
+    if world.left.moves and (last.after is None or not scope.rules.doubt_keeps_its_end):
+        for end in (None, *range(position(last), len(world.stream) + 2)):  # also beyond what the stream holds
+            if end != last.end:
+                yield last._replace(end=end)
+
+
+def set_aside(scope: Scope, world: World, who: int) -> Iterator[Step]:
+    """A cut that has to wait: its claim ends with it, and the lane goes on behind as another claim. What is in hand of it
+    is kept, or dropped and taken up later; whoever takes up the rest may be another process, or this one at once."""
+    rules, record, job = scope.rules, known(scope, world, who), world.processes[who].job
+    if not world.left.asides or record is None:
+        return
+    for at, each in enumerate(record.claims):
+        if each.owner != who or each.cut is None or each.end == each.cut.end:
+            continue
+        end = each.cut.end
+        aside = each._replace(end=end) if rules.aside_ends else each
+        rest = Claim(end, each.end, end, who, None, each.after if rules.rest_stays_in_doubt else None)
+        after = record._replace(claims=(*record.claims[:at], aside, rest, *record.claims[at + 1 :]))
+        text = f"P{who} sets ({each.done}, {end}] aside"
+        yield write(scope, spent(world, "asides"), who, text, after, job)
+        if job and job.cut == each.cut:
+            yield write(scope, spent(world, "asides"), who, f"{text}, out of hand", after, None)
+
+
+def release(scope: Scope, world: World, who: int) -> Iterator[Step]:
+    """A process ends in order: its claims are nobody's at once, also with an insert on its way."""
+    record = known(scope, world, who)
+    if not world.left.releases or record is None or all(each.owner != who for each in record.claims):
+        return
+    claims = tuple(each._replace(owner=None) if each.owner == who else each for each in record.claims)
+    text = f"P{who} ends, and releases its claims"
+    step = write(scope, spent(world, "releases"), who, text, record._replace(claims=claims), None)
+    yield Step(step.text, with_process(step.world, who, Process()))
 
 
 # --- its block
@@ -200,9 +259,8 @@ def record_done(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step
     if mine is None:
         yield Step(f"P{who} finds its cut gone or another's", with_job(world, who, None))
         return
-    mark = record.mark
-    if scope.copies and job.cut.mark is not None and (mark is None or mark[0] < job.cut.end):
-        record = record._replace(mark=(job.cut.end, job.cut.mark))
+    if scope.copies and job.cut.mark is not None:
+        record = record._replace(mark=further(record.mark, (job.cut.end, job.cut.mark)))
     done = mine._replace(done=job.cut.end, cut=None)
     text = f"P{who} records ({job.start}, {job.cut.end}] as done"
     yield write(scope, world, who, text, with_claim(record, mine, done), None)

@@ -106,7 +106,11 @@ def forget_revisions(world: World) -> World:
     record = world.record._replace(revision=1) if world.record else None
     revision = world.record.revision if world.record else -1
     processes = tuple(
-        Process(record if each.copy and each.copy.revision == revision else None, 0, each.job)
+        each._replace(
+            copy=record if each.copy and each.copy.revision == revision else None,
+            known=0,
+            shaken=each.shaken and each.job is not None,
+        )
         for each in world.processes
     )
     backup = world.backup._replace(revision=1) if world.backup else None

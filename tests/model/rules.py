@@ -24,6 +24,12 @@ class Rules:
     """The arrival time of the cut's last message is in the record. Another one there: the content is not what was cut."""
     version_in_cut: bool = True
     """Only a process with the same decoding rules sends a cut again; others look up."""
+    doubt_keeps_its_end: bool = True
+    """The end of a claim in doubt is not moved. Behind it others cut as if nobody had before."""
+    aside_ends: bool = True
+    """What is set aside ends with its cut. Else two claims have the messages behind it."""
+    rest_stays_in_doubt: bool = True
+    """And what is split off behind it is as much in doubt as it was."""
     owner_writes: bool = True
     """Only the owner of a claim writes to it. All that leans on it is that a cutter need not verify its first attempt."""
 
@@ -44,6 +50,8 @@ class Rules:
     """And after the inserts are done that were let in before."""
     one_winner: bool = True
     """One process wins it by compare-and-set; nobody else sends anything of it."""
+    epoch_is_its_writers: bool = True
+    """Who takes up a cut that is in a later epoch begins the next one; also where he is the same, begun anew."""
     epoch_looks_up: bool = True
     """It sends only what is neither stored nor buried."""
     look_up_by_arrival: bool = True
@@ -71,15 +79,18 @@ class Rules:
     read_after_reconnect: bool = True
     """After a reconnect nothing is written by what was read before it, nor what a client has kept to send then."""
     notice_missing: bool = True
-    """No record: in doubt, even where the table is empty. What was sent may still arrive."""
+    """No record: in doubt, even where the table is empty. What was sent may still arrive. Only who has just made the table
+    begins an empty one."""
     notice_revision: bool = True
     """A revision below one that is known: set back."""
     notice_table: bool = True
-    """The table has rows of the stream beyond the record's end: set back."""
+    """The table has rows of what nobody has cut by the record: set back. A claim may end far beyond what is cut of it."""
     notice_boot: bool = True
     """The bucket's server was started anew: perhaps set back."""
     recover_waits: bool = True
     """What is in doubt is begun only when no attempt of a forgotten cut can be stored any more."""
+    fastest_clock: bool = True
+    """The doubt's end is counted from the fastest clock, where the table has several servers: as late as any `until`."""
     recover_to_stream_end: bool = True
     """In doubt is everything to the stream's end; the table's end says nothing about what is on its way."""
     recover_old_claims: bool = True
@@ -89,11 +100,18 @@ class Rules:
     new_bucket_above: bool = True
     """Revisions of a new bucket begin above all that ever were. Else a stale compare-and-set succeeds."""
 
+    reset_waits: bool = True
+    """What somebody has looked up again by hand is in doubt as well: consumers run, and what they have sent may arrive."""
+
     # --- the stream set back and refilled
     notice_shorter_stream: bool = True
     """The stream ends before the record does: set back."""
     mark_at_done: bool = True
     """The arrival time of the last message that is done is kept and compared."""
+    nothing_left_marks: bool = True
+    """Where nothing of ours is left, `done` moves to a message that the stream holds, and keeps its arrival time."""
+    reset_keeps_mark: bool = True
+    """A reset by hand keeps what is known of the stream."""
 
     def without(self, rule: str) -> Rules:
         return replace(self, **{rule: False})

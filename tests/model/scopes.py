@@ -15,6 +15,8 @@ TWO: Messages = (("A", "good"), ("A", "good"))
 THREE: Messages = (("A", "good"), ("A", "good"), ("A", "good"))
 APART: Messages = (("A", "good"), ("B", "good"))  # in two partitions
 REFUSED: Messages = (("A", "good"), ("A", "refused"))
+REFUSED_LAST: Messages = (("A", "good"), ("A", "good"), ("A", "refused"))
+OTHERS: Messages = (("A", "good"), ("", "other"))
 ALONE = (0,)  # one process, killed and started again
 TWO_VERSIONS = (0, 1)
 
@@ -46,6 +48,29 @@ SMALL = (
     Scope("bucket deleted, epochs", TWO, Faults(deletions=1), clock=2, versions=ALONE),
     Scope("stream set back", ONE, Faults(stream_set_backs=1), clock=1),
     Scope("stream set back, epochs", TWO, Faults(stream_set_backs=1), clock=1, versions=ALONE),
+    Scope("refused in pieces, then alone", REFUSED_LAST, clock=4, versions=ALONE),
+    Scope("a cut is set aside", TWO, Faults(asides=1, kills=1)),
+    Scope("a cut is set aside, refused", REFUSED, Faults(asides=2, kills=1), clock=3, versions=ALONE),
+    Scope("a cut is set aside, in doubt", TWO, Faults(asides=1, set_backs=1), versions=ALONE),
+    Scope("claims end elsewhere", TWO, Faults(moves=1)),
+    Scope("claims end elsewhere, killed", THREE, Faults(moves=2, kills=1), versions=ALONE),
+    Scope("claims end elsewhere, in doubt", TWO, Faults(moves=1, set_backs=1), clock=1, versions=ALONE),
+    Scope("ended in order", ONE, Faults(releases=1, torn=1)),
+    Scope("ended in order, epochs", TWO, Faults(releases=2, kills=1), clock=2, versions=ALONE),
+    Scope("messages of others", OTHERS, Faults(kills=1, expiries=1)),
+    Scope("messages of others, stream set back", OTHERS, Faults(expiries=1, stream_set_backs=1), versions=ALONE),
+    Scope("messages come", TWO, Faults(kills=1), later=1),
+    Scope("messages come, reset", TWO, Faults(resets=1), clock=2, later=1, versions=ALONE),
+    Scope("messages come, record set back", TWO, Faults(set_backs=1), clock=1, later=1, versions=ALONE),
+    Scope("messages come, bucket deleted", TWO, Faults(deletions=1), clock=2, later=1, versions=ALONE),
+    Scope("a table just made", ONE, Faults(kills=1), clock=2, begun=False),
+    Scope("reset", ONE, Faults(resets=1), clock=2),
+    Scope("reset twice", TWO, Faults(resets=2, kills=1), clock=2, versions=ALONE),
+    Scope("reset, inserts that run on", ONE, Faults(resets=1, kills=1), clock=3, slow=True, versions=ALONE),
+    Scope("reset, a clock behind", ONE, Faults(resets=1, kills=1), clock=4, lag=1, versions=ALONE),
+    Scope("reset, record set back", ONE, Faults(resets=1, set_backs=1), clock=2, versions=ALONE),
+    Scope("reset, stream set back", ONE, Faults(resets=1, stream_set_backs=1), clock=2, versions=ALONE),
+    Scope("record set back at rest", THREE, Faults(set_backs=1), chunk=2, silent=True, at_rest=True, versions=ALONE),
 )
 
 LARGE = (
@@ -74,6 +99,26 @@ LARGE = (
     ),
     Scope("record set back, a clock behind", ONE, Faults(kills=1, set_backs=1), clock=4, lag=1, versions=ALONE),
     Scope("record and stream set back", ONE, Faults(set_backs=1, stream_set_backs=1), clock=3, versions=ALONE),
+    Scope("refused in pieces, then alone", REFUSED_LAST, clock=3),
+    Scope("a cut is set aside", TWO, Faults(asides=1, kills=1, torn=1), clock=1),
+    Scope("a cut is set aside, refused", REFUSED, Faults(asides=1), clock=3),
+    Scope("a cut is set aside, in doubt", TWO, Faults(asides=1, resets=1), clock=2),
+    Scope("a cut is set aside, record set back", TWO, Faults(asides=1, set_backs=1), clock=2, versions=ALONE),
+    Scope("claims end elsewhere", TWO, Faults(moves=2, kills=1), clock=1),
+    Scope("claims end elsewhere, three messages", THREE, Faults(moves=1)),
+    Scope("claims end elsewhere, in doubt", TWO, Faults(moves=1, resets=1), clock=2),
+    Scope("ended in order", TWO, Faults(releases=1, torn=1), clock=2),
+    Scope("messages of others, stream set back", OTHERS, Faults(kills=1, expiries=1, stream_set_backs=1), clock=1),
+    Scope("messages come, record set back", TWO, Faults(set_backs=1), later=1),
+    Scope(
+        "messages come, claims end elsewhere", TWO, Faults(kills=1, moves=1, resets=1), clock=2, later=1, versions=ALONE
+    ),
+    Scope("messages come, stream set back twice", TWO, Faults(stream_set_backs=2), later=1, versions=ALONE),
+    Scope("a table just made", TWO, Faults(kills=1), clock=2, begun=False),
+    Scope("reset", TWO, Faults(resets=1), clock=2),
+    Scope("reset, stream set back", ONE, Faults(resets=1, stream_set_backs=1), clock=2),
+    Scope("reset, record set back", TWO, Faults(resets=1, set_backs=1), clock=2, versions=ALONE),
+    Scope("by hand and in order", TWO, Faults(asides=1, moves=1, releases=1, resets=1), clock=3, versions=ALONE),
     Scope(
         "everything at once",
         (ONE[0], ("B", "refused")),
@@ -105,8 +150,11 @@ NEEDED = (
     needed("done_when_answered", "lost", ONE, clock=2, versions=ALONE),
     needed("fixed_until", "doubled", ONE, clock=3),
     needed("few_partitions", "doubled", APART, window=1, versions=ALONE),
-    needed("mark_in_cut", "lost", ONE, Faults(stream_set_backs=1), requests=1, versions=ALONE),
+    needed("mark_in_cut", "lost", ONE, Faults(stream_set_backs=1), requests=1, replicated=True, versions=ALONE),
     needed("version_in_cut", "doubled", (("A", "moved"),), versions=TWO_VERSIONS),
+    needed("doubt_keeps_its_end", "doubled", TWO, Faults(moves=1, resets=1), clock=2, versions=ALONE),
+    needed("aside_ends", "doubled", TWO, Faults(asides=1), versions=ALONE),
+    needed("rest_stays_in_doubt", "doubled", TWO, Faults(asides=1, resets=1), clock=2, versions=ALONE),
     needed("owner_writes", "lost", ONE, Faults(torn=1)),
     needed("verify_after_unknown", "lost", ONE, Faults(torn=1), versions=ALONE),
     needed("verify_after_take_over", "lost", ONE, Faults(kills=1, torn=1), versions=ALONE),
@@ -115,6 +163,7 @@ NEEDED = (
     needed("slowest_clock", "doubled", ONE, Faults(odd_codes=1), clock=3, lag=1, versions=ALONE),
     needed("epoch_settles", "doubled", ONE, Faults(odd_codes=1), clock=2, slow=True, versions=ALONE),
     needed("one_winner", "doubled", ONE, Faults(odd_codes=1), clock=2),
+    needed("epoch_is_its_writers", "lost", TWO, Faults(kills=1, odd_codes=1), clock=2, versions=ALONE),
     needed("epoch_looks_up", "doubled", ONE, Faults(odd_codes=1), clock=2, versions=ALONE),
     needed("look_up_by_arrival", "lost", ONE, Faults(stream_set_backs=1), clock=2, versions=ALONE),
     needed("look_up_in_cold", "doubled", ONE, Faults(kills=1, drops=1), clock=2, versions=ALONE),
@@ -131,12 +180,16 @@ NEEDED = (
     needed("notice_table", "doubled", TWO, Faults(kills=1, set_backs=1), silent=True, at_rest=True, versions=ALONE),
     needed("notice_boot", "doubled", TWO, Faults(kills=1, set_backs=1), versions=ALONE),
     needed("recover_waits", "doubled", TWO, Faults(set_backs=1), clock=1, versions=ALONE),
+    needed("fastest_clock", "doubled", ONE, Faults(kills=1, resets=1), clock=2, lag=1, versions=ALONE),
     needed("recover_to_stream_end", "doubled", TWO, Faults(set_backs=1), versions=ALONE),
     needed("recover_old_claims", "doubled", TWO, Faults(set_backs=1), clock=2, versions=ALONE),
     needed("close_open_tails", "doubled", ONE, Faults(kills=1, set_backs=1), clock=2, versions=ALONE),
     needed("new_bucket_above", "doubled", TWO, Faults(deletions=1)),
+    needed("reset_waits", "doubled", ONE, Faults(resets=1), versions=ALONE),
     needed("notice_shorter_stream", "lost", ONE, Faults(stream_set_backs=1), versions=ALONE),
     needed("mark_at_done", "lost", ONE, Faults(stream_set_backs=1), versions=ALONE),
+    needed("nothing_left_marks", "lost", OTHERS, Faults(expiries=1, stream_set_backs=1), versions=ALONE),
+    needed("reset_keeps_mark", "lost", ONE, Faults(resets=1, stream_set_backs=1), versions=ALONE),
 )
 
 # What the protocol does not cover, with the harm that it does: the guarantee names it.
@@ -148,5 +201,13 @@ NOT_COVERED = {
     "a plain MergeTree is killed between token and part, and something on the way has sent the request again itself": (
         "lost",
         Scope("torn and repeated", ONE, Faults(torn=1), repeats=2, versions=ALONE),
+    ),
+    "the bucket is deleted while who has made the table is still about to begin its record, and others have waited for it": (
+        "doubled",
+        Scope("made and deleted", ONE, Faults(deletions=1), clock=2, begun=False),
+    ),
+    "the stream is set back and filled again, and before anybody looks the message in the marked place is gone again": (
+        "lost",
+        Scope("set back and expired", TWO, Faults(expiries=1, stream_set_backs=1), expires_again=True, versions=ALONE),
     ),
 }

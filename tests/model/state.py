@@ -6,6 +6,8 @@ Modelled is one lane: one stream into one table. Lanes share nothing. Not modell
 - heartbeats: anybody may take over any claim at any time
 - clocks of processes: the protocol asks only ClickHouse's, which never goes back
 - a write of the record whose outcome is unknown: part of each is random, so that reading tells it
+- time between a look and the write that follows from it: the code reads the record first, and compare-and-set tells
+- several cuts in hand at once: a process that works on them is like several
 - a dead-letter stream that refuses: burying is tried until it is done
 """
 
@@ -19,7 +21,7 @@ from tests.model.rules import Rules
 Token: TypeAlias = tuple[int, ...]
 Message: TypeAlias = tuple[int, int]  # sequence, arrival time: who is who, also in a stream that was set back
 Row: TypeAlias = tuple[int, int, str]  # sequence, arrival time, partition
-Kind: TypeAlias = Literal["good", "bad", "newer", "moved", "refused"]
+Kind: TypeAlias = Literal["good", "bad", "newer", "moved", "refused", "other"]  # other: of a subject that is not ours
 Stage: TypeAlias = Literal["store", "verify", "again", "look up", "look on"]
 
 
@@ -50,7 +52,7 @@ class Record(NamedTuple):
 
     revision: int
     done: int
-    mark: Message | None  # the last message that is done
+    mark: Message | None  # the furthest message that was held when all before it was done, or nothing of it left
     claims: tuple[Claim, ...]
 
 
@@ -71,7 +73,7 @@ class Job(NamedTuple):
     bad: tuple[Message, ...] = ()  # to be buried before anything is sent
     waits: bool = False  # for an answer
     doubt: bool = False  # an attempt with an unknown outcome, or by somebody else, went before
-    alone: bool = False  # something was refused: row by row in the next epoch
+    finer: int = 0  # how often something was refused: 1 sends pieces in the next epoch, 2 rows alone
     found: frozenset[Message] = frozenset()  # by the first look-up of two
 
 
@@ -81,6 +83,8 @@ class Process(NamedTuple):
     copy: Record | None = None  # as it was read; None: to be read
     known: int = 0  # the highest revision that it has seen
     job: Job | None = None
+    shaken: bool = False  # it has lost its connection: what it has in hand is dropped when it reads the record
+    maker: bool = False  # it has just made the table, and not begun the record yet
 
 
 class Request(NamedTuple):
@@ -94,7 +98,7 @@ class Request(NamedTuple):
 
 
 class Faults(NamedTuple):
-    """How often what may happen."""
+    """How often what may happen; the last ones are no faults, but have to be bounded as well."""
 
     kills: int = 0
     expiries: int = 0
@@ -104,6 +108,10 @@ class Faults(NamedTuple):
     set_backs: int = 0  # the record is an older one
     deletions: int = 0  # the record or its bucket is gone
     stream_set_backs: int = 0  # a power cut: the stream's end is lost, and its sequences come again
+    resets: int = 0  # somebody has the lane looked up again, by hand
+    releases: int = 0  # a process ends in order
+    asides: int = 0  # a cut that has to wait is split off
+    moves: int = 0  # the last claim ends elsewhere
 
 
 NO_FAULTS = Faults()
@@ -158,11 +166,15 @@ class Scope:
     block_rows: int = 2  # without `one_block_per_cut`: rows of a block
     silent: bool = False  # the record is set back, and nobody loses a connection
     at_rest: bool = False  # kills and set-backs happen only while no request is on its way
+    later: int = 0  # so many of the messages are still to be published
+    begun: bool = True  # the world begins with a record; else with a table that P0 has just made
+    expires_again: bool = False  # also messages expire that came after the stream was set back
 
     @property
     def copies(self) -> bool:
         """Does it matter what a process remembers of the record? Else a write is told as reading and writing at once."""
-        return bool(self.faults.set_backs or self.faults.deletions or self.faults.stream_set_backs)
+        faults = self.faults
+        return bool(faults.set_backs or faults.deletions or faults.stream_set_backs or not self.begun)
 
     @property
     def revisions_once(self) -> bool:
@@ -177,20 +189,24 @@ class Scope:
         kind = self.messages[sequence - 1][1]
         return kind != "bad" and (kind != "newer" or version > 0)
 
+    def ours(self, sequence: int) -> bool:
+        return self.messages[sequence - 1][1] != "other"
+
     def refused(self, sequence: int) -> bool:
         return self.messages[sequence - 1][1] == "refused"
 
 
 def first(scope: Scope) -> World:
-    """A stream with its messages, an empty table, a record of nothing."""
+    """A stream with its messages, an empty table, a record of nothing or none."""
+    maker, *others = (Process(),) * len(scope.versions)
     return World(
         now=0,
-        stream=(0,) * len(scope.messages),
-        record=Record(1, 0, None, ()),
+        stream=(0,) * (len(scope.messages) - scope.later),
+        record=Record(1, 0, None, ()) if scope.begun else None,
         backup=None,
         rebooted=False,
         buckets=0,
-        processes=(Process(),) * len(scope.versions),
+        processes=(maker._replace(maker=not scope.begun), *others),
         requests=(),
         tokens=frozenset(),
         hot=frozenset(),
@@ -201,15 +217,24 @@ def first(scope: Scope) -> World:
     )
 
 
-def held(world: World, start: int, end: int) -> list[Message]:
-    """The messages of (start, end] that the stream holds."""
+def held(scope: Scope, world: World, start: int, end: int) -> list[Message]:
+    """The messages of (start, end] that the stream holds and that are ours."""
     stream = world.stream
     found = []
     for sequence in range(start + 1, min(end, len(stream)) + 1):
         arrived = stream[sequence - 1]
-        if arrived is not None:
+        if arrived is not None and scope.ours(sequence):
             found.append((sequence, arrived))
     return found
+
+
+def last_held(world: World) -> Message | None:
+    """Of whatever subject."""
+    for sequence in range(len(world.stream), 0, -1):
+        arrived = world.stream[sequence - 1]
+        if arrived is not None:
+            return sequence, arrived
+    return None
 
 
 def messages(rows: frozenset[Row]) -> set[Message]:
@@ -230,6 +255,15 @@ def end_of(record: Record) -> int:
         return record.done
     last = record.claims[-1]
     return position(last) if last.end is None else last.end
+
+
+def further(mark: Message | None, other: Message) -> Message:
+    return other if mark is None or mark[0] < other[0] else mark
+
+
+def spent(world: World, what: str) -> World:
+    left: Faults = world.left
+    return world._replace(left=left._replace(**{what: getattr(left, what) - 1}))
 
 
 def with_process(world: World, who: int, process: Process) -> World:

@@ -36,13 +36,14 @@ def test_each_rule_is_needed(case: Needed) -> None:
 
 
 HAPPENINGS = (
-    "claims the tail", "claims (", "takes over", "cuts (", "in doubt until", "too late for", "buries", "inserts", "reads (",
+    "claims the tail", "claims (", "takes over", "cuts (", "too late for", "buries", "inserts", "reads (",
     "hears no answer", "finds its rows", "misses rows", "finds nothing left", "finds its cut gone", "records (",
     "to a new epoch", "begins epoch", "looks up in hot", "looks up and misses", "reads the record", "recovers",
     "refused, the record is not", "is let in", "refused: late", "refused for a row", "nobody listens", "stores nothing new",
     "answer is lost", "stores only", "by a clock that is behind", "between token and part", "code that nobody knows",
     "is killed", "expires", "to cold", "deleted and made anew", "backed up", "record is set back", "stream is set back",
-    "is published", "clock of ClickHouse",
+    "is published", "clock of ClickHouse", "in doubt until", "begins an empty record", "is reset", "ends, and releases",
+    "aside", "out of hand", "and ends the claim at",
 )  # fmt: skip
 
 

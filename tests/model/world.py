@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from tests.model import protocol
+from tests.model import protocol, set_back
 from tests.model.answers import hear
 from tests.model.blocks import names, tell
 from tests.model.clickhouse import move_to_cold, settled, store, tear
-from tests.model.state import Faults, Process, Request, Scope, Step, World, stored, with_process
+from tests.model.state import Process, Request, Scope, Step, World, held, spent, stored, with_process
 
 
 def steps(scope: Scope, world: World) -> Iterator[Step]:
@@ -38,24 +38,22 @@ def faults(scope: Scope, world: World) -> Iterator[Step]:
     for who, process in enumerate(world.processes):
         yield from gives_up_waiting(scope, world, who, sure=False)
         yield from protocol.take_over(scope, world, who, silent=True)
+        yield from protocol.set_aside(scope, world, who)
+        yield from protocol.release(scope, world, who)
         if world.left.kills and process != Process() and not (scope.at_rest and world.requests):
             killed = with_process(spent(world, "kills"), who, Process())
             yield Step(f"P{who} is killed", killed)
-    yield from messages_expire(world)
+    yield from messages_expire(scope, world)
     yield from tiering(scope, world)
     yield from record_changes(scope, world)
-    yield from stream_set_back(scope, world)
-
-
-def spent(world: World, fault: str) -> World:
-    left: Faults = world.left
-    return world._replace(left=left._replace(**{fault: getattr(left, fault) - 1}))
+    yield from set_back.reset(scope, world)
+    yield from stream_changes(scope, world)
 
 
 def done(scope: Scope, world: World) -> bool:
-    """Each message that the stream holds is a row or a dead letter."""
+    """Each message of ours that the stream holds is a row or a dead letter."""
     there = stored(world) | world.letters
-    return all(arrived is None or (number, arrived) in there for number, arrived in enumerate(world.stream, 1))
+    return all(message in there for message in held(scope, world, 0, len(world.stream)))
 
 
 # --- requests
@@ -160,21 +158,21 @@ def gives_up_waiting(scope: Scope, world: World, who: int, *, sure: bool) -> Ite
 # --- NATS
 
 
-def messages_expire(world: World) -> Iterator[Step]:
+def messages_expire(scope: Scope, world: World) -> Iterator[Step]:
     """In any order: by age from the front, by a limit per subject anywhere."""
     if not world.left.expiries:
         return
     for index, arrived in enumerate(world.stream):
-        if arrived is not None:
+        if arrived is not None and (arrived == 0 or scope.expires_again):
             stream = (*world.stream[:index], None, *world.stream[index + 1 :])
             yield Step(f"message {index + 1} expires", spent(world, "expiries")._replace(stream=stream))
 
 
 def disconnected(scope: Scope, world: World) -> tuple[Process, ...]:
-    """Every process will notice, and read the record before it writes to it; what it was about to send it may send."""
+    """Every process will notice, drop what it has in hand and read the record; what it was about to send it may send."""
     if not scope.rules.read_after_reconnect:
         return world.processes
-    return tuple(process._replace(copy=None) for process in world.processes)
+    return tuple(process._replace(copy=None, shaken=True) for process in world.processes)
 
 
 def record_changes(scope: Scope, world: World) -> Iterator[Step]:
@@ -195,8 +193,8 @@ def record_changes(scope: Scope, world: World) -> Iterator[Step]:
         yield Step("the record is set back", after)
 
 
-def stream_set_back(scope: Scope, world: World) -> Iterator[Step]:
-    """A power cut loses the end of the stream, and its sequences come again with other messages."""
+def stream_changes(scope: Scope, world: World) -> Iterator[Step]:
+    """A power cut loses the stream's end. What is published then has the same sequences, and a later arrival."""
     stream = world.stream
     if world.left.stream_set_backs:
         for last in range(len(stream)):
@@ -205,7 +203,9 @@ def stream_set_back(scope: Scope, world: World) -> Iterator[Step]:
             )
             yield Step(f"the stream is set back to {last}", after)
     if len(stream) < len(scope.messages):
-        yield Step(f"message {len(stream) + 1}' is published", world._replace(stream=(*stream, 1)))
+        life = scope.faults.stream_set_backs - world.left.stream_set_backs
+        new = (len(stream) + 1, life)
+        yield Step(f"message {names((new,))} is published", world._replace(stream=(*stream, life)))
 
 
 # --- tiering

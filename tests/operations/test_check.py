@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from marketprism_api.credentials import NatsAuth
 from marketprism_consumer.ingest.lane_id import LaneId
 from marketprism_consumer.ingest.record import Claim, Record
 from marketprism_consumer.ingest.store import TableIdentity
+from marketprism_consumer.jetstream.client import connect
+from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations.check import (
     Level,
     judge_bucket,
@@ -19,9 +24,10 @@ from marketprism_consumer.operations.check import (
     judge_stream,
 )
 from marketprism_consumer.operations.lanes import FoundLane
+from marketprism_embedded import nats as embedded_nats
 from tests.operations.cli import cli, cli_json
 from tests.pipelines import DataType, Pipeline
-from tests.waiting import free_port
+from tests.waiting import PATIENCE, free_port
 
 BUCKET = {"retention": "limits", "storage": "file", "discard": "new", "max_msgs_per_subject": 1, "num_replicas": 3}
 ID = LaneId("trade", "S", "2026-01-01T00:00:00Z", "trade.>", TableIdentity("t", False))
@@ -86,6 +92,30 @@ async def test_what_does_not_answer_is_wrong_and_the_rest_is_looked_at(
     assert code == 4
     assert {line["what"]: line["code"] for line in told["lines"] if line["level"] == "wrong"} == {"nats": "MP3001"}
     assert "schema" in {line["what"] for line in told["lines"]}
+
+
+async def test_a_bucket_that_may_not_be_written_is_told_with_the_right_that_is_missing(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    (tmp_path / "nats.conf").write_text(
+        f'port: {port}\nhost: 127.0.0.1\njetstream: {{store_dir: "{tmp_path}"}}\n'
+        'authorization: {users: [{user: u, password: p, permissions: {publish: {deny: "$KV.>"}}}]}'
+    )
+    server = subprocess.Popen([embedded_nats.binary(), "-c", str(tmp_path / "nats.conf")], stderr=subprocess.DEVNULL)
+    try:
+        url = f"nats://127.0.0.1:{port}"
+        client = await connect(url, NatsAuth(user="u", password="p"), wait=PATIENCE)
+        await NatsRecords(client, pipeline.settings.bucket).ensure(1)
+        await client.close()
+        for variable, value in (("MARKETPRISM_NATS_URL", url), ("NATS_USER", "u"), ("NATS_PASSWORD", "p")):
+            monkeypatch.setenv(variable, value)
+        _, told = await cli_json(pipeline, "check")
+    finally:
+        server.terminate()
+        server.wait()
+    line = bad(told)[f"bucket {pipeline.settings.bucket}"]
+    assert (line["level"], line["code"], "publish to $KV." in line["found"]) == ("wrong", "MP3010", True)
 
 
 @pytest.mark.parametrize(

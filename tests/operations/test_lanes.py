@@ -182,6 +182,23 @@ async def test_a_value_that_is_no_record_is_told_and_replaced(pipeline: Pipeline
     assert [(claim.start, claim.end, claim.after) for claim in record.claims] == [(0, 3, told["after"])]
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["no row anywhere", "rows in cold"])
+async def test_a_table_that_is_made_again_is_begun_unless_its_rows_are_elsewhere(
+    pipeline: Pipeline, moved: bool
+) -> None:
+    await send(pipeline, 3)
+    await pipeline.ingest()
+    before = await pipeline.lane()
+    if moved:
+        await pipeline.change("INSERT INTO {cold}.trades SELECT * FROM {hot}.trades")
+    await pipeline.change("DROP TABLE {hot}.trades SYNC")
+    code, text = await cli(pipeline, "schema", "apply")
+    assert code == 0, text
+    found = await pipeline.lane()
+    assert found.key != before.key
+    assert (found.record is None) is moved
+
+
 def test_a_lane_without_a_tail_says_so() -> None:
     record = Record("S", "now", "trade.>", "t", begin=3, done=7, generation=2)
     *_, about, done, rest = lines(FoundLane("trade", "S", None, 5, record))

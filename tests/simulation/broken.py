@@ -69,7 +69,7 @@ class InsertFirst(Ingest):
             if sent is not Sent.STORED:
                 await super()._store(lane, batch)
                 return
-        await self._change(lane, lambda r: self._cut_next(r, start, cut))
+        await self._change(lane, lambda r: self._cut_next(r, start, batch.first.seq, cut))
         await lane.bury(batch.refused)
         self._position, self._finished = cut.end, cut
 

@@ -71,8 +71,9 @@ class Bucket:
                 self.entries = {other: entry for other, entry in self.entries.items() if other != key}
 
     def set_back(self) -> None:
-        """What was synced to disk, or is in a backup."""
-        self.last, self.entries = self.random.choice(self._history)
+        """To what was synced to disk: not long before, or longer."""
+        lost = self.random.randint(0, self.random.choice((4, len(self._history))))
+        self.last, self.entries = self._history[max(0, len(self._history) - 1 - lost)]
         self._history.append((self.last, self.entries))
 
     def make_anew(self) -> None:

@@ -102,7 +102,7 @@ class ClickHouse:
         self.world, self.random = world, world.random
         servers = self.random.choice((1, 1, 1, 2, 3))
         self.atomic = servers > 1 or self.random.random() < 0.2
-        skew = 1.5 if servers > 1 else 0.5
+        skew = min(3.0, world.valid / 4) if servers > 1 else 0.5
         self.servers = [
             Server(f"clickhouse-{n}", self.random.uniform(-skew, skew), self.random.uniform(0, 5))
             for n in range(servers)
@@ -354,8 +354,9 @@ class StorePort:
                 found.setdefault(row.seq, []).append(Stored(row.stream, tuple(row.values[i] for i in CONTENT)))
         return found
 
-    async def highest(self, table: Table, stream: str, above: int) -> int:
-        return max((row.seq for row in await self._look_up() if row.stream == stream and row.seq > above), default=0)
+    async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
+        seqs = (row.seq for row in await self._look_up() if row.stream == stream)
+        return max((seq for seq in seqs if above < seq and (to is None or seq <= to)), default=0)
 
     # --- how it gets there --------------------------------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ class Connection:
         found: T = await answer
         return found
 
-    def tell(self, arrive: Callable[..., None], *arguments: Any) -> None:
+    def tell(self, arrive: Callable[..., Any], *arguments: Any) -> None:
         """Something for the server, in order."""
         if self.process.frozen:  # SIGSTOP came first: it leaves when the process goes on
             self.process.send(self.tell, arrive, *arguments)
@@ -123,7 +123,7 @@ class Connection:
         self._last_received = max(self.world.now + self.world.random.uniform(0, 0.02), self._last_received)
         self.world.at(self._last_received, self._received, self.line, receive, arguments)
 
-    def _arrives(self, line: int, arrive: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def _arrives(self, line: int, arrive: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         if self.line == line and self.nats.up:
             arrive(*arguments)
 

@@ -23,9 +23,6 @@ def heal(world: World) -> None:
         nats.restart()
     if not world.stream.exists:
         world.stream.create()
-    # A feed goes on: only its next message tells of a last one that got lost.
-    for seconds in (2, 4, 30):
-        world.after(seconds, world._publish, f"last-{seconds}")
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

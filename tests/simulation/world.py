@@ -7,7 +7,7 @@ import json
 import traceback
 from asyncio import events
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -26,7 +26,7 @@ from marketprism_consumer.ingest.record import Record, load
 from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.bucket import Bucket, RecordsPort
 from tests.simulation.clickhouse import ClickHouse, Encode, StorePort, Tiering, sim_encode
-from tests.simulation.connection import Connection, Nats
+from tests.simulation.connection import Connection, Nats, resolve
 from tests.simulation.faults import FAULTS, heal
 from tests.simulation.jetstream import BrokerPort, GraveyardPort, Stream
 from tests.simulation.process import Killed, Process
@@ -57,7 +57,7 @@ class Parts:
 class World:
     """`run` raises Violation. `trace` prints what happens."""
 
-    def __init__(self, seed: int, parts: Parts = Parts(), *, trace: bool = False) -> None:  # noqa: B008
+    def __init__(self, seed: int, parts: Parts = Parts(), *, trace: bool = False) -> None:
         self.random = random = Random(seed)
         self.parts = parts
         self.now = 0.0
@@ -84,6 +84,7 @@ class World:
         self.ingests: dict[Process, Ingest] = {}
         self.bad: set[str] = set()
         self.calm = self.both_set_back = False
+        self._crash: Exception | None = None
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -96,7 +97,7 @@ class World:
     async def answer(self, process: Process, value: Any, seconds: float) -> Any:
         """A round trip: the value, after a while, unless the process is gone by then."""
         future = process.loop.create_future()
-        self.after(seconds, process.send, lambda: future.done() or future.set_result(value))
+        self.after(seconds, process.send, resolve, future, value, None)
         return await future
 
     def _advance(self, until: float) -> None:
@@ -162,7 +163,6 @@ class World:
             await self.ingests[process].run()
         except StorageError as error:
             self.tell(f"{process.name} ends: {error}")
-            assert not process.stopping, error
         except Exception as error:
             if process.alive:
                 self._crash = error
@@ -220,7 +220,6 @@ class World:
     # --- a history ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        self._crash: Exception | None = None
         # Claims are short here, so that there are several, and so are blocks; and the reader is looked after less often.
         ingest_module.CHUNK, epochs.PIECES, ingest_module.TICK = self.chunk, 4, 1.0
         try:
@@ -347,6 +346,6 @@ class _Tell:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def __call__(self, _logger: Any, _method: str, event: dict[str, Any]) -> Any:
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
         self._world.tell("    " + " ".join(f"{k}={v}" for k, v in event.items() if k not in ("hint", "data_type")))
         raise structlog.DropEvent

@@ -67,15 +67,15 @@ async def test_it_reads_its_subject_in_order_from_where_it_was_told(pipeline: Pi
 async def test_a_request_whose_bytes_come_out_even_is_over(pipeline: Pipeline) -> None:
     """The server then ends it without a word, and only counting tells."""
     reading = Reading()
-    probe = await reading.open(pipeline)
-    head = len(SUBJECT) + len(f"$JS.ACK.MARKET_DATA.{probe.name}.1.1.1.1758700007535109819.9")  # the last has one digit
-    for _ in range(18):
-        await pipeline.send(SUBJECT, bytes(MIN_PULL_BYTES // 16 - head))
     reader = await reading.open(pipeline)
+    head = len(SUBJECT) + len(f"$JS.ACK.MARKET_DATA.{reader.name}.1.1.1.1758700007535109819.9")
+    share, rest = divmod(MIN_PULL_BYTES, 9)
+    for size in [share] * 8 + [share + rest, 1]:  # nine of them fill a request, and one is left
+        await pipeline.send(SUBJECT, bytes(max(1, size - head)))
     reader.request(100, MIN_PULL_BYTES)
-    await reading.until(16)
+    await reading.until(9)
     assert (reader.outstanding, reader.outstanding_bytes) == (0, 0)
-    assert not reader.broken
+    assert (len(reading.came), reader.pending, reader.broken) == (9, 1, "")
 
 
 async def test_a_reader_that_is_deleted_breaks(pipeline: Pipeline) -> None:

@@ -209,6 +209,9 @@ class Model:
         self._moment()
         return {part: len(self.hot[part]) for part in parts if part in self.hot}
 
+    async def fresh(self, parts: Sequence[str]) -> set[str]:
+        return set()
+
     async def drop_part(self, part: str) -> bool:
         self._moment()
         return self.hot.pop(part, None) is not None

@@ -103,6 +103,7 @@ class Place:
         first: int = 1,
         seq: str = "",
         table: str = "trades",
+        stored_ago: int = 120,
     ) -> None:
         """Trades that differ in everything, from so many hours ago on. `seq` "0": by hand."""
         await self.run(
@@ -112,7 +113,8 @@ class Place:
             " ['binance_spot', 'okx_spot'][1 + number % 2], 'spot', ['BTC-USDT', 'ETH-USDT', 'SOL-USDT'][1 + number % 3],"
             f" toString(number + {first}), toDecimal128(number, 18) / 7, toDecimal128('1e-18', 18) * number,"
             " if(number % 5 = 0, 'buy', 'sell'), if(number % 3 = 0, NULL, number % 2 = 0), now64(6), 'marketprism',"
-            f" if(number % 4 = 0, NULL, now64(6)), now64(3) - toIntervalMillisecond(number % 1000), '{STREAM if not seq else ''}',"
+            f" if(number % 4 = 0, NULL, now64(6)),"
+            f" now64(3) - INTERVAL {stored_ago} SECOND - toIntervalMillisecond(number % 1000), '{STREAM if not seq else ''}',"
             f" {seq or f'number + {first}'} FROM numbers({rows})"
         )
 

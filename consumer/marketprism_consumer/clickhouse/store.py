@@ -25,6 +25,7 @@ LOOKUP_CHUNK = 10_000  # sequences in one statement: 20 digits each stay below m
 
 WHOLE_POLL = 0.2  # [s]
 UNKNOWN_TABLE = 60
+LAST_SEQUENCE = 2**64 - 1
 NO_SUCH_TABLE = (UNKNOWN_TABLE, 81)
 
 INSERT_SETTINGS: Mapping[str, Any] = {
@@ -166,10 +167,14 @@ class ClickHouseStore:
             return str(name) if not await self.clickhouse.value(sql, {"path": path}) else ""
         return str(name) if idle and pointer > last else ""
 
-    async def highest(self, table: Table, stream: str, above: int) -> int:
-        sql = f"SELECT max(_seq) FROM {self.table(table)} WHERE _seq > {{above:UInt64}} AND _stream = {{stream:String}}"
+    async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
+        sql = (
+            f"SELECT max(_seq) FROM {self.table(table)}"
+            " WHERE _seq > {above:UInt64} AND _seq <= {to:UInt64} AND _stream = {stream:String}"
+        )
+        given = {"stream": stream, "above": above, "to": LAST_SEQUENCE if to is None else to}
         try:
-            return int(await self.clickhouse.value(sql, {"stream": stream, "above": above}))
+            return int(await self.clickhouse.value(sql, given))
         except StoreError as error:
             if error.code in NO_SUCH_TABLE:
                 return 0

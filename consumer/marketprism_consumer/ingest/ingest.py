@@ -20,7 +20,15 @@ from structlog.typing import FilteringBoundLogger
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.errors import AgainError, BrokerError, LostError, MessageError, ReaderBrokenError, StoreError
+from marketprism_consumer.errors import (
+    AgainError,
+    BrokerError,
+    DoubtError,
+    LostError,
+    MessageError,
+    ReaderBrokenError,
+    StoreError,
+)
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.ingest import epochs
 from marketprism_consumer.ingest import record as steps
@@ -37,7 +45,7 @@ from marketprism_consumer.ingest.lane import RULES, Encode, Lane
 from marketprism_consumer.ingest.lane_id import LaneId, lane_of
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.metrics import IngestAccount
-from marketprism_consumer.ingest.ranges import read_range
+from marketprism_consumer.ingest.ranges import last_message, read_range
 from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
 from marketprism_consumer.ingest.record import VALID, Claim, Cut, Record
 from marketprism_consumer.ingest.set_back import claim_id, inspect
@@ -115,6 +123,7 @@ class Ingest:
         self._end: int | None = None
         self._position = 0
         self._ended = False  # all of it is read
+        self._mark: tuple[int, int] | None = None  # a message at its end, or behind it
         self._called = False  # something before it was left behind: it comes first
         self._finished: Cut | None = None  # stored, and not yet recorded so
         self._reader: Reader | None = None
@@ -176,7 +185,7 @@ class Ingest:
         if not self._synced or not self._lane:
             return 0
         claims = self._lane.keeper.record.claims
-        return sum(_waits(claim) for claim in claims if claim.id != self._claim)
+        return sum(claim.waits for claim in claims if claim.id != self._claim)
 
     @property
     def idle(self) -> bool:
@@ -253,7 +262,7 @@ class Ingest:
                         self.account.nothing_to_insert()
                     await self._rest(LOOK)
                     self._look_for_trouble()
-                elif _waits(claim):
+                elif claim.waits:
                     self._finish_aside(lane, claim)
                 else:
                     await self._work(lane, claim)
@@ -335,7 +344,7 @@ class Ingest:
         """Nobody works on it, and we may."""
         if claim.finished or claim.id in self._aside or claim.id == self._claim:
             return False
-        if _waits(claim) and len(self._aside) >= MAX_ASIDE:
+        if claim.waits and len(self._aside) >= MAX_ASIDE:
             return False
         if claim.owner in ("", self.owner):
             return True
@@ -379,12 +388,12 @@ class Ingest:
                 return
             claim = left
         self._claim, self._end, self._position = claim.id, claim.end, claim.done
-        self._ended = self._called = False
+        self._ended, self._called, self._mark = False, False, None
         self._finished = None
         if self._reader is None or self._reader.next != claim.done + 1:
             self._drop()
             self._reader = await self._open(lane, claim.done + 1)
-        self._see_end(self._reader.next - 1, self._reader.pending)
+        self._see_end(None, self._reader.pending)
         try:
             while not (self._done_reading and not len(self._batcher)):
                 self._look_for_trouble()
@@ -440,17 +449,33 @@ class Ingest:
             else:
                 changed |= batcher.add(message, row, now)
         last = messages[-1]
-        self._see_end(last.seq, last.pending)
+        self._read_to = max(self._read_to, last.seq)
+        self._see_end(last, last.pending)
         if changed or self._ended:
             self._wake.set()
         if self._reader is not None and self._reader.outstanding * 2 < batcher.cap:
             self._top_up()
 
-    def _see_end(self, seq: int, pending: int) -> None:
-        """A closed claim ends with its last sequence, or where nothing more is held: the stream was beyond it when it was made."""
-        self._read_to = max(self._read_to, seq)
-        if self._end is not None and (seq >= self._end or not pending):
+    def _see_end(self, last: Message | None, pending: int) -> None:
+        """A closed claim ends with its last sequence, or where nothing more of ours is held."""
+        if self._end is None:
+            return
+        if last is not None and last.seq >= self._end:
+            self._ended, self._mark = True, (last.seq, last.arrived)
+        elif not pending:
             self._ended = True
+
+    async def _mark_of_end(self, lane: Lane) -> tuple[int, int] | None:
+        """A message at the claim's end or behind it, before which nothing of ours is left; None where that can't be told yet."""
+        if self._mark is not None:
+            return self._mark
+        mark = await last_message(lane)
+        if mark is not None and self._end is not None and mark[0] >= self._end and self._reader is not None:
+            pending, delivered = await lane.broker.reader_state(lane.id.stream, self._reader.name)
+            if not pending and delivered == self._reader.delivered:
+                return mark
+        await self._rest(LOOK)
+        return None
 
     def _top_up(self) -> None:
         """Keep on the way or in hand: a block that is being inserted, one that fills meanwhile, and a request's worth more, or
@@ -499,7 +524,7 @@ class Ingest:
         self.account.received(batch)
         last, start = batch.last, self._position
         cut = Cut(last.seq, last.arrived, await lane.until(), 0, RULES, lane.token())
-        await self._change(lane, lambda r: self._cut_next(r, start, cut))
+        await self._change(lane, lambda r: self._cut_next(r, start, batch.first.seq, cut))
         self._position = cut.end
         self._faultpoint("after_cut")
         if batch.messages:
@@ -517,9 +542,10 @@ class Ingest:
             return
         self._finished = cut
 
-    def _cut_next(self, record: Record, start: int, cut: Cut) -> Record | None:
+    def _cut_next(self, record: Record, start: int, first: int, cut: Cut) -> Record | None:
         claim = record.claim(self._claim)
-        if claim is None:
+        # We may have moved its `done` ourselves meanwhile, where nothing was left.
+        if claim is None or not start <= claim.done < first:
             return None
         end = claim.end
         if not self._ended and self._reader is not None:
@@ -529,7 +555,7 @@ class Ingest:
             end = None if end is not None and end > self._last_seq else end
             # And never before what is read already: that is ours.
             end = None if end is None else max(end, self._reader.next - 1)
-        after = steps.cut_next(record, self._claim, self.owner, start, cut, end=end)
+        after = steps.cut_next(record, self._claim, self.owner, claim.done, cut, end=end)
         changed = after.claim(self._claim) if after else None
         if changed is not None:
             self._end = changed.end  # now, for what comes while it is written
@@ -556,11 +582,11 @@ class Ingest:
 
     async def _leave(self, lane: Lane) -> None:
         """The claim is read to its end, or given up: what is stored is recorded."""
-        start, end = self._position, self._end
+        start, mark = self._position, await self._mark_of_end(lane) if self._ended else None
 
         def step(record: Record) -> Record | None:
-            if self._ended and end is not None:
-                return steps.nothing_left(record, self._claim, self.owner, start, end)
+            if mark is not None:
+                return steps.nothing_left(record, self._claim, self.owner, start, mark)
             return steps.released(record, self.owner, self._claim)
 
         await self._change(lane, step)
@@ -705,11 +731,13 @@ class Ingest:
     def _look_for_trouble(self) -> None:
         if self._trouble is not None:
             raise self._trouble
+        if self._lane and self._lane.keeper.doubt:
+            raise DoubtError(self._lane.keeper.doubt)
 
     def _tell(self) -> None:
         first = (self._storing or self._batcher).first
         claims = self._lane.keeper.record.claims if self._lane and self._synced else ()
-        arrivals = [claim.cut.mark for claim in claims if claim.cut and _waits(claim)]
+        arrivals = [claim.cut.mark for claim in claims if claim.cut and claim.waits]
         if first is not None:
             arrivals.append(first.arrived)
         self.account.stands(
@@ -732,33 +760,32 @@ class Ingest:
                     self._wake.set()
                     return
                 self._last_seq = state.last_seq
-                if not self.reads or self._reader is None or self._reader.broken or self._paused_until:
-                    continue
                 reader = self._reader
-                self._see_start(state.first_seq)
+                if reader is None or reader.broken or self._paused_until:
+                    continue
+                if self.reads:
+                    self._see_start(state.first_seq)
                 if reader.missed:
                     self._alarm(reasons.MESSAGES_MISSED, count=reader.missed)
                     reader.missed = 0
-                pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
-                if pending and not reader.expects:
-                    # Asked once more: all that was pending is at or before what is the last one now.
-                    reader.expect(delivered + pending, (await lane.broker.stream(lane.id.stream)).last_seq)
-                if reader is not self._reader or delivered != reader.delivered:
+                mark = await last_message(lane) if self.reads else None
+                if not await reader.ask() or reader is not self._reader:
                     continue
-                reader.pending = pending
-                if not pending:
-                    self._read_to = max(self._read_to, state.last_seq)
-                    await self._nothing_left(lane, state.last_seq)
+                self._see_end(None, reader.pending)
+                self._wake.set()
+                if self.reads and mark is not None and not reader.pending:
+                    self._read_to = max(self._read_to, mark[0])
+                    await self._nothing_left(lane, mark)
 
-    async def _nothing_left(self, lane: Lane, last: int) -> None:
-        """All that the stream holds of ours to there is stored."""
-        if self.in_hand or not self.reads or last <= self._position:
+    async def _nothing_left(self, lane: Lane, mark: tuple[int, int]) -> None:
+        """All of ours that the stream holds to there is stored."""
+        if self.in_hand or not self.reads or mark[0] <= self._position:
             return
         start, id = self._position, self._claim
 
         def step(record: Record) -> Record:
             idle = not self.in_hand and self._claim == id and self._position == start
-            after = steps.nothing_left(record, id, self.owner, start, last) if idle else None
+            after = steps.nothing_left(record, id, self.owner, start, mark) if idle else None
             return after or record
 
         record = await self._change(lane, step)
@@ -790,8 +817,3 @@ class Ingest:
             self._lane.alarm(reason, **details)
             return
         self.account.alarm(reason)
-
-
-def _waits(claim: Claim) -> bool:
-    """In doubt, or in a later epoch: by look-ups, aside."""
-    return claim.end is not None and (claim.after is not None or bool(claim.cut and claim.cut.epoch))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 
-from marketprism_consumer.errors import ReaderBrokenError
 from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.reader import Reader
 
 AT_ONCE = 10_000  # messages
 BYTES = 16 << 20
+
+
+async def last_message(lane: Lane) -> tuple[int, int] | None:
+    """(sequence, arrival [µs]) of the stream's last, whosever it is; None where that is not held any more. Raises BrokerError."""
+    last = (await lane.broker.stream(lane.id.stream)).last_seq
+    arrived = await lane.broker.arrival(lane.id.stream, last) if last else None
+    return None if arrived is None else (last, arrived)
 
 
 async def read_range(lane: Lane, start: int, end: int) -> list[Message]:
@@ -50,14 +55,12 @@ async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[l
                 del got[:AT_ONCE]
                 continue
             look.clear()
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(1.0):
                     await look.wait()
-            if not over and not got and not reader.outstanding:
-                # The last of them may have expired under our hands.
-                pending, delivered = await lane.broker.reader_state(lane.id.stream, reader.name)
-                if delivered != reader.delivered and not reader.outstanding:
-                    raise ReaderBrokenError(f"{delivered} were delivered, {reader.delivered} came")
-                over = not pending
+            except TimeoutError:
+                # The last of them may have expired under our hands, or got lost on the way.
+                if await reader.ask() and not reader.pending:
+                    over = True
     finally:
         reader.close()

@@ -53,6 +53,7 @@ class Reader:
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
         self.delivered = 0
+        self._sent = 0
         self._now = asyncio.get_running_loop().time
         self._heard = self._now()
 
@@ -86,15 +87,23 @@ class Reader:
         if self.broken:
             raise ReaderBrokenError(self.broken)
 
-    @property
-    def expects(self) -> bool:
-        return self._expected is not None
-
-    def expect(self, delivered: int, last: int) -> None:
-        """At least so many will have been delivered when a message beyond `last` comes, or some were discarded before."""
-        self._expected = delivered, last
+    async def ask(self) -> bool:
+        """Has all come that the server has sent? Then `pending` is as it says. What it had sent when it was asked before, and
+        has not come, is lost: only a later message would tell of it, and there may be none for long. Raises BrokerError."""
+        pending, sent = await self._broker.reader_state(self._stream, self.name)
+        if self.delivered < self._sent:
+            self._break(f"{self._sent} were delivered, {self.delivered} came")
+        self._sent = sent
+        if pending and self._expected is None:
+            # Asked after that: all that was pending is at or before what is the last one now.
+            self._expected = sent + pending, (await self._broker.stream(self._stream)).last_seq
+        if self.broken or self.delivered != sent:
+            return False
+        self.pending = pending
+        return True
 
     def _see(self, messages: Sequence[Message]) -> None:
+        """When a message comes from behind what was the last one, all that was pending then has come, or was discarded."""
         if self._expected is None or messages[-1].seq <= self._expected[1]:
             return
         expected, last = self._expected

@@ -55,6 +55,11 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.cut.end if self.cut else self.done
 
     @property
+    def waits(self) -> bool:
+        """In doubt, or its cut is in a later epoch: it goes by look-ups, and the lane goes on behind it."""
+        return self.end is not None and (self.after is not None or (self.cut is not None and self.cut.epoch > 0))
+
+    @property
     def finished(self) -> bool:
         return self.end is not None and self.done >= self.end and self.cut is None
 
@@ -62,7 +67,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All to `done` is stored, and of each claim all to its own.
 
-    `begin`: what the stream held to there was not wanted. `mark`: (sequence, arrival [µs]) of the last message that is done.
+    `begin`: what the stream held to there was not wanted. `mark`: (sequence, arrival [µs]) of the furthest message that the
+    stream was seen to hold when something was done; a stream loses its end only, so it tells of all before it.
     `generation`: how often the stream was set back.
     `boot`: the server that keeps the bucket, where it is one alone. `write`: random, so that a write of unknown outcome is
     known by reading. `stream`, `created`, `subject`, `table`: for people.
@@ -88,6 +94,20 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.done
         last = self.claims[-1]
         return last.position if last.end is None else last.end
+
+    @property
+    def seen(self) -> int:
+        """To where the stream is known to have been. One that ends before was set back; a claim may begin and end further."""
+        mark = self.mark[0] if self.mark else 0
+        return max(self.done, mark, *(claim.position for claim in self.claims if claim.position > claim.start))
+
+    @property
+    def untouched(self) -> tuple[tuple[int, int | None], ...]:
+        """Stretches (start, end] of which nobody has sent anything. Rows there: the record was set back."""
+        ends = [(claim.position, claim.end) for claim in self.claims if claim.after is None]
+        if not self.has_tail:
+            ends.append((self.end, None))
+        return tuple((start, end) for start, end in ends if end is None or start < end)
 
     def is_done(self, seq: int) -> bool:
         if seq <= self.done:
@@ -115,9 +135,12 @@ def dump(record: Record) -> bytes:
 def load(value: bytes) -> Record:
     """Raises ValueError where it is no record, or one of another version."""
     try:
-        return msgspec.json.decode(value, type=Record)
+        record = msgspec.json.decode(value, type=Record)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise ValueError(f"not a lane's record: {error}") from None
+    if record.version != VERSION:
+        raise ValueError(f"a lane's record of version {record.version}; this is {VERSION}")
+    return record
 
 
 # --- the steps: each gives the record after it, or None where it can't be taken --------------------------------------
@@ -131,6 +154,10 @@ def with_claim(record: Record, *claims: Claim) -> Record:
     while found and found[0].finished:
         done = found.pop(0).end or done
     return replace(record, done=done, claims=tuple(found))
+
+
+def marked(record: Record, mark: tuple[int, int]) -> Record:
+    return replace(record, mark=mark) if record.mark is None or record.mark[0] < mark[0] else record
 
 
 def claimed(record: Record, id: str, owner: str, end: int | None) -> Record | None:
@@ -156,11 +183,16 @@ def own(record: Record, id: str, owner: str) -> Claim | None:
 
 
 def cut_next(record: Record, id: str, owner: str, start: int, cut: Cut, *, end: int | None) -> Record | None:
-    """A batch's end becomes a cut. `end`: where the claim is to end from now on, if nobody has claimed what follows it."""
+    """A batch's end becomes a cut. `end`: where the claim is to end from now on, if nobody has claimed what follows it.
+
+    A claim in doubt keeps its end: what is claimed behind it would be cut as if nobody had sent anything of it.
+    """
     claim = own(record, id, owner)
-    if claim is None or claim.cut is not None or claim.done != start or (claim.end is not None and cut.end > claim.end):
+    if claim is None or claim.cut is not None or claim.done != start or cut.end <= start:
         return None
-    if record.claims[-1] is claim and (end is None or end >= cut.end):
+    if claim.end is not None and cut.end > claim.end:
+        return None
+    if record.claims[-1] is claim and claim.after is None and (end is None or end >= cut.end):
         claim = replace(claim, end=end)
     return with_claim(record, replace(claim, cut=cut, beat=claim.beat + 1))
 
@@ -170,18 +202,19 @@ def record_done(record: Record, id: str, owner: str, cut: Cut) -> Record | None:
     claim = own(record, id, owner)
     if claim is None or claim.cut != cut:
         return None
-    if record.mark is None or record.mark[0] < cut.end:
-        record = replace(record, mark=(cut.end, cut.mark))
+    record = marked(record, (cut.end, cut.mark))
     return with_claim(record, replace(claim, done=cut.end, cut=None, beat=claim.beat + 1))
 
 
-def nothing_left(record: Record, id: str, owner: str, start: int, end: int) -> Record | None:
-    """Of (start, end] the stream holds nothing that is ours."""
+def nothing_left(record: Record, id: str, owner: str, start: int, mark: tuple[int, int]) -> Record | None:
+    """To `mark`, a message that the stream holds, whosever it is, nothing after `start` is ours. Read the mark first, then
+    look. An empty stream has none: nothing is lost by leaving `done` where it is, and all by moving it, if the stream is
+    set back and has other messages in these places."""
     claim = own(record, id, owner)
-    if claim is None or claim.cut is not None or claim.done != start or end < start:
+    if claim is None or claim.cut is not None or claim.done != start or mark[0] < start:
         return None
-    end = end if claim.end is None else min(end, claim.end)
-    return with_claim(record, replace(claim, done=end, beat=claim.beat + 1))
+    end = mark[0] if claim.end is None else min(mark[0], claim.end)
+    return with_claim(marked(record, mark), replace(claim, done=end, beat=claim.beat + 1))
 
 
 def new_epoch(
@@ -224,7 +257,8 @@ def released(record: Record, owner: str, id: str = "") -> Record:
 def recovered(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:
     """What anybody may have sent inserts for without this record knowing: to the stream's end `last`, from the record's end,
     or from the stream's start where the stream itself was set back. And what the record still knows may have been in a
-    later epoch. `id`: for the new claim."""
+    later epoch. `after`: no `until` that anybody has written is later; so it is counted from the fastest clock. It and
+    `last` are read after the record. `id`: for the new claim."""
     if everything:
         record = replace(record, done=0, mark=None, claims=(), generation=record.generation + 1)
     claims = []
@@ -241,6 +275,8 @@ def recovered(record: Record, after: int, last: int, id: str, *, everything: boo
 
 
 def reset(record: Record, to: int, after: int, last: int, id: str) -> Record:
-    """By hand: all after `to` is looked up, and stored where it is not; what came before is as it is."""
+    """By hand: all after `to` is looked up, and stored where it is not; what came before is as it is. The mark stays: it still
+    tells whether the stream is what it was. Nothing is behind the stream's end; it would look set back."""
+    to = min(to, last)
     begin = to if to > record.end else min(record.begin, to)
-    return recovered(replace(record, begin=begin, done=to, mark=None, claims=()), after, last, id, everything=False)
+    return recovered(replace(record, begin=begin, done=to, claims=()), after, last, id, everything=False)

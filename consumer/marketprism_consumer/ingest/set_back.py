@@ -7,6 +7,8 @@ none of them can be stored any more, and by look-ups.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from itertools import count
 
 from msgspec.structs import replace
@@ -23,13 +25,13 @@ async def inspect(lane: Lane) -> None:
     keeper = lane.keeper
     known, doubts = keeper.known, keeper.doubts
     revision, record = await keeper.read()
-    highest = await _highest(lane, record) if record else 0
-    if highest:
-        # Somebody may have cut it between the two answers.
+    strange = await _strange_rows(lane, record) if record else []
+    if strange:
+        # Somebody may have cut them between the two answers.
         revision, record = await keeper.read()
     state = await lane.broker.stream(lane.id.stream)
     of_stream = await stream_in_doubt(lane, record, state) if record else ""
-    of_record = record_in_doubt(lane, record, revision, known, highest)
+    of_record = record_in_doubt(lane, record, revision, known, strange)
     if record is not None and not of_stream and not of_record:
         keeper.trust(revision, record, doubts)
         return
@@ -49,10 +51,16 @@ def claim_id(lane: Lane) -> str:
     return f"{lane.random.getrandbits(48):012x}"
 
 
-async def _highest(lane: Lane, record: Record) -> int:
-    """Rows from before a set-back of the stream are of another generation."""
+async def _strange_rows(lane: Lane, record: Record) -> list[int]:
+    """Sequences of rows of which this record says that nobody has sent them. Rows from before a set-back of the stream are of
+    another generation."""
     stream = generation(lane.stream, record.generation)
-    return await lane.patiently(lambda: lane.store.highest(lane.table, stream, record.end))
+    found = []
+    for above, to in record.untouched:
+        ask = partial(lane.store.highest, lane.table, stream, above, to)
+        if seq := await lane.patiently(ask):
+            found.append(seq)
+    return found
 
 
 async def _generation(lane: Lane, least: int, last: int) -> int:
@@ -68,15 +76,16 @@ async def _generation(lane: Lane, least: int, last: int) -> int:
     raise AssertionError
 
 
-def record_in_doubt(lane: Lane, record: Record | None, revision: int, known: int, highest: int) -> str:
-    """Why it is; empty where it is not. `known`: the highest revision seen, `highest`: the last sequence in the table that was
-    above the record's end."""
+def record_in_doubt(lane: Lane, record: Record | None, revision: int, known: int, strange: Sequence[int]) -> str:
+    """Why it is; empty where it is not. `known`: the highest revision seen. `strange`: sequences of rows that nobody had sent, by
+    what the record said a moment before."""
     if record is None:
         return "there is no record"
     if revision < known:
         return f"its revision {revision} is below {known}"
-    if highest > record.end:
-        return f"the table has {highest}, the record ends at {record.end}"
+    for seq in strange:
+        if any(above < seq and (to is None or seq <= to) for above, to in record.untouched):
+            return f"the table has {seq}, of which the record says that nobody has sent it"
     if record.boot != lane.keeper.records.boot:
         return "the server that keeps it was started anew"
     return ""
@@ -84,8 +93,8 @@ def record_in_doubt(lane: Lane, record: Record | None, revision: int, known: int
 
 async def stream_in_doubt(lane: Lane, record: Record, state: StreamState) -> str:
     """A stream loses its end only: the last message that is done tells of all before it."""
-    if state.last_seq < record.end:
-        return f"the stream ends at {state.last_seq}, the record at {record.end}"
+    if state.last_seq < record.seen:
+        return f"the stream ends at {state.last_seq}, it was seen to have {record.seen}"
     if record.mark is None:
         return ""
     seq, arrived = record.mark

@@ -55,5 +55,5 @@ class Store(Protocol):
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         """Which of `seqs` of this stream (in any generation) are in the table; none where there is no table."""
 
-    async def highest(self, table: Table, stream: str, above: int) -> int:
-        """The highest sequence of this very identity that is above `above`; 0 where there is none, or no table."""
+    async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
+        """The highest sequence of this very identity in (above, to]; 0 where there is none, or no table."""

@@ -353,11 +353,13 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
                 if refused.code not in (60, 81):  # what is missing is on the schema's line
                     reason = reasons.INSERT_BLOCKED if refused.code not in (0, 164, 497) else reasons.CLICKHOUSE_DENIED
                     found.append(refused_line(f"rights on {database}.{table.name}", refused, reason))
-    for table_name in ("parts", "processes", "columns", "tables"):
+    sources = ["parts", "processes", "columns", "tables"]
+    sources += ["replicas"] if settings.cluster else []
+    for source in sources:
         try:
-            await clickhouse.query(f"SELECT 1 FROM system.{table_name} LIMIT 0")
+            await clickhouse.query(f"SELECT 1 FROM system.{source} LIMIT 0")
         except StoreError as refused:
-            found.append(refused_line(f"rights on system.{table_name}", refused))
+            found.append(refused_line(f"rights on system.{source.partition(' ')[0]}", refused))
     return found or [ok("rights", f"SELECT and INSERT in {settings.hot_db} and {settings.cold_db}, SELECT in system")]
 
 

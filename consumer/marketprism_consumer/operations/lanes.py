@@ -133,18 +133,14 @@ class Backlog:
     set_aside: int
 
 
-def set_aside(claim: Claim) -> bool:
-    return claim.after is not None or (claim.cut is not None and claim.cut.epoch > 0)
-
-
 async def backlog(broker: NatsBroker, lane: FoundLane) -> Backlog:
     """Of a lane with a record. Raises BrokerError."""
     record = lane.record
     assert record
-    waiting: list[SequenceRange] = [(claim.done, claim.end) for claim in record.claims if not set_aside(claim)]
+    waiting: list[SequenceRange] = [(claim.done, claim.end) for claim in record.claims if not claim.waits]
     if not record.has_tail:
         waiting.append((record.end, None))
-    aside: list[SequenceRange] = [(claim.done, claim.end) for claim in record.claims if set_aside(claim)]
+    aside: list[SequenceRange] = [(claim.done, claim.end) for claim in record.claims if claim.waits]
     count = _Counter(broker, lane)
     return Backlog(await count.of(waiting), await count.of(aside))
 
@@ -204,7 +200,7 @@ async def summary(broker: NatsBroker, lane: FoundLane) -> Summary:
         return Summary(lane.data_type, lane.stream, lane.key, problem=problem)
     waits = await backlog(broker, lane)
     tail = tail_of(record)
-    doubtful = [claim for claim in record.claims if set_aside(claim)]
+    doubtful = [claim for claim in record.claims if claim.waits]
     others = [claim for claim in record.claims if claim not in doubtful]
     return Summary(
         lane.data_type,

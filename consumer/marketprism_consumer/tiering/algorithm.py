@@ -15,7 +15,9 @@ Invariants:
 5. *A double in cold is seen before anything is deleted.* Two runs at once may both find that cold lacks a row. Of equal
    copies the physically first (part's lowest block, then offset) is never deleted, and exactly the others are. A part that
    comes later has a higher block, so whatever the order of two repairs, the first copy stays.
-6. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
+6. *No token is freed too soon.* ClickHouse forgets with a part which blocks it had. As long as a block may still be sent
+   again (`VALID` after it was cut), its part is not dropped: its rows are deleted, which keeps the token.
+7. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
 
 Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or a piece of one:
 name → survey → copy → verify, for each slice; then delete for the hour.
@@ -114,8 +116,11 @@ class Tiers(Protocol):
     async def part_rows(self, parts: Sequence[str]) -> Mapping[str, int]:
         """All rows of these parts of hot, for those that are still there."""
 
+    async def fresh(self, parts: Sequence[str]) -> set[str]:
+        """Those of these parts of hot that have rows of blocks that may still be sent again."""
+
     async def drop_part(self, part: str) -> bool:
-        """False where it is not there any more."""
+        """False where it is not there any more. The tokens of its blocks are free then: not for a fresh part."""
 
     async def delete(self, proofs: Sequence[Proof]) -> int:
         """Delete from hot each proof's rows of its slice in its parts. Returns how many there were."""
@@ -190,7 +195,8 @@ async def delete_hour(tiers: Tiers, proofs: Iterable[Proof]) -> int:
         for part, rows in proof.parts.items():
             proven[part] = proven.get(part, 0) + rows
     there = await tiers.part_rows(sorted(proven))
-    whole = [part for part in sorted(proven) if there.get(part) == proven[part]]
+    fresh = await tiers.fresh(sorted(proven))
+    whole = [part for part in sorted(proven) if there.get(part) == proven[part] and part not in fresh]
     deleted = 0
     for part in whole:
         deleted += proven[part] if await tiers.drop_part(part) else 0

@@ -14,10 +14,12 @@ from typing import Any
 from marketprism_api import reasons
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.errors import StoreError, TieringError
+from marketprism_consumer.ingest.record import VALID
 from marketprism_consumer.tiering.algorithm import Proof, Survey, Totals
 from marketprism_consumer.tiering.slices import Bucket, Filter, Slice
 
 NO_SUCH_PART = 232
+FRESH = VALID + 10  # after it was stored no server takes a block any more, were its clock a bit behind [s]
 PART_IN_MUTATIONS = (24, 5)  # `_part` in the condition of a DELETE
 OFFSET_IN_MUTATIONS = (25, 8)  # and `_part_offset`
 BY_HAND = "manual:"  # what `_stream` begins with where a row came without one
@@ -141,6 +143,14 @@ class TwoTiers:
         )
         return {str(part): int(count) for part, count in rows}
 
+    async def fresh(self, parts: Sequence[str]) -> set[str]:
+        rows = await self.hot.server.query(
+            f"SELECT _part FROM {self.hot.name} WHERE _part IN {{parts:Array(String)}}"
+            f" GROUP BY _part HAVING max(created_at) > now64(3) - INTERVAL {FRESH} SECOND",
+            {"parts": list(parts)},
+        )
+        return {str(row[0]) for row in rows}
+
     async def drop_part(self, part: str) -> bool:
         if not re.fullmatch(r"[0-9A-Za-z_-]+", part):
             raise TieringError(reasons.SLICE_UNSETTLED, f"{self.hot.name} has a part with the odd name {part!r}")
@@ -185,7 +195,7 @@ class TwoTiers:
         """Drop parts all of whose rows are deleted: nothing else would ever free a part that no merge takes."""
         masked = await self.hot.server.query(
             "SELECT name FROM system.parts WHERE database = {database:String} AND table = {table:String} AND active"
-            " AND has_lightweight_delete",
+            f" AND has_lightweight_delete AND modification_time < now() - INTERVAL {FRESH} SECOND",
             {"database": self.hot.database, "table": self.hot.table},
         )
         parts = [str(row[0]) for row in masked]
