@@ -86,7 +86,7 @@ def compiled(name: str, directory: Path) -> Path:
         pytest.skip(f"NOT TESTED: {name}.c has to be preloaded, which needs Linux and a C compiler")
     library = directory / f"{name}.so"
     source = str(NATIVE / f"{name}.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), source, "-ldl"], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-pthread", "-o", str(library), source, "-ldl"], check=True)
     return library
 
 

@@ -49,7 +49,7 @@ def test_nats_killed_again_and_again(world: World) -> None:
     """The record may be older than what was done by it, and what was cut meanwhile is looked up."""
     world.feed(rate=2000)
     ingest = world.ingest()
-    for _ in range(5):
+    for _ in range(3):
         ingest.until_more(2000)
         world.nats.kill()
         world.nats.start()
@@ -120,8 +120,10 @@ def test_what_a_running_ingest_could_not_read_is_told_by_the_audit(
     assert any(stream.lost and stream.lost.count > 0 for stream in report.streams)
 
 
-def test_what_a_running_ingest_could_not_read_raises_an_alarm(proxied: World, proxy: Proxy) -> None:
+def test_what_a_running_ingest_could_not_read_raises_an_alarm(make_world: Callable[..., World], proxy: Proxy) -> None:
     """It lags behind, since ClickHouse takes nothing for a while, and the stream is purged meanwhile."""
+    small = {"batch": {"maxRows": 100, "maxPending": 100, "maxDelay": "200ms"}}
+    proxied = make_world(clickhouse_url=proxy.url, spec={"dataTypes": {"trade": small}})
     proxied.feed(rate=1500, types=["trade"])
     ingest = proxied.ingest()
     ingest.until_more(300)
@@ -129,8 +131,7 @@ def test_what_a_running_ingest_could_not_read_raises_an_alarm(proxied: World, pr
     wait_for(lambda: (ingest.status("trade")["lag"] or 0) > 2000, "it lags behind, and knows")
     _purge(proxied)
     proxy.heal()
-    line = ingest.until_alarm("MessagesMissed")
-    assert line["count"] > 0
+    ingest.until_alarm("MessagesMissed")
     ingest.until_more(300)
     proxied.prove(feeds=False)
 

@@ -100,3 +100,18 @@ async def test_a_stream_that_was_made_anew_is_another_lane(pipeline: Pipeline) -
     reader = Reader(pipeline.broker, "MARKET_DATA", "2020-01-01T00:00:00Z", "trade.>", 1, lambda _: None, lambda: None)
     with pytest.raises(LostError):
         await reader.open()
+
+
+async def test_it_tells_how_many_were_discarded_before_they_came(pipeline: Pipeline) -> None:
+    for number in range(6):
+        await pipeline.send(SUBJECT, str(number).encode())
+    reading = Reading()
+    reader = await reading.open(pipeline)
+    reader.expect(delivered=6, last=6)
+    await pipeline.broker.api("STREAM.PURGE.MARKET_DATA", {"keep": 2})
+    reader.request(100, MIN_PULL_BYTES)
+    await reading.until(2)
+    assert reader.missed == 0  # who knows what is to come up to there
+    await pipeline.send(SUBJECT, b"6")
+    await reading.until(3)
+    assert reader.missed == 4

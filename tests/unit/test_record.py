@@ -135,7 +135,7 @@ class Lane(RuleBasedStateMachine):
         claim = self.pick(data)
         assume(claim.cut)
         assert claim.cut
-        after = new_epoch(self.record, claim.id, owner, claim.cut, 120, 2, self.name())
+        after = new_epoch(self.record, claim.id, owner, claim.cut, mark=claim.cut.mark, until=120, rules=2, token=self.name())
         assert (after is not None) == (claim.owner == owner)
         self.take(after)
         if after:
@@ -253,11 +253,11 @@ def test_only_the_owner_writes_and_only_by_what_is_there() -> None:
     cut, other = cut_to(5), cut_to(5, token="other")
     for id, owner in (("c", "two"), ("c", ""), ("d", "one")):
         assert record_done(record, id, owner, cut) is None
-        assert new_epoch(record, id, owner, cut, 120, 1, "n") is None
+        assert new_epoch(record, id, owner, cut, mark=7, until=120, rules=1, token="n") is None
         assert set_aside(record, id, owner, "r") is None
         assert own(record, id, owner) is None
     assert record_done(record, "c", "one", other) is None
-    assert new_epoch(record, "c", "one", other, 120, 1, "n") is None
+    assert new_epoch(record, "c", "one", other, mark=7, until=120, rules=1, token="n") is None
 
     assert cut_next(record, "c", "one", 2, cut_to(7), end=10) is None  # one at a time
     assert nothing_left(record, "c", "one", 2, (10, 100)) is None
