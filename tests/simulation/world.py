@@ -17,7 +17,7 @@ import structlog
 
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
-from marketprism_consumer.ingest import epochs
+from marketprism_consumer.ingest import batch, epochs
 from marketprism_consumer.ingest import ingest as ingest_module
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
@@ -71,6 +71,9 @@ class World:
         self.published_for = random.choice((10.0, 20.0, 40.0))
         self.replicas = random.choice((1, 1, 1, 2, 2, 3, 5))
         self.chunk = random.choice((5, 20, 20, 1000))
+        self.partitions = random.choice((2, 32, 32))
+        self.set_aside = random.choice((1, 3, 16))
+        self.flood, self.bad_rate = random.choice(((0.3, 0.2), (1.0, 0.05), (1.0, 0.05), (1.0, 0.05)))
         self.limits = BatchBounds(
             random.choice((1, 5, 20)), random.choice((0.5, 2.0)), random.choice((5, 20, 60)), 1 << 24
         )
@@ -148,7 +151,7 @@ class World:
             (parts.store(self, process), parts.store(self, process, "cold")),
             parts.graveyard(self, connection),
             self.limits,
-            Flood(1.0, 1000, 60.0),
+            Flood(self.flood, 10, 5.0),
             _SILENT,
             process.owner,
             encode=parts.encode,  # type: ignore[arg-type]
@@ -217,13 +220,14 @@ class World:
             self.tell(f"{process.name} gets SIGTERM")
             process.stopping = True
             process.call(lambda: self.ingests[process].stop(20))
+            if self.random.random() < 0.3:
+                self.after(self.random.uniform(0, 10), process.send, self.ingests[process].stop, 0)
             self.after(30, self.kill, process)
 
     # --- a history ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        # Claims are short here, so that there are several, and so are blocks; and the reader is looked after less often.
-        ingest_module.CHUNK, epochs.PIECES, ingest_module.TICK = self.chunk, 4, 1.0
+        self._make_small()
         try:
             for _ in range(self.replicas):
                 self.start()
@@ -241,6 +245,12 @@ class World:
                 process.end()
             events._set_running_loop(None)
 
+    def _make_small(self) -> None:
+        """Claims and blocks are short here, so that there are several. And the reader is looked after less often."""
+        ingest_module.CHUNK, ingest_module.MAX_ASIDE, ingest_module.TICK = self.chunk, self.set_aside, 1.0
+        epochs.PIECES = 4
+        batch.PARTITIONS = epochs.PARTITIONS = self.partitions
+
     def _plan(self) -> None:
         for number in range(self.random.randint(30, 160)):
             self.after(self.random.uniform(0, self.published_for), self._publish, f"t{number}")
@@ -252,7 +262,7 @@ class World:
         if self.random.random() < 0.2:
             self.stream.publish("orderbook.x.spot.A", key, b"{}")
             return
-        if self.random.random() < 0.05:
+        if self.random.random() < self.bad_rate:
             self.bad.add(key)
             payload = key.encode()
         else:
@@ -289,9 +299,12 @@ class World:
         if clickhouse.on_their_way or clickhouse.running or self.tiering.copied:
             return False
         alive = [process for process in self.processes if process.alive]
-        if not all(process.runs and not self.ingests[process].not_ready() for process in alive):
+        if not all(process.runs and self._idles(self.ingests[process]) for process in alive):
             return False
         return not any(self._not_done())
+
+    def _idles(self, ingest: Ingest) -> bool:
+        return ingest.idle and not ingest.not_ready()
 
     def _record(self) -> Record | None:
         records = [load(value) for _, value in self.bucket.entries.values() if value]
