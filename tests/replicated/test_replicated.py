@@ -9,9 +9,8 @@ import time
 
 import pytest
 
-from marketprism_consumer.ingest.record import VALID
 from marketprism_consumer.schema.tables import TRADES
-from tests.faults.harness import Ingest, World
+from tests.faults.harness import VALID, Ingest, World
 from tests.replicated.conftest import Heal, Replicas
 from tests.waiting import wait_for
 
