@@ -238,6 +238,7 @@ class World:
             heal(self)
             end = self.now + 100 + 8 * self.valid
             while self.now < end and not self.at_rest() and not self._crash:
+                self._feed_goes_on()
                 self._advance(self.now + 1)
             self._check()
         finally:
@@ -299,12 +300,18 @@ class World:
         if clickhouse.on_their_way or clickhouse.running or self.tiering.copied:
             return False
         alive = [process for process in self.processes if process.alive]
-        if not all(process.runs and self._idles(self.ingests[process]) for process in alive):
+        ingests = [self.ingests[process] for process in alive]
+        if not all(process.runs for process in alive) or not all(
+            each.idle and not each.not_ready() for each in ingests
+        ):
             return False
         return not any(self._not_done())
 
-    def _idles(self, ingest: Ingest) -> bool:
-        return ingest.idle and not ingest.not_ready()
+    def _feed_goes_on(self) -> None:
+        """Where the stream has lost its end, only its next messages tell that nothing is left of a claim."""
+        record = self._record()
+        if self.stream.last_seq not in self.stream.messages or (record and record.end > self.stream.last_seq):
+            self._publish(f"at-{self.now:.0f}")
 
     def _record(self) -> Record | None:
         records = [load(value) for _, value in self.bucket.entries.values() if value]

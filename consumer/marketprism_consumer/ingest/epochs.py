@@ -37,7 +37,7 @@ async def finish(lane: Lane, claim: Claim) -> None:
     id, end = claim.id, claim.end
     async for messages in read_in_stretches(lane, claim.done, end):
         await _cut_in_doubt(lane, id, messages)
-    while left := steps.own(lane.keeper.record, id, lane.owner):
+    while (left := steps.own(lane.keeper.record, id, lane.owner)) and not left.finished:
         start, mark = left.done, await last_message(lane)
         if mark is None or mark[0] < end:
             await asyncio.sleep(EMPTY_POLL)  # until the stream has a message again that tells that nothing is left

@@ -405,6 +405,7 @@ class Ingest:
         finally:
             self._drop()
             self._claim, self._finished = "", None
+            self._end_pause()
 
     @property
     def _done_reading(self) -> bool:
@@ -696,12 +697,18 @@ class Ingest:
         return head
 
     async def _resume(self, lane: Lane) -> None:
-        self._paused_until, self._looks, self._ended = 0.0, True, False
-        self._flood.reset()
-        if not self.stopping:
-            self._set_state(reasons.RUNNING)
+        self._end_pause()
+        self._ended = False
         self._drop()
         self._reader = await self._open(lane, self._position + 1)
+
+    def _end_pause(self) -> None:
+        """What comes next is looked at with suspicion."""
+        if self._paused_until:
+            self._paused_until, self._looks = 0.0, True
+            self._flood.reset()
+            if not self.stopping:
+                self._set_state(reasons.RUNNING)
 
     # --- meanwhile ----------------------------------------------------------------------------------------------------
 
@@ -710,6 +717,9 @@ class Ingest:
         while True:
             await asyncio.sleep(TICK)
             self._tell()
+            if self._claim and steps.own(lane.keeper.record, self._claim, self.owner) is None:
+                self._trouble = self._trouble or LostError("the claim is another's")
+                self._wake.set()
             if self._claim and not self._called and any(map(self._is_free, lane.keeper.record.claims)):
                 self._called = True
                 self._wake.set()
@@ -780,13 +790,17 @@ class Ingest:
 
     async def _nothing_left(self, lane: Lane, mark: tuple[int, int]) -> None:
         """All of ours that the stream holds to there is stored."""
-        if self.in_hand or not self.reads or mark[0] <= self._position:
-            return
         start, id = self._position, self._claim
 
+        def idle() -> bool:
+            """In a pause what was read is dropped, and read again."""
+            return not (self.in_hand or self._paused_until) and self._claim == id and self._position == start
+
+        if not idle() or not self.reads or mark[0] <= start:
+            return
+
         def step(record: Record) -> Record:
-            idle = not self.in_hand and self._claim == id and self._position == start
-            after = steps.nothing_left(record, id, self.owner, start, mark) if idle else None
+            after = steps.nothing_left(record, id, self.owner, start, mark) if idle() else None
             return after or record
 
         record = await self._change(lane, step)
