@@ -88,6 +88,10 @@ faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
 attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half an hour)
 	$(BIN)/pytest tests/faults -m slow $(ARGS)
 
+.PHONY: replicated
+replicated: $(INSTALLED) ## Two replicas behind a balancer, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
+	$(BIN)/pytest tests/replicated $(ARGS)
+
 .PHONY: tiering
 tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late rows (a minute)
 	$(BIN)/pytest tests/tiering $(ARGS)

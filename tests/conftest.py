@@ -36,6 +36,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "operations": ("servers",),
     "operator/controlplane": ("control_plane",),
     "replay": ("servers",),
+    "replicated": ("replicated",),
     "simulation": ("simulation",),
     "storage": ("servers",),
     "tiering": ("servers",),

@@ -195,7 +195,7 @@ class ConsumerSpec(Model):
     ]
     """What it carries. Every data type of the pipeline is in exactly one consumer."""
     replicas: Annotated[Int, Field(ge=0, le=64, json_schema_extra={"format": "int32"})] = 1
-    """Pods. One of them reads a data type's stream, the others stand by for it; any number is right."""
+    """Pods. One of them reads what comes of a data type, the others stand by; a backlog is shared. Any number is right."""
     resources: Resources = Resources()
     """CPU and memory of the consumer's container."""
     pod_template: PodTemplate = PodTemplate()

@@ -43,7 +43,13 @@ def test_the_page_of_the_environment_names_every_variable_that_is_read() -> None
         for path in (ROOT / package).rglob("*.py")
     )
     # Taken out of a copy; a stream's and a bucket's name; for tests alone.
-    others = {"CLICKHOUSE_DB", "MARKETPRISM_DLQ", "MARKETPRISM_LANES", "MARKETPRISM_TEST_VALID", "MARKETPRISM_TEST_CHUNK"}
+    others = {
+        "CLICKHOUSE_DB",
+        "MARKETPRISM_DLQ",
+        "MARKETPRISM_LANES",
+        "MARKETPRISM_TEST_VALID",
+        "MARKETPRISM_TEST_CHUNK",
+    }
     read = set(VARIABLE.findall(code)) - others
     page = (ROOT / "docs/reference/environment.md").read_text(encoding="utf-8")
     assert len(read) > 15

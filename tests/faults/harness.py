@@ -530,11 +530,11 @@ class World:
     def stream(self, name: str) -> dict[str, Any]:
         return dict(self.api(f"STREAM.INFO.{name}")["state"])
 
-    def all_lanes(self) -> dict[str, lanes.Lane]:
+    def all_lanes(self) -> dict[str, lanes.FoundLane]:
         """Each data type's lane, with its record as it is now."""
         return {str(each): self.lane(each) for each in self.settings.data_types}
 
-    def lane(self, data_type: str) -> lanes.Lane:
+    def lane(self, data_type: str) -> lanes.FoundLane:
         return self.call(lanes.find(self.settings, self.broker, self.store, DataType(data_type)))
 
     def record(self, data_type: str) -> Record:
@@ -589,7 +589,7 @@ class World:
         """The records say that all that the streams hold is stored or buried, and nobody has anything in hand."""
         return all(self._is_done(lane) for lane in self.all_lanes().values())
 
-    def _is_done(self, lane: lanes.Lane) -> bool:
+    def _is_done(self, lane: lanes.FoundLane) -> bool:
         if lane.record is None or any(claim.end is not None or claim.cut for claim in lane.record.claims):
             return False
         waits = self.call(lanes.backlog(self.broker, lane))

@@ -135,7 +135,9 @@ class Lane(RuleBasedStateMachine):
         claim = self.pick(data)
         assume(claim.cut)
         assert claim.cut
-        after = new_epoch(self.record, claim.id, owner, claim.cut, mark=claim.cut.mark, until=120, rules=2, token=self.name())
+        after = new_epoch(
+            self.record, claim.id, owner, claim.cut, mark=claim.cut.mark, until=120, rules=2, token=self.name()
+        )
         assert (after is not None) == (claim.owner == owner)
         self.take(after)
         if after:

@@ -1,0 +1,75 @@
+"""A replicated ClickHouse behind a balancer, from the environment: CLICKHOUSE_CLUSTER, CLICKHOUSE_NODES (of one shard),
+CLICKHOUSE_BALANCED, and for the faults CLICKHOUSE_CLUSTER_CONTROL, a folder with the commands `node`, `keeper` and `balancer`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import Loop, Server, World
+
+VARIABLES = ("CLICKHOUSE_CLUSTER", "CLICKHOUSE_SHARD1", "CLICKHOUSE_BALANCED", "CLICKHOUSE_CLUSTER_CONTROL")
+
+
+class Replicas:
+    """In place of an embedded server: what a World asks of one, and the faults."""
+
+    def __init__(self) -> None:
+        if missing := [name for name in VARIABLES if not os.environ.get(name)]:
+            pytest.skip(f"NOT TESTED: a replicated ClickHouse is not there ({', '.join(missing)})")
+        self.cluster = os.environ["CLICKHOUSE_CLUSTER"]
+        self.url = os.environ["CLICKHOUSE_BALANCED"]
+        self.nodes = os.environ["CLICKHOUSE_SHARD1"].split(",")
+        self._control = Path(os.environ["CLICKHOUSE_CLUSTER_CONTROL"])
+
+    def do(self, command: str, *arguments: str) -> None:
+        subprocess.run([self._control / command, *arguments], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def replicas() -> Replicas:
+    return Replicas()
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    made = Loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server("nats", tmp_path_factory.mktemp("servers") / "nats")
+    yield server
+    with suppress(ProcessLookupError):
+        server.child.kill()
+
+
+@pytest.fixture
+def world(replicas: Replicas, nats: Server, tmp_path: Path, loop: Loop) -> Iterator[World]:
+    made = World(nats, replicas, tmp_path, loop, spec={"clickhouse": {"cluster": replicas.cluster}})  # type: ignore[arg-type]
+    made.clean()
+    made.make_streams()
+    made.make_tables()
+    yield made
+    unexpected = made.close()
+    assert not unexpected, "in the log of ingest:\n" + "\n".join(unexpected)
+
+
+Heal = Callable[[Callable[[], Any]], None]
+
+
+@pytest.fixture
+def heal() -> Iterator[Heal]:
+    """What is to be done at the end, however the test ends."""
+    left: list[Callable[[], Any]] = []
+    yield left.append
+    for undo in left:
+        undo()

@@ -1,0 +1,105 @@
+"""Two replicas behind a balancer that gives each connection to another one: nothing is lost, nothing doubled.
+
+A replicated table commits a token with its part, so nothing has to be looked up as long as blocks can be sent again.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from marketprism_consumer.schema.tables import TRADES
+from tests.faults.harness import VALID, Ingest, World
+from tests.replicated.conftest import Heal, Replicas
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def _lookups(ingests: list[Ingest]) -> float:
+    return sum(one.metric("marketprism_lookups_total") for one in ingests)
+
+
+def test_both_replicas_know_the_table_as_the_same(world: World, replicas: Replicas) -> None:
+    identity = world.call(world.store.identity(TRADES))
+    assert identity.atomic
+    assert world.call(world.store.identity(TRADES)) == identity
+
+
+def test_nothing_is_looked_up_while_all_is_well(world: World) -> None:
+    world.feed()
+    ingests = world.several(2)
+    world.until_more(2000)
+    world.prove()
+    assert _lookups(ingests) == 0
+
+
+def test_a_replica_that_fetches_nothing(world: World, replicas: Replicas, heal: Heal) -> None:
+    """Whoever is sent a block again may be the one that has not got it yet: Keeper knows its token."""
+    world.feed()
+    ingests = world.several(2)
+    for node in replicas.nodes:
+        heal(lambda node=node: replicas.do("node", "fetches", node, "on"))  # type: ignore[misc]
+        replicas.do("node", "fetches", node, "off")
+        replicas.do("balancer", "shard1", "cut", "2")
+        world.until_more(800)
+        replicas.do("node", "fetches", node, "on")
+    world.prove()
+    assert _lookups(ingests) == 0
+
+
+def test_answers_cut_and_connections_reset(world: World, replicas: Replicas) -> None:
+    world.feed()
+    ingests = world.several(2)
+    for _ in range(5):
+        replicas.do("balancer", "shard1", "cut", "2")
+        world.until_more(300)
+        replicas.do("balancer", "shard1", "reset")
+        world.until_more(300)
+    world.prove()
+    assert _lookups(ingests) == 0
+
+
+def test_each_replica_is_killed_once(world: World, replicas: Replicas, heal: Heal) -> None:
+    world.feed()
+    world.several(2)
+    for node in replicas.nodes:
+        heal(lambda node=node: replicas.do("node", "start", node))  # type: ignore[misc]
+        replicas.do("node", "kill", node)
+        world.until_more(800)
+        replicas.do("node", "start", node)
+        world.until_more(300)
+    world.prove()
+
+
+def test_keeper_is_paused(world: World, replicas: Replicas, heal: Heal) -> None:
+    world.feed()
+    (one, _) = world.several(2)
+    world.until_more(300)
+    heal(lambda: replicas.do("keeper", "resume"))
+    replicas.do("keeper", "pause")
+    wait_for(lambda: one.metric("marketprism_insert_failures_total") > 0, "an insert that can't be done")
+    replicas.do("keeper", "resume")
+    world.until_more(800)
+    world.prove()
+
+
+def test_what_a_killed_process_left_is_looked_up_in_a_replica_that_is_whole(
+    world: World, replicas: Replicas, heal: Heal
+) -> None:
+    """Its block is too old to be sent again when somebody comes: it may be in the one replica and not yet in the other."""
+    world.feed()
+    doomed = world.ingest(fault="after_insert:kill:5")
+    behind, _ = replicas.nodes
+    doomed.until_more(100)
+    heal(lambda: replicas.do("node", "fetches", behind, "on"))
+    replicas.do("node", "fetches", behind, "off")
+    doomed.ended()
+    killed = time.monotonic()
+    wait_for(lambda: time.monotonic() - killed > VALID + 2, "its block is too late")
+    again = world.ingest()
+    wait_for(lambda: again.metric("marketprism_epochs_total") > 0, "a new epoch")
+    replicas.do("node", "fetches", behind, "on")
+    world.until_more(500)
+    world.prove()
