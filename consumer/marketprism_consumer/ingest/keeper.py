@@ -12,7 +12,7 @@ from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, ConflictError, DoubtError, LostError
 from marketprism_consumer.ingest.broker import Records
 from marketprism_consumer.ingest.metrics import IngestAccount
-from marketprism_consumer.ingest.record import Record, dump, load
+from marketprism_consumer.ingest.record import NOT_LOOKED_INTO, Record, dump, load
 
 RecordStep = Callable[[Record], Record | None]
 
@@ -61,13 +61,18 @@ class RecordKeeper:
         self._take_in(revision, record)
         self.doubt = ""
 
-    async def begin_with(self, revision: int, record: Record, doubts: int) -> None:
-        """What an inspection makes of a record that is in doubt. Raises ConflictError, DoubtError."""
+    async def lay(self, revision: int, record: Record, doubts: int) -> tuple[int, Record]:
+        """The first write of a record, which is not worked by yet. Raises ConflictError, DoubtError."""
         async with self._lock:
             if doubts != self.doubts:
                 raise DoubtError(self.doubt)  # read before a reconnect: nothing is written by it
-            written = await self._write(revision, record)
-            self.trust(self._revision, written, doubts)
+            record = await self._write(revision, record)
+            return self._revision, record
+
+    async def begin_with(self, revision: int, record: Record, doubts: int) -> None:
+        """What an inspection makes of a record that is in doubt. Raises ConflictError, DoubtError."""
+        revision, record = await self.lay(revision, record, doubts)
+        self.trust(revision, record, doubts)
 
     def _take_in(self, revision: int, record: Record) -> None:
         self._record, self._revision, self.known = record, revision, revision
@@ -104,8 +109,12 @@ class RecordKeeper:
         revision, record = await self.read()
         if self.doubt:
             raise DoubtError(self.doubt)
-        if record is None or revision < self.known:
-            found = f"revision {revision} is below {self.known}" if record else "there is no record"
+        found = ""
+        if record is None or record.boot == NOT_LOOKED_INTO:
+            found = "there is no record"
+        elif revision < self.known:
+            found = f"revision {revision} is below {self.known}"
+        if record is None or found:
             self.doubt_it(found)
             raise DoubtError(found)
         self._take_in(revision, record)

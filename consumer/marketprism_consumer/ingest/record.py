@@ -17,6 +17,9 @@ VALID = int(os.environ.get("MARKETPRISM_TEST_VALID", "60"))
 """How long ClickHouse takes a block after it was cut [s]. All processes and tiering count on the same; a shorter one is for
 tests alone."""
 
+NOT_LOOKED_INTO = "?"
+"""Instead of a server's start: whoever reads this record has to look into it before it works by it."""
+
 
 class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From the claim's `done` to `end`, as one block. Written once; only a new epoch changes it.

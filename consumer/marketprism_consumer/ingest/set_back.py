@@ -14,10 +14,11 @@ from itertools import count
 from msgspec.structs import replace
 
 from marketprism_api import reasons
+from marketprism_consumer.errors import DoubtError
 from marketprism_consumer.ingest.broker import StreamState
 from marketprism_consumer.ingest.identity import generation
 from marketprism_consumer.ingest.lane import CLOCK_MARGIN, Lane
-from marketprism_consumer.ingest.record import Record, recovered
+from marketprism_consumer.ingest.record import NOT_LOOKED_INTO, Record, recovered
 
 
 async def inspect(lane: Lane) -> None:
@@ -25,26 +26,32 @@ async def inspect(lane: Lane) -> None:
     keeper = lane.keeper
     known, doubts = keeper.known, keeper.doubts
     revision, record = await keeper.read()
-    strange = await _strange_rows(lane, record) if record else []
+    missing = record is None
+    if record is None:
+        # Nothing may be there a second time, with inserts in between: only what is looked at after this write is looked at in
+        # time. A revision never comes again.
+        revision, record = await keeper.lay(revision, replace(lane.id.empty_record(), boot=NOT_LOOKED_INTO), doubts)
+    strange = await _strange_rows(lane, record)
     if strange:
         # Somebody may have cut them between the two answers.
         revision, record = await keeper.read()
+        if record is None:
+            raise DoubtError("there is no record")
     state = await lane.broker.stream(lane.id.stream)
-    of_stream = await stream_in_doubt(lane, record, state) if record else ""
-    of_record = record_in_doubt(lane, record, revision, known, strange)
-    if record is not None and not of_stream and not of_record:
+    of_stream = await stream_in_doubt(lane, record, state)
+    of_record = "there is no record" if missing else record_in_doubt(lane, record, revision, known, strange)
+    if not of_stream and not of_record:
         keeper.trust(revision, record, doubts)
         return
     reason = reasons.STREAM_REGRESSED if of_stream else reasons.RECORD_IN_DOUBT
     clocks = await lane.patiently(lane.store.clocks)
     after = math.ceil(clocks.fastest + CLOCK_MARGIN) + lane.valid
     last = (await lane.broker.stream(lane.id.stream)).last_seq
-    found = record or lane.id.empty_record()
-    new = recovered(found, after, last, claim_id(lane), everything=bool(of_stream))
+    new = recovered(record, after, last, claim_id(lane), everything=bool(of_stream))
     new = replace(new, boot=keeper.records.boot, generation=await _generation(lane, new.generation, last))
     await keeper.begin_with(revision, new, doubts)
     lane.account.recoveries.inc()
-    lane.alarm(reason, why=of_stream or of_record, first=found.end + 1, last=last, after=after)
+    lane.alarm(reason, why=of_stream or of_record, first=record.end + 1, last=last, after=after)
 
 
 def claim_id(lane: Lane) -> str:
@@ -76,11 +83,11 @@ async def _generation(lane: Lane, least: int, last: int) -> int:
     raise AssertionError
 
 
-def record_in_doubt(lane: Lane, record: Record | None, revision: int, known: int, strange: Sequence[int]) -> str:
+def record_in_doubt(lane: Lane, record: Record, revision: int, known: int, strange: Sequence[int]) -> str:
     """Why it is; empty where it is not. `known`: the highest revision seen. `strange`: sequences of rows that nobody had sent, by
     what the record said a moment before."""
-    if record is None:
-        return "there is no record"
+    if record.boot == NOT_LOOKED_INTO:
+        return "it was begun by somebody who did not come to look into it"
     if revision < known:
         return f"its revision {revision} is below {known}"
     for seq in strange:
