@@ -152,7 +152,7 @@ def at_once(record: Record, after: int, last: int, id: str, *, everything: bool)
 
 
 def notices_nothing(_lane: Any, record: Any, *_: Any) -> str:
-    return "" if record else "there is no record"
+    return "" if record.boot != "?" else "it was not looked into"
 
 
 async def refreshes_anyhow(self: RecordKeeper) -> Record:
