@@ -19,7 +19,7 @@ from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Cut, Record
 from marketprism_consumer.ingest.store import Clocks
-from marketprism_consumer.ingest.work import Work
+from marketprism_consumer.ingest.work import ClaimWork
 from tests.simulation.bucket import Bucket
 from tests.simulation.clickhouse import ClickHouse, Server, SimBlock, StorePort, Tiering, sim_encode
 from tests.simulation.faults import (
@@ -71,10 +71,10 @@ def another_token_each_time(table: Any, rows: Any, seqs: Any, streams: Any, toke
     return sim_encode(table, rows, seqs, streams, f"{token}.{next(_tokens)}")
 
 
-_store = Work._store
+_store = ClaimWork._store
 
 
-async def inserts_first(self: Work, batch: Batch) -> None:
+async def inserts_first(self: ClaimWork, batch: Batch) -> None:
     lane = self.lane
     cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, RULES, lane.token())
     start, streams = self._position, [lane.present_stream] * len(batch.messages)
@@ -192,7 +192,7 @@ class RevisionsAgain(Bucket):
 BROKEN: dict[str, Broken] = {
     "no fence in ClickHouse": Broken(Parts(store=NoFence)),
     "another token at each try": Broken(Parts(encode=another_token_each_time)),
-    "an insert before its cut is recorded": Broken(patches={f"{INGEST}.work.Work._store": inserts_first}),
+    "an insert before its cut is recorded": Broken(patches={f"{INGEST}.work.ClaimWork._store": inserts_first}),
     "no verifying after an unknown outcome": Broken(patches={f"{INGEST}.insert.verify": finds_all_rows}),
     "no waiting before an epoch": Broken(patches={f"{INGEST}.lane.Lane.wait_until_over": waits_for_nothing}),
     "waiting by the fastest clock": Broken(Parts(store=FastestClock, clickhouse=ClocksApart)),

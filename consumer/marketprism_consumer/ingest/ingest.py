@@ -43,7 +43,7 @@ from marketprism_consumer.ingest.metrics import IngestAccount
 from marketprism_consumer.ingest.record import VALID, Claim, Cut, Record
 from marketprism_consumer.ingest.set_back import claim_id, inspect
 from marketprism_consumer.ingest.store import Store
-from marketprism_consumer.ingest.work import Around, StreamSeen, Work
+from marketprism_consumer.ingest.work import Around, ClaimWork, StreamSeen
 from marketprism_consumer.schema.tables import Table
 
 log = structlog.get_logger()
@@ -109,7 +109,7 @@ class Ingest:
         self._lane: Lane | None = None
         self._synced = False
         self._why = "start"
-        self._work: Work | None = None
+        self._work: ClaimWork | None = None
         self._aside: dict[str, asyncio.Task[None]] = {}
         self._silent: dict[str, tuple[tuple[str, int], float]] = {}  # since when an owner was not heard
         self._trouble: Exception | None = None
@@ -361,7 +361,7 @@ class Ingest:
             lambda id, cut: self._set_aside(lane, id, cut),
             self._set_state,
         )
-        self._work = Work(lane, claim, self._batcher, self._limits, self._flood, self._seen, around)
+        self._work = ClaimWork(lane, claim, self._batcher, self._limits, self._flood, self._seen, around)
         try:
             await self._work.run()
         finally:

@@ -68,7 +68,7 @@ class Around:
     set_state: Callable[[Reason], None]
 
 
-class Work:
+class ClaimWork:
     """`run` returns when the claim is read to its end and stored, when the process stops, or when something before it comes
     first (`call`): nothing of it is in hand after that."""
 
