@@ -67,6 +67,7 @@ class Worker:
         self._owner = Owner(settings.pipeline_name)
         self._stopping = asyncio.Event()
         self._waits_for = "the JetStream streams"
+        self._replicas = 1  # of what we make
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
@@ -204,8 +205,8 @@ class Worker:
         backoff = Backoff()
         while True:
             try:
-                replicas = [await self._broker.replicas(stream) for stream in set(streams)]
-                await self._records.ensure(max(replicas))
+                self._replicas = max([await self._broker.replicas(stream) for stream in set(streams)])
+                await self._records.ensure(self._replicas)
                 return
             except BrokerError as refused:
                 wait = backoff.next()
@@ -221,7 +222,7 @@ class Worker:
             self._broker,
             self._records,
             self._tiers,
-            NatsGraveyard(self._broker, letters.stream, letters.max_age or 0),
+            NatsGraveyard(self._broker, letters.stream, letters.max_age or 0, self._replicas),
             BatchBounds(
                 chosen.batch.max_rows, chosen.batch.max_delay, chosen.batch.max_pending, chosen.batch.max_bytes
             ),

@@ -29,7 +29,9 @@ def test_clickhouse_counts_as_many_by_itself() -> None:
             f"SELECT _stream, _seq FROM {db}.{table}" for db in ("marketprism_hot", "marketprism_cold")
         )
         ((count, distinct),) = data.sql(f"SELECT count(), uniqExact(_stream, _seq) FROM ({both})")
-        assert int(count) == int(distinct) == report[kind]["rows"], table
+        assert int(distinct) == report[kind]["rows"], table
+        # Where the last migration was ended, rows may be copied and not deleted yet.
+        assert int(count) == report[kind]["rows"] + report[kind]["inBothTiers"], table
 
 
 def test_a_validation_says_what_it_found_and_rolls_no_consumer() -> None:

@@ -190,7 +190,7 @@ def test_stream_set_back(make_world: Callable[..., World], tmp_path: Path, proce
     shutil.rmtree(server.directory)
     shutil.copytree(old, server.directory)
     server.start()
-    ends = world.stream("MARKET_DATA")["last_seq"]
+    ends = wait_for(lambda: world.stream("MARKET_DATA")["last_seq"], "the stream is back")
     assert ends < max(lost)
     after = world.feed(types=["trade"])
     after.until(1200)

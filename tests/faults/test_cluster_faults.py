@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.faults.harness import STREAMS, Cluster, World, tell
+from tests.faults.harness import DEAD_LETTERS, STREAMS, Cluster, World, tell
 from tests.waiting import wait_for
 
 FLOWS_WITHIN = 10.0  # the promise: after a leader's death [s]
@@ -61,5 +61,6 @@ def test_leaders_step_down_and_are_killed(clustered: World, cluster: Cluster, pr
         for each in (BUCKET, *STREAMS):
             clustered.until_whole(each)
     clustered.prove()
+    assert clustered.api(f"STREAM.INFO.{DEAD_LETTERS}")["config"]["num_replicas"] == 3
     # Its replicas vouch for the record: who lost a connection need not wait for anything to be over.
     assert not any(one.alarms("RecordInDoubt") for one in ones)

@@ -124,8 +124,9 @@ def test_what_a_running_ingest_could_not_read_raises_an_alarm(make_world: Callab
     """It lags behind, since ClickHouse takes nothing for a while, and the stream is purged meanwhile."""
     small = {"batch": {"maxRows": 100, "maxPending": 100, "maxDelay": "200ms"}}
     proxied = make_world(clickhouse_url=proxy.url, spec={"dataTypes": {"trade": small}})
-    proxied.feed(rate=1500, types=["trade"])
     ingest = proxied.ingest()
+    ingest.until_ready()
+    proxied.feed(rate=1500, types=["trade"])
     ingest.until_more(300)
     proxy.spoil(answers(503, "no"), everything=True)
     wait_for(lambda: (ingest.status("trade")["lag"] or 0) > 2000, "it lags behind, and knows")

@@ -13,13 +13,13 @@ from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch
 from marketprism_consumer.ingest.clickhouse_errors import refused
-from marketprism_consumer.ingest.ingest import Ingest
 from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.keeper import RecordKeeper
 from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Cut, Record
 from marketprism_consumer.ingest.store import Clocks
+from marketprism_consumer.ingest.work import ClaimWork
 from tests.simulation.bucket import Bucket
 from tests.simulation.clickhouse import ClickHouse, Server, SimBlock, StorePort, Tiering, sim_encode
 from tests.simulation.faults import (
@@ -71,18 +71,21 @@ def another_token_each_time(table: Any, rows: Any, seqs: Any, streams: Any, toke
     return sim_encode(table, rows, seqs, streams, f"{token}.{next(_tokens)}")
 
 
-class InsertFirst(Ingest):
-    async def _store(self, lane: Lane, batch: Batch) -> None:
-        cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, RULES, lane.token())
-        start, streams = self._position, [lane.present_stream] * len(batch.messages)
-        if batch.messages:
-            sent, _ = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
-            if sent is not Sent.STORED:
-                await super()._store(lane, batch)
-                return
-        await self._change(lane, lambda r: self._cut_next(r, start, batch.first.seq, cut))
-        await lane.bury(batch.refused)
-        self._position, self._finished = cut.end, cut
+_store = ClaimWork._store
+
+
+async def inserts_first(self: ClaimWork, batch: Batch) -> None:
+    lane = self.lane
+    cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, RULES, lane.token())
+    start, streams = self._position, [lane.present_stream] * len(batch.messages)
+    if batch.messages:
+        sent, _ = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+        if sent is not Sent.STORED:
+            await _store(self, batch)
+            return
+    await self.change(lambda r: self._cut_next(r, start, batch.first.seq, cut))
+    await lane.bury(batch.refused)
+    self._position, self.finished = cut.end, cut
 
 
 async def finds_all_rows(*_: Any) -> bool:
@@ -189,7 +192,7 @@ class RevisionsAgain(Bucket):
 BROKEN: dict[str, Broken] = {
     "no fence in ClickHouse": Broken(Parts(store=NoFence)),
     "another token at each try": Broken(Parts(encode=another_token_each_time)),
-    "an insert before its cut is recorded": Broken(Parts(ingest=InsertFirst)),
+    "an insert before its cut is recorded": Broken(patches={f"{INGEST}.work.ClaimWork._store": inserts_first}),
     "no verifying after an unknown outcome": Broken(patches={f"{INGEST}.insert.verify": finds_all_rows}),
     "no waiting before an epoch": Broken(patches={f"{INGEST}.lane.Lane.wait_until_over": waits_for_nothing}),
     "waiting by the fastest clock": Broken(Parts(store=FastestClock, clickhouse=ClocksApart)),

@@ -17,7 +17,7 @@ import structlog
 
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
-from marketprism_consumer.ingest import batch, epochs
+from marketprism_consumer.ingest import batch, epochs, work
 from marketprism_consumer.ingest import ingest as ingest_module
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
@@ -249,7 +249,7 @@ class World:
 
     def _make_small(self) -> None:
         """Claims and blocks are short here, so that there are several. And the reader is looked after less often."""
-        ingest_module.CHUNK, ingest_module.MAX_ASIDE, ingest_module.TICK = self.chunk, self.set_aside, 1.0
+        work.CHUNK, ingest_module.MAX_ASIDE, ingest_module.TICK = self.chunk, self.set_aside, 1.0
         epochs.PIECES = 4
         for module in (batch, epochs):
             setattr(module, "PARTITIONS", self.partitions)  # noqa: B010

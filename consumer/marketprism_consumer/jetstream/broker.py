@@ -145,10 +145,10 @@ def jetstream_error(subject: str, error: Mapping[str, Any]) -> JetStreamError:
 
 
 class NatsGraveyard:
-    """The dead-letter stream: made at first use where it is missing."""
+    """The dead-letter stream: made at first use where it is missing, with as many replicas as the streams that letters come from."""
 
-    def __init__(self, broker: NatsBroker, stream: str, max_age: float) -> None:
-        self._broker, self._stream, self._max_age = broker, stream, max_age
+    def __init__(self, broker: NatsBroker, stream: str, max_age: float, replicas: int = 1) -> None:
+        self._broker, self._stream, self._max_age, self._replicas = broker, stream, max_age, replicas
         self._ready = False
 
     async def bury(self, letter: DeadLetter) -> None:
@@ -192,6 +192,7 @@ class NatsGraveyard:
                 "subjects": [f"{SUBJECT_PREFIX}.>"],
                 "retention": "limits",
                 "storage": "file",
+                "num_replicas": self._replicas,
                 "max_age": int(self._max_age * SECOND),
                 "discard": "new",  # a full dead-letter stream must say so, not forget
                 "allow_direct": True,

@@ -29,6 +29,7 @@ class NatsRecords:
         self.stream = f"KV_{bucket}"
         self._client = client
         self._broker = NatsBroker(client)
+        self._replicas = 0  # of the bucket that was ensured
 
     @property
     def boot(self) -> str:
@@ -40,9 +41,12 @@ class NatsRecords:
         try:
             found = await self._api(f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": self._subject(key)})
         except JetStreamError as error:
-            if error.code == NO_MESSAGE:
-                return 0, b""
-            raise
+            if error.code == STREAM_NOT_FOUND and self._replicas:
+                # Somebody has deleted it under our hands: its records are in doubt, and nobody would ever go on.
+                await self.ensure(self._replicas)
+            elif error.code != NO_MESSAGE:
+                raise
+            return 0, b""
         message = found["message"]
         return message["seq"], base64.b64decode(message.get("data") or "")
 
@@ -74,6 +78,7 @@ class NatsRecords:
 
     async def ensure(self, replicas: int) -> None:
         """Make the bucket where it is missing. Its revisions begin above all that ever were: a clock's microseconds."""
+        self._replicas = replicas
         try:
             await self.state()
             return
