@@ -299,7 +299,7 @@ class World:
     def at_rest(self) -> bool:
         """Nothing is on its way any more, and the record says that all is done."""
         clickhouse = self.clickhouse
-        if clickhouse.on_their_way or clickhouse.running or self.tiering.copied:
+        if clickhouse.on_their_way or clickhouse.running:
             return False
         alive = [process for process in self.processes if process.alive]
         ingests = [self.ingests[process] for process in alive]
