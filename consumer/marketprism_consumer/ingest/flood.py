@@ -14,6 +14,8 @@ class Flood:
     max_ratio: float
     min_messages: int
     window: float
+    looks: bool = False
+    """After a pause, until a look is good: what comes is looked at with suspicion."""
     _wary: bool = False
     _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
 

@@ -46,14 +46,14 @@ class Store(Protocol):
     async def identity(self, table: Table) -> TableIdentity: ...
 
     async def settle(self, table: Table) -> None:
-        """Return when no insert into the table that began before this call is still running, and this server knows of all
-        that are done."""
+        """Return when no insert into the table that began before this call is still running."""
 
     async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
         """Are rows of this very identity there for each of `seqs`?"""
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        """Which of `seqs` of this stream (in any generation) are in the table; none where there is no table."""
+        """Which of `seqs` of this stream (in any generation) are in the table; none where there is no table. By a server that
+        knows of all inserts that are done."""
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
         """The highest sequence of this very identity in (above, to]; 0 where there is none, or no table."""

@@ -1,0 +1,434 @@
+"""One claim in hand: read → cut → insert → record.
+
+The next block fills while one is being inserted; that a cut is done is recorded with the next one, or a heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
+from marketprism_consumer.errors import BrokerError, LostError, MessageError, ReaderBrokenError
+from marketprism_consumer.ingest import record as steps
+from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
+from marketprism_consumer.ingest.broker import StreamState
+from marketprism_consumer.ingest.decode import decode
+from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.flood import Flood
+from marketprism_consumer.ingest.insert import Sent, insert
+from marketprism_consumer.ingest.lane import RULES, Lane
+from marketprism_consumer.ingest.message import Message
+from marketprism_consumer.ingest.ranges import last_message
+from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
+from marketprism_consumer.ingest.record import Claim, Cut, Record
+
+CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
+"""Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
+LOOK_AGAIN = 1.0  # [s]
+
+
+@dataclass(slots=True)
+class StreamSeen:
+    """`last`: the stream's last sequence, a while ago. `read_to`: to where all of ours was read."""
+
+    last: int = 0
+    read_to: int = 0
+
+    def stretch(self, start: int, pending: int) -> int | None:
+        """Where a claim from `start` on is to end: about CHUNK messages further; None where not so many wait."""
+        ahead = self.last - start
+        if pending <= CHUNK or ahead <= CHUNK:
+            return None
+        return start + max(CHUNK, ahead * CHUNK // pending)
+
+    def discarded(self, first: int) -> tuple[int, int] | None:
+        """A stream that begins behind what was read has discarded the rest. Who has read nothing yet takes it as it is."""
+        if not self.read_to or first - 1 <= self.read_to:
+            return None
+        gap = self.read_to + 1, first - 1
+        self.read_to = first - 1
+        return gap
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a claim's work needs of the ingest that it is part of. `wake` is set when something is to be looked at;
+    `set_aside(claim, cut)` gives the claim that goes on behind the cut, or none; `look_for_trouble` raises AgainError or
+    BrokerError where the record may not be what it was."""
+
+    wake: asyncio.Event
+    stopping: Callable[[], bool]
+    look_for_trouble: Callable[[], None]
+    set_aside: Callable[[str, Cut], Awaitable[str]]
+    set_state: Callable[[Reason], None]
+
+
+class Work:
+    """`run` returns when the claim is read to its end and stored, when the process stops, or when something before it comes
+    first (`call`): nothing of it is in hand after that."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        claim: Claim,
+        batcher: Batcher,
+        limits: BatchBounds,
+        flood: Flood,
+        seen: StreamSeen,
+        around: Around,
+    ) -> None:
+        self.lane = lane
+        self.claim = claim.id
+        self.end = claim.end
+        self.reader: Reader | None = None
+        self.storing: Batch | None = None
+        self.finished: Cut | None = None  # stored, and not yet recorded so
+        self.called = False
+        self._position = claim.done
+        self._ended = False  # all of it is read
+        self._mark: tuple[int, int] | None = None  # a message at its end, or behind it
+        self._paused_until = 0.0
+        self._batcher, self._limits, self._flood, self._seen, self._around = batcher, limits, flood, seen, around
+        self._fast = DECODERS.get(lane.table.data_type)
+        self._wake = around.wake
+        self._now = asyncio.get_running_loop().time
+
+    # --- from outside -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_tail(self) -> bool:
+        return self.end is None
+
+    @property
+    def pending(self) -> int:
+        """Messages of the lane behind what was read, as it was last heard."""
+        return self.reader.pending if self.reader else 0
+
+    @property
+    def in_hand(self) -> int:
+        return len(self._batcher) + (len(self.storing) if self.storing else 0)
+
+    @property
+    def held_bytes(self) -> int:
+        return self._batcher.bytes + (self.storing.bytes if self.storing else 0)
+
+    @property
+    def oldest(self) -> Message | None:
+        return (self.storing or self._batcher).first
+
+    def call(self) -> None:
+        """Something before it was left behind: this claim is given up for that."""
+        self.called = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Raises AgainError, BrokerError."""
+        try:
+            self.reader = await self._open(self._position + 1)
+            self._see_end(None, self.pending)
+            while not (self._done_reading and not len(self._batcher)):
+                self._around.look_for_trouble()
+                await self._read_on()
+                if await self._due():
+                    await self._flush(self._batcher.take(self._now(), stopping=self._done_reading))
+            if self.claim:
+                await self._leave()
+        finally:
+            self._drop()
+            self._end_pause()
+
+    def look_after(self) -> None:
+        """To be called about twice a second. Raises LostError."""
+        if self.claim and steps.own(self.lane.keeper.record, self.claim, self.lane.owner) is None:
+            raise LostError("the claim is another's")
+        if self.reader is not None and not self._paused_until:
+            with suppress(ReaderBrokenError):
+                self.reader.check()
+            if self.reader.broken:
+                self._wake.set()
+
+    async def watch(self, state: StreamState) -> None:
+        """Has the stream purged or discarded what was not read? And is there nothing of ours in what it has beyond?"""
+        reader = self.reader
+        if reader is None or reader.broken or self._paused_until:
+            return
+        if self.is_tail:
+            self._see_start(state.first_seq)
+        if reader.missed:
+            self.lane.alarm(reasons.MESSAGES_MISSED, count=reader.missed)
+            reader.missed = 0
+        mark = await last_message(self.lane) if self.is_tail else None
+        if not await reader.ask() or reader is not self.reader:
+            return
+        self._see_end(None, reader.pending)
+        self._wake.set()
+        if self.is_tail and mark is not None and not reader.pending:
+            self._seen.read_to = max(self._seen.read_to, mark[0])
+            await self._nothing_left(mark)
+
+    async def change(self, step: Callable[[Record], Record | None]) -> Record:
+        """A step, after what is finished is recorded so."""
+        finished: Cut | None = None
+
+        def both(record: Record) -> Record | None:
+            nonlocal finished
+            finished = self.finished
+            after = steps.record_done(record, self.claim, self.lane.owner, finished) if finished else record
+            after = after and step(after)
+            return after and steps.heard(after, self.lane.owner)  # of what is set aside, too
+
+        record = await self.lane.keeper.change(both)
+        if self.finished is finished:
+            self.finished = None
+        claim = record.claim(self.claim)
+        self.end = claim.end if claim else self.end
+        self.lane.faultpoint("after_record")
+        return record
+
+    # --- read ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _done_reading(self) -> bool:
+        return self._around.stopping() or self._ended or self.called
+
+    async def _open(self, start: int) -> Reader:
+        id = self.lane.id
+        reader = Reader(self.lane.broker, id.stream, id.created, id.subject, start, self._receive, self._wake.set)
+        await reader.open()
+        self._see_start(reader.first)
+        return reader
+
+    def _see_start(self, first: int) -> None:
+        if gap := self._seen.discarded(first):
+            self.lane.alarm(reasons.MESSAGES_MISSED, first=gap[0], last=gap[1])
+
+    async def _read_on(self) -> None:
+        """A reader that broke is followed by another, at the next sequence."""
+        if self.reader is not None and self.reader.broken:
+            self.lane.log.info("reads on", data_type=self.lane.table.data_type, why=self.reader.broken)
+            following = self.reader.next
+            self.reader.close()
+            self.reader = await self._open(following)
+        if self._paused_until and self._now() >= self._paused_until:
+            await self._resume()
+        self._top_up()
+
+    def _receive(self, messages: Sequence[Message]) -> None:
+        now, batcher, fast = self._now(), self._batcher, self._fast
+        changed, end = False, self.end
+        for message in messages:
+            if end is not None and message.seq > end:
+                break
+            try:
+                row = fast(message.payload, message.arrived) if fast else None
+                if row is None:
+                    row = decode(self.lane.table.data_type, message.subject, message.payload, message.arrived)
+            except MessageError as refusal:
+                changed |= batcher.refuse(message, refusal, now)
+            else:
+                changed |= batcher.add(message, row, now)
+        last = messages[-1]
+        self._seen.read_to = max(self._seen.read_to, last.seq)
+        self._see_end(last, last.pending)
+        if changed or self._ended:
+            self._wake.set()
+        if self.reader is not None and self.reader.outstanding * 2 < batcher.cap:
+            self._top_up()
+
+    def _see_end(self, last: Message | None, pending: int) -> None:
+        """A closed claim ends with its last sequence, or where nothing more of ours is held."""
+        if self.end is None:
+            return
+        if last is not None and last.seq >= self.end:
+            self._ended, self._mark = True, (last.seq, last.arrived)
+        elif not pending:
+            self._ended = True
+
+    async def _mark_of_end(self) -> tuple[int, int] | None:
+        """A message at the claim's end or behind it, before which nothing of ours is left; None where that can't be told yet."""
+        if self._mark is not None:
+            return self._mark
+        mark = await last_message(self.lane)
+        if mark is not None and self.end is not None and mark[0] >= self.end and self.reader is not None:
+            pending, delivered = await self.lane.broker.reader_state(self.lane.id.stream, self.reader.name)
+            if not pending and delivered == self.reader.delivered:
+                return mark
+        await self._rest()
+        return None
+
+    def _top_up(self) -> None:
+        """Keep on the way or in hand: a block that is being inserted, one that fills meanwhile, and a request's worth more, or
+        decoding would rest where an insert takes longer."""
+        reader = self.reader
+        if reader is None or reader.broken or self._done_reading or self._paused_until or not self.claim:
+            return
+        rows = 5 * self._batcher.cap // 2 - self.in_hand - reader.outstanding
+        held = self._batcher.bytes + (self.storing.bytes if self.storing else 0)
+        size = 2 * self._limits.max_bytes + MIN_PULL_BYTES - held - reader.outstanding_bytes
+        if size < MIN_PULL_BYTES and (self.in_hand or reader.outstanding):
+            return
+        if rows * 2 >= self._batcher.cap:
+            reader.request(rows, size)
+
+    async def _due(self) -> bool:
+        """Wait until the batch is due (True), or until something else is to be done first (False)."""
+        wait = self._batcher.wait(self._now())
+        if self._done_reading and len(self._batcher):
+            return True
+        if wait == 0.0 or self._done_reading:
+            return wait == 0.0
+        if self._paused_until:
+            wait = min(wait, max(0.0, self._paused_until - self._now()))
+        self._wake.clear()
+        if self.reader is not None and self.reader.broken:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if wait == float("inf") else wait):
+                await self._wake.wait()
+        return False
+
+    async def _flush(self, batch: Batch) -> None:
+        """Cut, inserted, buried; that it is done is recorded with the next write."""
+        through = self._unless_flood(batch)
+        if through is None:
+            return
+        self.storing = through
+        try:
+            await self._store(through)
+        finally:
+            self.storing = None
+        self._top_up()
+
+    async def _store(self, batch: Batch) -> None:
+        lane = self.lane
+        lane.account.received(batch)
+        last, start = batch.last, self._position
+        cut = Cut(last.seq, last.arrived, await lane.until(), 0, RULES, lane.token())
+        await self.change(lambda r: self._cut_next(r, start, batch.first.seq, cut))
+        self._position = cut.end
+        lane.faultpoint("after_cut")
+        if batch.messages:
+            streams = [lane.present_stream] * len(batch.messages)
+            sent, why = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+            if sent is not Sent.STORED:
+                self.lane.log.info("goes the long way", data_type=self.lane.table.data_type, why=str(why or sent.value))
+                await self._later(cut)
+                return
+        try:
+            await lane.bury(batch.refused)
+        except BrokerError as refused:
+            lane.alarm(refused.reason, seq=batch.refused[0][0].seq, error=str(refused))
+            await self._later(cut)
+            return
+        self.finished = cut
+
+    def _cut_next(self, record: Record, start: int, first: int, cut: Cut) -> Record | None:
+        claim = record.claim(self.claim)
+        # We may have moved its `done` ourselves meanwhile, where nothing was left.
+        if claim is None or not start <= claim.done < first:
+            return None
+        # Where a write came second, what was dropped by the end that it should have brought stays dropped.
+        end = self.end if self._ended else claim.end
+        if not self._ended and self.reader is not None:
+            # Nobody has claimed what follows? Then as far as the backlog says.
+            stretch = self._seen.stretch(cut.end, self.reader.pending)
+            end = stretch if stretch is None or end is None else max(end, stretch)
+            end = None if end is not None and end > self._seen.last else end
+            # And never before what is read already: that is ours.
+            end = None if end is None else max(end, self.reader.next - 1)
+        after = steps.cut_next(record, self.claim, self.lane.owner, claim.done, cut, end=end)
+        changed = after.claim(self.claim) if after else None
+        if changed is not None:
+            self.end = changed.end  # now, for what comes while it is written
+        return after
+
+    async def _leave(self) -> None:
+        """The claim is read to its end, or given up: what is stored is recorded."""
+        start, mark = self._position, await self._mark_of_end() if self._ended else None
+
+        def step(record: Record) -> Record | None:
+            if mark is not None:
+                return steps.nothing_left(record, self.claim, self.lane.owner, start, mark)
+            return steps.released(record, self.lane.owner, self.claim)
+
+        await self.change(step)
+
+    async def _later(self, cut: Cut) -> None:
+        """The cut is set aside; we go on behind it."""
+        self.claim = await self._around.set_aside(self.claim, cut)
+        self._ended = self._ended or not self.claim
+
+    async def _nothing_left(self, mark: tuple[int, int]) -> None:
+        """All of ours that the stream holds to there is stored."""
+        start, id = self._position, self.claim
+
+        def idle() -> bool:
+            """In a pause what was read is dropped, and read again."""
+            return not (self.in_hand or self._paused_until) and self.claim == id and self._position == start
+
+        if not idle() or not self.is_tail or mark[0] <= start:
+            return
+
+        def step(record: Record) -> Record:
+            after = steps.nothing_left(record, id, self.lane.owner, start, mark) if idle() else None
+            return after or record
+
+        record = await self.change(step)
+        claim = record.claim(id)
+        if claim is not None and claim.cut is None and self.claim == id:
+            self._position = claim.done
+
+    # --- too many bad ones --------------------------------------------------------------------------------------------
+
+    def _unless_flood(self, batch: Batch) -> Batch | None:
+        """The batch; or, in a flood of bad messages, none or a part of it: nothing of the rest is cut, and it is read again."""
+        flood = self._flood.record(self._now(), len(batch), len(batch.refused)) and batch.refused
+        if not flood:
+            self._flood.looks = False
+            return batch
+        head = None
+        if self._flood.looks:
+            # So that it ends: each look lets as many through as a flood needs.
+            seqs = sorted([m.seq for m in batch.messages] + [m.seq for m, _ in batch.refused])
+            head = batch.up_to(seqs[min(len(seqs), self._flood.min_messages) - 1])
+        self._around.set_state(reasons.DEAD_LETTER_FLOOD)
+        self._paused_until = self._now() + min(30.0, self._flood.window)
+        self.lane.alarm(
+            reasons.DEAD_LETTER_FLOOD, refused=len(batch.refused), of=len(batch), first=str(batch.refused[0][1])
+        )
+        self._ended = False
+        self._batcher.clear()
+        if self.reader is not None:
+            self.reader.close()
+        return head
+
+    async def _resume(self) -> None:
+        self._end_pause()
+        self._ended = False
+        self._drop()
+        self.reader = await self._open(self._position + 1)
+
+    def _end_pause(self) -> None:
+        """What comes next is looked at with suspicion."""
+        if self._paused_until:
+            self._paused_until, self._flood.looks = 0.0, True
+            self._flood.reset()
+            if not self._around.stopping():
+                self._around.set_state(reasons.RUNNING)
+
+    def _drop(self) -> None:
+        self._batcher.clear()
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+    async def _rest(self) -> None:
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN):
+                await self._wake.wait()
