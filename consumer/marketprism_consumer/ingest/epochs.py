@@ -198,6 +198,7 @@ async def look_up(lane: Lane, messages: Sequence[Message]) -> tuple[list[Good], 
     least = lane.keeper.record.generation
     good: list[Good] = []
     bad: list[Bad] = []
+    again: list[int] = []  # where another message is stored
     for message in messages:
         if (message.seq, message.arrived) in buried:
             continue
@@ -209,6 +210,10 @@ async def look_up(lane: Lane, messages: Sequence[Message]) -> tuple[list[Good], 
         stream = place(row, indexes, lane.stream, found.get(message.seq, ()), least)
         if stream is not None:
             good.append((message, row, stream))
+            if stream != lane.present_stream:
+                again.append(message.seq)
+    if again:
+        lane.alarm(reasons.STREAM_REGRESSED, why="others were stored", first=again[0], last=again[-1], count=len(again))
     return good, bad
 
 

@@ -43,7 +43,6 @@ async def inspect(lane: Lane) -> None:
     if not of_stream and not of_record:
         keeper.trust(revision, record, doubts)
         return
-    reason = reasons.STREAM_REGRESSED if of_stream else reasons.RECORD_IN_DOUBT
     clocks = await lane.patiently(lane.store.clocks)
     after = math.ceil(clocks.fastest + CLOCK_MARGIN) + lane.valid
     last = (await lane.broker.stream(lane.id.stream)).last_seq
@@ -51,6 +50,7 @@ async def inspect(lane: Lane) -> None:
     new = replace(new, boot=keeper.records.boot, generation=await _generation(lane, new.generation, last))
     await keeper.begin_with(revision, new, doubts)
     lane.account.recoveries.inc()
+    reason = reasons.STREAM_REGRESSED if new.generation > record.generation else reasons.RECORD_IN_DOUBT
     lane.alarm(reason, why=of_stream or of_record, first=record.end + 1, last=last, after=after)
 
 
