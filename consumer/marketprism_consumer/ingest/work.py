@@ -256,7 +256,8 @@ class ClaimWork:
         mark = await last_message(self.lane)
         if mark is not None and self.end is not None and mark[0] >= self.end and self.reader is not None:
             pending, delivered = await self.lane.broker.reader_state(self.lane.id.stream, self.reader.name)
-            if not pending and delivered == self.reader.delivered:
+            # What has come meanwhile, where the stream was shorter than the claim, is not stored yet.
+            if not pending and delivered == self.reader.delivered and not len(self._batcher):
                 return mark
         await self._rest()
         return None
