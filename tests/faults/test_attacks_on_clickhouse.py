@@ -33,7 +33,7 @@ def test_killed_between_token_and_part(make_world: Callable[..., World], tmp_pat
         server.child.ended()
         assert not now.exists()
         server.start()
-        tell("rows flow", world.until_more(1), BACK_WITHIN)
+        tell("rows flow", world.until_more(), BACK_WITHIN)
         wait_for(lambda told=told: sum(one.alarms("RowsNotThere") for one in ones) > told, "it answers for nothing")
     world.until_more()
     world.prove()

@@ -48,7 +48,7 @@ def test_killed_as_an_insert_is_parked(proxied: World, proxy: Proxy, processes: 
         proxied.nats.start()
         if consumer == "dies":
             ones[0] = proxied.ingest()
-        tell("rows flow", proxied.until_more(1), BACK_WITHIN)
+        tell("rows flow", proxied.until_more(), BACK_WITHIN)
         wait_for(lambda parking=parking: parking.empty, "it has arrived")
     proxied.until_more()
     proxied.prove()

@@ -55,8 +55,7 @@ def test_leaders_step_down_and_are_killed(clustered: World, cluster: Cluster, pr
     for stream in ("MARKET_DATA", BUCKET):
         node = cluster.nodes[_leader(clustered, stream)]
         node.kill()
-        tell(f"rows flow without the leader of {stream}", clustered.until_more(1), FLOWS_WITHIN)
-        clustered.until_more()
+        tell(f"rows flow without the leader of {stream}", clustered.until_more(300), FLOWS_WITHIN)
         node.start()
         for each in (BUCKET, *STREAMS):
             clustered.until_whole(each)
