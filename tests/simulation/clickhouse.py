@@ -65,7 +65,6 @@ class Request:
     until: int
     process: Process
     answer: Any
-    sent: float
 
 
 @dataclass(eq=False)
@@ -119,7 +118,7 @@ class ClickHouse:
         self.cold: list[Row] = []
         self.tokens: dict[tuple[int, str], None] = {}
         self.inserted_at: dict[int, float] = {}  # when rows came into a partition last
-        self.before_set_back: set[str] = set()  # what was sent before the stream was set back, and stored after
+        self.late: set[str] = set()  # keys of what the stream had lost when it was stored
         self.running: list[Running] = []
         self.on_their_way = 0
         self.trouble: list[int] = []
@@ -186,14 +185,13 @@ class ClickHouse:
             self.kill(one.server)
             self.world.after(2, self.restart, one.server)
             return
-        self._store(one.server, one.request, one.partitions.popleft())
+        self._store(one.server, one.request.block, one.partitions.popleft())
         if self.trouble and self.random.random() < 0.3:
             self._end(one, refused(self.random.choice(self.trouble), "in the middle of it, or at its end"))
             return
         self.world.after(self._some(1.0), self._store_next, one)
 
-    def _store(self, server: Server, request: Request, partition: int) -> None:
-        block = request.block
+    def _store(self, server: Server, block: SimBlock, partition: int) -> None:
         known = (partition, block.token) in self.tokens
         if self.world.traced:
             rows = ", ".join(f"{row.seq} {row.key}" for row in block.rows if row.partition == partition)
@@ -205,8 +203,7 @@ class ClickHouse:
         self._log(partition, block.token)
         part = Part(partition, tuple(row for row in block.rows if row.partition == partition))
         self.hot.append(part)
-        if request.sent < self.world.stream.set_back_at:
-            self.before_set_back.update(row.key for row in part.rows)
+        self.late |= {row.key for row in part.rows} & self.world.stream.lost
         self.inserted_at[partition] = self.world.now
         for other in self.servers:
             if other is not server:
@@ -308,7 +305,7 @@ class StorePort:
         await self.world.edge(self.process)
         if not self.process.alive:
             return
-        request = Request(block, until, self.process, self.process.loop.create_future(), self.world.now)
+        request = Request(block, until, self.process, self.process.loop.create_future())
         self.world.clickhouse.send(request, self.server)
         await self.world.edge(self.process)
         try:

@@ -62,7 +62,7 @@ class Stream:
         self.exists = True
         self.messages: dict[int, Published] = {}
         self.first_seq, self.last_seq = 1, 0
-        self.set_back_at = -1.0
+        self.lost: set[str] = set()  # keys of what set-backs have taken
         self.readers: dict[str, Reader] = {}
         self.buried: dict[str, str] = {}
         self.readers_made = self.pulls_made = 0
@@ -218,8 +218,8 @@ class Stream:
 
     def set_back(self, count: int) -> None:
         """A power cut: the last messages are gone though acknowledged, and their sequences will be given out again."""
-        self.set_back_at = self.world.now
         self.last_seq = max(self.last_seq - count, self.first_seq - 1)
+        self.lost |= {message.key for seq, message in self.messages.items() if seq > self.last_seq}
         self.messages = {seq: message for seq, message in self.messages.items() if seq <= self.last_seq}
 
     def discard(self, count: int) -> None:

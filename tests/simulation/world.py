@@ -331,7 +331,7 @@ class World:
         rows = list({id(row): row for row in clickhouse.rows() + clickhouse.cold}.values())
         # What was on its way when the stream was set back may share an identity with another message, where the record that
         # would have told of it is lost as well; audit says so.
-        late = clickhouse.before_set_back if self.record_lost else set()
+        late = clickhouse.late if self.record_lost else set()
         ids = Counter((row.stream, row.seq, row.key if row.key in late else "") for row in rows)
         keys = Counter(row.key for row in rows)
         buried = Counter(self.stream.buried.values())
