@@ -49,6 +49,7 @@ STATEMENT_LIMIT = 16 << 20  # a statement without its data, bytes
 REPLY_IN_MEMORY = 16 << 20  # a reply that must be complete before it is sent goes to a file above this
 REPLY_AT_ONCE = 1 << 20  # up to here a failing query gets a clean error, above it the reply has begun
 DRAIN_SECONDS = 10.0
+CLOSE_SECONDS = 20  # chDB now and then waits for minutes for a thread of its own
 CUSTOM_SERIALIZATION = 54454  # protocol version from which Native blocks look different
 
 
@@ -429,6 +430,12 @@ def serve(
         sys.stderr.flush()
         os._exit(1)
     server.server_close()
-    engine.close()
+    closing = threading.Thread(target=engine.close, daemon=True)
+    closing.start()
+    closing.join(CLOSE_SECONDS)
+    if closing.is_alive():
+        log.warning("the engine does not end within %d seconds: left; what was acknowledged is stored", CLOSE_SECONDS)
+        sys.stderr.flush()
+        os._exit(0)
     os.close(lock)
     return 0
