@@ -88,6 +88,11 @@ class Stream:
             raise JetStreamError(reasons.STREAM_MISSING, "stream not found", code=STREAM_NOT_FOUND)
         return StreamState(self.created, self.first_seq, self.last_seq, len(self.messages))
 
+    def first_after(self, arrived: int) -> int:
+        self.state()
+        younger = (seq for seq, message in self.messages.items() if message.arrived > arrived)
+        return min(younger, default=self.last_seq + 1)
+
     # --- readers ------------------------------------------------------------------------------------------------------
 
     def make_reader(self, subject: str, start: int) -> ReaderMade:
@@ -255,6 +260,9 @@ class BrokerPort:
             return message.arrived if message else None
 
         return await self.connection.ask(handle)
+
+    async def first_after(self, stream: str, arrived: int) -> int:
+        return await self.connection.ask(lambda: self.world.stream.first_after(arrived))
 
     async def make_reader(self, stream: str, subject: str, start: int) -> ReaderMade:
         return await self.connection.ask(lambda: self.world.stream.make_reader(subject, start))

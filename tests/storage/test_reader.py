@@ -115,3 +115,16 @@ async def test_it_tells_how_many_were_discarded_before_they_came(pipeline: Pipel
     await pipeline.send(SUBJECT, b"6")
     await reading.until(3)
     assert reader.missed == 4
+
+
+async def test_it_is_known_what_came_after_a_message_that_is_gone(pipeline: Pipeline) -> None:
+    for number in range(4):
+        await pipeline.send(SUBJECT, str(number).encode())
+    broker = pipeline.broker
+    arrivals = {seq: await broker.arrival("MARKET_DATA", seq) for seq in range(1, 5)}
+    await broker.api("STREAM.MSG.DELETE.MARKET_DATA", {"seq": 2})
+    assert await broker.arrival("MARKET_DATA", 2) is None
+    for seq, arrived in arrivals.items():
+        assert arrived is not None
+        assert await broker.first_after("MARKET_DATA", arrived) == seq + 1
+    assert await broker.first_after("MARKET_DATA", 0) == 1

@@ -47,6 +47,9 @@ class Broker(Protocol):
     async def arrival(self, stream: str, seq: int) -> int | None:
         """When the message at `seq` arrived [µs UTC]; None where the stream does not hold it."""
 
+    async def first_after(self, stream: str, arrived: int) -> int:
+        """The sequence of the first message that arrived later than that [µs UTC]; behind the last where none did."""
+
     async def make_reader(self, stream: str, subject: str, start: int) -> ReaderMade:
         """A consumer in memory that acknowledges nothing, from sequence `start` on. The server forgets it by itself."""
 

@@ -106,6 +106,10 @@ async def stream_in_doubt(lane: Lane, record: Record, state: StreamState) -> str
         return ""
     seq, arrived = record.mark
     found = await lane.broker.arrival(lane.id.stream, seq)
-    if found is not None and found != arrived:
+    if found == arrived:
+        return ""
+    if found is not None:
         return f"message {seq} is another one than was stored"
-    return ""
+    # Where it has gone by itself, what is before it is older.
+    younger = await lane.broker.first_after(lane.id.stream, arrived)
+    return f"message {younger} came after {seq}" if younger <= seq else ""

@@ -11,6 +11,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from marketprism_api import reasons
+from marketprism_consumer import times
 from marketprism_consumer.errors import BrokerError, JetStreamError
 from marketprism_consumer.ingest.broker import ReaderMade, ReaderState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
@@ -48,18 +49,28 @@ class NatsBroker:
         self.client.close_pull(pull)
 
     async def make_reader(self, stream: str, subject: str, start: int) -> ReaderMade:
+        made = await self._make_reader(
+            stream, {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start), "filter_subject": subject}
+        )
+        return ReaderMade(made["name"], made["num_pending"])
+
+    async def first_after(self, stream: str, arrived: int) -> int:
+        # No request asks for a message by its time; a consumer begins at it.
+        start = times.iso(arrived + 1)
+        made = await self._make_reader(stream, {"deliver_policy": "by_start_time", "opt_start_time": start})
+        self.forget_reader(stream, made["name"])
+        return int(made["delivered"]["stream_seq"]) + 1
+
+    async def _make_reader(self, stream: str, start: dict[str, Any]) -> dict[str, Any]:
         config = {
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": max(1, start),
+            **start,
             "ack_policy": "none",
             "replay_policy": "instant",
             "mem_storage": True,
             "num_replicas": 1,
             "inactive_threshold": int(READER_FORGOTTEN * SECOND),
-            "filter_subject": subject,
         }
-        made = await self.api(f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
-        return ReaderMade(made["name"], made["num_pending"])
+        return await self.api(f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
 
     async def reader_state(self, stream: str, reader: str) -> ReaderState:
         found = await self.api(f"CONSUMER.INFO.{stream}.{reader}", None)
