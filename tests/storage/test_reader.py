@@ -124,7 +124,5 @@ async def test_it_is_known_what_came_after_a_message_that_is_gone(pipeline: Pipe
     arrivals = {seq: await broker.arrival("MARKET_DATA", seq) for seq in range(1, 5)}
     await broker.api("STREAM.MSG.DELETE.MARKET_DATA", {"seq": 2})
     assert await broker.arrival("MARKET_DATA", 2) is None
-    for seq, arrived in arrivals.items():
-        assert arrived is not None
-        assert await broker.first_after("MARKET_DATA", arrived) == seq + 1
-    assert await broker.first_after("MARKET_DATA", 0) == 1
+    after = [await broker.first_after("MARKET_DATA", arrived or 0) for arrived in (0, *arrivals.values())]
+    assert after == [1, 3, 3, 4, 5]
