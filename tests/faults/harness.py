@@ -59,7 +59,7 @@ MARKETPRISM = (sys.executable, "-m", "marketprism_consumer.cli")
 TYPES = ("trade", "orderbook", "funding_rate", "lsr_top_position")
 STREAMS = {"MARKET_DATA": ["trade.>", "funding_rate.>", "lsr_top_position.>"], "ORDERBOOK_SNAP": ["orderbook.>"]}
 DEAD_LETTERS = "MARKETPRISM_DLQ"
-VALID = 6
+VALID = 4
 """How long ClickHouse takes a block after it was cut, here [s]: what waits for the end of that need not wait a minute."""
 
 _PR_SET_PDEATHSIG = 1
