@@ -233,7 +233,7 @@ class Cluster(Server):
 
     def _leader(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._monitors[0]}/jsz", timeout=PATIENCE) as answer:
-            return str(json.load(answer).get("meta_cluster", {}).get("leader", ""))
+            return str(json.loads(answer.read()).get("meta_cluster", {}).get("leader", ""))
 
     def kill(self) -> None:
         for node in self.nodes.values():
