@@ -89,7 +89,7 @@ def marketprism(spec: str, *command: str) -> str:
 
 def lanes(spec: str) -> dict[str, dict[str, Any]]:
     """Data type → how far it is stored, and who works on the rest, by the lanes' records."""
-    return {lane["dataType"]: lane for lane in json.loads(marketprism(spec, "lanes", "list"))}
+    return {lane["dataType"]: lane for lane in json.loads(marketprism(spec, "lanes", "list"))["lanes"]}
 
 
 def audit(pipeline: str = "main", *options: str) -> dict[str, Any]:

@@ -61,4 +61,4 @@ def test_deleting_the_pipeline_hangs_on_nothing_and_touches_no_row() -> None:
     until("all that was made for it has gone", lambda: not any(find(kind, pipeline="main") for kind in KINDS))
     assert data.rows("marketprism_hot", "marketprism_cold") == before
     left = data.lanes(spec)
-    assert {kind: lane["done"] for kind, lane in left.items()} == {kind: lane["done"] for kind, lane in lanes.items()}
+    assert all(left[kind]["done"] >= lane["done"] for kind, lane in lanes.items())
