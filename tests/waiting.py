@@ -10,6 +10,8 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import SystemRandom
 from typing import Any, NoReturn, TypeVar
 
 from marketprism_consumer.errors import BrokerError, StoreError
@@ -65,6 +67,9 @@ def _give_up(what: What, seconds: float, last: object) -> NoReturn:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the kernel gives to outgoing connections: while a server is down, nobody takes its port by chance."""
+    while True:
+        port = SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -59,7 +59,7 @@ MARKETPRISM = (sys.executable, "-m", "marketprism_consumer.cli")
 TYPES = ("trade", "orderbook", "funding_rate", "lsr_top_position")
 STREAMS = {"MARKET_DATA": ["trade.>", "funding_rate.>", "lsr_top_position.>"], "ORDERBOOK_SNAP": ["orderbook.>"]}
 DEAD_LETTERS = "MARKETPRISM_DLQ"
-VALID = 6
+VALID = 4
 """How long ClickHouse takes a block after it was cut, here [s]: what waits for the end of that need not wait a minute."""
 
 _PR_SET_PDEATHSIG = 1
@@ -233,7 +233,7 @@ class Cluster(Server):
 
     def _leader(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._monitors[0]}/jsz", timeout=PATIENCE) as answer:
-            return str(json.load(answer).get("meta_cluster", {}).get("leader", ""))
+            return str(json.loads(answer.read()).get("meta_cluster", {}).get("leader", ""))
 
     def kill(self) -> None:
         for node in self.nodes.values():

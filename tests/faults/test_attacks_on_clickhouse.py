@@ -16,7 +16,7 @@ KILLS = int(os.environ.get("MARKETPRISM_TEST_KILLS", "50"))
 BACK_WITHIN = 5.0  # the promise: from the server's answer to stored rows [s]
 
 
-@pytest.mark.parametrize("processes", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 5))])
 def test_killed_between_token_and_part(make_world: Callable[..., World], tmp_path: Path, processes: int) -> None:
     """It knows the token then, and answers for rows that it does not have."""
     now = tmp_path / "now"

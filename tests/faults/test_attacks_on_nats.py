@@ -18,7 +18,6 @@ from tests.faults.harness import VALID, Feed, Server, World, tell
 from tests.faults.proxy import Parking, Proxy
 from tests.waiting import wait_for
 
-ONE_TWO_FIVE = [1, 2, pytest.param(5, marks=pytest.mark.slow)]
 ONE = [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
 BACK_WITHIN = 5.0  # the promise: from the server's answer to stored rows [s]
 
@@ -34,8 +33,17 @@ def _parked(proxy: Proxy, seconds: float) -> Parking:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("consumer", ["lives", "dies"])
-@pytest.mark.parametrize("processes", ONE_TWO_FIVE)
+@pytest.mark.parametrize(
+    ("processes", "consumer"),
+    [
+        (1, "lives"),
+        (2, "dies"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [(1, "dies"), (2, "lives"), (5, "lives"), (5, "dies")]
+        ),
+    ],
+)
 def test_killed_as_an_insert_is_parked(proxied: World, proxy: Proxy, processes: int, consumer: str) -> None:
     proxied.feed()
     ones = proxied.several(processes)
@@ -168,7 +176,7 @@ def _trades(feed: Feed) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("processes", ONE)
-@pytest.mark.parametrize("known_by", ["the record", "the table alone"])
+@pytest.mark.parametrize("known_by", [pytest.param("the record", marks=pytest.mark.slow), "the table alone"])
 def test_stream_set_back(make_world: Callable[..., World], tmp_path: Path, processes: int, known_by: str) -> None:
     """A power cut: the end of the stream is lost, and other messages get the sequences of those that were. Both are kept."""
     server = Server("nats", tmp_path / "nats")

@@ -43,26 +43,20 @@ def test_one_is_frozen_until_all_that_it_knows_is_past(proxied: World, proxy: Pr
     """With an insert of its own on its way all the time."""
     proxied.feed(rate=800)
     frozen, *rest = proxied.several(1 + others)
-    for _ in range(2):
-        parking = Parking(lambda: SILENCE + 2)
-        proxied.until_more()
-        proxy.spoil(parking.fault, times=2)
-        wait_for(lambda parking=parking: parking.parked, "an insert is parked", every=0.002)
-        frozen.freeze()
-        at = time.monotonic()
-        proxied.until_more()
-        wait_for(lambda at=at: time.monotonic() - at > VALID + SILENCE, "all that it knows is past")
-        frozen.thaw()
-        wait_for(lambda parking=parking: parking.empty, "it has arrived")
-        proxied.until_more()
-        # So that it has the tails again, and is hurt once more.
-        stopped = [one for one in rest if one.running]
-        for one in stopped:
-            one.kill()
-        frozen.until_more(100)
-        rest = [proxied.ingest() for _ in stopped]
-        for one in rest:
-            one.until_ready()
+    parking = Parking(lambda: SILENCE + 2)
+    proxied.until_more()
+    proxy.spoil(parking.fault, times=2)
+    wait_for(lambda: parking.parked, "an insert is parked", every=0.002)
+    frozen.freeze()
+    at = time.monotonic()
+    proxied.until_more()
+    wait_for(lambda: time.monotonic() - at > VALID + SILENCE, "all that it knows is past")
+    frozen.thaw()
+    wait_for(lambda: parking.empty, "it has arrived")
+    proxied.until_more()
+    for one in rest:
+        one.kill()
+    frozen.until_more(100)  # it has taken over in turn
     proxied.prove()
 
 
@@ -91,18 +85,17 @@ def test_a_machine_is_suspended_and_does_not_know(world: World, tmp_path: Path) 
     world.feed(rate=800)
     sleeper = world.ingest(environ=machine.environ)
     sleeper.until_more(100)
-    for _ in range(2):
-        other = world.ingest()
-        other.until_ready()
-        sleeper.freeze()
-        began = time.monotonic()
-        other.until_more(300)  # it has taken over
-        wait_for(lambda began=began: time.monotonic() - began > VALID + SILENCE, "all that it knows is past")
-        machine.put_back(time.monotonic() - began)
-        sleeper.thaw()
-        wait_for(lambda: sleeper.ready, "it is back")
-        other.kill()
-        sleeper.until_more(300)  # so has this one, in turn
+    other = world.ingest()
+    other.until_ready()
+    sleeper.freeze()
+    began = time.monotonic()
+    other.until_more(300)  # it has taken over
+    wait_for(lambda: time.monotonic() - began > VALID + SILENCE, "all that it knows is past")
+    machine.put_back(time.monotonic() - began)
+    sleeper.thaw()
+    wait_for(lambda: sleeper.ready, "it is back")
+    other.kill()
+    sleeper.until_more(300)  # so has this one, in turn
     world.prove()
 
 

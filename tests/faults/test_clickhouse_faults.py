@@ -99,8 +99,8 @@ def test_refusals_of_the_server_are_waited_out_and_never_blamed_on_a_row(
     ("check", "codes"),
     [
         ("price < 1000000000", {469}),
-        ("price < 1000000000 OR toUInt8(symbol) = 1", {6, 27, 72}),
-        ("price < 1000000000 OR toDecimal32(price, 8) = 1", {69, 321, 407}),
+        pytest.param("price < 1000000000 OR toUInt8(symbol) = 1", {6, 27, 72}, marks=pytest.mark.slow),
+        pytest.param("price < 1000000000 OR toDecimal32(price, 8) = 1", {69, 321, 407}, marks=pytest.mark.slow),
     ],
     ids=["constraint", "parsing", "overflow"],
 )

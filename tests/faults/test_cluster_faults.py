@@ -42,7 +42,7 @@ def _step_down(world: World, stream: str) -> None:
     )
 
 
-@pytest.mark.parametrize("processes", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 5))])
 def test_leaders_step_down_and_are_killed(clustered: World, cluster: Cluster, processes: int) -> None:
     moments = Random(processes)
     clustered.feed()

@@ -71,6 +71,7 @@ def _zombie(world: World, frozen: Ingest, other: Ingest) -> None:
     world.prove()
 
 
+@pytest.mark.slow
 def test_a_replica_frozen_past_its_silence_doubles_nothing(world: World) -> None:
     world.feed(rate=800)
     frozen = world.ingest()
@@ -90,6 +91,7 @@ def test_a_replica_frozen_just_before_its_insert_doubles_nothing(world: World) -
     _zombie(world, frozen, other)
 
 
+@pytest.mark.slow
 def test_a_replica_frozen_with_its_hands_full_doubles_nothing(make_world: Callable[..., World], proxy: Proxy) -> None:
     """ClickHouse is out of its reach, and it holds as much as it may."""
     world = make_world(

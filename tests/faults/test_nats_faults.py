@@ -45,6 +45,7 @@ def test_nats_killed_and_away_for_a_while(world: World) -> None:
     world.prove()
 
 
+@pytest.mark.slow
 def test_nats_killed_again_and_again(world: World) -> None:
     """The record may be older than what was done by it, and what was cut meanwhile is looked up."""
     world.feed(rate=2000)

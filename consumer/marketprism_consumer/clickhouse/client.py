@@ -23,6 +23,7 @@ from marketprism_consumer.ingest.clickhouse_errors import refused
 CONNECT_TIMEOUT = 5.0  # [s]
 PATIENCE = 32.0  # for the answer to one statement [s]
 CLOCK_EVERY = 60.0  # how often the server's clock is read again [s]
+BACKSTOP = 5.0  # beyond the client's own patience [s]
 SETTLE_POLL = 0.05  # [s]
 DENIED = frozenset({192, 193, 194, 195, 497, 516})
 
@@ -35,8 +36,8 @@ class Endpoint:
     def __init__(self, url: str, auth: Callable[[], ClickHouseAuth], patience: float) -> None:
         self.url = url
         self.breaker = Breaker()
+        self.patience = patience
         self._auth = auth
-        self._patience = patience
         self._client: Any = None
         self._making = asyncio.Lock()
         self._clock_offset = 0.0
@@ -45,7 +46,7 @@ class Endpoint:
     async def client(self) -> Any:
         async with self._making:  # one for all data types, though they ask at once
             if self._client is None:
-                self._client = await connect(self.url, self._auth(), self._patience)
+                self._client = await connect(self.url, self._auth(), self.patience)
             return self._client
 
     async def server_time(self, at: float) -> float:
@@ -163,7 +164,9 @@ class ClickHouse:
         loop = asyncio.get_running_loop()
         endpoint = await self._allowed()
         try:
-            yield endpoint
+            # The client's own timeouts don't see a request that can't be sent to its end.
+            async with asyncio.timeout(endpoint.patience + BACKSTOP):
+                yield endpoint
         except (ClickHouseConnectError, aiohttp.ClientError, OSError, TimeoutError, StoreError) as error:
             refused = store_error(error, endpoint.url)
             if refused.code == 0 or refused.code in DENIED:

@@ -53,6 +53,7 @@ SILENCE = 5.0  # an owner that was not heard for so long is taken for dead [s]
 LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
 TICK = 0.5  # how often the reader is looked after [s]
+CANCEL_AGAIN = 3.0  # up to Python 3.11 `wait_for` swallows a cancellation that comes with its answer [s]
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
@@ -134,10 +135,12 @@ class Ingest:
         self._set_state(reasons.STOPPING)
         self._wake.set()
         if self._running:
-            if grace and self._synced:
-                asyncio.get_running_loop().call_later(grace, self._running.cancel)
-            else:
-                self._running.cancel()
+            asyncio.get_running_loop().call_later(grace if self._synced else 0.0, self._cancel)
+
+    def _cancel(self) -> None:
+        if self._running and not self._running.done():
+            self._running.cancel()
+            asyncio.get_running_loop().call_later(CANCEL_AGAIN, self._cancel)
 
     @property
     def stopping(self) -> bool:
@@ -245,9 +248,7 @@ class Ingest:
                     self._look_for_trouble()
         finally:
             self._synced = False
-            for task in (*helpers, *self._aside.values()):
-                task.cancel()
-            await asyncio.gather(*helpers, *self._aside.values(), return_exceptions=True)
+            await _end([*helpers, *self._aside.values()])
             self._aside.clear()
 
     async def _find_lane(self) -> Lane:
@@ -487,3 +488,15 @@ class Ingest:
             self._lane.alarm(reason, **details)
             return
         self.account.alarm(reason)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancelled as often as it takes, and waited for; what they raise is of no interest any more."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
