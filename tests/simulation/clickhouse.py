@@ -25,6 +25,7 @@ NAMES = [column.name for column in TRADES.inserted]
 CONTENT = [NAMES.index(name) for name in content_columns(TRADES)]
 KEY = NAMES.index("trade_id")
 WINDOW = 10_000  # tokens that the table remembers
+APART = 10.0  # servers' clocks, for tiering at most [s]
 GIVES_UP = 30.0  # a client that hears no answer [s]
 
 
@@ -286,7 +287,7 @@ class Tiering:
     def may_drop(self, partition: int) -> bool:
         """Its tokens are free again then: not before each block that was let in is past its `until`, and done."""
         clickhouse = self.world.clickhouse
-        over = clickhouse.inserted_at[partition] + self.world.valid + 2
+        over = clickhouse.inserted_at[partition] + self.world.valid + APART
         slowest = min(server.skew for server in clickhouse.servers)
         if self.world.now + slowest <= over:
             return False
@@ -363,8 +364,13 @@ class StorePort:
         return found
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
-        last = 1 << 63 if to is None else to
-        rows = await self._look_up() or ()
+        """As far as any server knows that can be reached."""
+        await self._look_up()
+        last, clickhouse = 1 << 63 if to is None else to, self.world.clickhouse
+        lacks = [set(server.lacks) for server in clickhouse.servers if server.up]
+        unknown = set.intersection(*lacks) if lacks else set()
+        rows = [row for part in clickhouse.hot if part not in unknown for row in part.rows]
+        rows = clickhouse.cold if self.tier == "cold" else rows
         return max((row.seq for row in rows if row.stream == stream and above < row.seq <= last), default=0)
 
     # --- how it gets there --------------------------------------------------------------------------------------------

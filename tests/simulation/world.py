@@ -237,7 +237,7 @@ class World:
             self.tell("all faults are over")
             self.calm = True
             heal(self)
-            end = self.now + 100 + 8 * self.valid
+            end = self.now + 100 + 25 * self.valid
             while self.now < end and not self.at_rest() and not self._crash:
                 self._feed_goes_on()
                 self._advance(self.now + 1)
