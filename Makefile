@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 	$(BIN)/marketprism demo $(ARGS)
 
 .PHONY: test
-test: ## Everything that must pass, about 16 minutes
+test: ## Everything that must pass, about 25 minutes
 	$(MAKE) lint unit docs
 	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other. Tests with deadlines run alone.
 	$(MAKE) -j 2 --output-sync=target sim storage

@@ -168,13 +168,15 @@ class ClickHouseStore:
         return str(name) if idle and pointer > last else ""
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
+        # Of all that can be reached: one replica alone may be behind.
+        source = self.clickhouse.all_replicas(f"`{self.database}`", f"`{table.name}`")
         sql = (
-            f"SELECT max(_seq) FROM {self.table(table)}"
+            f"SELECT max(_seq) FROM {source}"
             " WHERE _seq > {above:UInt64} AND _seq <= {to:UInt64} AND _stream = {stream:String}"
         )
         given = {"stream": stream, "above": above, "to": LAST_SEQUENCE if to is None else to}
         try:
-            return int(await self.clickhouse.value(sql, given))
+            return int((await self.clickhouse.query(sql, given, settings=self.clickhouse.reachable))[0][0])
         except StoreError as error:
             if error.code in NO_SUCH_TABLE:
                 return 0
