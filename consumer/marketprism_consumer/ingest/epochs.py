@@ -21,6 +21,7 @@ from marketprism_consumer.ingest.store import Stored
 
 PIECES = 128  # of a block of which something was refused; in the epoch after that rows are alone
 EMPTY_POLL = 5.0  # [s]
+BEHIND = 1.0  # a reader may be made on a server that is so far behind [s]
 
 Good = tuple[Message, Row, str]
 """With the stream identity that the row will have."""
@@ -39,6 +40,7 @@ async def finish(lane: Lane, claim: Claim) -> None:
         await _cut_in_doubt(lane, id, messages)
     while (left := steps.own(lane.keeper.record, id, lane.owner)) and not left.finished:
         start, mark = left.done, await last_message(lane)
+        await asyncio.sleep(BEHIND)
         if mark is None or mark[0] < end:
             await asyncio.sleep(EMPTY_POLL)  # until the stream has a message again that tells that nothing is left
         elif messages := await read_range(lane, start, end):

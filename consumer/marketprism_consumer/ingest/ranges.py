@@ -20,6 +20,14 @@ async def last_message(lane: Lane) -> tuple[int, int] | None:
     return None if arrived is None else (last, arrived)
 
 
+async def holds_nothing(lane: Lane, after: int) -> bool:
+    """Is nothing of ours in what the stream holds behind `after`? A new reader counts what is stored; one that is there is told of
+    a message a moment after the stream has it. Raises BrokerError."""
+    made = await lane.broker.make_reader(lane.id.stream, lane.id.subject, after + 1)
+    lane.broker.forget_reader(lane.id.stream, made.name)
+    return not made.pending
+
+
 async def read_range(lane: Lane, start: int, end: int) -> list[Message]:
     """All that the stream still holds of it. Raises BrokerError, ReaderBrokenError."""
     found: list[Message] = []
@@ -51,8 +59,9 @@ async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[l
                 reader.request(AT_ONCE, BYTES)
             full = len(got) >= AT_ONCE or sum(len(message.payload) for message in got) >= BYTES
             if got and (over or full or not reader.outstanding):
-                yield got[:AT_ONCE]
-                del got[:AT_ONCE]
+                stretch = got[:AT_ONCE]
+                del got[:AT_ONCE]  # now: more may come while this is worked on
+                yield stretch
                 continue
             look.clear()
             try:

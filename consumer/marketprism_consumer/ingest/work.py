@@ -23,7 +23,7 @@ from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.ranges import last_message
+from marketprism_consumer.ingest.ranges import holds_nothing, last_message
 from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
 from marketprism_consumer.ingest.record import Claim, Cut, Record
 
@@ -92,6 +92,7 @@ class ClaimWork:
         self._position = claim.done
         self._ended = False  # all of it is read
         self._mark: tuple[int, int] | None = None  # a message at its end, or behind it
+        self._last_mark: tuple[int, int] | None = None  # when the stream was last looked at
         self._paused_until = 0.0
         self._batcher, self._limits, self._flood, self._seen, self._around = batcher, limits, flood, seen, around
         self._fast = DECODERS.get(lane.table.data_type)
@@ -162,13 +163,13 @@ class ClaimWork:
         if reader.missed:
             self.lane.alarm(reasons.MESSAGES_MISSED, count=reader.missed)
             reader.missed = 0
-        mark = await last_message(self.lane) if self.is_tail else None
+        # As it was the last time: a reader may be made on a server that is a little behind.
+        mark, self._last_mark = self._last_mark, await last_message(self.lane) if self.is_tail else None
         if not await reader.ask() or reader is not self.reader:
             return
         self._see_end(None, reader.pending)
         self._wake.set()
-        if self.is_tail and mark is not None and not reader.pending:
-            self._seen.read_to = max(self._seen.read_to, mark[0])
+        if self.is_tail and mark is not None and not reader.pending and mark[0] > self._position:
             await self._nothing_left(mark)
 
     async def change(self, step: Callable[[Record], Record | None]) -> Record:
@@ -254,13 +255,10 @@ class ClaimWork:
         if self._mark is not None:
             return self._mark
         mark = await last_message(self.lane)
-        if mark is not None and self.end is not None and mark[0] >= self.end and self.reader is not None:
-            pending, delivered = await self.lane.broker.reader_state(self.lane.id.stream, self.reader.name)
-            # What has come meanwhile, where the stream was shorter than the claim, is not stored yet.
-            if not pending and delivered == self.reader.delivered and not len(self._batcher):
-                return mark
-        await self._rest()
-        return None
+        await self._rest()  # a reader may be made on a server that is a little behind
+        if mark is None or self.end is None or mark[0] < self.end or not await holds_nothing(self.lane, self._position):
+            return None
+        return mark
 
     def _top_up(self) -> None:
         """Keep on the way or in hand: a block that is being inserted, one that fills meanwhile, and a request's worth more, or
@@ -372,8 +370,9 @@ class ClaimWork:
             """In a pause what was read is dropped, and read again."""
             return not (self.in_hand or self._paused_until) and self.claim == id and self._position == start
 
-        if not idle() or not self.is_tail or mark[0] <= start:
+        if not idle() or not self.is_tail or not await holds_nothing(self.lane, start):
             return
+        self._seen.read_to = max(self._seen.read_to, mark[0])
 
         def step(record: Record) -> Record:
             after = steps.nothing_left(record, id, self.lane.owner, start, mark) if idle() else None
