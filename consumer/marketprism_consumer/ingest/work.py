@@ -29,7 +29,7 @@ from marketprism_consumer.ingest.record import Claim, Cut, Record
 
 CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
 """Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
-LOOK_AGAIN = 1.0  # [s]
+BEHIND = 1.0  # a reader may be made on a server that is so far behind [s]
 
 
 @dataclass(slots=True)
@@ -255,7 +255,7 @@ class ClaimWork:
         if self._mark is not None:
             return self._mark
         mark = await last_message(self.lane)
-        await self._rest()  # a reader may be made on a server that is a little behind
+        await asyncio.sleep(BEHIND)  # a reader may be made on a server that is a little behind
         if mark is None or self.end is None or mark[0] < self.end or not await holds_nothing(self.lane, self._position):
             return None
         return mark
@@ -426,9 +426,3 @@ class ClaimWork:
         if self.reader is not None:
             self.reader.close()
             self.reader = None
-
-    async def _rest(self) -> None:
-        self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_AGAIN):
-                await self._wake.wait()
