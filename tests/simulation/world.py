@@ -8,10 +8,12 @@ import traceback
 from asyncio import events
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import structlog
 
@@ -228,31 +230,43 @@ class World:
     # --- a history ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        self._make_small()
-        try:
-            for _ in range(self.replicas):
-                self.start()
-            self._plan()
-            self._advance(self.published_for + 15)
-            self.tell("all faults are over")
-            self.calm = True
-            heal(self)
-            end = self.now + 100 + 25 * self.valid
-            while self.now < end and not self.at_rest() and not self._crash:
-                self._feed_goes_on()
-                self._advance(self.now + 1)
-            self._check()
-        finally:
-            for process in self.processes:
-                process.end()
-            events._set_running_loop(None)
+        with self._made_small():
+            try:
+                self._run()
+            finally:
+                for process in self.processes:
+                    process.end()
+                events._set_running_loop(None)
 
-    def _make_small(self) -> None:
+    def _run(self) -> None:
+        for _ in range(self.replicas):
+            self.start()
+        self._plan()
+        self._advance(self.published_for + 15)
+        self.tell("all faults are over")
+        self.calm = True
+        heal(self)
+        end = self.now + 100 + 25 * self.valid
+        while self.now < end and not self.at_rest() and not self._crash:
+            self._feed_goes_on()
+            self._advance(self.now + 1)
+        self._check()
+
+    @contextmanager
+    def _made_small(self) -> Iterator[None]:
         """Claims and blocks are short here, so that there are several. And the reader is looked after less often."""
-        work.CHUNK, ingest_module.MAX_ASIDE, ingest_module.TICK = self.chunk, self.set_aside, 1.0
-        epochs.PIECES = 4
-        for module in (batch, epochs):
-            setattr(module, "PARTITIONS", self.partitions)  # noqa: B010
+        small = [
+            (work, "CHUNK", self.chunk),
+            (ingest_module, "MAX_ASIDE", self.set_aside),
+            (ingest_module, "TICK", 1.0),
+            (epochs, "PIECES", 4),
+            (epochs, "PARTITIONS", self.partitions),
+            (batch, "PARTITIONS", self.partitions),
+        ]
+        with ExitStack() as patches:
+            for module, name, value in small:
+                patches.enter_context(patch.object(module, name, value))
+            yield
 
     def _plan(self) -> None:
         for number in range(self.random.randint(30, 160)):
@@ -279,8 +293,11 @@ class World:
                     "trade_id": key, "data_type": "trade", "ts_ms": stamp, "trade_ts_ms": stamp,
                 }
             ).encode()  # fmt: skip
+        self._send(key, payload)
+
+    def _send(self, key: str, payload: bytes) -> None:
         if not self.stream.publish("trade.x.spot.A", key, payload):
-            self.after(0.5, self._publish, key)
+            self.after(0.5, self._send, key, payload)
 
     def _tier(self) -> None:
         self.tiering.step()
