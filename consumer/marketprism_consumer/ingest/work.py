@@ -165,7 +165,7 @@ class ClaimWork:
             reader.missed = 0
         # As it was the last time: a reader may be made on a server that is a little behind.
         mark, self._last_mark = self._last_mark, await last_message(self.lane) if self.is_tail else None
-        if not await reader.ask() or reader is not self.reader:
+        if not await reader.ask() or reader is not self.reader or self._paused_until:
             return
         self._see_end(None, reader.pending)
         self._wake.set()
@@ -401,7 +401,7 @@ class ClaimWork:
         self.lane.alarm(
             reasons.DEAD_LETTER_FLOOD, refused=len(batch.refused), of=len(batch), first=str(batch.refused[0][1])
         )
-        self._ended = False
+        self._ended, self._mark = False, None
         self._batcher.clear()
         if self.reader is not None:
             self.reader.close()
@@ -409,7 +409,7 @@ class ClaimWork:
 
     async def _resume(self) -> None:
         self._end_pause()
-        self._ended = False
+        self._ended, self._mark = False, None
         self._drop()
         self.reader = await self._open(self._position + 1)
 
