@@ -183,6 +183,12 @@ async def opens_anyhow(self: Reader) -> Reader:
     return self
 
 
+async def by_a_readers_word(lane: Lane, after: int) -> int:
+    """What a consumer's server does not have yet is not pending."""
+    made = await lane.broker.make_reader(lane.id.stream, lane.id.subject, after + 1)
+    return after if made.pending else (await lane.broker.stream(lane.id.stream)).last_seq
+
+
 class RevisionsAgain(Bucket):
     def make_anew(self) -> None:
         super().make_anew()
@@ -222,6 +228,9 @@ BROKEN: dict[str, Broken] = {
     ),
     "the reader goes on in a stream that was made anew": Broken(
         Parts(faults=(recreate_stream,)), {f"{INGEST}.reader.Reader.open": opens_anyhow}
+    ),
+    "nothing is left by a reader's word": Broken(
+        patches={f"{INGEST}.{module}.nothing_to": by_a_readers_word for module in ("ranges", "work", "epochs")}
     ),
     "revisions of a new bucket begin again": Broken(
         Parts(bucket=RevisionsAgain, faults=(make_bucket_anew, make_bucket_anew, freeze_consumer))

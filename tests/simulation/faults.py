@@ -13,6 +13,7 @@ def heal(world: World) -> None:
     """Nothing new goes wrong from here on; what is on its way still arrives."""
     nats, clickhouse = world.nats, world.clickhouse
     nats.lost_answers = clickhouse.lost_answers = clickhouse.parked = clickhouse.repeats = world.stream.lossy = 0.0
+    world.stream.catch_up()
     world.refused_letters = world.bucket.late = 0.0
     clickhouse.slow = 0.01
     clickhouse.trouble = []

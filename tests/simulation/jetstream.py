@@ -42,11 +42,13 @@ class Pull:
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """`next`: the sequence from which it looks on. `delivered`: its own count. `stopped`: it serves nobody any more."""
+    """`next`: the sequence from which it looks on. `behind`: how long its server has a message later than the leader [s].
+    `delivered`: its own count. `stopped`: it serves nobody any more."""
 
     name: str
     subject: bytes
     next: int
+    behind: float
     heard: float
     delivered: int = 0
     stopped: bool = False
@@ -66,6 +68,7 @@ class Stream:
         self.readers: dict[str, Reader] = {}
         self.buried: dict[str, str] = {}
         self.readers_made = self.pulls_made = 0
+        self.behind = self.random.choice((0.0, 0.0, 0.3, 10.0, 90.0)) if world.nats.cluster else 0.0
         self.lossy = self.random.choice((0.0, 0.0, 0.01, 0.05))
 
     @property
@@ -80,13 +83,18 @@ class Stream:
         self.messages[self.last_seq] = Published(self.last_seq, subject.encode(), key, payload, arrived)
         for reader in self.readers.values():
             if reader.pulls:
-                self.world.after(0, self.serve, reader)
+                self.world.after(reader.behind and reader.behind + 0.001, self.serve, reader)
         return True
 
     def state(self) -> StreamState:
         if not self.exists:
             raise JetStreamError(reasons.STREAM_MISSING, "stream not found", code=STREAM_NOT_FOUND)
         return StreamState(self.created, self.first_seq, self.last_seq, len(self.messages))
+
+    def next_of(self, subject: str, start: int) -> int | None:
+        self.state()
+        prefix = subject.removesuffix(">").encode()
+        return min((s for s, m in self.messages.items() if s >= start and m.subject.startswith(prefix)), default=None)
 
     def first_after(self, arrived: int) -> int:
         self.state()
@@ -98,11 +106,13 @@ class Stream:
     def make_reader(self, subject: str, start: int) -> ReaderMade:
         self.state()
         self.readers_made += 1
+        behind = self.random.random() * self.behind
         # Asked for a sequence beyond the stream's end, a consumer begins at its end.
         reader = Reader(
             f"R{self.readers_made}",
             subject.removesuffix(">").encode(),
-            min(max(start, self.first_seq), self.last_seq + 1),
+            min(max(start, self.first_seq), self._end(behind) + 1),
+            behind,
             self.world.now,
         )
         self.readers[reader.name] = reader
@@ -164,13 +174,21 @@ class Stream:
                 if some and self.random.random() >= self.lossy:
                     pull.connection.hear(pull.receive, pull.number, some)
             if pull.left and self.random.random() < 0.05:
-                self._end(reader, pull, b"409 Message Size Exceeds MaxBytes")
+                self._end_pull(reader, pull, b"409 Message Size Exceeds MaxBytes")
 
     def _ahead(self, reader: Reader) -> Iterator[Published]:
-        for seq in range(reader.next, self.last_seq + 1):
+        for seq in range(reader.next, self._end(reader.behind) + 1):
             message = self.messages.get(seq)
             if message and message.subject.startswith(reader.subject):
                 yield message
+
+    def _end(self, behind: float) -> int:
+        """To where a server has the stream that is so far behind."""
+        if not behind:
+            return self.last_seq
+        before = EPOCH * 1_000_000 + int((self.world.now - behind) * 1e6)
+        lacks = (seq - 1 for seq, message in self.messages.items() if message.arrived > before)
+        return min(lacks, default=self.last_seq)
 
     def _reader(self, name: str) -> Reader | None:
         reader = self.readers.get(name)
@@ -181,11 +199,11 @@ class Stream:
     def _expire(self, reader: Reader, pull: Pull) -> None:
         if not reader.stopped and self.nats.serves:
             left = b"408 Request Timeout\r\nNats-Pending-Messages: %d\r\nNats-Pending-Bytes: 0" % pull.left
-            self._end(reader, pull, left)
+            self._end_pull(reader, pull, left)
         elif pull in reader.pulls:
             reader.pulls.remove(pull)
 
-    def _end(self, reader: Reader, pull: Pull, text: bytes) -> None:
+    def _end_pull(self, reader: Reader, pull: Pull, text: bytes) -> None:
         if pull in reader.pulls:
             reader.pulls.remove(pull)
             reader.heard = self.world.now
@@ -198,6 +216,13 @@ class Stream:
             self.world.after(every, self._beat, reader, pull, every)
 
     # --- faults -------------------------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """All servers have all of the stream from here on."""
+        self.behind = 0.0
+        for reader in self.readers.values():
+            reader.behind = 0.0
+            self.serve(reader)
 
     def lose_readers(self, text: bytes = b"") -> None:
         """They are kept in memory only. `text`: what their requests are told, if anything."""
@@ -260,6 +285,9 @@ class BrokerPort:
             return message.arrived if message else None
 
         return await self.connection.ask(handle)
+
+    async def next_of(self, stream: str, subject: str, start: int) -> int | None:
+        return await self.connection.ask(lambda: self.world.stream.next_of(subject, start))
 
     async def first_after(self, stream: str, arrived: int) -> int:
         return await self.connection.ask(lambda: self.world.stream.first_after(arrived))

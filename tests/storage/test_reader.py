@@ -126,3 +126,11 @@ async def test_it_is_known_what_came_after_a_message_that_is_gone(pipeline: Pipe
     assert await broker.arrival("MARKET_DATA", 2) is None
     after = [await broker.first_after("MARKET_DATA", arrived or 0) for arrived in (0, *arrivals.values())]
     assert after == [1, 3, 3, 4, 5]
+
+
+async def test_the_leader_tells_what_of_a_subject_comes_next(pipeline: Pipeline) -> None:
+    for subject in (SUBJECT, "trade.bybit.spot.ETH-USDT", SUBJECT):
+        await pipeline.send(subject, b"1")
+    broker = pipeline.broker
+    assert [await broker.next_of("MARKET_DATA", SUBJECT, start) for start in (0, 1, 2, 3, 4)] == [1, 1, 3, 3, None]
+    assert await broker.next_of("MARKET_DATA", "trade.bybit.>", 1) == 2

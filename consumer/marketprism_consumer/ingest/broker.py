@@ -17,12 +17,14 @@ ACK_PREFIX = b"$JS.ACK."
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """`created` as the server writes it: a stream that is deleted and created again has another one."""
+    """`created` as the server writes it: a stream that is deleted and created again has another one. `leader`: the server that
+    says so; empty where it is not one of several."""
 
     created: str
     first_seq: int
     last_seq: int
     messages: int
+    leader: str = ""
 
 
 class ReaderMade(NamedTuple):
@@ -40,12 +42,15 @@ class ReaderState(NamedTuple):
 
 
 class Broker(Protocol):
-    """All raise BrokerError."""
+    """All raise BrokerError. What is asked of a stream is answered by its leader; a reader may be on a server that is behind."""
 
     async def stream(self, name: str) -> StreamState: ...
 
     async def arrival(self, stream: str, seq: int) -> int | None:
         """When the message at `seq` arrived [µs UTC]; None where the stream does not hold it."""
+
+    async def next_of(self, stream: str, subject: str, start: int) -> int | None:
+        """The sequence of the first message of the subject from `start` on; None where the stream holds none."""
 
     async def first_after(self, stream: str, arrived: int) -> int:
         """The sequence of the first message that arrived later than that [µs UTC]; behind the last where none did."""

@@ -15,13 +15,12 @@ from marketprism_consumer.ingest.identity import content_indexes, place
 from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.lane import RULES, Bad, Lane
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.ranges import last_message, read_in_stretches, read_range
+from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to, read_in_stretches, read_range
 from marketprism_consumer.ingest.record import Claim, Cut
 from marketprism_consumer.ingest.store import Stored
 
 PIECES = 128  # of a block of which something was refused; in the epoch after that rows are alone
 EMPTY_POLL = 5.0  # [s]
-BEHIND = 1.0  # a reader may be made on a server that is so far behind [s]
 
 Good = tuple[Message, Row, str]
 """With the stream identity that the row will have."""
@@ -36,17 +35,16 @@ async def finish(lane: Lane, claim: Claim) -> None:
     await lane.wait_until_over(claim.after)
     await settle(lane)
     id, end = claim.id, claim.end
-    async for messages in read_in_stretches(lane, claim.done, end):
-        await _cut_in_doubt(lane, id, messages)
     while (left := steps.own(lane.keeper.record, id, lane.owner)) and not left.finished:
         start, mark = left.done, await last_message(lane)
-        await asyncio.sleep(BEHIND)
         if mark is None or mark[0] < end:
             await asyncio.sleep(EMPTY_POLL)  # until the stream has a message again that tells that nothing is left
-        elif messages := await read_range(lane, start, end):
-            await _cut_in_doubt(lane, id, messages)
-        else:
+        elif await nothing_to(lane, start) >= end:
             await lane.keeper.change(lambda r: steps.nothing_left(r, id, lane.owner, start, mark))  # noqa: B023
+        else:
+            async for messages in read_in_stretches(lane, start, end):
+                await _cut_in_doubt(lane, id, messages)
+            await asyncio.sleep(BEHIND)
 
 
 async def _cut_in_doubt(lane: Lane, id: str, messages: Sequence[Message]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from marketprism_consumer.errors import LostError
 from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.reader import Reader
 
 AT_ONCE = 10_000  # messages
 BYTES = 16 << 20
+BEHIND = 1.0  # after so long a reader's server is looked at again, where it lacks what the leader has [s]
 
 
 async def last_message(lane: Lane) -> tuple[int, int] | None:
@@ -20,24 +22,38 @@ async def last_message(lane: Lane) -> tuple[int, int] | None:
     return None if arrived is None else (last, arrived)
 
 
-async def holds_nothing(lane: Lane, after: int) -> bool:
-    """Is nothing of ours in what the stream holds behind `after`? A new reader counts what is stored; one that is there is told of
-    a message a moment after the stream has it. Raises BrokerError."""
-    made = await lane.broker.make_reader(lane.id.stream, lane.id.subject, after + 1)
-    lane.broker.forget_reader(lane.id.stream, made.name)
-    return not made.pending
+async def nothing_to(lane: Lane, after: int) -> int:
+    """The stream holds nothing of ours from behind `after` to there, its end included. Raises BrokerError.
+
+    By the word of the leader, which has all that was acknowledged: a reader may be on a server that is behind. One that has
+    just become leader may be, too, so that all answers have to be of one, and what is known to be there is compared with the end.
+    """
+    while True:
+        before = await lane.broker.stream(lane.id.stream)
+        following = await lane.broker.next_of(lane.id.stream, lane.id.subject, after + 1)
+        now = await lane.broker.stream(lane.id.stream)
+        if (before.created, before.leader) == (now.created, now.leader):
+            return before.last_seq if following is None else following - 1
 
 
 async def read_range(lane: Lane, start: int, end: int) -> list[Message]:
-    """All that the stream still holds of it. Raises BrokerError, ReaderBrokenError."""
+    """All that the stream still holds of it. Raises BrokerError, ReaderBrokenError; LostError where the stream ends before."""
     found: list[Message] = []
-    async for messages in read_in_stretches(lane, start, end):
-        found += messages
-    return found
+    while True:
+        last = found[-1].seq if found else start
+        async for messages in read_in_stretches(lane, last, end):
+            found += messages
+        last = found[-1].seq if found else start
+        if last >= end or await nothing_to(lane, last) >= end:
+            return found
+        if (await lane.broker.stream(lane.id.stream)).last_seq < end:
+            raise LostError(f"the stream ends before {end}, which it had")
+        await asyncio.sleep(BEHIND)
 
 
 async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[list[Message]]:
-    """Up to AT_ONCE messages or about BYTES each; none is empty. Raises BrokerError, ReaderBrokenError."""
+    """Up to AT_ONCE messages or about BYTES each, as far as the reader's server has them; none is empty. Raises BrokerError,
+    ReaderBrokenError."""
     got: list[Message] = []
     over = False
     look = asyncio.Event()

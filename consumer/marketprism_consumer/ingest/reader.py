@@ -153,7 +153,8 @@ class Reader:
             pull.left -= 1
             self.outstanding -= 1
             pull.bytes_left -= len(subject) + len(reply) + len(headers) + len(payload)  # as the server counts them
-            messages.append(message)
+            if message.seq >= self.next:  # a server that has not come so far begins at its own end
+                messages.append(message)
         self.delivered = delivered
         self._hand_over(number, messages)
         if gap:

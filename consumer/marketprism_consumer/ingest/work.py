@@ -23,13 +23,12 @@ from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.ranges import holds_nothing, last_message
+from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to
 from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
 from marketprism_consumer.ingest.record import Claim, Cut, Record
 
 CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
 """Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
-BEHIND = 1.0  # a reader may be made on a server that is so far behind [s]
 
 
 @dataclass(slots=True)
@@ -92,7 +91,6 @@ class ClaimWork:
         self._position = claim.done
         self._ended = False  # all of it is read
         self._mark: tuple[int, int] | None = None  # a message at its end, or behind it
-        self._last_mark: tuple[int, int] | None = None  # when the stream was last looked at
         self._paused_until = 0.0
         self._batcher, self._limits, self._flood, self._seen, self._around = batcher, limits, flood, seen, around
         self._fast = DECODERS.get(lane.table.data_type)
@@ -163,14 +161,12 @@ class ClaimWork:
         if reader.missed:
             self.lane.alarm(reasons.MESSAGES_MISSED, count=reader.missed)
             reader.missed = 0
-        # As it was the last time: a reader may be made on a server that is a little behind.
-        mark, self._last_mark = self._last_mark, await last_message(self.lane) if self.is_tail else None
         if not await reader.ask() or reader is not self.reader or self._paused_until:
             return
         self._see_end(None, reader.pending)
         self._wake.set()
-        if self.is_tail and mark is not None and not reader.pending and mark[0] > self._position:
-            await self._nothing_left(mark)
+        if self.is_tail and not reader.pending and state.last_seq > self._position:
+            await self._nothing_left()
 
     async def change(self, step: Callable[[Record], Record | None]) -> Record:
         """A step, after what is finished is recorded so."""
@@ -254,9 +250,9 @@ class ClaimWork:
         """A message at the claim's end or behind it, before which nothing of ours is left; None where that can't be told yet."""
         if self._mark is not None:
             return self._mark
-        mark = await last_message(self.lane)
-        await asyncio.sleep(BEHIND)  # a reader may be made on a server that is a little behind
-        if mark is None or self.end is None or mark[0] < self.end or not await holds_nothing(self.lane, self._position):
+        mark, end = await last_message(self.lane), self.end
+        if mark is None or end is None or mark[0] < end or await nothing_to(self.lane, self._position) < end:
+            await asyncio.sleep(BEHIND)
             return None
         return mark
 
@@ -362,15 +358,15 @@ class ClaimWork:
         self.claim = await self._around.set_aside(self.claim, cut)
         self._ended = self._ended or not self.claim
 
-    async def _nothing_left(self, mark: tuple[int, int]) -> None:
-        """All of ours that the stream holds to there is stored."""
-        start, id = self._position, self.claim
+    async def _nothing_left(self) -> None:
+        """Is all of ours that the stream holds stored?"""
+        start, id, mark = self._position, self.claim, await last_message(self.lane)
 
         def idle() -> bool:
             """In a pause what was read is dropped, and read again."""
             return not (self.in_hand or self._paused_until) and self.claim == id and self._position == start
 
-        if not idle() or not self.is_tail or not await holds_nothing(self.lane, start):
+        if mark is None or not idle() or not self.is_tail or await nothing_to(self.lane, start) < mark[0]:
             return
         self._seen.read_to = max(self._seen.read_to, mark[0])
 

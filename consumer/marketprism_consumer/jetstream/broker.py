@@ -80,20 +80,29 @@ class NatsBroker:
         self.client.write(f"PUB $JS.API.CONSUMER.DELETE.{stream}.{reader} 0\r\n\r\n".encode())
 
     async def arrival(self, stream: str, seq: int) -> int | None:
+        found = await self._message(stream, {"seq": seq})
+        return micros(found["time"], "time") if found else None
+
+    async def next_of(self, stream: str, subject: str, start: int) -> int | None:
+        found = await self._message(stream, {"seq": max(1, start), "next_by_subj": subject})
+        return int(found["seq"]) if found else None
+
+    async def _message(self, stream: str, which: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            found = await self.api(f"STREAM.MSG.GET.{stream}", {"seq": seq})
+            found: dict[str, Any] = (await self.api(f"STREAM.MSG.GET.{stream}", which))["message"]
         except JetStreamError as error:
             if error.code == NO_MESSAGE:
                 return None
             raise
-        return micros(found["message"]["time"], "time")
+        return found
 
     async def stream(self, name: str) -> StreamState:
         found = await self.api(f"STREAM.INFO.{name}", {})
         if (retention := found["config"].get("retention")) != "limits":
             raise BrokerError(reasons.STREAM_UNFIT, f"{name} has retention {retention}")
         state = found["state"]
-        return StreamState(found["created"], state["first_seq"], state["last_seq"], state["messages"])
+        leader = (found.get("cluster") or {}).get("leader", "")
+        return StreamState(found["created"], state["first_seq"], state["last_seq"], state["messages"], leader)
 
     async def replicas(self, name: str) -> int:
         """Of a stream. Raises BrokerError."""
