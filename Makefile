@@ -53,6 +53,10 @@ lint: $(INSTALLED) ## Style, types, layers, generated files
 unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
 	$(BIN)/pytest tests/unit tests/api tests/operator --ignore tests/operator/controlplane $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## The kernel of order books against the one rule, five million times (minutes)
+	MARKETPRISM_FUZZ_CASES=5000000 $(BIN)/pytest tests/unit/test_levels.py --timeout 3000 $(ARGS)
+
 .PHONY: docs
 docs: $(INSTALLED) ## Build the site without a warning, and do what its pages say
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir .site
@@ -171,6 +175,8 @@ lock: ## Resolve the dependencies anew into requirements.lock
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package marketprism-api --constraints requirements.lock \
 		api/pyproject.toml $$image/pyproject.toml --output-file $$image/requirements.lock || exit; done
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header consumer/build-requirements.in --output-file consumer/build-requirements.lock
 
 .PHONY: clean
 clean: ## Remove what the targets made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import islice
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
-from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, MAX_LEVELS, Row, decode
+from marketprism_consumer.ingest import levels
+from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.levels import MAX_LEVELS, packed
 
 ARRIVED = 1_758_700_600_000_000
 TRADE: dict[str, Any] = {
@@ -34,17 +37,29 @@ MESSAGES = {"trade": TRADE, "orderbook": BOOK}
 
 def both(data_type: str, payload: bytes, arrived: int = ARRIVED) -> tuple[Row | None, Row | None]:
     """What fast gives (None: it leaves the message to decode), and what decode gives (None: refused)."""
-    quick = DECODERS[data_type](payload, arrived)
+    quick = as_bytes(DECODERS[data_type](payload, arrived))
     try:
-        return quick, decode(data_type, f"{data_type}.x", payload, arrived)
+        return quick, as_bytes(decode(data_type, f"{data_type}.x", payload, arrived))
     except MessageError:
         return quick, None
+
+
+def without_kernel(data_type: str, payload: bytes, arrived: int) -> Row | None:
+    with mock.patch.object(levels, "kernel", None):
+        return as_bytes(DECODERS[data_type](payload, arrived))
+
+
+def as_bytes(row: Row | None) -> Row | None:
+    """With the levels as a column has them."""
+    return row and tuple(packed(value) if isinstance(value, list) else value for value in row)
 
 
 def assert_agree(data_type: str, payload: bytes, arrived: int = ARRIVED) -> bool:
     """Whether fast gave the row."""
     quick, row = both(data_type, payload, arrived)
     assert quick is None or quick == row, payload[:1000]
+    if data_type == "orderbook":
+        assert without_kernel(data_type, payload, arrived) in (None, row), payload[:1000]
     return quick is not None
 
 

@@ -65,7 +65,7 @@ class Batch:
         """What of it is not above `seq`."""
         count = bisect_right(self.messages, seq, key=lambda message: message.seq)
         head = Batch(self.messages[:count], self.rows[:count], [each for each in self.refused if each[0].seq <= seq])
-        head.bytes = sum(len(message.payload) for message in head.messages)
+        head.bytes = self.bytes * len(head) // len(self)
         head.opened, head.why = self.opened, self.why
         return head
 

@@ -15,16 +15,17 @@ import msgspec
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import MessageError
+from marketprism_consumer.ingest.levels import MAX_LEVELS
 from marketprism_consumer.ingest.values import decimal, epoch, micros, not_negative, positive, shown
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
 Row = tuple[Any, ...]
-"""Values in the order of `Table.inserted`: times as int microseconds, decimals as plain text, levels as lists of text."""
+"""Values in the order of `Table.inserted`: times as int microseconds, decimals as plain text, levels as lists of such, or as
+bytes (`levels.py`)."""
 
 ARRIVAL_SLACK = (
     86_400_000_000  # an event may be dated a day after its arrival at most: clocks are wrong, not by years [µs]
 )
-MAX_LEVELS = 10_000
 
 Fields = Mapping[str, msgspec.Raw]
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

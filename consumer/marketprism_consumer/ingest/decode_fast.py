@@ -13,7 +13,9 @@ import msgspec
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest.decode import MAX_LEVELS, SIDES, Row, book_values, check_arrival
+from marketprism_consumer.ingest import levels
+from marketprism_consumer.ingest.decode import SIDES, Row, book_values, check_arrival
+from marketprism_consumer.ingest.levels import MAX_LEVELS, read_side
 from marketprism_consumer.ingest.values import EARLIEST, LATEST, micros
 
 _plain = re.compile(r"\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
@@ -60,6 +62,11 @@ class _Book(_Common, gc=False, kw_only=True):
     standardized_at: str | None = None
 
 
+class _BookOfRaws(_Book, gc=False, kw_only=True):
+    bids: msgspec.Raw
+    asks: msgspec.Raw
+
+
 class _BookOfObjects(_Book, gc=False, kw_only=True):
     bids: list[_Level]
     asks: list[_Level]
@@ -71,6 +78,7 @@ class _BookOfPairs(_Book, gc=False, kw_only=True):
 
 
 _decode_trade = msgspec.json.Decoder(_Trade).decode
+_decode_raws = msgspec.json.Decoder(_BookOfRaws).decode
 _decode_objects = msgspec.json.Decoder(_BookOfObjects).decode
 _decode_pairs = msgspec.json.Decoder(_BookOfPairs).decode
 
@@ -109,24 +117,15 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
     if not payload.isascii():
         return None
     try:
-        try:
-            m: _BookOfObjects | _BookOfPairs = _decode_objects(payload)
-            bid_prices = [level.price for level in m.bids]  # type: ignore[union-attr]
-            bid_quantities = [level.quantity for level in m.bids]  # type: ignore[union-attr]
-            ask_prices = [level.price for level in m.asks]  # type: ignore[union-attr]
-            ask_quantities = [level.quantity for level in m.asks]  # type: ignore[union-attr]
-        except msgspec.ValidationError:
-            m = _decode_pairs(payload)
-            bid_prices, bid_quantities = _columns(m.bids)
-            ask_prices, ask_quantities = _columns(m.asks)
-        if m.data_type != "orderbook" or not _named(m) or max(len(bid_prices), len(ask_prices)) > MAX_LEVELS:
-            return None
-        book = _levels(bid_prices, bid_quantities, ask_prices, ask_quantities)
+        found = _by_kernel(payload) if levels.kernel else None
+        m, book = found or _by_python(payload)
         event = _time(None, m.timestamp, m.ts_ms)
         ids = (m.last_update_id, m.first_update_id, m.prev_update_id)
         if (
             book is None
             or event is None
+            or m.data_type != "orderbook"
+            or not _named(m)
             or not all(i is None or 0 <= i < 1 << 64 for i in ids)
             or not 0 <= (m.depth_levels or 0) < 1 << 32
             or len(m.update_type or "") > 256
@@ -139,6 +138,34 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
         )  # fmt: skip
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, MessageError):
         return None
+
+
+def _by_kernel(payload: bytes) -> tuple[_Book, tuple[object, ...]] | None:
+    m = _decode_raws(payload)
+    bids = read_side(bytes(m.bids), highest=True)
+    asks = read_side(bytes(m.asks), highest=False)
+    if bids is None or asks is None:
+        return None
+    return m, (
+        bids.levels, asks.levels, bids.best_price, bids.best_quantity, asks.best_price, asks.best_quantity,
+        bids.prices, bids.quantities, asks.prices, asks.quantities,
+    )  # fmt: skip
+
+
+def _by_python(payload: bytes) -> tuple[_Book, tuple[object, ...] | None]:
+    try:
+        m: _BookOfObjects | _BookOfPairs = _decode_objects(payload)
+        bid_prices = [level.price for level in m.bids]  # type: ignore[union-attr]
+        bid_quantities = [level.quantity for level in m.bids]  # type: ignore[union-attr]
+        ask_prices = [level.price for level in m.asks]  # type: ignore[union-attr]
+        ask_quantities = [level.quantity for level in m.asks]  # type: ignore[union-attr]
+    except msgspec.ValidationError:
+        m = _decode_pairs(payload)
+        bid_prices, bid_quantities = _columns(m.bids)
+        ask_prices, ask_quantities = _columns(m.asks)
+    if max(len(bid_prices), len(ask_prices)) > MAX_LEVELS:
+        return m, None
+    return m, _levels(bid_prices, bid_quantities, ask_prices, ask_quantities)
 
 
 DECODERS: dict[str, Callable[[bytes, int], Row | None]] = {"trade": trade, "orderbook": orderbook}

@@ -7,41 +7,55 @@ twice. So one cut is one block; whoever sends it, and however often, sends the s
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from _ch_core import encode_native_block  # clickhouse-connect's Rust codec: one call, one block
 
 from marketprism_consumer.ingest.decode import Row
-from marketprism_consumer.schema.tables import EXPIRES, Table
+from marketprism_consumer.ingest.levels import WIDTH, packed
+from marketprism_consumer.schema.tables import DECIMALS, EXPIRES, Table
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`body` is the Native block without its header; `expiring` completes it with the moment after which it is refused."""
+    """`pieces` are the Native block without its header; `expiring` completes it with the moment after which it is refused."""
 
     table: Table
     columns: tuple[str, ...]
     rows: int
-    body: bytes
+    pieces: tuple[bytes, ...]
     token: str
 
     def expiring(self, at: int) -> bytes:
         """The block's bytes: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
         deadline = _name(EXPIRES) + _name("DateTime") + struct.pack("<I", at) * self.rows
-        return _varint(len(self.columns)) + _varint(self.rows) + self.body + deadline
+        return b"".join((_varint(len(self.columns)), _varint(self.rows), *self.pieces, deadline))
 
 
 def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str], token: str) -> Block:
     """`rows` as one block, each with the identity (stream, sequence) of its message."""
     # Not zip(*rows): it makes an iterator for each row, and the garbage collector looks at them all.
-    columns = [*([row[i] for row in rows] for i in range(len(table.inserted))), streams, seqs]
-    names = (*(c.name for c in table.inserted), "_stream", "_seq")
+    columns = {column.name: [row[i] for row in rows] for i, column in enumerate(table.inserted)}
+    levels = {name: columns.pop(name) for name in list(columns) if table.column(name).type == DECIMALS}
+    names = [*columns, "_stream", "_seq"]
     types = [table.column(name).type for name in names]
-    data: bytes = encode_native_block(list(names), types, columns, len(rows), None)
+    data: bytes = encode_native_block(names, types, [*columns.values(), streams, seqs], len(rows), None)
     header = _varint(len(names)) + _varint(len(rows))
     assert data.startswith(header), "the codec wrote block info before the block"
-    return Block(table, (*names, EXPIRES), len(rows), data[len(header) :], token)
+    pieces = [data[len(header) :]]
+    for name, of_rows in levels.items():
+        pieces += _levels(name, of_rows)
+    return Block(table, (*names, *levels, EXPIRES), len(rows), tuple(pieces), token)
+
+
+def _levels(name: str, of_rows: Iterable[bytes | Sequence[str]]) -> list[bytes]:
+    """An array of decimals for each row: where each ends, then all numbers."""
+    numbers = [each if isinstance(each, bytes) else packed(each) for each in of_rows]
+    ends = array("Q", accumulate(len(each) // WIDTH for each in numbers))
+    return [_name(name), _name(DECIMALS), ends.tobytes(), *numbers]
 
 
 def _varint(number: int) -> bytes:

@@ -229,6 +229,7 @@ class ClaimWork:
                 changed |= batcher.refuse(message, refusal, now)
             else:
                 changed |= batcher.add(message, row, now)
+                message.payload = b""  # the row has all of it; whatever has to be looked at again is read again
         last = messages[-1]
         self._seen.read_to = max(self._seen.read_to, last.seq)
         self._see_end(last, last.pending)

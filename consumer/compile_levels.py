@@ -1,0 +1,41 @@
+"""Compiles the kernel of `ingest/levels.py`: python compile_levels.py [SOURCE]. Needs the package `ziglang`, no compiler of the system.
+
+SOURCE: levels.zig; the library is written beside it.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "marketprism_consumer" / "ingest" / "levels.zig"
+SYSTEMS = {"Linux": "linux-musl", "Darwin": "macos"}  # it uses no libc: either will do
+MACHINES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+
+def target() -> str:
+    """As Zig names it; empty where the kernel is not to be had."""
+    machine, system = MACHINES.get(platform.machine()), SYSTEMS.get(platform.system())
+    return f"{machine}-{system}" if machine and system else ""
+
+
+def compile_levels(source: Path = SOURCE) -> Path:
+    """Raises CalledProcessError."""
+    library = source.with_name("_levels.so")
+    with tempfile.TemporaryDirectory() as cache:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "ziglang", "build-lib", "-dynamic", "-target", target(), "-mcpu=baseline"),
+                *("-O", "ReleaseSafe", "-fstrip", "-fno-unwind-tables", f"-femit-bin={library}"),
+                *("--cache-dir", cache, "--name", "levels", str(source)),
+            ],
+            check=True,
+        )
+    return library
+
+
+if __name__ == "__main__":
+    compile_levels(*map(Path, sys.argv[1:]))
