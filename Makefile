@@ -105,6 +105,10 @@ attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half
 replicated: $(INSTALLED) ## Two replicas behind a balancer, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
 	$(BIN)/pytest tests/replicated $(ARGS)
 
+.PHONY: haul
+haul: $(INSTALLED) ## Half an hour of faults of all kinds: three nats-servers, replicas, three consumers (see tests/replicated)
+	MARKETPRISM_HAUL_SECONDS=1800 $(BIN)/pytest tests/replicated/test_long_haul.py -s $(ARGS)
+
 .PHONY: tiering
 tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late rows (a minute)
 	$(BIN)/pytest tests/tiering $(ARGS)
