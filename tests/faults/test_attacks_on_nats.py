@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from marketprism_consumer.demo import proof
+from marketprism_consumer.errors import JetStreamError
 from marketprism_consumer.feed import regenerate
+from marketprism_consumer.jetstream.records import NAME_IN_USE
 from tests.faults.harness import VALID, Feed, Server, World, tell
 from tests.faults.proxy import Parking, Proxy
 from tests.waiting import wait_for
@@ -100,8 +102,14 @@ class Bucket:
     def restore(self) -> None:
         """Deleted, and made anew as it was: at the revisions of then."""
         config = self.world.api(f"STREAM.INFO.{self.stream}")["config"]
-        self.delete()
-        self.world.api(f"STREAM.CREATE.{self.stream}", config)
+        while True:
+            self.delete()
+            try:
+                self.world.api(f"STREAM.CREATE.{self.stream}", config)
+                break
+            except JetStreamError as error:
+                if error.code != NAME_IN_USE:  # a consumer was quicker
+                    raise
         self.write_back()
 
     def put_back(self) -> None:

@@ -97,7 +97,7 @@ class Haul:
             if one.running:
                 status = Path(f"/proc/{one.process.pid}/status").read_text()
                 self.peak_mb = max(self.peak_mb, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
-                self.descriptors = max(self.descriptors, len(os.listdir(f"/proc/{one.process.pid}/fd")))
+                self.descriptors = max(self.descriptors, len(list(Path(f"/proc/{one.process.pid}/fd").iterdir())))
 
     def alarms(self) -> set[str]:
         return {str(line["reason"]) for one in self.world.ingests for line in one.log() if "reason" in line}
