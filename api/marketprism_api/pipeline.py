@@ -187,15 +187,50 @@ class DataTypeSpec(Model):
     """When its rows are written."""
 
 
+PodCount = Annotated[Int, Field(ge=1, le=64, json_schema_extra={"format": "int32"})]
+
+
+class AutoscaleSpec(Model):
+    """Pods by how late rows come: more while that is above the target, fewer after it was well below for five minutes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            CelRule("!has(self.min) || self.min <= self.max", "min must not be above max"),
+        )
+    )
+
+    min: PodCount = 1
+    """Pods at the least."""
+    max: PodCount
+    """Pods at the most. A stretch of a backlog is one Pod's, so more than there are stretches stand by."""
+    target_lag: Annotated[Duration, Between("1s", "24h")] = Duration("30s")
+    """How late rows may come, from a message's arrival in its stream to its row."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min > self.max:
+            raise ValueRefusedError(Objection(f"is above max, {self.max}", path="min"))
+        return self
+
+
 class ConsumerSpec(Model):
     """A Deployment that carries some of the data types."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            CelRule("!(has(self.replicas) && has(self.autoscale))", "give replicas or autoscale, not both"),
+        )
+    )
 
     data_types: Annotated[
         tuple[DataType, ...], Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
     ]
     """What it carries. Every data type of the pipeline is in exactly one consumer."""
-    replicas: Annotated[Int, Field(ge=0, le=64, json_schema_extra={"format": "int32"})] = 1
-    """Pods. One of them reads what comes of a data type, the others stand by; a backlog is shared. Any number is right."""
+    replicas: Annotated[Int, Field(ge=0, le=64, json_schema_extra={"format": "int32"})] | None = None
+    """Pods. One of them reads what comes of a data type, the others stand by; a backlog is shared. Any number is right. Left out, the
+    Deployment begins with one, and whoever scales it (`kubectl scale`, an autoscaler) is not interfered with."""
+    autoscale: AutoscaleSpec | None = None
+    """The operator scales it, by the lag that its Pods tell. Instead of replicas."""
     resources: Resources = Resources()
     """CPU and memory of the consumer's container."""
     pod_template: PodTemplate = PodTemplate()
@@ -208,6 +243,8 @@ class ConsumerSpec(Model):
         twice = sorted({t for t in self.data_types if self.data_types.count(t) > 1})
         if twice:
             raise ValueRefusedError(Objection(f"names {', '.join(twice)} twice", path="dataTypes"))
+        if self.replicas is not None and self.autoscale is not None:
+            raise ValueRefusedError(Objection("give replicas or autoscale, not both", path="autoscale"))
         return self
 
 

@@ -261,6 +261,13 @@ DRIFT_CORRECTED = Reason(
 CHILD_CREATED = Reason("MP7027", "ChildCreated", "a child was created", "")
 CHILD_CHANGED = Reason("MP7028", "ChildChanged", "a child follows a change of its parent", "")
 CHILD_REMOVED = Reason("MP7029", "ChildRemoved", "a child that is no longer wanted was deleted", "")
+SCALED = Reason("MP7050", "Scaled", "a consumer has as many Pods as its lag asks for", "")
+AT_MOST_PODS = Reason(
+    "MP7051",
+    "AtMostPods",
+    "a consumer has as many Pods as autoscale allows, and rows come late nevertheless",
+    "raise autoscale.max for a backlog; a live feed is one Pod's work: give a busy data type a consumer of its own",
+)
 RUN_STARTED = Reason("MP7031", "RunStarted", "a run was asked for by annotation", "")
 RECONCILED = Reason("MP7035", "Reconciled", "every step of the last reconcile was taken", "")
 RECONCILE_FAILED = Reason(

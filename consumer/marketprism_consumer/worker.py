@@ -94,6 +94,7 @@ class Worker:
                 **{to_camel(name): total for name, total in ingest.account.totals.items()},
                 "state": ingest.state.name,
                 "lag": ingest.backlog,
+                "lagSeconds": round(ingest.late, 1),
                 "inHand": ingest.in_hand,
                 "setAside": ingest.set_aside,
                 "reads": ingest.reads,

@@ -38,6 +38,7 @@ KINDS = {
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
+SCALER = f"{FIELD_MANAGER}-scaler"
 UNREADABLE = "unreadable"
 UNTYPED = "failed to create typed patch object"
 """What the API server says, with 500, of an apply that has a field which does not exist (kubernetes/kubernetes#139253)."""
@@ -146,11 +147,16 @@ class Cluster:
                 raise ApplyRefusedError(
                     f"{kind} {name} exists and belongs to somebody else: delete it, or rename the resource"
                 )
+            let_go = kind == "Deployment" and "replicas" not in manifest["spec"] and _sets_replicas(live)
+            if let_go:
+                # Others scale it from now on: left out by us, the number would fall to one.
+                await self.scale(namespace, name, max(1, live["spec"].get("replicas", 1)))
+                live = await self.get(kind, namespace, name) or live
             key, fit = (kind, namespace, name), (live["metadata"]["resourceVersion"], wanted)
             if self._fits.get(key) == fit:
                 return Applied(Done.UNCHANGED)
             fields = tuple(differing(live, await self._apply(kind, body, dry_run="All")))
-            if not fields:
+            if not fields and not let_go:
                 self._fits[key] = fit
                 return Applied(Done.UNCHANGED)
             await self._apply(kind, body)
@@ -161,12 +167,20 @@ class Cluster:
         before = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
         return Applied(Done.PUT_BACK if before == wanted else Done.CHANGED, fields)
 
-    async def _apply(self, kind: str, body: Manifest, dry_run: str | None = None) -> Manifest:
+    async def _apply(
+        self, kind: str, body: Manifest, dry_run: str | None = None, manager: str = FIELD_MANAGER
+    ) -> Manifest:
         return _plain(
             await self._client.server_side_apply(
-                self._resource(kind), body=body, field_manager=FIELD_MANAGER, force_conflicts=True, dry_run=dry_run
+                self._resource(kind), body=body, field_manager=manager, force_conflicts=True, dry_run=dry_run
             )
         )
+
+    async def scale(self, namespace: str, name: str, replicas: int) -> None:
+        """The number of a Deployment's Pods, as a manager of its own: who scales it afterwards takes it over."""
+        body: Manifest = {"apiVersion": KINDS["Deployment"][0], "kind": "Deployment"}
+        body |= {"metadata": {"name": name, "namespace": namespace}, "spec": {"replicas": replicas}}
+        await self._apply("Deployment", body, manager=SCALER)
 
     async def stop_pods(self, deployment: Manifest) -> None:
         """No more Pods of a Deployment, whatever else is in it."""
@@ -236,6 +250,14 @@ def said_by(error: ApiException) -> str:
         return str(json.loads(error.body or "")["message"])
     except (ValueError, KeyError, TypeError):
         return str(error.reason)
+
+
+def _sets_replicas(deployment: Manifest) -> bool:
+    """Is the number of its Pods ours?"""
+    return any(
+        entry.get("manager") == FIELD_MANAGER and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in deployment["metadata"].get("managedFields") or []
+    )
 
 
 def _same_owner(live: Manifest, manifest: Manifest) -> bool:

@@ -18,12 +18,13 @@ ConditionType = Literal[
     "StreamsReady",
     "ConsumersAvailable",
     "DataValid",
+    "ScaledToLag",
     "ScheduleActive",
     "LastRunSucceeded",
 ]
 
 SUMMARY: Mapping[ConditionType, str] = {
-    "Ready": "all below are True (DataValid aside); otherwise it has the reason of the first that is not",
+    "Ready": "all below are True (DataValid and ScaledToLag aside); otherwise it has the reason of the first that is not",
     "Reconciling": "on the way to what the spec says; present only while this is so",
     "Stalled": "waiting won't fix it: somebody has to act; present only while this is so",
     "Suspended": "suspended because the spec says so; present only while this is so",
@@ -37,6 +38,7 @@ PIPELINE: Mapping[ConditionType, str] = {
     "StreamsReady": "the streams are there and fit to be read; each consumer has found its own, and the records of its lanes",
     "ConsumersAvailable": "every Deployment has rolled out, and its Pods are ready",
     "DataValid": "the last validation found nothing wrong; only where spec.validation.schedule is given",
+    "ScaledToLag": "no consumer is late with as many Pods as it may have; only where a consumer has autoscale",
 }
 POLICY: Mapping[ConditionType, str] = {
     "Reconciled": PIPELINE["Reconciled"],

@@ -57,6 +57,8 @@ class Seen:
     schema_pods: tuple[Manifest, ...] = ()
     deployments: Mapping[str, Manifest | None] = field(default_factory=dict)
     """By consumer; None where it is not there yet."""
+    at_most: tuple[str, ...] = ()
+    """Consumers that have as many Pods as they may, and are late nevertheless."""
     pods: tuple[Manifest, ...] = ()
     """The consumers'."""
     words: Mapping[str, Word] = field(default_factory=dict)
@@ -383,6 +385,18 @@ def policy_conditions(
     if spec.good and active.good and last.status == "Unknown" and not seen.failed:
         return [_reconciled(seen), *steps, _true("Ready", reasons.SCHEDULED, "no run has ended yet")]
     return [_reconciled(seen), *steps, *_summary(steps, suspended, Seen(failed=seen.failed))]
+
+
+def scaling(pipeline: StoragePipeline, seen: Seen) -> list[UndatedCondition]:
+    """Whether the Pods that autoscale allows are enough; nothing where it is not asked for."""
+    scaled = [str(name) for name, spec in pipeline.spec.carriers.items() if spec.autoscale]
+    if not scaled or pipeline.spec.suspend:
+        return []
+    if seen.at_most:
+        return [
+            _false("ScaledToLag", reasons.AT_MOST_PODS, f"{', '.join(seen.at_most)}: rows come later than targetLag")
+        ]
+    return [_true("ScaledToLag", reasons.SCALED)]
 
 
 def validity(

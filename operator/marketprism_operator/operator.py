@@ -9,7 +9,7 @@ from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from marketprism_operator import metrics, naming, references
+from marketprism_operator import metrics, naming, references, scaling
 from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
@@ -32,6 +32,7 @@ class Operator:
         self._config = config
         self._parents: dict[ResourceKey, Manifest] = {}
         self._renew: set[ResourceKey] = set()
+        self._scaled: dict[tuple[str, str, str], scaling.Memory] = {}
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
         """None while another operator leads."""
@@ -105,7 +106,7 @@ class Operator:
         if live is None or live["metadata"].get("deletionTimestamp"):
             return 0.0  # its children go with it
         events = Events(live)
-        current = Reconciliation(self._cluster, self._config, events, live, renew=key in self._renew)
+        current = Reconciliation(self._cluster, self._config, events, live, key in self._renew, self._scaled)
         self._renew.discard(key)
         began, result = time.monotonic(), "error"
         try:

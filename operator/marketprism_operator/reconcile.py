@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from marketprism_api.load import AnyResource, parse
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
-from marketprism_operator import ask, conditions, metrics, naming, status, times
+from marketprism_operator import ask, conditions, metrics, naming, scaling, status, times
 from marketprism_operator.builders import children, deployment, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cluster import ApplyRefusedError, Cluster, Done, StatusRefusedError, controlled_by, said_by
@@ -40,6 +41,8 @@ class Reconciliation:
     live: Manifest
     renew: bool
     """Whether the numbers that change all the time are written, too."""
+    scaled: dict[tuple[str, str, str], scaling.Memory] = field(default_factory=dict)
+    """What is remembered of consumers that are scaled: by namespace, pipeline and consumer."""
     resource: AnyResource | None = None
     pipeline: StoragePipeline | None = None
     request: BuildRequest | None = None
@@ -267,7 +270,7 @@ async def deploy(current: Reconciliation) -> None:
 async def _hold(current: Reconciliation, manifest: Manifest) -> None:
     """While an earlier step is not done, an existing Deployment only gets its new number of Pods."""
     live = await current.cluster.get("Deployment", current.namespace, manifest["metadata"]["name"])
-    if live and live["spec"].get("replicas") != manifest["spec"]["replicas"]:
+    if live and live["spec"].get("replicas") != manifest["spec"].get("replicas", live["spec"].get("replicas")):
         kept = {**manifest["spec"], "template": _ours(live["spec"]["template"])}
         await _apply(current, {**manifest, "spec": kept})
 
@@ -347,6 +350,36 @@ async def observe(current: Reconciliation) -> None:
     )
 
 
+async def scale(current: Reconciliation) -> None:
+    """More Pods while rows come late, fewer when they have not for a while."""
+    if not current.may_apply or current.pipeline is None or current.pipeline.spec.suspend:
+        return
+    for key, spec in current.pipeline.spec.carriers.items():
+        consumer, live = str(key), current.seen.deployments.get(str(key))
+        if spec.autoscale is None or live is None:
+            continue
+        current.again = min(current.again or scaling.LOOK_EVERY, scaling.LOOK_EVERY)
+        present = live["spec"].get("replicas", 1)
+        own = [
+            pod["metadata"]["name"]
+            for pod in current.seen.pods
+            if pod["metadata"]["labels"].get(naming.CONSUMER) == consumer
+        ]
+        late = scaling.lag(spec, [current.seen.words[name] for name in own if name in current.seen.words])
+        memory = current.scaled.setdefault((current.namespace, current.name, consumer), scaling.Memory())
+        number = scaling.wanted(spec.autoscale, present, late, memory, time.monotonic())
+        if number != present:
+            await current.cluster.scale(current.namespace, live["metadata"]["name"], number)
+            live["spec"]["replicas"] = number
+            said = "not known" if late is None else f"{late:.0f} s"
+            current.events.info(
+                reasons.SCALED,
+                f"{consumer}: {present} to {number} Pods; lag {said}, target {spec.autoscale.target_lag}",
+            )
+        if late is not None and late > spec.autoscale.target_lag.seconds and number == spec.autoscale.max:
+            current.seen = replace(current.seen, at_most=(*current.seen.at_most, consumer))
+
+
 def _label(current: Reconciliation) -> str:
     return naming.PIPELINE if current.kind == StoragePipeline.KIND else naming.POLICY
 
@@ -402,6 +435,7 @@ def _status(current: Reconciliation, before: Manifest) -> Manifest:
             run = status.last_run(current.validating)
             starting = [each for each in current.validating if conditions.is_starting(each)]
             undated += conditions.validity(current.pipeline, run[0] if run else None, known, starting, current.seen)
+            undated += conditions.scaling(current.pipeline, current.seen)
         renew = current.renew or "lastInsertTime" not in before
         rest = (
             status.of_pipeline(current.pipeline, current.config.image, current.seen, before, renew)
@@ -487,6 +521,7 @@ PIPELINE_STEPS: tuple[Step, ...] = (
     deploy,
     prune,
     observe,
+    scale,
     report,
 )
 POLICY_STEPS: tuple[Step, ...] = (

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim
 
 from marketprism_api.data_types import DataType
-from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.pipeline import ConsumerSpec, StoragePipeline
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator.conditions import Seen
 from marketprism_operator.naming import Manifest
@@ -29,7 +29,7 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
         consumers[str(name)] = {
             "deployment": live.get("metadata", {}).get("name", ""),
             "dataTypes": [data_type.value for data_type in consumer.data_types],
-            "replicas": 0 if pipeline.spec.suspend else consumer.replicas,
+            "replicas": _replicas(pipeline, consumer, live),
             "readyReplicas": live.get("status", {}).get("readyReplicas") or 0,
         }
     data_types = {}
@@ -55,6 +55,15 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
         "consumers": consumers,
         "dataTypes": data_types,
     }
+
+
+def _replicas(pipeline: StoragePipeline, consumer: ConsumerSpec, live: Manifest) -> int:
+    """Pods wanted: by the spec, or by whoever scales the Deployment."""
+    if pipeline.spec.suspend:
+        return 0
+    if consumer.replicas is not None:
+        return int(consumer.replicas)
+    return int(live.get("spec", {}).get("replicas", 1))
 
 
 def _said_of(data_type: DataType, seen: Seen) -> list[Mapping[str, Any]]:

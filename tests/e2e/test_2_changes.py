@@ -61,7 +61,7 @@ def test_the_password_of_clickhouse_is_changed() -> None:
 @pytest.mark.parametrize(
     ("edit", "field"),
     [
-        (("scale", "deployment/main-slow", "--replicas=3"), "spec.replicas"),
+        (("scale", "deployment/main-fast", "--replicas=3"), "spec.replicas"),
         (
             ("set", "image", "deployment/main-slow", "consumer=localhost/other:1"),
             "spec.template.spec.containers[consumer].image",
@@ -82,7 +82,7 @@ def test_a_child_that_is_edited_is_put_back_and_the_field_named(edit: tuple[str,
 
     until(f"an Event names {field}", told)
     ready("storagepipeline", "main")
-    assert get("deployment", "main-slow")["spec"]["replicas"] == 1
+    assert get("deployment", "main-fast")["spec"]["replicas"] == 2
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,9 @@ def test_what_only_the_overlay_of_one_consumer_names_rolls_only_that_one() -> No
 def test_absence() -> None:
     made = request(consumers=TWO, dataTypes={"trade": {}, "orderbook": {}})
     carriers = dict(made.pipeline.spec.carriers)
+    alone = carriers["slow"].model_copy(update={"replicas": 1})  # type: ignore[index]
     assert pod_disruption_budget.build(made, "fast", carriers["fast"])  # type: ignore[index]
-    assert pod_disruption_budget.build(made, "slow", carriers["slow"]) is None  # type: ignore[index]
+    assert pod_disruption_budget.build(made, "slow", alone) is None
     assert pod_monitor.build(made) is None
 
 
@@ -247,7 +248,9 @@ def test_names_fit_and_differ() -> None:
 def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["render", "-f", SOURCES["minimal"]]) == 0
     kinds = [child["kind"] for child in yaml.safe_load_all(capsys.readouterr().out)]
-    assert kinds == ["ServiceAccount", "ConfigMap", "Job", "NetworkPolicy", "Service", "Deployment"]
+    assert kinds == [
+        *("ServiceAccount", "ConfigMap", "Job", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget")
+    ]
     bad = tmp_path / "bad.yaml"
     bad.write_text(
         "apiVersion: storage.marketprism.io/v1alpha1\nkind: StoragePipeline\nmetadata: {name: x}\nspec: {a: 1}\n"

@@ -161,6 +161,12 @@ class Ingest:
         return self._work.in_hand if self._work else 0
 
     @property
+    def late(self) -> float:
+        """How late rows come here [s]: by what was stored last, or waits to be; 0 where nothing waits."""
+        waits = self._work is not None and (self._work.in_hand or self._work.pending)
+        return max(self.account.late, self.account.waits) if waits else 0.0
+
+    @property
     def set_aside(self) -> int:
         """Stretches of the lane that wait to be looked up, whoever has them."""
         return sum(claim.waits for claim in self._claims)

@@ -93,6 +93,8 @@ class IngestAccount:
         self.last_insert_seconds = 0.0
         self.last_insert_time: float | None = None  # [s since 1970]
         self.last_insert_ok: bool | None = None
+        self.late = 0.0  # age of the oldest message of the last batch [s]
+        self.waits = 0.0  # age of the oldest that is not stored [s]
 
     def state(self, state: Reason) -> None:
         for possible in STATES:
@@ -111,7 +113,8 @@ class IngestAccount:
         self._in_hand.set(in_hand)
         self._in_flight.set(held_bytes)
         self._set_aside.set(set_aside)
-        self._oldest.set(max(0.0, time.time() - oldest) if oldest else 0.0)
+        self.waits = max(0.0, time.time() - oldest) if oldest else 0.0
+        self._oldest.set(self.waits)
         self._reads_tail.set(reads_tail)
 
     def record_write(self, seconds: float) -> None:
@@ -126,7 +129,8 @@ class IngestAccount:
         self.totals["inserts"] += 1
         self._batch_rows.observe(count)
         self._insert_seconds.observe(seconds)
-        self._lag_seconds.set(max(0.0, now - messages[0].arrived / 1e6))
+        self.late = max(0.0, now - messages[0].arrived / 1e6)
+        self._lag_seconds.set(self.late)
         for row in (rows[0], rows[-1]):
             self._freshness.observe(max(0.0, now - row[0] / 1e6))
         self.last_insert_rows, self.last_insert_seconds, self.last_insert_ok = count, seconds, True

@@ -45,8 +45,7 @@ def build(request: BuildRequest, consumer: str, spec: ConsumerSpec) -> Manifest:
         name(request, consumer),
         COMPONENT,
         spec={
-            # Scaled to none, each Pod is asked to end, and stores what it holds before it does.
-            "replicas": 0 if request.pipeline.spec.suspend else spec.replicas,
+            **_replicas(request, spec),
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -56,6 +55,13 @@ def build(request: BuildRequest, consumer: str, spec: ConsumerSpec) -> Manifest:
     made["metadata"]["labels"] = labels
     made["metadata"]["annotations"] = {SUBJECTS: " ".join(data_type.subject for data_type in spec.data_types)}
     return made
+
+
+def _replicas(request: BuildRequest, spec: ConsumerSpec) -> dict[str, int]:
+    """Nothing where somebody else scales it, or the operator by the lag."""
+    if request.pipeline.spec.suspend:
+        return {"replicas": 0}  # each Pod is asked to end, and stores what it holds before it does
+    return {} if spec.replicas is None else {"replicas": spec.replicas}
 
 
 def concerns(request: BuildRequest, spec: ConsumerSpec) -> Manifest:

@@ -9,7 +9,7 @@ from marketprism_operator.naming import Manifest
 
 
 def build(request: BuildRequest, consumer: str, spec: ConsumerSpec) -> Manifest | None:
-    if spec.replicas < 2 or request.pipeline.spec.suspend:
+    if spec.replicas in (0, 1) or request.pipeline.spec.suspend:
         return None
     return request.manifest(
         "policy/v1",

@@ -115,7 +115,7 @@ async def test_it_tells_of_itself(world: World) -> None:
         async with world.controllers():
             await world.pipeline()
             await world.ready()
-            await world.edit("Deployment", "main-default", {"spec": {"replicas": 5}})
+            await world.edit("Deployment", "main-default", {"spec": {"revisionHistoryLimit": 5}})
 
             async def counted() -> bool:
                 return await world.metric('marketprism_operator_drift_corrections_total{kind="Deployment"}') == 1

@@ -67,12 +67,13 @@ async def test_children_come_in_order(world: World) -> None:
 async def test_a_hand_edit_is_put_back_with_an_event_that_names_the_field(world: World) -> None:
     with world.operator():
         await brought_up(world)
-        await world.edit("Deployment", "main-default", {"spec": {"replicas": 5}})
+        await world.edit("Deployment", "main-default", {"spec": {"revisionHistoryLimit": 5}})
 
         async def back() -> bool:
             live = await world.get("Deployment", "main-default")
             told = [event["message"] for event in await world.events() if event["reason"] == "DriftCorrected"]
-            return bool(live and live["spec"]["replicas"] == 1 and any("spec.replicas" in text for text in told))
+            there = bool(live and live["spec"]["revisionHistoryLimit"] == 3)
+            return there and any("spec.revisionHistoryLimit" in text for text in told)
 
         await until(back)
         await world.delete("Deployment", "main-default")
