@@ -24,6 +24,7 @@ from .types import (
     Quantity,
     Ratio,
     StreamName,
+    StreamNames,
 )
 from .validation import ValidationSpec
 
@@ -83,12 +84,13 @@ class NatsSpec(Model):
     url: NatsUrls = NatsUrls("nats://localhost:4222")
     """Servers, several separated by commas. No credentials in it: see authSecretRef."""
     streams: Annotated[
-        dict[StreamKey, StreamName],
+        dict[StreamKey, StreamNames],
         Field(min_length=1, max_length=9),
         _keys(", ".join(["default", *DataType]), f"key == 'default' || key in {_TYPES}", "a key must be one of"),
     ] = Field(default_factory=dict)
-    """Which stream holds a data type; `default` for those not named, MARKET_DATA where that isn't given either.
-    Can't be changed for a data type that is being stored: remove the type, let it drain, add it again."""
+    """Which streams a data type is read from, several separated by commas: exactly these, mirrors and aggregates too. A data type
+    without its own is read from every stream that holds its subjects; `default` is where they are made if none does, MARKET_DATA
+    where that isn't given either."""
     ensure_streams: Literal["Never", "IfMissing"] = "IfMissing"
     """IfMissing creates streams that aren't there; one that exists is never altered."""
     bucket: BucketName = BucketName("MARKETPRISM_LANES")
@@ -262,14 +264,6 @@ def _carried_once(data_type: DataType) -> CelRule:
     )
 
 
-def _stream_of(spec: str) -> str:
-    """CEL: the stream of data type `t`."""
-    streams = f"{spec}.nats.streams"
-    given = f"has({spec}.nats) && has({streams})"
-    default = f"('default' in {streams} ? {streams}['default'] : '{DEFAULT_STREAM}')"
-    return f"({given} ? (t in {streams} ? {streams}[t] : {default}) : '{DEFAULT_STREAM}')"
-
-
 class PipelineSpec(Model):
     """Everything may be left out: that is eight data types, one consumer, every default."""
 
@@ -286,16 +280,8 @@ class PipelineSpec(Model):
                 "!(has(self.nats.streams) ? self.nats.streams.map(t, self.nats.streams[t]) : ['"
                 + DEFAULT_STREAM
                 + "'])"
-                ".exists(stream, stream == self.deadLetters.stream)",
+                ".exists(streams, (',' + streams + ',').contains(',' + self.deadLetters.stream + ','))",
                 "deadLetters.stream must not be a stream that is read",
-            ),
-            CelRule(
-                f"{_TYPES}.all(t, "
-                "(has(oldSelf.dataTypes) && !(t in oldSelf.dataTypes)) || "
-                "(has(self.dataTypes) && !(t in self.dataTypes)) || "
-                f"{_stream_of('self')} == {_stream_of('oldSelf')})",
-                "the stream of a data type can't be changed while it is stored: remove the type from dataTypes, "
-                "let it drain, then add it again",
             ),
         )
     )
@@ -360,10 +346,15 @@ class PipelineSpec(Model):
         """The consumers, the implied one included."""
         return self.consumers or {DEFAULT_CONSUMER: ConsumerSpec(data_types=self.stored)}
 
+    def streams(self, data_type: DataType) -> tuple[str, ...]:
+        """Those it is read from by name; none where it is read from whatever holds it."""
+        named = {str(key): streams for key, streams in self.nats.streams.items()}.get(str(data_type))
+        return named.names if named else ()
+
     def stream(self, data_type: DataType) -> str:
-        """The stream that holds it."""
-        streams = {str(key): stream for key, stream in self.nats.streams.items()}
-        return str(streams.get(data_type, streams.get("default", DEFAULT_STREAM)))
+        """Where it is made if no stream holds it."""
+        streams = {str(key): streams.names[0] for key, streams in self.nats.streams.items()}
+        return streams.get(str(data_type), streams.get("default", DEFAULT_STREAM))
 
     def batch(self, data_type: DataType) -> BatchLimits:
         """What was given, over the data type's own defaults."""
@@ -411,7 +402,7 @@ class PipelineSpec(Model):
 
     def _wrong_streams(self) -> Iterator[Objection]:
         for data_type in self.stored:
-            if self.stream(data_type) == self.dead_letters.stream:
+            if str(self.dead_letters.stream) in (self.stream(data_type), *self.streams(data_type)):
                 message = f"is the stream that {data_type} is read from: dead letters would be read again and again"
                 yield Objection(message, "a stream of its own", path="deadLetters.stream")
                 return

@@ -28,12 +28,14 @@ MAX_WINDOW_HOURS = 87_600
 
 @dataclass(frozen=True, slots=True)
 class DataTypeSettings:
-    """One data type's way from its stream to its table."""
+    """One data type's way from its streams to its table. `stream`: where it is made if none holds it. `named`: the streams that it is
+    read from; none: whichever hold it."""
 
     stream: str
     subject: str
     table: str
     batch: BatchLimits
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,9 @@ def effective(
             spec.dead_letters.window.seconds,
             spec.dead_letters.max_age.seconds or None,
         ),
-        data_types={t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t)) for t in spec.stored},
+        data_types={
+            t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t), spec.streams(t)) for t in spec.stored
+        },
         consumers={str(name): consumer.data_types for name, consumer in spec.carriers.items()},
         validation_window=spec.validation.window.seconds,
         limits={t: spec.validation.of(t) for t in spec.stored},

@@ -393,6 +393,23 @@ class StreamName(Text):
         return "a stream name"
 
 
+class StreamNames(Text):
+    """One JetStream stream or several."""
+
+    PATTERN = r"^[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64}){0,7}$"
+    MAX_LENGTH = 519
+    ALLOWED = "letters, digits, _ and -, at most 64; several separated by commas, at most 8"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a stream name"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(self).split(",")))
+
+
 class BucketName(Text):
     """A NATS key-value bucket; its stream is `KV_` and this."""
 

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.data_types import DataType
-from marketprism_api.settings import DataTypeSettings, Settings
+from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
@@ -32,7 +32,7 @@ from marketprism_consumer.ingest.owner import Owner
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.records import NatsRecords
-from marketprism_consumer.jetstream.streams import create_missing
+from marketprism_consumer.jetstream.streams import Choice, choose, create_missing
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 from marketprism_consumer.tiering.job import cold_auth
 
@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 GRACE = 20.0  # from SIGTERM to the last write; a Pod is given 30 [s]
 SUMMARY_EVERY = 60.0  # [s]
+LOOK_FOR_STREAMS = 10.0  # [s]
 
 
 class Worker:
@@ -50,7 +51,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
-        self.ingests: dict[str, Ingest] = {}
+        self.ingests: dict[tuple[str, str], Ingest] = {}
         self.data_types = data_types
         self._environ = environ
         self._metrics = IngestMetrics(self.registry)
@@ -80,30 +81,23 @@ class Worker:
             ingest.stop(grace)
 
     def not_ready(self) -> dict[str, str]:
-        """What is not as it should be, by data type; empty where all is well."""
+        """What is not as it should be, by data type (and stream, where it has several); empty where all is well."""
         if not self._client.is_connected:
             return {"worker": f"not connected to NATS: {self._client.trouble or 'connecting'}"}
         if not self.ingests:
             return {"worker": f"waits for {self._waits_for}"}
-        return {name: why for name, ingest in self.ingests.items() if (why := ingest.not_ready())}
+        found = {}
+        for (name, stream), ingest in self.ingests.items():
+            if why := ingest.not_ready():
+                found[name if len(self._of(name)) == 1 else f"{name} in {stream}"] = why
+        return found
 
     def status(self) -> dict[str, Any]:
         """The numbers that a view wants, by data type."""
-        return {
-            name: {
-                **{to_camel(name): total for name, total in ingest.account.totals.items()},
-                "state": ingest.state.name,
-                "lag": ingest.backlog,
-                "lagSeconds": round(ingest.late, 1),
-                "inHand": ingest.in_hand,
-                "setAside": ingest.set_aside,
-                "reads": ingest.reads,
-                "lastInsertTime": ingest.account.last_insert_time,
-                "lastInsertRows": ingest.account.last_insert_rows,
-                "lastInsertSeconds": round(ingest.account.last_insert_seconds, 4),
-            }
-            for name, ingest in self.ingests.items()
-        }
+        return {name: _numbers(self._of(name)) for name, _ in self.ingests}
+
+    def _of(self, data_type: str) -> list[Ingest]:
+        return [ingest for (name, _), ingest in self.ingests.items() if name == data_type]
 
     async def run(self, *, until_idle: float | None = None) -> None:
         if levels.kernel is None and DataType.ORDERBOOK in self.data_types:
@@ -111,12 +105,11 @@ class Worker:
         try:
             if not await self._unless_stopped(self._start()):
                 return
-            runs = [asyncio.create_task(ingest.run(), name=name) for name, ingest in self.ingests.items()]
             helpers = [asyncio.create_task(self._summaries())]
             if until_idle is not None:
                 helpers.append(asyncio.create_task(self._stop_when_idle(until_idle)))
             try:
-                await _all_or_first_failure(runs)
+                await self._run_all()
             finally:
                 for task in helpers:
                     task.cancel()
@@ -139,21 +132,26 @@ class Worker:
         self._waits_for = "the schema"
         await self._schema()
         self._waits_for = "the bucket of records"
-        await self._bucket(streams.values())
-        for data_type in self.data_types:
-            type_settings = self.settings.data_types[data_type]
-            self.ingests[str(data_type)] = self._ingest(str(data_type), type_settings, streams[str(data_type)])
+        await self._bucket([stream for of_type in streams.values() for stream in of_type])
+        for data_type, of_type in streams.items():
+            for stream in of_type:
+                self.ingests[str(data_type), stream] = self._ingest(data_type, stream)
 
-    async def _find_streams(self) -> dict[str, str]:
-        """The stream of each of our data types, waited for; the whole pipeline's are created where it says so."""
+    async def _find_streams(self) -> dict[DataType, tuple[str, ...]]:
+        """The streams of each of our data types, waited for; the whole pipeline's are created where it says so."""
         backoff = Backoff()
         while True:
             try:
-                subjects = {str(t): self.settings.data_types[t].subject for t in self.data_types}
-                found = {name: await self._broker.streams_of(subject) for name, subject in subjects.items()}
-                missing = [f"{subjects[name]} ({name})" for name, streams in found.items() if not streams]
+                found = {each: await choose(self._broker, self.settings, each) for each in self.data_types}
+                missing = [
+                    f"{self.settings.data_types[each].subject} ({each})"
+                    for each, chosen in found.items()
+                    if not chosen.read
+                ]
                 if not missing:
-                    return {name: self._choose(name, streams) for name, streams in found.items()}
+                    for each, chosen in found.items():
+                        self._tell(each, chosen)
+                    return {each: chosen.read for each, chosen in found.items()}
                 if self.settings.ensure_streams == "IfMissing":
                     created = await create_missing(self._client.jetstream(), self._broker, self.settings)
                     log.info("streams created", streams=created)
@@ -168,18 +166,13 @@ class Worker:
             logs.reason(log, "warning", reason, detail=detail, next_try_in=round(wait, 1))
             await asyncio.sleep(wait)
 
-    def _choose(self, name: str, streams: Sequence[str]) -> str:
-        """Where the collector's side put a type elsewhere than the pipeline says, it is read from where it is."""
-        named = self.settings.data_types[DataType(name)].stream
-        if named in streams:
-            return named
-        log.warning(
-            "the subject is held by another stream than the pipeline names",
-            data_type=name,
-            named=named,
-            used=streams[0],
-        )
-        return streams[0]
+    def _tell(self, data_type: DataType, chosen: Choice) -> None:
+        if len(chosen.read) > 1:
+            log.info("several streams hold it; each is read", data_type=str(data_type), streams=chosen.read)
+        if chosen.left:
+            log.warning(
+                "held by streams that are not read: others are named", data_type=str(data_type), streams=chosen.left
+            )
 
     async def _schema(self) -> None:
         """Wait until the tables fit: a schema Job may still be at it. Nothing is pulled before."""
@@ -218,8 +211,8 @@ class Worker:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail, next_try_in=round(wait, 1))
                 await asyncio.sleep(wait)
 
-    def _ingest(self, name: str, chosen: DataTypeSettings, stream: str) -> Ingest:
-        letters = self.settings.dead_letters
+    def _ingest(self, data_type: DataType, stream: str) -> Ingest:
+        letters, chosen, name = self.settings.dead_letters, self.settings.data_types[data_type], str(data_type)
         return Ingest(
             LaneSource(stream, chosen.subject),
             BY_DATA_TYPE[name],
@@ -231,11 +224,59 @@ class Worker:
                 chosen.batch.max_rows, chosen.batch.max_delay, chosen.batch.max_pending, chosen.batch.max_bytes
             ),
             Flood(letters.max_ratio, letters.min_messages, letters.window),
-            IngestAccount(self._metrics, name),
+            IngestAccount(self._metrics, name, stream),
             self._owner.name,
         )
 
     # --- while it runs ------------------------------------------------------------------------------------------------
+
+    async def _run_all(self) -> None:
+        """Until all have ended. One that ends with an error ends the process: it is started again, and begins from the records."""
+        running = {asyncio.create_task(ingest.run()): key for key, ingest in self.ingests.items()}
+        look = asyncio.create_task(asyncio.sleep(LOOK_FOR_STREAMS))
+        try:
+            while running:
+                done, _ = await asyncio.wait([*running, look], return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {look}:
+                    task.result()
+                    del running[task]
+                if look in done:
+                    for key in await self._new_lanes():
+                        running[asyncio.create_task(self.ingests[key].run())] = key
+                    look = asyncio.create_task(asyncio.sleep(LOOK_FOR_STREAMS))
+        finally:
+            look.cancel()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _new_lanes(self) -> list[tuple[str, str]]:
+        """Of streams that have come since. One whose stream has gone ends, where another stream holds its data type."""
+        found: list[tuple[str, str]] = []
+        for data_type in () if self._stopping.is_set() else self.data_types:
+            try:
+                streams = (await choose(self._broker, self.settings, data_type)).read
+            except BrokerError as refused:
+                logs.reason(log, "warning", refused.reason, detail=refused.detail)
+                continue
+            for stream in streams:
+                if (str(data_type), stream) not in self.ingests:
+                    log.info(
+                        "another stream holds it, and is read from now on", data_type=str(data_type), stream=stream
+                    )
+                    self.ingests[str(data_type), stream] = self._ingest(data_type, stream)
+                    found.append((str(data_type), stream))
+            for key in [key for key in self.ingests if key[0] == str(data_type) and streams and key[1] not in streams]:
+                if await self._is_gone(key[1]):
+                    log.info("its stream is gone", data_type=key[0], stream=key[1])
+                    self.ingests.pop(key).stop(0.0)
+        return found
+
+    async def _is_gone(self, stream: str) -> bool:
+        try:
+            return await self._broker.sources_of(stream) is None
+        except BrokerError:
+            return False
 
     def _tell_all(self, news: Callable[[Ingest], None]) -> None:
         for ingest in self.ingests.values():
@@ -266,7 +307,8 @@ class Worker:
             now = self.status()
             for name, numbers in now.items():
                 gained = {
-                    key: numbers[key] - before[name][key] for key in ("received", "inserted", "deadLetters", "inserts")
+                    key: numbers[key] - before.get(name, {}).get(key, 0)
+                    for key in ("received", "inserted", "deadLetters", "inserts")
                 }
                 log.info("last minute", data_type=name, state=numbers["state"], lag=numbers["lag"], **gained)
             before = now
@@ -293,12 +335,20 @@ class Worker:
         self._owner.close()
 
 
-async def _all_or_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """One data type that ends with an error ends the process: it is started again, and begins from the records."""
-    try:
-        for finished in asyncio.as_completed(tasks):
-            await finished
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _numbers(ingests: Sequence[Ingest]) -> dict[str, Any]:
+    """Of one data type's lanes together."""
+    last = max(ingests, key=lambda ingest: ingest.account.last_insert_time or 0.0).account
+    lags = [ingest.backlog for ingest in ingests if ingest.backlog is not None]
+    return {
+        **{to_camel(name): sum(each.account.totals[name] for each in ingests) for name in last.totals},
+        "state": next((each.state.name for each in ingests if each.state is not reasons.RUNNING), reasons.RUNNING.name),
+        "lag": sum(lags) if lags else None,
+        "lagSeconds": round(max(each.late for each in ingests), 1),
+        "inHand": sum(each.in_hand for each in ingests),
+        "setAside": sum(each.set_aside for each in ingests),
+        "reads": any(each.reads for each in ingests),
+        "streams": [each.source.stream for each in ingests],
+        "lastInsertTime": last.last_insert_time,
+        "lastInsertRows": last.last_insert_rows,
+        "lastInsertSeconds": round(last.last_insert_seconds, 4),
+    }

@@ -198,8 +198,8 @@ def test_every_runbook_is_of_an_alert_and_in_the_list() -> None:
 def test_a_loss_can_be_counted_from_the_first_one_on() -> None:
     """`increase` sees nothing where a series begins with 1."""
     registry = CollectorRegistry()
-    IngestAccount(IngestMetrics(registry), "trade")
+    IngestAccount(IngestMetrics(registry), "trade", "MARKET_DATA")
     text = generate_latest(registry).decode()
     for reason in ("MessagesMissed", "StreamRecreated", "StreamRegressed"):
         assert reason in RULES["MarketPrismMessagesLost"]["expr"]
-        assert f'marketprism_alarms_total{{data_type="trade",reason="{reason}"}} 0.0' in text
+        assert f'marketprism_alarms_total{{data_type="trade",reason="{reason}",stream="MARKET_DATA"}} 0.0' in text

@@ -82,6 +82,8 @@ def lines(report: AuditReport) -> list[str]:
             )
         if stream.deleted_unread.count:
             found.append(f"{stream.stream}: deleted from the stream and in no table: {stream.deleted_unread}")
+    for data_type, streams in report.not_read.items():
+        found.append(f"{', '.join(streams)}: holds {data_type}, and is not read, since spec.nats.streams names others")
     how = "every value compared" if report.deep else "by sequence numbers"
     found.append(
         f"{'PROVEN' if report.holds else 'NOT PROVEN'} ({how}, {' and '.join(report.tiers)}, {report.seconds:.1f} s)"

@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 Type = Annotated[DataType, typer.Argument(metavar="DATA_TYPE", help="One of the pipeline's, such as trade.")]
+Stream = Annotated[str, typer.Option("--stream", help="Which one, where the data type is read from several.")]
 
 RESET = """
 Examples:
@@ -44,10 +45,11 @@ def list_(file: File = "", output: Json = Output.TEXT) -> None:
     settings = _settings(file)
 
     async def run(servers: Servers) -> list[Summary]:
-        found = [
-            await lanes.find(settings, servers.broker, servers.hot, data_type) for data_type in settings.data_types
+        return [
+            await lanes.summary(servers.broker, lane)
+            for data_type in settings.data_types
+            for lane in await lanes.find_all(settings, servers.broker, servers.hot, data_type)
         ]
-        return [await lanes.summary(servers.broker, lane) for lane in found]
 
     found = with_servers(settings, "lanes", run)
     if output == "json":
@@ -58,12 +60,15 @@ def list_(file: File = "", output: Json = Output.TEXT) -> None:
 
 
 @app.command(epilog=epilog("lanes show", "Example:  marketprism lanes show trade -f pipeline.yaml"))
-def show(data_type: Type, file: File = "", output: Json = Output.TEXT) -> None:
+def show(data_type: Type, stream: Stream = "", file: File = "", output: Json = Output.TEXT) -> None:
     """Show the whole record of a data type's lane: every stretch that is not done, whose it is, and what it waits for."""
     settings = _settings(file, data_type)
-    found = with_servers(
-        settings, "lanes", lambda servers: lanes.find(settings, servers.broker, servers.hot, data_type)
-    )
+    try:
+        found = with_servers(
+            settings, "lanes", lambda servers: lanes.find(settings, servers.broker, servers.hot, data_type, stream)
+        )
+    except ValueError as refused:
+        fail(str(refused), Exit.USAGE)
     if output == "json":
         typer.echo(json.dumps(lanes.as_dict(found)))
     else:
@@ -78,6 +83,7 @@ def reset(
     to: Annotated[
         int, typer.Option("--to", min=0, metavar="SEQ", help="The last sequence that is not looked at again.")
     ],
+    stream: Stream = "",
     file: File = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     output: Json = Output.TEXT,
@@ -87,7 +93,7 @@ def reset(
     settings = _settings(file, data_type)
 
     async def plan(servers: Servers) -> Reset:
-        lane = await lanes.find(settings, servers.broker, servers.hot, data_type)
+        lane = await lanes.find(settings, servers.broker, servers.hot, data_type, stream)
         return await lanes.plan_reset(servers.broker, lane, to)
 
     async def run(servers: Servers) -> Record:

@@ -61,7 +61,7 @@ def replay_(
     by_sequence = bool(from_seq) or until.isdigit()
 
     async def run(servers: Servers) -> dict[str, Replayed]:
-        found = [await _lane(servers, settings, kind) for kind in types]
+        found = [lane for kind in types for lane in await _lanes(servers, settings, kind)]
         if by_sequence and len({lane.stream for lane in found}) > 1:
             fail("each stream has sequences of its own: name one with --type or --subject, or use times", Exit.USAGE)
         return await _replay(servers, settings, found, stretch, subject, dry_run)
@@ -107,11 +107,12 @@ def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequ
 # --- with the servers -------------------------------------------------------------------------------------------------
 
 
-async def _lane(servers: Servers, settings: Settings, kind: DataType) -> LaneId:
-    found = await lanes.find(settings, servers.broker, servers.hot, kind)
-    if found.id is None:
-        fail(found.problem, Exit.FINDINGS)
-    return found.id
+async def _lanes(servers: Servers, settings: Settings, kind: DataType) -> list[LaneId]:
+    found = await lanes.find_all(settings, servers.broker, servers.hot, kind)
+    for lane in found:
+        if lane.id is None:
+            fail(lane.problem, Exit.FINDINGS)
+    return [lane.id for lane in found if lane.id]
 
 
 async def _replay(

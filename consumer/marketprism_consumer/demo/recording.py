@@ -212,9 +212,11 @@ class Recording:
                 await asyncio.sleep(0.1)
 
     async def _behind(self, data_type: DataType) -> bool:
-        lane = await lanes.find(self.settings, self._broker, self.store, data_type)
-        waits = await lanes.backlog(self._broker, lane) if lane.record else None
-        return waits is None or bool(waits.lag or waits.set_aside)
+        for lane in await lanes.find_all(self.settings, self._broker, self.store, data_type):
+            waits = await lanes.backlog(self._broker, lane) if lane.record else None
+            if waits is None or waits.lag or waits.set_aside:
+                return True
+        return False
 
 
 class Consumer:

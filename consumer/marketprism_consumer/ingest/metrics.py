@@ -1,4 +1,4 @@
-"""The account that a data type's ingest gives of itself, as Prometheus metrics. Labels have closed sets of values."""
+"""The account that a lane's ingest gives of itself, as Prometheus metrics. Labels have closed sets of values."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STATES = (reasons.RUNNING, reasons.DEAD_LETTER_FLOOD, reasons.STOPPING)
 
 
 class IngestMetrics:
-    """All metrics of a process, each with the label `data_type`; names, units and meaning in one place."""
+    """All metrics of a process, each with the labels `data_type` and `stream`; names, units and meaning in one place."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def make(kind: Any, name: str, text: str, *labels: str, **options: Any) -> Any:
-            return kind(f"marketprism_{name}", text, ("data_type", *labels), registry=registry, **options)
+            return kind(f"marketprism_{name}", text, ("data_type", "stream", *labels), registry=registry, **options)
 
         self.received = make(Counter, "messages_received_total", "Messages read from JetStream to be stored.")
         self.inserted = make(Counter, "rows_inserted_total", "Rows that ClickHouse confirmed.")
@@ -64,30 +64,31 @@ class IngestMetrics:
 
 
 class IngestAccount:
-    """One data type's metrics, and the few numbers that a view or a summary line wants of them."""
+    """One lane's metrics, and the few numbers that a view or a summary line wants of them."""
 
-    def __init__(self, metrics: IngestMetrics, data_type: str) -> None:
-        self._metrics, self._data_type = metrics, data_type
-        self.lookups = metrics.lookups.labels(data_type)
-        self.epochs = metrics.epochs.labels(data_type)
-        self.takeovers = metrics.takeovers.labels(data_type)
-        self.recoveries = metrics.recoveries.labels(data_type)
-        self.conflicts = metrics.conflicts.labels(data_type)
-        self._received = metrics.received.labels(data_type)
-        self._inserted = metrics.inserted.labels(data_type)
-        self._batch_rows = metrics.batch_rows.labels(data_type)
-        self._insert_seconds = metrics.insert_seconds.labels(data_type)
-        self._freshness = metrics.freshness.labels(data_type)
-        self._lag_messages = metrics.lag_messages.labels(data_type)
-        self._lag_seconds = metrics.lag_seconds.labels(data_type)
-        self._in_flight = metrics.in_flight.labels(data_type)
-        self._in_hand = metrics.in_hand.labels(data_type)
-        self._set_aside = metrics.set_aside.labels(data_type)
-        self._oldest = metrics.oldest.labels(data_type)
-        self._reads_tail = metrics.reads_tail.labels(data_type)
-        self._record_seconds = metrics.record_seconds.labels(data_type)
+    def __init__(self, metrics: IngestMetrics, data_type: str, stream: str) -> None:
+        self._metrics, self._lane = metrics, (data_type, stream)
+        lane = self._lane
+        self.lookups = metrics.lookups.labels(*lane)
+        self.epochs = metrics.epochs.labels(*lane)
+        self.takeovers = metrics.takeovers.labels(*lane)
+        self.recoveries = metrics.recoveries.labels(*lane)
+        self.conflicts = metrics.conflicts.labels(*lane)
+        self._received = metrics.received.labels(*lane)
+        self._inserted = metrics.inserted.labels(*lane)
+        self._batch_rows = metrics.batch_rows.labels(*lane)
+        self._insert_seconds = metrics.insert_seconds.labels(*lane)
+        self._freshness = metrics.freshness.labels(*lane)
+        self._lag_messages = metrics.lag_messages.labels(*lane)
+        self._lag_seconds = metrics.lag_seconds.labels(*lane)
+        self._in_flight = metrics.in_flight.labels(*lane)
+        self._in_hand = metrics.in_hand.labels(*lane)
+        self._set_aside = metrics.set_aside.labels(*lane)
+        self._oldest = metrics.oldest.labels(*lane)
+        self._reads_tail = metrics.reads_tail.labels(*lane)
+        self._record_seconds = metrics.record_seconds.labels(*lane)
         for loss in LOSSES:
-            metrics.alarms.labels(data_type, loss.name)
+            metrics.alarms.labels(*lane, loss.name)
         self.totals = {"received": 0, "inserted": 0, "dead_letters": 0, "inserts": 0}
         self.last_insert_rows = 0
         self.last_insert_seconds = 0.0
@@ -98,12 +99,12 @@ class IngestAccount:
 
     def state(self, state: Reason) -> None:
         for possible in STATES:
-            self._metrics.state.labels(self._data_type, possible.name).set(possible is state)
+            self._metrics.state.labels(*self._lane, possible.name).set(possible is state)
 
     def received(self, batch: Batch) -> None:
         self._received.inc(len(batch))
         self.totals["received"] += len(batch)
-        self._metrics.batches.labels(self._data_type, batch.why).inc()
+        self._metrics.batches.labels(*self._lane, batch.why).inc()
 
     def stands(
         self, *, lag: int, in_hand: int, held_bytes: int, set_aside: int, oldest: float, reads_tail: bool
@@ -142,11 +143,11 @@ class IngestAccount:
 
     def dead_lettered(self, reason: Reason) -> None:
         self.totals["dead_letters"] += 1
-        self._metrics.dead.labels(self._data_type, reason.name).inc()
+        self._metrics.dead.labels(*self._lane, reason.name).inc()
 
     def insert_failed(self, code: int) -> None:
         self.last_insert_ok = False
-        self._metrics.insert_failures.labels(self._data_type, str(code)).inc()
+        self._metrics.insert_failures.labels(*self._lane, str(code)).inc()
 
     def alarm(self, reason: Reason) -> None:
-        self._metrics.alarms.labels(self._data_type, reason.name).inc()
+        self._metrics.alarms.labels(*self._lane, reason.name).inc()

@@ -112,6 +112,16 @@ class NatsBroker:
         """The names of the streams that hold any of the subject. Raises BrokerError."""
         return (await self.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
 
+    async def sources_of(self, stream: str) -> list[str] | None:
+        """The streams that it mirrors or has as sources; None where there is no such stream. Raises BrokerError."""
+        try:
+            config = (await self.api(f"STREAM.INFO.{stream}", {}))["config"]
+        except JetStreamError as error:
+            if error.code == STREAM_NOT_FOUND:
+                return None
+            raise
+        return [one["name"] for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+
     async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
         """How many messages the stream holds for each subject that fits; none where there is no such stream."""
         found: dict[str, int] = {}

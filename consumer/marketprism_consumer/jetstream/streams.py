@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
+from marketprism_api import reasons
+from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
-from marketprism_consumer.errors import StreamLackingError, SubjectsTakenError
+from marketprism_consumer.errors import BrokerError, StreamLackingError, SubjectsTakenError
 
 _NAME_IN_USE = 10058
 _SUBJECTS_OVERLAP = 10065
@@ -18,6 +20,37 @@ _SUBJECTS_OVERLAP = 10065
 class Lookup(Protocol):
     async def streams_of(self, subject: str) -> list[str]:
         """The names of the streams that hold any of the subject."""
+
+    async def sources_of(self, stream: str) -> list[str] | None:
+        """The streams that it mirrors or has as sources; None where there is no such stream."""
+
+
+class Choice(NamedTuple):
+    """Streams of one data type. `read`: each is a lane of its own. `left`: hold it as well, and are not read, since others were
+    named."""
+
+    read: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+async def choose(lookup: Lookup, settings: Settings, data_type: DataType) -> Choice:
+    """The one rule for which streams a data type is read from: those that the pipeline names for it, whatever they are; else all
+    that hold its subject. Raises BrokerError, StreamUnfit where two of the latter hold the same messages."""
+    chosen = settings.data_types[data_type]
+    holders = await lookup.streams_of(chosen.subject)
+    if chosen.named:
+        there = tuple([name for name in chosen.named if await lookup.sources_of(name) is not None])
+        return Choice(there, tuple(name for name in holders if name not in chosen.named))
+    if len(holders) > 1:
+        for name in holders:
+            for origin in await lookup.sources_of(name) or ():
+                if origin in holders:
+                    detail = (
+                        f"{name} has the messages of {origin}, too: name in spec.nats.streams.{data_type} which to read"
+                    )
+                    raise BrokerError(reasons.STREAM_UNFIT, detail)
+    # The one where it would be made comes first.
+    return Choice(tuple(sorted(holders, key=lambda name: (name != chosen.stream, name))), ())
 
 
 def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> dict[str, list[str]]:
@@ -36,6 +69,9 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
     """
     missing: dict[str, list[str]] = {}
     for data_type in settings.data_types.values():
+        # A stream by another name may be a mirror, which has no subjects: what is named and there is not made.
+        if data_type.named and all([await lookup.sources_of(name) is not None for name in data_type.named]):
+            continue
         if not await lookup.streams_of(data_type.subject):
             missing.setdefault(data_type.stream, []).append(data_type.subject)
     created = await ensure_streams(js, missing)

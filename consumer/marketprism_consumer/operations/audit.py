@@ -28,6 +28,7 @@ from marketprism_consumer.ingest.identity import stream_identity
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
+from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit_values import Alteration, Misburied, compare
 from marketprism_consumer.operations.lanes import FoundLane
@@ -153,6 +154,8 @@ class AuditReport:
     deep: bool
     tiers: tuple[Tier, ...]
     seconds: float = 0.0
+    not_read: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By data type: streams that hold it, too, and are not among those that the pipeline names."""
 
     @property
     def holds(self) -> bool:
@@ -173,6 +176,7 @@ class AuditReport:
                 for audited in self.types
             ],
             "streams": [camel(stream) | {"holds": stream.holds} for stream in self.streams],
+            "notRead": {data_type: list(streams) for data_type, streams in self.not_read.items()},
         }
 
 
@@ -193,13 +197,16 @@ async def audit(
     tiers: dict[Tier, ClickHouseStore] = {"hot": store}
     if both_tiers:
         tiers["cold"] = cold or store
-    found = {data_type: await lanes.find(settings, broker, store, data_type) for data_type in settings.data_types}
+    found = {data_type: await lanes.find_all(settings, broker, store, data_type) for data_type in settings.data_types}
     chosen = list(dict.fromkeys(data_types))
     report = AuditReport([], [], deep, tuple(tiers))
-    for stream in dict.fromkeys(found[data_type].stream for data_type in chosen):
-        on_it = {data_type: lane for data_type, lane in found.items() if lane.stream == stream}
+    for data_type in chosen:
+        if settings.data_types[data_type].named and (left := (await choose(broker, settings, data_type)).left):
+            report.not_read[str(data_type)] = left
+    for stream in dict.fromkeys(lane.stream for data_type in chosen for lane in found[data_type]):
+        on_it = {data_type: lane for data_type in found for lane in found[data_type] if lane.stream == stream}
         if not stream:
-            report.types += [_streamless(settings, data_type) for data_type in chosen if data_type in on_it]
+            report.types += [_streamless(settings, on_it[data_type]) for data_type in chosen if data_type in on_it]
             continue
         auditor = _StreamAuditor(settings, tiers, broker, stream, on_it)
         report.streams.append(await auditor.run([data_type for data_type in chosen if data_type in on_it], deep))
@@ -209,14 +216,9 @@ async def audit(
     return report
 
 
-def _streamless(settings: Settings, data_type: DataType) -> TypeAudit:
-    type_settings = settings.data_types[data_type]
-    reason = reasons.STREAM_MISSING
-    return TypeAudit(
-        str(data_type),
-        type_settings.stream,
-        problem=f"{reason}: no stream holds {type_settings.subject}, nothing can be compared",
-    )
+def _streamless(settings: Settings, lane: FoundLane) -> TypeAudit:
+    stream = settings.data_types[DataType(lane.data_type)].stream
+    return TypeAudit(lane.data_type, stream, problem=f"{lane.problem}, nothing can be compared")
 
 
 @dataclass(slots=True)
@@ -283,7 +285,7 @@ class _StreamAuditor:
             self._identity,
             first,
             last,
-            Ranges() if covered.issuperset(info["config"]["subjects"]) else None,
+            Ranges() if covered.issuperset(info["config"].get("subjects") or [">"]) else None,
         )
         await self._judge(result, chosen, held, deleted)
         for data_type in chosen:

@@ -29,8 +29,9 @@ from marketprism_consumer.ingest.ingest import SILENCE
 from marketprism_consumer.jetstream.broker import SECOND, STREAM_NOT_FOUND, NatsBroker, epoch_seconds
 from marketprism_consumer.jetstream.client import PullClient, connect, masked
 from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.operations import lanes
-from marketprism_consumer.operations.lanes import FoundLane, stream_of
+from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
@@ -143,9 +144,9 @@ async def _data_type(
 ) -> AsyncIterator[Line]:
     """`streams` gathers what the server says of each."""
     type_settings = settings.data_types[data_type]
-    stream = await stream_of(broker, settings, data_type)
+    chosen = await choose(broker, settings, data_type)
     what = f"stream of {data_type}"
-    if not stream:
+    if not chosen.read:
         if settings.ensure_streams == "IfMissing":
             yield warning(
                 what, f"no stream holds {type_settings.subject}", f"{type_settings.stream} is made when ingest starts"
@@ -153,11 +154,15 @@ async def _data_type(
         else:
             yield wrong(what, reasons.STREAM_MISSING, f"no stream holds {type_settings.subject}")
         return
-    if stream != type_settings.stream:
-        todo = "it is read from there; correct spec.nats.streams"
-        yield warning(what, f"{type_settings.subject} is in {stream}, not in {type_settings.stream}", todo)
-    if stream not in streams:
-        streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
+    for name in type_settings.named:
+        if name not in chosen.read:
+            yield wrong(what, reasons.STREAM_MISSING, f"there is no {name}, which spec.nats.streams names")
+    if chosen.left:
+        todo = f"name them in spec.nats.streams.{data_type}, too, unless others store them"
+        yield warning(what, f"{', '.join(chosen.left)} holds {type_settings.subject}, and is not read", todo)
+    for stream in chosen.read:
+        if stream not in streams:
+            streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
 
 
 def judge_stream(name: str, config: Mapping[str, Any]) -> list[Line]:
@@ -243,7 +248,11 @@ def judge_bucket(what: str, config: Mapping[str, Any], replicas: int) -> list[Li
 
 async def check_lanes(settings: Settings, broker: NatsBroker, store: ClickHouseStore) -> AsyncIterator[Line]:
     try:
-        found = [await lanes.find(settings, broker, store, data_type) for data_type in settings.data_types]
+        found = [
+            lane
+            for data_type in settings.data_types
+            for lane in await lanes.find_all(settings, broker, store, data_type)
+        ]
         heard = await lanes.alive(NatsRecords(broker.client, settings.bucket), found)
     except BrokerError as refused:
         yield wrong("lanes", refused.reason, refused.detail)

@@ -26,6 +26,7 @@ from marketprism_consumer.ingest.record import VALID, Claim, Record
 from marketprism_consumer.jetstream import records as bucket
 from marketprism_consumer.jetstream.broker import STREAM_NOT_FOUND, NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
 LOOK_EVERY = 0.1  # [s]
@@ -49,19 +50,38 @@ class FoundLane:
         return self.id.key if self.id else ""
 
 
-async def stream_of(broker: NatsBroker, settings: Settings, data_type: DataType) -> str:
-    """The stream that holds the type, as ingest chooses it; empty where none does."""
-    type_settings = settings.data_types[data_type]
-    holders = await broker.streams_of(type_settings.subject)
-    return type_settings.stream if type_settings.stream in holders else next(iter(holders), "")
+async def find_all(
+    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType
+) -> list[FoundLane]:
+    """A data type's lanes with their records, one for each stream; a single one without a stream where none holds it. Raises
+    BrokerError, StoreError."""
+    try:
+        streams = (await choose(broker, settings, data_type)).read
+    except BrokerError as refused:
+        if refused.reason is not reasons.STREAM_UNFIT:
+            raise
+        return [FoundLane(str(data_type), "", problem=str(refused))]
+    if streams:
+        return [await _find_in(settings, broker, store, data_type, stream) for stream in streams]
+    subject = settings.data_types[data_type].subject
+    return [FoundLane(str(data_type), "", problem=f"{reasons.STREAM_MISSING}: no stream holds {subject}")]
 
 
-async def find(settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType) -> FoundLane:
-    """A data type's lane with its record. Raises BrokerError, StoreError."""
+async def find(
+    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType, stream: str = ""
+) -> FoundLane:
+    """One of them: the only one, or that of `stream`. Raises ValueError where that is not one."""
+    found = await find_all(settings, broker, store, data_type)
+    fitting = [lane for lane in found if stream in ("", lane.stream)]
+    if len(fitting) != 1:
+        raise ValueError(f"{data_type} is read from {', '.join(lane.stream for lane in found)}: name one with --stream")
+    return fitting[0]
+
+
+async def _find_in(
+    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType, stream: str
+) -> FoundLane:
     name, subject = str(data_type), settings.data_types[data_type].subject
-    stream = await stream_of(broker, settings, data_type)
-    if not stream:
-        return FoundLane(name, "", problem=f"{reasons.STREAM_MISSING}: no stream holds {subject}")
     table = BY_DATA_TYPE[name]
     try:
         id_ = await lane_of(broker, store, table, stream, subject)
@@ -290,13 +310,13 @@ async def begin(
     records = NatsRecords(broker.client, settings.bucket)
     for table in created:
         data_type = DataType(table.data_type)
-        stream = await stream_of(broker, settings, data_type)
         # What is in cold has to be looked up. And what was made may be a new replica of an old table.
-        if not stream or any([await _has_rows(tier, table) for tier in tiers]):
+        if any([await _has_rows(tier, table) for tier in tiers]):
             continue
-        id_ = await lane_of(broker, tiers[0], table, stream, settings.data_types[data_type].subject)
-        await records.ensure(await broker.replicas(stream))
-        await bucket.begin(records, id_)
+        for stream in (await choose(broker, settings, data_type)).read:
+            id_ = await lane_of(broker, tiers[0], table, stream, settings.data_types[data_type].subject)
+            await records.ensure(await broker.replicas(stream))
+            await bucket.begin(records, id_)
 
 
 async def _has_rows(store: ClickHouseStore, table: Table) -> bool:

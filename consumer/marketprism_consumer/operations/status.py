@@ -79,15 +79,16 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
         "hot": await _sizes(hot, settings.hot_db),
         "cold": await _sizes(cold, settings.cold_db),
     }
-    ours = {data_type: await lanes.find(settings, broker, store, data_type) for data_type in settings.data_types}
-    read = await lanes.alive(NatsRecords(broker.client, settings.bucket), ours.values())
+    ours = {data_type: await lanes.find_all(settings, broker, store, data_type) for data_type in settings.data_types}
+    every = [lane for of_type in ours.values() for lane in of_type]
+    read = await lanes.alive(NatsRecords(broker.client, settings.bucket), every)
     found = []
     for data_type, type_settings in settings.data_types.items():
-        lane = ours[data_type]
-        made = TypeStatus(str(data_type), lane.stream or type_settings.stream, _state(lane, read))
-        if lane.record:
-            waits = await lanes.backlog(broker, lane)
-            made.lag, made.set_aside = waits.lag, waits.set_aside
+        streams = ",".join(lane.stream for lane in ours[data_type]) or type_settings.stream
+        made = TypeStatus(str(data_type), streams, _state(ours[data_type], read))
+        waits = [await lanes.backlog(broker, lane) for lane in ours[data_type] if lane.record]
+        if waits:
+            made.lag, made.set_aside = sum(each.lag for each in waits), sum(each.set_aside for each in waits)
         letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
         made.dead_letters = sum(letters.values())
         made.hot = sizes["hot"].get(type_settings.table, Tier())
@@ -103,10 +104,11 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
     )
 
 
-def _state(lane: FoundLane, read: set[str]) -> str:
-    if not lane.stream:
+def _state(of_type: Sequence[FoundLane], read: set[str]) -> str:
+    """The worst of its lanes."""
+    if not all(lane.stream for lane in of_type):
         return NO_STREAM
-    return READ if lane.key in read else UNREAD
+    return READ if all(lane.key in read for lane in of_type) else UNREAD
 
 
 async def _sizes(server: ClickHouse, database: str) -> dict[str, Tier]:

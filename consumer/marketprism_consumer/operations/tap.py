@@ -20,7 +20,7 @@ from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest.decode import decode, values_by_column
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
-from marketprism_consumer.operations.lanes import stream_of
+from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 QUEUE = 10_000  # messages that wait to be shown; the oldest are dropped beyond
@@ -107,17 +107,19 @@ async def tap(
     async with AsyncExitStack() as stack:
         for data_type in data_types:
             subject = settings.data_types[data_type].subject
-            if not (stream := await stream_of(broker, settings, data_type)):
+            streams = (await choose(broker, settings, data_type)).read
+            if not streams:
                 raise BrokerError(reasons.STREAM_MISSING, f"no stream holds {subject}")
             policy = DeliverPolicy.NEW if since is None else DeliverPolicy.BY_START_TIME
             config = ConsumerConfig(
                 deliver_policy=policy,
                 opt_start_time=None if since is None else times.moment(since),
             )
-            subscription = await client.jetstream().subscribe(
-                subject, stream=stream, cb=take, ordered_consumer=True, config=config
-            )
-            stack.push_async_callback(subscription.unsubscribe)
+            for stream in streams:
+                subscription = await client.jetstream().subscribe(
+                    subject, stream=stream, cb=take, ordered_consumer=True, config=config
+                )
+                stack.push_async_callback(subscription.unsubscribe)
         while True:
             message = await queue.get()
             about = message.metadata

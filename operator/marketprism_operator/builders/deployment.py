@@ -72,5 +72,7 @@ def concerns(request: BuildRequest, spec: ConsumerSpec) -> Manifest:
         "clickhouse": whole.clickhouse.model_dump(mode="json"),
         "schema": whole.table_schema.mode,
         "deadLetters": whole.dead_letters.model_dump(mode="json"),
-        "dataTypes": {t.value: [whole.stream(t), list(astuple(whole.batch(t)))] for t in spec.data_types},
+        "dataTypes": {
+            t.value: [whole.stream(t), whole.streams(t), list(astuple(whole.batch(t)))] for t in spec.data_types
+        },
     }

@@ -1,0 +1,126 @@
+"""A data type in several streams: each is a lane of its own, and all that asks covers all of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from marketprism_api.credentials import NatsAuth
+from marketprism_api.data_types import DataType
+from marketprism_consumer.errors import BrokerError
+from marketprism_consumer.jetstream.client import PullClient
+from marketprism_consumer.jetstream.records import begin
+from marketprism_consumer.jetstream.streams import Choice, choose
+from marketprism_consumer.operations.audit import AuditReport, audit
+from marketprism_consumer.operations.check import check_nats
+from marketprism_consumer.operations.lanes import find, find_all
+from marketprism_consumer.operations.status import status
+from tests.pipelines import Pipeline, trade
+
+BINANCE, OKX = "trade.binance_spot.spot.BTC-USDT", "trade.okx_spot.spot.BTC-USDT"
+MADE = ("MIRROR", "OKX", "ALL")
+
+
+@pytest.fixture
+async def split(pipeline: Pipeline) -> Any:
+    """Trades of one exchange in MARKET_DATA, those of another in OKX."""
+    config = (await pipeline.broker.api("STREAM.INFO.MARKET_DATA", {}))["config"]
+    subjects = ["trade.binance_spot.>" if each == "trade.>" else each for each in config["subjects"]]
+    await pipeline.broker.api("STREAM.UPDATE.MARKET_DATA", {**config, "subjects": subjects})
+    await make(pipeline, "OKX", subjects=["trade.okx_spot.>"])
+    for number in range(3):
+        await pipeline.send(BINANCE, json.dumps(trade(trade_id=f"b{number}")).encode())
+    for number in range(2):
+        await pipeline.send(OKX, json.dumps(trade(exchange="okx_spot", trade_id=f"o{number}")).encode())
+    yield pipeline
+    for name in MADE:
+        if await pipeline.broker.sources_of(name) is not None:
+            await pipeline.broker.api(f"STREAM.DELETE.{name}", None)
+
+
+async def make(pipeline: Pipeline, name: str, **config: Any) -> None:
+    await pipeline.broker.api(
+        f"STREAM.CREATE.{name}", {"name": name, "retention": "limits", "storage": "file", **config}
+    )
+
+
+def named(pipeline: Pipeline, *streams: str) -> None:
+    data_types = dict(pipeline.settings.data_types)
+    data_types[DataType.TRADE] = replace(data_types[DataType.TRADE], named=streams)
+    pipeline.settings = replace(pipeline.settings, data_types=data_types)
+
+
+async def stored(pipeline: Pipeline) -> AuditReport:
+    """After all was read; nobody has to wait for a record that was never there."""
+    for lane in await find_all(pipeline.settings, pipeline.broker, pipeline.store, DataType.TRADE):
+        assert lane.id, lane.problem
+        await begin(pipeline.records, lane.id)
+    await pipeline.ingest()
+    return await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE], deep=True)
+
+
+async def test_each_is_read_stored_and_proven(split: Pipeline) -> None:
+    report = await stored(split)
+    assert report.holds, report
+    assert {(each.stream, each.held, each.rows) for each in report.types} == {("MARKET_DATA", 3, 3), ("OKX", 2, 2)}
+    assert await split.count("trades") == 5
+    (of_trades,) = [
+        each
+        for each in (await status(split.settings, split.broker, split.store, split.clickhouse)).types
+        if each.data_type == "trade"
+    ]
+    assert (of_trades.stream, of_trades.lag) == ("MARKET_DATA,OKX", 0)
+
+
+async def test_what_is_read_from_several_is_asked_for_by_the_streams_name(split: Pipeline) -> None:
+    with pytest.raises(ValueError, match="MARKET_DATA, OKX: name one with --stream"):
+        await find(split.settings, split.broker, split.store, DataType.TRADE)
+    lane = await find(split.settings, split.broker, split.store, DataType.TRADE, "OKX")
+    assert lane.stream == "OKX"
+
+
+async def test_where_streams_are_named_exactly_those_are_read_and_the_others_told(split: Pipeline) -> None:
+    named(split, "OKX")
+    report = await stored(split)
+    assert report.holds
+    assert report.not_read == {"trade": ("MARKET_DATA",)}
+    assert await split.count("trades") == 2
+    async with PullClientOf(split) as client:
+        lines = [line async for line in check_nats(split.settings, NatsAuth(), client)]
+    assert any("MARKET_DATA holds trade.>, and is not read" in line.found for line in lines)
+
+
+async def test_a_mirror_that_is_named_is_read_and_not_its_origin(split: Pipeline) -> None:
+    await make(split, "MIRROR", mirror={"name": "MARKET_DATA"})
+    named(split, "MIRROR", "OKX")
+    report = await stored(split)
+    assert {(each.stream, each.held, each.rows) for each in report.types} == {("MIRROR", 3, 3), ("OKX", 2, 2)}
+    (streams,) = await split.clickhouse.query(
+        f"SELECT groupUniqArray(splitByChar('@', _stream)[1]) FROM {split.hot}.trades"
+    )
+    assert sorted(streams[0]) == ["MIRROR", "OKX"]
+
+
+async def test_an_aggregate_beside_its_origin_has_to_be_chosen_by_name(split: Pipeline) -> None:
+    """Both hold the same messages: read together, each would be stored twice."""
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX"}])
+    with pytest.raises(BrokerError, match=r"ALL has the messages of OKX, too: name in spec.nats.streams.trade"):
+        await choose(split.broker, split.settings, DataType.TRADE)
+    named(split, "MARKET_DATA", "ALL")
+    assert await choose(split.broker, split.settings, DataType.TRADE) == Choice(("MARKET_DATA", "ALL"), ("OKX",))
+
+
+class PullClientOf:
+    """A connection for a check, which makes it itself."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._client = PullClient()
+
+    async def __aenter__(self) -> PullClient:
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
