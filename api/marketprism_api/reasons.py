@@ -151,6 +151,24 @@ STREAM_UNFIT = Reason(
     "the stream deletes messages once somebody has read them, so nothing can be read twice",
     "source it into a stream with retention limits, and name that one in spec.nats.streams",
 )
+NATS_LIMIT = Reason(
+    "MP3013",
+    "NATSLimit",
+    "a limit of the NATS account, of a stream or of the servers is reached",
+    "raise it; the message says which: consumers, streams, memory, storage or messages",
+)
+NATS_BUSY = Reason(
+    "MP3014",
+    "NATSBusy",
+    "JetStream can't answer just now: a cluster without a leader, or a server that is being started",
+    "nothing where it passes: it is tried again; else look at `nats server report jetstream`",
+)
+NATS_REFUSED = Reason(
+    "MP3015",
+    "NATSRefused",
+    "JetStream refuses a request",
+    "the message has its words and code (nats-server's errors.json)",
+)
 
 # MP4xxx: ClickHouse.
 CLICKHOUSE_UNREACHABLE = Reason(

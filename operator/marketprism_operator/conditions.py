@@ -167,7 +167,14 @@ def job_state(job: Manifest) -> str:
 # --- consumers --------------------------------------------------------------------------------------------------------
 
 
-_STREAMS = (reasons.STREAM_MISSING, reasons.STREAM_UNFIT, reasons.RECORD_UNAVAILABLE)
+_STREAMS = (
+    reasons.STREAM_MISSING,
+    reasons.STREAM_UNFIT,
+    reasons.RECORD_UNAVAILABLE,
+    reasons.NATS_LIMIT,
+    reasons.NATS_BUSY,
+    reasons.NATS_REFUSED,
+)
 
 
 def _streams(seen: Seen) -> UndatedCondition:

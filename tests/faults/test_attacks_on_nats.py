@@ -15,7 +15,7 @@ import pytest
 from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import JetStreamError
 from marketprism_consumer.feed import regenerate
-from marketprism_consumer.jetstream.records import NAME_IN_USE
+from marketprism_consumer.jetstream.refusals import NAME_IN_USE
 from tests.faults.harness import VALID, Feed, Server, World, tell
 from tests.faults.proxy import Parking, Proxy
 from tests.waiting import wait_for

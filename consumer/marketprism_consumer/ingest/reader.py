@@ -7,6 +7,7 @@ the end of a request) breaks the reader, and a new one begins at the next sequen
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from marketprism_consumer.ingest.broker import ACK_PREFIX, Broker, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
 
 MIN_PULL_BYTES = 8 << 20  # a request for less could be too small for a single message, and would never be answered
+_fewer = re.compile(rb"Exceeded MaxRequestBatch of (\d+)").match  # a limit in the server's configuration
 EXPIRES = 10.0  # of one request [s]
 HEARTBEAT = 1.0  # [s]
 SILENCE = 3 * HEARTBEAT + 0.5
@@ -24,6 +26,7 @@ SILENCE = 3 * HEARTBEAT + 0.5
 class _Pull:
     left: int
     bytes_left: int
+    received: bool = False
 
 
 class Reader:
@@ -52,6 +55,8 @@ class Reader:
         self._broker, self._stream, self._created, self._subject = broker, stream, created, subject
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
+        self._most = 1 << 30  # rows that a request may ask for
+        self._least = MIN_PULL_BYTES  # that a request has to ask for
         self.delivered = 0
         self._sent = 0
         self._now = asyncio.get_running_loop().time
@@ -73,7 +78,7 @@ class Reader:
         return sum(pull.bytes_left for pull in self._pulls.values())
 
     def request(self, rows: int, max_bytes: int) -> None:
-        max_bytes = max(max_bytes, MIN_PULL_BYTES)
+        rows, max_bytes = min(rows, self._most), max(max_bytes, self._least)
         if not self._pulls:
             self._heard = self._now()
         number = self._broker.pull(self._stream, self.name, rows, max_bytes, EXPIRES, HEARTBEAT, self._receive)
@@ -136,6 +141,7 @@ class Reader:
             return
         self._heard = self._now()
         messages: list[Message] = []
+        pull.received |= any(reply.startswith(ACK_PREFIX) for _, reply, _, _ in frames[:1])
         gap = ""
         delivered = self.delivered
         for subject, reply, payload, headers in frames:
@@ -178,7 +184,14 @@ class Reader:
         code, _, text = headers.partition(b"\r\n")[0].removeprefix(b"NATS/1.0").strip().partition(b" ")
         if code == b"100":
             return
+        received = self._pulls[number].received
         self._end(number)
+        if limit := _fewer(text):
+            self._most = max(1, int(limit[1]))
+            self._look()
+            return
+        if not received and text.startswith(b"Message Size Exceeds MaxBytes"):
+            self._least *= 2  # the next message alone is larger
         # 404, 408 and the end of a request by its bytes are how requests end; all else is news of the consumer.
         if code in (b"404", b"408") or text.startswith((b"Message Size Exceeds MaxBytes", b"Batch Completed")):
             self._look()

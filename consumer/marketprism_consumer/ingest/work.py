@@ -92,6 +92,7 @@ class ClaimWork:
         self._ended = False  # all of it is read
         self._mark: tuple[int, int] | None = None  # a message at its end, or behind it
         self._paused_until = 0.0
+        self._in_vain = 0  # readers in a row that broke and had given nothing
         self._batcher, self._limits, self._flood, self._seen, self._around = batcher, limits, flood, seen, around
         self._fast = DECODERS.get(lane.table.data_type)
         self._wake = around.wake
@@ -209,11 +210,20 @@ class ClaimWork:
         if self.reader is not None and self.reader.broken:
             self.lane.log.info("reads on", data_type=self.lane.table.data_type, why=self.reader.broken)
             following = self.reader.next
+            await self._pause_if_in_vain(self.reader)
             self.reader.close()
             self.reader = await self._open(following)
         if self._paused_until and self._now() >= self._paused_until:
             await self._resume()
         self._top_up()
+
+    async def _pause_if_in_vain(self, reader: Reader) -> None:
+        """Whatever keeps breaking readers that have given nothing is asked less and less often, and told."""
+        self._in_vain = 0 if reader.delivered else self._in_vain + 1
+        if self._in_vain > 2:
+            self.lane.alarm(reasons.NATS_REFUSED, error=reader.broken, times=self._in_vain)
+        if self._in_vain > 1:
+            await asyncio.sleep(min(2.0, 0.05 * 2**self._in_vain))
 
     def _receive(self, messages: Sequence[Message]) -> None:
         now, batcher, fast = self._now(), self._batcher, self._fast

@@ -17,13 +17,17 @@ from marketprism_consumer.ingest.broker import ReaderMade, ReaderState, Receive,
 from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
 from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.client import PullClient
+from marketprism_consumer.jetstream.refusals import (
+    NO_MESSAGE,
+    STREAM_NOT_FOUND,
+    WRONG_LAST_SEQUENCE,
+    jetstream_error,
+)
 
 API_TIMEOUT = 5.0  # [s]
 SECOND = 1_000_000_000  # JetStream counts durations in nanoseconds
 
 READER_FORGOTTEN = 20.0  # after so long without a request the server drops a reader [s]
-STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, NO_MESSAGE, JETSTREAM_OFF = 10059, 10014, 10037, (10039, 10076)
-WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
 class NatsBroker:
@@ -161,17 +165,6 @@ class NatsBroker:
 def epoch_seconds(text: str) -> float:
     """An RFC 3339 time with up to nine digits, as Go writes it."""
     return micros(text, "time") / 1e6
-
-
-def jetstream_error(subject: str, error: Mapping[str, Any]) -> JetStreamError:
-    code = int(error.get("err_code", 0))
-    reason = reasons.NATS_DENIED
-    if code == STREAM_NOT_FOUND:
-        reason = reasons.STREAM_MISSING
-    elif code in JETSTREAM_OFF:
-        reason = reasons.NO_JETSTREAM
-    detail = f"$JS.API.{subject}: {error.get('description')} ({code})"
-    return JetStreamError(reason, detail, lasting=code in JETSTREAM_OFF, code=code)
 
 
 class NatsGraveyard:

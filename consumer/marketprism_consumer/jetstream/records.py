@@ -14,11 +14,11 @@ from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, ConflictError, JetStreamError
 from marketprism_consumer.ingest.lane_id import LaneId
 from marketprism_consumer.ingest.record import dump
-from marketprism_consumer.jetstream.broker import NO_MESSAGE, STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE, NatsBroker
+from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
+from marketprism_consumer.jetstream.refusals import NAME_IN_USE, NO_MESSAGE, STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE
 
 WRITE_TIMEOUT = 3.0  # [s]
-NAME_IN_USE = 10058
 
 
 class NatsRecords:

@@ -26,9 +26,10 @@ from marketprism_consumer.clickhouse.client import ClickHouse, redacted
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError
 from marketprism_consumer.ingest.ingest import SILENCE
-from marketprism_consumer.jetstream.broker import SECOND, STREAM_NOT_FOUND, NatsBroker, epoch_seconds
+from marketprism_consumer.jetstream.broker import SECOND, NatsBroker, epoch_seconds
 from marketprism_consumer.jetstream.client import PullClient, connect, masked
 from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.jetstream.refusals import STREAM_NOT_FOUND
 from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.lanes import FoundLane

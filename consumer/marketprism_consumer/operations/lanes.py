@@ -24,8 +24,9 @@ from marketprism_consumer.ingest.lane import CLOCK_MARGIN
 from marketprism_consumer.ingest.lane_id import LaneId, lane_of
 from marketprism_consumer.ingest.record import VALID, Claim, Record
 from marketprism_consumer.jetstream import records as bucket
-from marketprism_consumer.jetstream.broker import STREAM_NOT_FOUND, NatsBroker
+from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
+from marketprism_consumer.jetstream.refusals import STREAM_NOT_FOUND
 from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
