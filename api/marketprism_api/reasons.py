@@ -180,6 +180,12 @@ CLICKHOUSE_DENIED = Reason(
     "ClickHouse refuses the credentials or a right",
     "check spec.clickhouse.authSecretRef and the user's grants",
 )
+NOT_CLICKHOUSE = Reason(
+    "MP4008",
+    "NotClickHouse",
+    "something in front of ClickHouse answers in its place, or changes what passes",
+    "the message has its words: look at the proxy, gateway or load balancer at spec.clickhouse.url",
+)
 INSERT_RETRIED = Reason(
     "MP4003", "InsertRetried", "ClickHouse refused an insert for now", "it is sent again, the same bytes"
 )

@@ -49,16 +49,28 @@ class Fault(Enum):
     SERVER = "server"  # every insert into this table fails until a person acts; no row is at fault
     ROW = "row"  # some row of the batch; its neighbours are fine
     LATE = "late"  # our own fence: the attempt came after its deadline
+    TOO_LARGE = "too large"  # something in front of ClickHouse does not let it through
     UNKNOWN = "unknown"
 
 
 class StoreError(StorageError):
-    """`code` is ClickHouse's; 0: no usable answer, so the outcome is unknown."""
+    """`code` is ClickHouse's; 0: no usable answer, so the outcome is unknown. `status`: of HTTP, where something answered that was
+    not ClickHouse; 0 otherwise."""
 
-    def __init__(self, code: int, message: str, fault: Fault) -> None:
+    def __init__(self, code: int, message: str, fault: Fault, *, status: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.fault = fault
+        self.status = status
+
+    @property
+    def reason(self) -> Reason:
+        """Where it keeps something from being stored."""
+        if self.status:
+            return reasons.NOT_CLICKHOUSE
+        if not self.code:
+            return reasons.CLICKHOUSE_UNREACHABLE
+        return reasons.INSERT_BLOCKED if self.fault is Fault.SERVER else reasons.INSERT_RETRIED
 
 
 class BrokerError(StorageError):

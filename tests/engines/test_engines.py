@@ -132,7 +132,7 @@ class Script:
     def insert(self, name: str, block: Block, expires: float) -> None:
         """As `ClickHouse.insert` does it: a column list, every setting, the token, Native."""
         file = self.directory / f"{name}.native"
-        file.write_bytes(block.expiring(int(expires)))
+        file.write_bytes(b"".join(block.expiring(int(expires))))
         given = {**INSERT_SETTINGS, "insert_deduplication_token": f"'{block.token}'"}
         settings = ", ".join(f"{setting} = {value}" for setting, value in given.items())
         self.add(

@@ -41,7 +41,7 @@ def by_table(test: Any) -> Any:
 def test_a_batch_is_one_block_whatever_its_size(table: Table) -> None:
     """The reader of blocks finds one block's header where it knows each column's end: a second would show as another."""
     block = block_of(table)
-    data = block.expiring(1_800_000_000)
+    data = b"".join(block.expiring(1_800_000_000))
     one = with_revision(data)
     assert len(one) == len(data) + 8 + len(block.columns), "8 bytes for one block's info, 1 for each column"
 
@@ -49,7 +49,7 @@ def test_a_batch_is_one_block_whatever_its_size(table: Table) -> None:
 def test_a_large_batch_is_one_block_too() -> None:
     rows = rows_of(TRADES, 100) * 700
     block = encode(TRADES, rows, range(1, 70_001), [STREAM] * 70_000, "t")
-    data = block.expiring(1_800_000_000)
+    data = b"".join(block.expiring(1_800_000_000))
     assert block.rows == 70_000
     assert len(with_revision(data)) == len(data) + 8 + len(block.columns)
 
@@ -69,12 +69,12 @@ def test_the_same_rows_are_the_same_bytes(table: Table) -> None:
 @by_table
 def test_a_deadline_changes_only_the_tail(table: Table) -> None:
     block = block_of(table)
-    soon, late = block.expiring(1_800_000_000), block.expiring(1_800_000_001)
+    soon, late = b"".join(block.expiring(1_800_000_000)), b"".join(block.expiring(1_800_000_001))
     tail = 4 * block.rows
     assert soon[:-tail] == late[:-tail]
     assert soon[-tail:] == struct.pack("<I", 1_800_000_000) * block.rows
     assert late[-tail:] == struct.pack("<I", 1_800_000_001) * block.rows
-    assert block.expiring(1_800_000_000) == soon
+    assert b"".join(block.expiring(1_800_000_000)) == soon
 
 
 # --- the token ----------------------------------------------------------------------------------------------------------

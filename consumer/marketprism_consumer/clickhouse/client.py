@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +19,7 @@ from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_consumer.backoff import Breaker
+from marketprism_consumer.clickhouse.http_insert import send_insert
 from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.clickhouse_errors import refused
 
@@ -39,6 +42,7 @@ class Endpoint:
         self.patience = patience
         self._auth = auth
         self._client: Any = None
+        self._session: aiohttp.ClientSession | None = None
         self._making = asyncio.Lock()
         self._clock_offset = 0.0
         self.clock_read_at = -math.inf
@@ -48,6 +52,15 @@ class Endpoint:
             if self._client is None:
                 self._client = await connect(self.url, self._auth(), self.patience)
             return self._client
+
+    async def insert(self, table: str, columns: Sequence[str], pieces: Sequence[bytes], settings: Bound) -> None:
+        """A Native block. The first one of a connection is sent only after it was seen that settings arrive as they were sent."""
+        client = await self.client()
+        async with self._making:
+            if self._session is None:
+                await _prove_settings(client)
+                self._session = session(self.url, self._auth(), self.patience)
+        await send_insert(self._session, client.uri, table, columns, pieces, settings, client._proxy_url)
 
     async def server_time(self, at: float) -> float:
         """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock
@@ -60,7 +73,10 @@ class Endpoint:
 
     async def close(self) -> None:
         client, self._client = self._client, None
+        inserts, self._session = self._session, None
         self.clock_read_at = -math.inf
+        if inserts is not None:
+            await inserts.close()
         if client is not None:
             await client.close()
 
@@ -204,6 +220,7 @@ async def connect(url: str, auth: ClickHouseAuth, patience: float) -> Any:
     return await create_async_client(
         host=parts.hostname or "localhost",
         port=parts.port or (8443 if secure else 8123),
+        proxy_path=parts.path,
         username=auth.user or None,
         password=auth.password,
         ca_cert=str(auth.tls.ca) if auth.tls.ca else None,
@@ -218,10 +235,40 @@ async def connect(url: str, auth: ClickHouseAuth, patience: float) -> Any:
     )
 
 
+def session(url: str, auth: ClickHouseAuth, patience: float) -> aiohttp.ClientSession:
+    """For inserts: with the login, and TLS as it was asked for."""
+    context: ssl.SSLContext | bool = True
+    if urlsplit(url).scheme == "https":
+        context = ssl.create_default_context(cafile=str(auth.tls.ca) if auth.tls.ca else None)
+        if auth.tls.cert:
+            context.load_cert_chain(auth.tls.cert, auth.tls.key)
+    headers = {"X-ClickHouse-User": auth.user, "X-ClickHouse-Key": auth.password} if auth.user else {}
+    if auth.tls.cert and auth.user and not auth.password:
+        headers = {"X-ClickHouse-User": auth.user, "X-ClickHouse-SSL-Certificate-Auth": "on"}
+    timeout = aiohttp.ClientTimeout(total=patience, sock_connect=CONNECT_TIMEOUT)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=timeout, headers=headers)
+
+
+async def _prove_settings(client: Any) -> None:
+    """Without its token and its fence an insert could be stored twice. Raises StoreError where anything on the way drops settings or
+    parameters; one harmless statement tells."""
+    token = uuid.uuid4().hex
+    settings = {"insert_deduplication_token": token, "log_comment": "marketprism looks whether settings arrive"}
+    asked = "SELECT getSetting('insert_deduplication_token'), getSetting('log_comment'), {given:String}"
+    found = (await client.query(asked, parameters={"given": token}, settings=settings)).result_rows[0]
+    expected = {**settings, "parameter given": token}
+    lost = [name for (name, value), came in zip(expected.items(), found, strict=True) if came != value]
+    if lost:
+        detail = f"{', '.join(lost)} did not arrive as sent: nothing is inserted"
+        raise StoreError(0, detail, Fault.SERVER, status=200)
+
+
 def store_error(error: BaseException, url: str) -> StoreError:
     """Any failure of a request as StoreError, with the server's own code where it gave one."""
     if isinstance(error, StoreError):
-        return error
+        if not error.status:
+            return error
+        return StoreError(error.code, f"{redacted(url)}: {error}", error.fault, status=error.status)
     code = getattr(error, "code", None)
     where = redacted(url)
     if isinstance(code, int):

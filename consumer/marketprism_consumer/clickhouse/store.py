@@ -55,20 +55,14 @@ class ClickHouseStore:
         return f"`{self.database}`.`{table.name}`"
 
     async def insert(self, block: Block, until: int) -> None:
+        settings = {
+            **INSERT_SETTINGS,
+            "insert_deduplication_token": block.token,
+            "log_comment": insert_comment(self.database, block.table),
+            "query_id": f"marketprism-{block.table.name}-{uuid.uuid4().hex}",
+        }
         async with self.clickhouse.endpoint() as endpoint:
-            client = await endpoint.client()
-            query_id = f"marketprism-{block.table.name}-{uuid.uuid4().hex}"
-            settings = {
-                **INSERT_SETTINGS,
-                "insert_deduplication_token": block.token,
-                "log_comment": insert_comment(self.database, block.table),
-                "query_id": query_id,
-            }
-            summary = await client.raw_insert(
-                self.table(block.table), block.columns, block.expiring(until), settings, "Native"
-            )
-            if summary.summary.get("query_id") != query_id:
-                raise refused(0, f"{endpoint.url} answered, but not like ClickHouse: is a proxy in between?")
+            await endpoint.insert(self.table(block.table), block.columns, block.expiring(until), settings)
 
     async def clock(self) -> float:
         async with self.clickhouse.endpoint() as endpoint:

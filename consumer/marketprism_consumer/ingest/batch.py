@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from marketprism_consumer.errors import MessageError
@@ -21,6 +21,8 @@ PARTITIONS = 32  # of one block: ClickHouse remembers a token for each, and must
 HOUR = 3_600_000_000  # a partition of hot [µs]
 PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one per second
 GROWN = 50_000  # rows: beyond this a larger batch is no cheaper, only later
+
+LEAST = 64 << 10  # bytes: a batch is not made smaller than this
 
 WhyDue = Literal["rows", "bytes", "partitions", "time", "full", "stop"]
 
@@ -93,6 +95,11 @@ class Batcher:
         """The oldest that waits."""
         batch = self._sealed[0] if self._sealed else self._batch
         return batch.first if len(batch) else None
+
+    def shrink(self) -> int:
+        """Batches of half as many bytes from now on, since something on the way lets no larger ones through. Returns how many."""
+        self.limits = replace(self.limits, max_bytes=max(LEAST, self.limits.max_bytes // 2))
+        return self.limits.max_bytes
 
     def clear(self) -> None:
         self._sealed.clear()

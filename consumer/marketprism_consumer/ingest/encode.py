@@ -29,10 +29,10 @@ class Block:
     pieces: tuple[bytes, ...]
     token: str
 
-    def expiring(self, at: int) -> bytes:
-        """The block's bytes: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
+    def expiring(self, at: int) -> list[bytes]:
+        """The block's bytes, in pieces: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
         deadline = _name(EXPIRES) + _name("DateTime") + struct.pack("<I", at) * self.rows
-        return b"".join((_varint(len(self.columns)), _varint(self.rows), *self.pieces, deadline))
+        return [_varint(len(self.columns)) + _varint(self.rows), *self.pieces, deadline]
 
 
 def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str], token: str) -> Block:

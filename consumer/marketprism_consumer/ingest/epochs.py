@@ -146,7 +146,14 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
             return refusals
         assert why is not None
         if len(piece) == 1 and why.fault is Fault.ROW:
-            refused.append((piece[0][0], why))
+            # What was damaged on the way is not the row's fault: it has to be refused twice, alone, for the same reason.
+            again, sure = await insert(lane, of, rows, streams, f"{cut.token}.{number}", cut.until, doubt=True)
+            if again is Sent.STORED:
+                continue
+            if again is Sent.REFUSED and sure is not None and sure.code == why.code:
+                refused.append((piece[0][0], why))
+                continue
+            left = True
             continue
         # A code that nobody knows never buries anything: it is told, and tried again.
         lane.alarm(reasons.INSERT_BLOCKED, clickhouse_code=why.code, error=str(why)[:500], rows=len(piece))

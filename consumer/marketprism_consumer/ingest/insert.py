@@ -49,7 +49,7 @@ async def insert(
         except StoreError as refused:
             if refused.fault is Fault.LATE:
                 return Sent.LATE, refused
-            if refused.fault is Fault.ROW:
+            if refused.fault in (Fault.ROW, Fault.TOO_LARGE):
                 return Sent.REFUSED, refused
             unknown += refused.fault is Fault.UNKNOWN
             if unknown >= UNKNOWN_TRIES:

@@ -11,11 +11,10 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
-from marketprism_consumer.errors import BrokerError, Fault, MessageError, StoreError
+from marketprism_consumer.errors import BrokerError, MessageError, StoreError
 from marketprism_consumer.ingest.broker import Broker
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.ingest.decode import Row, decode
@@ -119,11 +118,8 @@ class Lane:
             self.account.dead_lettered(letter.reason)
 
     def insert_refused(self, refused: StoreError, wait: float) -> None:
-        reason = reasons.INSERT_BLOCKED if refused.fault is Fault.SERVER else reasons.INSERT_RETRIED
-        if refused.code == 0:
-            reason = reasons.CLICKHOUSE_UNREACHABLE
         self.account.insert_failed(refused.code)
-        self.alarm(reason, clickhouse_code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
+        self.alarm(refused.reason, clickhouse_code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
 
     def broker_refused(self, refused: BrokerError, wait: float, **details: object) -> None:
         self.alarm(refused.reason, error=str(refused), next_try_in=round(wait, 1), **details)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer.errors import BrokerError, LostError, MessageError, ReaderBrokenError
+from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, ReaderBrokenError
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import StreamState
@@ -322,6 +322,8 @@ class ClaimWork:
             streams = [lane.present_stream] * len(batch.messages)
             sent, why = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
             if sent is not Sent.STORED:
+                if why is not None and why.fault is Fault.TOO_LARGE:
+                    lane.alarm(why.reason, error=str(why)[:500], max_bytes=self._batcher.shrink())
                 self.lane.log.info("goes the long way", data_type=self.lane.table.data_type, why=str(why or sent.value))
                 await self._later(cut)
                 return
