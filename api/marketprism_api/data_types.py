@@ -61,7 +61,7 @@ _TABLES = {
 }
 
 _BATCHES = {
-    DataType.ORDERBOOK: BatchLimits(100, 10, 1000),
+    DataType.ORDERBOOK: BatchLimits(100, 10, 1000, 16 * _MIB),
     DataType.TRADE: BatchLimits(100, 10, 1000),
     DataType.FUNDING_RATE: BatchLimits(10, 2, 500),
     DataType.OPEN_INTEREST: BatchLimits(50, 10, 500),

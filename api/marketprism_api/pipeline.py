@@ -179,7 +179,7 @@ class BatchSpec(Model):
     max_pending: Count | None = None
     """Messages read and not stored. Not given: the default, or maxRows if that is more."""
     max_bytes: Annotated[Quantity, Amount("64Ki", "256Mi")] | None = None
-    """A batch of this many bytes of payload is due. Default 8Mi."""
+    """A batch of this many bytes of payload is due. Default 8Mi, of order books 16Mi."""
 
 
 class DataTypeSpec(Model):

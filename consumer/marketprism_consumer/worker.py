@@ -26,7 +26,7 @@ from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest import levels
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
-from marketprism_consumer.ingest.ingest import Ingest, LaneSource
+from marketprism_consumer.ingest.ingest import PULL_BYTES, Ingest, LaneSource
 from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.ingest.owner import Owner
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
@@ -136,6 +136,7 @@ class Worker:
         for data_type, of_type in streams.items():
             for stream in of_type:
                 self.ingests[str(data_type), stream] = self._ingest(data_type, stream)
+        self._share_connection()
 
     async def _find_streams(self) -> dict[DataType, tuple[str, ...]]:
         """The streams of each of our data types, waited for; the whole pipeline's are created where it says so."""
@@ -270,7 +271,12 @@ class Worker:
                 if await self._is_gone(key[1]):
                     log.info("its stream is gone", data_type=key[0], stream=key[1])
                     self.ingests.pop(key).stop(0.0)
+        self._share_connection()
         return found
+
+    def _share_connection(self) -> None:
+        for ingest in self.ingests.values():
+            ingest.pull_bytes = PULL_BYTES // len(self.ingests)
 
     async def _is_gone(self, stream: str) -> bool:
         try:

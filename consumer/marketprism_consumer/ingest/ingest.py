@@ -54,6 +54,8 @@ LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
 TICK = 0.5  # how often the reader is looked after [s]
 CANCEL_AGAIN = 3.0  # up to Python 3.11 `wait_for` swallows a cancellation that comes with its answer [s]
+PULL_BYTES = 48 << 20
+"""What all lanes of a connection may have on their way: nats-server closes one with more than max_pending, 64 MiB, for it."""
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
@@ -103,6 +105,8 @@ class Ingest:
         self._encode, self._faultpoint, self._log, self._backoff = encode, faultpoint, log, backoff
         self._valid, self._random = valid, random or Random()
         self._limits, self._flood = limits, flood
+        self.pull_bytes = PULL_BYTES
+        """What may be on its way to us at most, of the connection's share."""
         self._batcher = Batcher(limits)
         self._wake = asyncio.Event()
         self._stop_by: float | None = None
@@ -367,6 +371,7 @@ class Ingest:
             self._look_for_trouble,
             lambda id, cut: self._set_aside(lane, id, cut),
             self._set_state,
+            lambda: self.pull_bytes,
         )
         self._work = ClaimWork(lane, claim, self._batcher, self._limits, self._flood, self._seen, around)
         try:

@@ -11,7 +11,7 @@ from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.reader import Reader
 
 AT_ONCE = 10_000  # messages
-BYTES = 16 << 20
+BYTES = 8 << 20
 BEHIND = 1.0  # after so long a reader's server is looked at again, where it lacks what the leader has [s]
 
 

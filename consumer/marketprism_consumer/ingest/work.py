@@ -24,11 +24,12 @@ from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to
-from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
+from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Claim, Cut, Record
 
 CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
 """Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
+ASK_BYTES = 8 << 20  # what a request is for, beside what fills two batches
 
 
 @dataclass(slots=True)
@@ -58,13 +59,14 @@ class StreamSeen:
 class Around:
     """What a claim's work needs of the ingest that it is part of. `wake` is set when something is to be looked at;
     `set_aside(claim, cut)` gives the claim that goes on behind the cut, or none; `look_for_trouble` raises AgainError or
-    BrokerError where the record may not be what it was."""
+    BrokerError where the record may not be what it was; `pull_bytes` may be on their way at most."""
 
     wake: asyncio.Event
     stopping: Callable[[], bool]
     look_for_trouble: Callable[[], None]
     set_aside: Callable[[str, Cut], Awaitable[str]]
     set_state: Callable[[Reason], None]
+    pull_bytes: Callable[[], int]
 
 
 class ClaimWork:
@@ -275,8 +277,9 @@ class ClaimWork:
             return
         rows = 5 * self._batcher.cap // 2 - self.in_hand - reader.outstanding
         held = self._batcher.bytes + (self.storing.bytes if self.storing else 0)
-        size = 2 * self._limits.max_bytes + MIN_PULL_BYTES - held - reader.outstanding_bytes
-        if size < MIN_PULL_BYTES and (self.in_hand or reader.outstanding):
+        size = 2 * self._limits.max_bytes + ASK_BYTES - held - reader.outstanding_bytes
+        size = min(size, self._around.pull_bytes() - reader.outstanding_bytes)
+        if size < min(ASK_BYTES, self._around.pull_bytes() // 2) and (self.in_hand or reader.outstanding):
             return
         if rows * 2 >= self._batcher.cap:
             reader.request(rows, size)
