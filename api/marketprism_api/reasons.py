@@ -186,6 +186,12 @@ NOT_CLICKHOUSE = Reason(
     "something in front of ClickHouse answers in its place, or changes what passes",
     "the message has its words: look at the proxy, gateway or load balancer at spec.clickhouse.url",
 )
+VIEW_FAILED = Reason(
+    "MP4009",
+    "ViewFailed",
+    "a materialized view on one of the tables fails; its rows are in the table, and not in the view",
+    "mend or drop the view that the message names, then fill it: docs/howto/views.md",
+)
 INSERT_RETRIED = Reason(
     "MP4003", "InsertRetried", "ClickHouse refused an insert for now", "it is sent again, the same bytes"
 )

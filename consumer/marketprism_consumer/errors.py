@@ -55,19 +55,22 @@ class Fault(Enum):
 
 class StoreError(StorageError):
     """`code` is ClickHouse's; 0: no usable answer, so the outcome is unknown. `status`: of HTTP, where something answered that was
-    not ClickHouse; 0 otherwise."""
+    not ClickHouse; 0 otherwise. `view`: the materialized view of somebody's own that failed, after the rows were in the table."""
 
-    def __init__(self, code: int, message: str, fault: Fault, *, status: int = 0) -> None:
+    def __init__(self, code: int, message: str, fault: Fault, *, status: int = 0, view: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.fault = fault
         self.status = status
+        self.view = view
 
     @property
     def reason(self) -> Reason:
         """Where it keeps something from being stored."""
         if self.status:
             return reasons.NOT_CLICKHOUSE
+        if self.view:
+            return reasons.VIEW_FAILED
         if not self.code:
             return reasons.CLICKHOUSE_UNREACHABLE
         return reasons.INSERT_BLOCKED if self.fault is Fault.SERVER else reasons.INSERT_RETRIED

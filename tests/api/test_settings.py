@@ -43,7 +43,8 @@ def test_defaults(given: str | None) -> None:
         (str(t), entry.subject, entry.table, entry.batch.max_rows, entry.batch.max_delay, entry.batch.max_pending)
         for t, entry in settings.data_types.items()
     ] == DEFAULTS
-    assert {entry.batch.max_bytes for entry in settings.data_types.values()} == {8 * 1024 * 1024}
+    mib = {t.value: entry.batch.max_bytes // 1024**2 for t, entry in settings.data_types.items()}
+    assert mib == {t.value: 16 if t is DataType.ORDERBOOK else 8 for t in DataType}
     assert {entry.stream for entry in settings.data_types.values()} == {"MARKET_DATA"}
     assert settings.consumers == {"default": tuple(DataType)}
     assert settings.nats_url == "nats://localhost:4222"
@@ -69,7 +70,7 @@ def test_what_is_not_given_is_the_types_own() -> None:
     assert spec.batch(DataType.TRADE) == BatchLimits(5000, 10, 5000)
     assert spec.batch(DataType.LIQUIDATION) == BatchLimits(5, 1, 200)
     assert spec.batch(DataType.FUNDING_RATE) == BatchLimits(10, 2, 10, 1024 * 1024)
-    assert spec.batch(DataType.ORDERBOOK) == BatchLimits(10, 10, 1000)
+    assert spec.batch(DataType.ORDERBOOK) == BatchLimits(10, 10, 1000, 16 * 1024 * 1024)
 
 
 def test_streams_and_consumers() -> None:

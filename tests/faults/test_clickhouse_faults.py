@@ -158,3 +158,21 @@ def test_a_full_disk_is_waited_out(make_world: Callable[..., World], tmp_path: P
     _goes_on(ingest)
     world.prove()
     server.kill()
+
+
+def test_a_view_of_somebodys_own_that_fails_is_named_and_buries_nothing(world: World) -> None:
+    world.change("CREATE TABLE {hot}.totals (symbol String, n UInt64) ENGINE = MergeTree ORDER BY symbol")
+    world.change(
+        "CREATE MATERIALIZED VIEW {hot}.counted TO {hot}.totals AS"
+        " SELECT symbol, toUInt64(throwIf(price > 1000000000, 'no such price') + 1) AS n FROM {hot}.trades"
+    )
+    world.feed(types=["trade"])
+    ingest = world.ingest()
+    ingest.until_more(50)
+    world.send("trade.binance_spot.spot.BTC-USDT", trade(price="2000000000"))
+    line = ingest.until_alarm("ViewFailed")
+    assert f"{world.hot}.counted" in str(line["error"])
+    world.change("DROP VIEW {hot}.counted")
+    ingest.until_more(100)
+    world.prove()
+    assert ingest.metric("marketprism_dead_letters_total", reason="RowRefused") == 0

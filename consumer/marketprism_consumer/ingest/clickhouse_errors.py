@@ -6,8 +6,11 @@ that no row of the batch is accepted; then it is the server's.
 
 from __future__ import annotations
 
+import re
+
 from marketprism_consumer.errors import Fault, StoreError
 
+_view = re.compile(r".*while pushing to view ([^\s(]+?)\.?(?:\s|\(|$)", re.DOTALL).match
 LATE_INSERT = 395  # FUNCTION_THROW_IF_VALUE_IS_NON_ZERO, from the default of created_at
 
 PASSING = {
@@ -96,6 +99,9 @@ ROW = {
 
 def refused(code: int, message: str) -> StoreError:
     """`code` 0: there was no usable answer."""
+    if code and (view := _view(message)):
+        # Whatever the code says is of the view's own query, and no row of ours is at fault.
+        return StoreError(code, message, Fault.SERVER, view=view[1])
     return StoreError(code, message, fault(code) if code else Fault.PASSING)
 
 
