@@ -93,6 +93,9 @@ class NatsSpec(Model):
     where that isn't given either."""
     ensure_streams: Literal["Never", "IfMissing"] = "IfMissing"
     """IfMissing creates streams that aren't there; one that exists is never altered."""
+    replicas: Annotated[Int, Field(ge=1, le=5, json_schema_extra={"format": "int32"})] | None = None
+    """Of what is made: the bucket of records, the dead letters, streams that are missing. Left out, the first two have as many as the
+    stream with the most, and a stream has one."""
     bucket: BucketName = BucketName("MARKETPRISM_LANES")
     """The key-value bucket that records how far each stream is stored into each table. Made where it is missing."""
     auth_secret_ref: SecretRef | None = None

@@ -71,6 +71,8 @@ class Settings:
     """Seconds; None keeps rows."""
     ensure_streams: str
     """Never or IfMissing."""
+    replicas: int | None
+    """Of streams that are made; None: as the streams that are read."""
     bucket: str
     """The NATS key-value bucket with the records of the lanes."""
     dead_letters: DeadLetterSettings
@@ -175,6 +177,7 @@ def effective(
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,
         ensure_streams=spec.nats.ensure_streams,
+        replicas=spec.nats.replicas,
         bucket=str(spec.nats.bucket),
         dead_letters=DeadLetterSettings(
             str(spec.dead_letters.stream),

@@ -203,7 +203,8 @@ class Worker:
         backoff = Backoff()
         while True:
             try:
-                self._replicas = max([await self._broker.replicas(stream) for stream in set(streams)])
+                most = max([await self._broker.replicas(stream) for stream in set(streams)])
+                self._replicas = self.settings.replicas or most
                 await self._records.ensure(self._replicas)
                 return
             except BrokerError as refused:

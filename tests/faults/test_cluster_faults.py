@@ -8,6 +8,9 @@ from random import Random
 
 import pytest
 
+from marketprism_api.credentials import NatsAuth
+from marketprism_consumer.jetstream.client import PullClient
+from marketprism_consumer.operations.check import check_nats
 from tests.faults.harness import DEAD_LETTERS, STREAMS, Cluster, World, tell
 from tests.waiting import wait_for
 
@@ -63,3 +66,22 @@ def test_leaders_step_down_and_are_killed(clustered: World, cluster: Cluster, pr
     assert clustered.api(f"STREAM.INFO.{DEAD_LETTERS}")["config"]["num_replicas"] == 3
     # Its replicas vouch for the record: who lost a connection need not wait for anything to be over.
     assert not any(one.alarms("RecordInDoubt") for one in ones)
+
+
+def test_what_we_make_has_as_many_replicas_as_the_stream_and_check_names_what_has_fewer(clustered: World) -> None:
+    clustered.feed(bad=0.1)
+    one = clustered.ingest()
+    one.until_ready()
+    wait_for(clustered.dead_letters, "a dead letter")
+    config = clustered.api(f"STREAM.INFO.{DEAD_LETTERS}")["config"]
+    assert (config["num_replicas"], clustered.api(f"STREAM.INFO.{BUCKET}")["config"]["num_replicas"]) == (3, 3)
+    clustered.api(f"STREAM.UPDATE.{DEAD_LETTERS}", {**config, "num_replicas": 1})
+
+    async def checked() -> list[str]:
+        client = PullClient()
+        try:
+            return [line.found async for line in check_nats(clustered.settings, NatsAuth(), client)]
+        finally:
+            await client.close()
+
+    assert f"{DEAD_LETTERS} has 1 replicas, a stream that is read has 3" in clustered.call(checked())

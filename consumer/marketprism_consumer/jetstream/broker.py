@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
@@ -25,6 +27,9 @@ from marketprism_consumer.jetstream.refusals import (
 )
 
 API_TIMEOUT = 5.0  # [s]
+PATIENCE = (1.0, 2.0, API_TIMEOUT)
+"""How long an answer to what may be asked twice is waited for, each time [s]: where a leader changes, the first is often lost."""
+MAY_BE_ASKED_TWICE = ("STREAM.INFO.", "STREAM.NAMES", "STREAM.MSG.GET.", "CONSUMER.INFO.", "CONSUMER.CREATE.")
 SECOND = 1_000_000_000  # JetStream counts durations in nanoseconds
 
 READER_FORGOTTEN = 20.0  # after so long without a request the server drops a reader [s]
@@ -148,7 +153,7 @@ class NatsBroker:
             # nats-py would keep it, to be sent to whatever server comes next.
             raise BrokerError(reasons.NATS_UNREACHABLE, self.client.trouble or "not connected")
         try:
-            message = await self.client.request(f"$JS.API.{subject}", body, timeout=API_TIMEOUT)
+            message = await self._request(subject, body)
         except NoRespondersError:
             raise BrokerError(reasons.NO_JETSTREAM, f"no answer to $JS.API.{subject}") from None
         except (NatsTimeout, NatsError, OSError) as error:
@@ -160,6 +165,14 @@ class NatsBroker:
         if "error" in answer:
             raise jetstream_error(subject, answer["error"])
         return answer
+
+    async def _request(self, subject: str, body: bytes) -> Msg:
+        """A reader that is made twice is forgotten by the server; all else that may be asked twice changes nothing."""
+        *short, last = PATIENCE if subject.startswith(MAY_BE_ASKED_TWICE) else (API_TIMEOUT,)
+        for timeout in short:
+            with suppress(NatsTimeout):
+                return await self.client.request(f"$JS.API.{subject}", body, timeout=timeout)
+        return await self.client.request(f"$JS.API.{subject}", body, timeout=last)
 
 
 def epoch_seconds(text: str) -> float:

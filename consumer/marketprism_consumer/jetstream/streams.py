@@ -74,7 +74,7 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
             continue
         if not await lookup.streams_of(data_type.subject):
             missing.setdefault(data_type.stream, []).append(data_type.subject)
-    created = await ensure_streams(js, missing)
+    created = await ensure_streams(js, missing, settings.replicas or 1)
     for stream, subjects in missing.items():
         if stream not in created:
             # Somebody may have made it, whole, since the look-up.
@@ -84,19 +84,19 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
     return created
 
 
-async def ensure_streams(js: Any, subjects_by_stream: Mapping[str, Sequence[str]]) -> list[str]:
+async def ensure_streams(js: Any, subjects_by_stream: Mapping[str, Sequence[str]], replicas: int = 1) -> list[str]:
     """The names of the streams that were missing and have been created."""
-    return [name for name, subjects in subjects_by_stream.items() if await _ensure(js, name, subjects)]
+    return [name for name, subjects in subjects_by_stream.items() if await _ensure(js, name, subjects, replicas)]
 
 
-async def _ensure(js: Any, name: str, subjects: Sequence[str]) -> bool:
+async def _ensure(js: Any, name: str, subjects: Sequence[str], replicas: int) -> bool:
     try:
         await js.stream_info(name)
         return False
     except NotFoundError:
         pass
     try:
-        await js.add_stream(_config(name, subjects))
+        await js.add_stream(_config(name, subjects, replicas))
         return True
     except BadRequestError as error:
         if error.err_code == _NAME_IN_USE:  # somebody was quicker, with settings of their own
@@ -115,7 +115,7 @@ async def _taken(js: Any, subjects: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def _config(name: str, subjects: Sequence[str]) -> StreamConfig:
+def _config(name: str, subjects: Sequence[str], replicas: int) -> StreamConfig:
     return StreamConfig(
         name=name,
         subjects=list(subjects),
@@ -126,5 +126,5 @@ def _config(name: str, subjects: Sequence[str]) -> StreamConfig:
         max_bytes=2 * 1024**3,
         max_age=48 * 3600,
         duplicate_window=120,
-        num_replicas=1,
+        num_replicas=replicas,
     )

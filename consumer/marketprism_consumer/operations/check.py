@@ -135,7 +135,7 @@ async def check_nats(settings: Settings, auth: NatsAuth, client: PullClient) -> 
             yield judge_clock("nats clock", epoch_seconds(server_time) - time.time())
         async for line in _bucket(broker, settings, streams):
             yield line
-        yield await _dead_letters(broker, settings)
+        yield await _dead_letters(broker, settings, _most_replicas(streams))
     except BrokerError as refused:
         yield wrong("jetstream", refused.reason, refused.detail)
 
@@ -203,8 +203,7 @@ async def _bucket(
             raise
         yield ok(what, "is not there: the first consumer makes it")
         return
-    wanted = max((info["config"]["num_replicas"] for info in streams.values()), default=1)
-    for line in judge_bucket(what, config, wanted):
+    for line in judge_bucket(what, config, _most_replicas(streams)):
         yield line
     key = f"check.{uuid.uuid4().hex}"
     try:
@@ -283,14 +282,23 @@ def judge_lane(lane: FoundLane, *, heard: bool) -> Line:
     return ok(what, f"{done}; read by {tail.owner}")
 
 
-async def _dead_letters(broker: NatsBroker, settings: Settings) -> Line:
+def _most_replicas(streams: Mapping[str, Mapping[str, Any]]) -> int:
+    return max((info["config"]["num_replicas"] for info in streams.values()), default=1)
+
+
+async def _dead_letters(broker: NatsBroker, settings: Settings, replicas: int) -> Line:
+    """`replicas`: of the stream that has the most."""
     name = settings.dead_letters.stream
     try:
         letters = (await broker.stream(name)).messages
+        has = await broker.replicas(name)
     except BrokerError as refused:
         if refused.reason is not reasons.STREAM_MISSING:
             raise
         return ok("dead letters", f"{name} is not there: made with the first one")
+    if has < replicas:
+        todo = f"give it {replicas}: while its only server is away, a block with a bad message can't be done"
+        return warning("dead letters", f"{name} has {has} replicas, a stream that is read has {replicas}", todo)
     if letters:
         return warning("dead letters", f"{letters:,} in {name}", "look at `marketprism dlq list`")
     return ok("dead letters", f"none in {name}")

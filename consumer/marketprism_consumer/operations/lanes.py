@@ -316,7 +316,7 @@ async def begin(
             continue
         for stream in (await choose(broker, settings, data_type)).read:
             id_ = await lane_of(broker, tiers[0], table, stream, settings.data_types[data_type].subject)
-            await records.ensure(await broker.replicas(stream))
+            await records.ensure(settings.replicas or await broker.replicas(stream))
             await bucket.begin(records, id_)
 
 
