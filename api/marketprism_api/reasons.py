@@ -186,6 +186,12 @@ NOT_CLICKHOUSE = Reason(
     "something in front of ClickHouse answers in its place, or changes what passes",
     "the message has its words: look at the proxy, gateway or load balancer at spec.clickhouse.url",
 )
+SEVERAL_SERVERS = Reason(
+    "MP4010",
+    "SeveralServers",
+    "more than one ClickHouse server answers, and the pipeline names no cluster: its tables would be split among them",
+    "name the cluster in spec.clickhouse.cluster, or give the URL of one server",
+)
 VIEW_FAILED = Reason(
     "MP4009",
     "ViewFailed",

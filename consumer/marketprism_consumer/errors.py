@@ -57,16 +57,21 @@ class StoreError(StorageError):
     """`code` is ClickHouse's; 0: no usable answer, so the outcome is unknown. `status`: of HTTP, where something answered that was
     not ClickHouse; 0 otherwise. `view`: the materialized view of somebody's own that failed, after the rows were in the table."""
 
-    def __init__(self, code: int, message: str, fault: Fault, *, status: int = 0, view: str = "") -> None:
+    def __init__(
+        self, code: int, message: str, fault: Fault, *, status: int = 0, view: str = "", reason: Reason | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.fault = fault
         self.status = status
         self.view = view
+        self._reason = reason
 
     @property
     def reason(self) -> Reason:
         """Where it keeps something from being stored."""
+        if self._reason:
+            return self._reason
         if self.status:
             return reasons.NOT_CLICKHOUSE
         if self.view:

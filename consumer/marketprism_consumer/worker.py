@@ -191,7 +191,7 @@ class Worker:
                 reason = reasons.SCHEMA_MISSING if missing else reasons.SCHEMA_DRIFT
                 shown = problems[:3] + ([f"and {len(problems) - 3} more"] if len(problems) > 3 else [])
             except StoreError as refused:
-                reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else reasons.CLICKHOUSE_DENIED
+                reason = refused.reason if refused.code == 0 else reasons.CLICKHOUSE_DENIED
                 shown = [str(refused)]
             self._waits_for = f"{reason}: {'; '.join(shown)}"
             wait = backoff.next()

@@ -432,7 +432,7 @@ class World:
         self.file = self.write_file("pipeline")
         self.settings = effective(load_pipeline(self.file), {"CLICKHOUSE_HTTP_URL": clickhouse.url})
         self.hot = self.settings.hot_db
-        self.store = ClickHouseStore(ClickHouse(self.settings.clickhouse_urls), self.hot)
+        self.store = ClickHouseStore(ClickHouse(self.settings.clickhouse_urls, cluster=self.settings.cluster), self.hot)
         self.client: PullClient = self.call(connect(nats.url, wait=PATIENCE))
         self.broker = NatsBroker(self.client)
 

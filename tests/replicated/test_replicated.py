@@ -103,3 +103,18 @@ def test_what_a_killed_process_left_is_looked_up_in_a_replica_that_is_whole(
     replicas.do("node", "fetches", behind, "on")
     world.until_more(500)
     world.prove()
+
+
+def test_replicas_behind_one_url_are_refused_where_the_pipeline_names_no_cluster(
+    world: World, replicas: Replicas
+) -> None:
+    """Schema on one, ingest on the other: the tables would be split, and nobody would see it."""
+    alone = world.write_file(
+        "alone", clickhouse={"url": replicas.url, "hotDatabase": "h_alone", "coldDatabase": "c_alone"}
+    )
+    one = world.ingest(file=alone)
+    line = one.until_logged("SeveralServers")
+    assert "spec.clickhouse.cluster names no cluster" in str(line["problems"])
+    assert one.running
+    made = world.query("SELECT count() FROM system.databases WHERE name IN ('h_alone', 'c_alone')")
+    assert made == [(0,)]

@@ -101,6 +101,9 @@ class ClickHouse:
         self.urls = tuple(urls)
         self.comment = comment
         self.cluster = cluster
+        self.proven_single = False
+        """Was it seen that one server alone answers? (`servers.py`)"""
+        self._auth, self._patience = auth, patience
         self._settings = {**(settings or {}), **({"log_comment": comment} if comment else {})}
         self._endpoints = [Endpoint(url, auth, patience) for url in urls]
         self._current = 0
@@ -166,6 +169,10 @@ class ClickHouse:
         while running:
             await asyncio.sleep(SETTLE_POLL)
             running &= {row[0] for row in await self.query(sql, given, settings=self.reachable)}
+
+    def another_connection(self, url: str) -> ClickHouse:
+        """To one of the URLs, by itself."""
+        return ClickHouse([url], self._auth, patience=self._patience)
 
     async def close(self) -> None:
         for endpoint in self._endpoints:

@@ -308,7 +308,7 @@ async def _dead_letters(broker: NatsBroker, settings: Settings, replicas: int) -
 
 
 def refused_line(what: str, refused: StoreError, otherwise: Reason = reasons.CLICKHOUSE_DENIED) -> Line:
-    reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else otherwise
+    reason = refused.reason if refused.code == 0 else otherwise
     return wrong(what, reason, str(refused).removeprefix(f"{reasons.CLICKHOUSE_DENIED}: "))
 
 
