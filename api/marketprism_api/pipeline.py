@@ -25,6 +25,7 @@ from .types import (
     Ratio,
     StreamName,
     StreamNames,
+    SubjectPrefix,
 )
 from .validation import ValidationSpec
 
@@ -81,6 +82,12 @@ class PodTemplate(Model):
 class NatsSpec(Model):
     """The user's NATS. Several pipelines may read one stream."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            CelRule("!(has(self.domain) && has(self.apiPrefix))", "give domain or apiPrefix, not both")
+        )
+    )
+
     url: NatsUrls = NatsUrls("nats://localhost:4222")
     """Servers, several separated by commas. No credentials in it: see authSecretRef."""
     streams: Annotated[
@@ -98,10 +105,25 @@ class NatsSpec(Model):
     stream with the most, and a stream has one."""
     bucket: BucketName = BucketName("MARKETPRISM_LANES")
     """The key-value bucket that records how far each stream is stored into each table. Made where it is missing."""
+    domain: StreamName | None = None
+    """The JetStream domain that holds the streams, where the server is a leaf node or has domains beside it."""
+    api_prefix: SubjectPrefix | None = None
+    """What requests to JetStream begin with instead of $JS.API, where another account exports it. Instead of domain."""
     auth_secret_ref: SecretRef | None = None
     """Secret with username and password, token, nkey.seed or user.creds, and for TLS ca.crt, tls.crt and tls.key."""
     tls_secret_ref: SecretRef | None = None
     """Secret with ca.crt, tls.crt and tls.key, where they are apart (as cert-manager writes them)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.domain is not None and self.api_prefix is not None:
+            raise ValueRefusedError(Objection("give domain or apiPrefix, not both", path="apiPrefix"))
+        return self
+
+    @property
+    def jetstream(self) -> str:
+        """What requests to JetStream begin with."""
+        return str(self.api_prefix or (f"$JS.{self.domain}.API" if self.domain else "$JS.API"))
 
 
 class ClickHouseSpec(Model):

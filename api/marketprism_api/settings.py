@@ -71,6 +71,10 @@ class Settings:
     """Seconds; None keeps rows."""
     ensure_streams: str
     """Never or IfMissing."""
+    jetstream: str
+    """What requests to JetStream begin with."""
+    domain_given: bool
+    """Where a server has JetStream domains: is it known which is meant?"""
     replicas: int | None
     """Of streams that are made; None: as the streams that are read."""
     bucket: str
@@ -177,6 +181,8 @@ def effective(
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,
         ensure_streams=spec.nats.ensure_streams,
+        jetstream=spec.nats.jetstream,
+        domain_given=spec.nats.jetstream != "$JS.API",
         replicas=spec.nats.replicas,
         bucket=str(spec.nats.bucket),
         dead_letters=DeadLetterSettings(

@@ -410,6 +410,19 @@ class StreamNames(Text):
         return tuple(dict.fromkeys(str(self).split(",")))
 
 
+class SubjectPrefix(Text):
+    """What NATS subjects begin with."""
+
+    PATTERN = r"^[A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+)*$"
+    MAX_LENGTH = 200
+    ALLOWED = "tokens of letters, digits, $, _ and -, with dots between them"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a prefix of subjects"
+
+
 class BucketName(Text):
     """A NATS key-value bucket; its stream is `KV_` and this."""
 

@@ -7,7 +7,8 @@ StorageError
 │   └── JetStreamError       … and said so by a code of its own
 ├── StreamError              a stream is not as the pipeline needs it
 │   ├── SubjectsTakenError
-│   └── StreamLackingError
+│   ├── StreamLackingError
+│   └── DomainUnnamedError
 ├── TieringError             a table, or a slice of it, is left as it is
 ├── AgainError               what is known of a lane may not be so any more: begin again from its record
 │   ├── ConflictError        … somebody wrote it first
@@ -115,6 +116,16 @@ class StreamLackingError(StreamError):
         super().__init__(
             f"stream {stream} exists and does not hold {', '.join(subjects)}: add that to its subjects "
             f"(nats stream edit {stream}); a stream that exists is never altered from here"
+        )
+
+
+class DomainUnnamedError(StreamError):
+    """A stream is missing on a server that has a JetStream domain of its own: it may be in another one."""
+
+    def __init__(self, domain: str, streams: Sequence[str]) -> None:
+        super().__init__(
+            f"{', '.join(streams)} is not in the JetStream domain {domain} of this server, and may be in another: name the domain "
+            f"that holds it in spec.nats.domain, or this one if it is to be made here"
         )
 
 

@@ -127,6 +127,7 @@ class Worker:
             reconnected=lambda: self._tell_all(Ingest.reconnected),
             disconnected=lambda: self._tell_all(Ingest.disconnected),
             client=self._client,
+            api=self.settings.jetstream,
         )
         streams = await self._find_streams()
         self._waits_for = "the schema"

@@ -20,14 +20,15 @@ from marketprism_consumer.jetstream.refusals import jetstream_error
 from tests.faults.harness import NatsByHand
 
 SUBJECT = "trade.okx.spot.BTC-USDT"
-LIMITED = "max_payload: 33554432\njetstream: {limits: {max_request_batch: 10}}"
+LIMITED = 'max_payload: 33554432\njetstream: {{limits: {{max_request_batch: 10}}, store_dir: "{}/js"}}'
 
 Made = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsByHand]:
-    made = NatsByHand(tmp_path_factory.mktemp("nats") / "limited", lambda: LIMITED)
+    place = tmp_path_factory.mktemp("nats") / "limited"
+    made = NatsByHand(place, lambda: LIMITED.format(place))
     yield made
     with suppress(ProcessLookupError):
         made.kill()

@@ -119,7 +119,14 @@ async def _nats(settings: Settings, wait: float) -> list[Misfit]:
     """Whether JetStream takes the request that every consumer begins with; the streams that all consumers will look for."""
     client = PullClient()
     try:
-        await connect(settings.nats_url, nats_auth(os.environ), name="marketprism schema", wait=wait, client=client)
+        await connect(
+            settings.nats_url,
+            nats_auth(os.environ),
+            name="marketprism schema",
+            wait=wait,
+            client=client,
+            api=settings.jetstream,
+        )
         broker = NatsBroker(client)
         for type_settings in settings.data_types.values():
             await broker.streams_of(type_settings.subject)

@@ -65,7 +65,9 @@ async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:
     client, tiers = PullClient(), tiers_of(settings, "schema")
     try:
         auth = nats_auth(os.environ)
-        await connect(settings.nats_url, auth, name="marketprism schema", wait=CONNECT_WAIT, client=client)
+        await connect(
+            settings.nats_url, auth, name="marketprism schema", wait=CONNECT_WAIT, client=client, api=settings.jetstream
+        )
         await lanes.begin(settings, NatsBroker(client), tiers, created)
     except (ResourceError, BrokerError, StoreError, NatsError, TimeoutError, OSError) as error:
         return f"no first record was written, so that the first consumer looks for rows for a minute: {error}"
@@ -82,7 +84,9 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
     async def run() -> T:
         async with AsyncExitStack() as stack:
             name = f"marketprism {command}"
-            client = await connect(settings.nats_url, nats_auth(os.environ), name=name, wait=CONNECT_WAIT)
+            client = await connect(
+                settings.nats_url, nats_auth(os.environ), name=name, wait=CONNECT_WAIT, api=settings.jetstream
+            )
             stack.push_async_callback(client.close)
             servers = Servers(client, *tiers_of(settings, command))
             stack.push_async_callback(servers.hot.clickhouse.close)

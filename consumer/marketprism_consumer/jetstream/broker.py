@@ -41,6 +41,10 @@ class NatsBroker:
     def __init__(self, client: PullClient) -> None:
         self.client = client
 
+    @property
+    def domain(self) -> str:
+        return str(self.client.server_info.get("domain") or "")
+
     def pull(
         self, stream: str, reader: str, batch: int, max_bytes: int, expires: float, heartbeat: float, receive: Receive
     ) -> int:
@@ -52,7 +56,7 @@ class NatsBroker:
                 "idle_heartbeat": int(heartbeat * SECOND),
             }
         ).encode()
-        return self.client.open_pull(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{reader}", request, receive)
+        return self.client.open_pull(f"{self.client.api}.CONSUMER.MSG.NEXT.{stream}.{reader}", request, receive)
 
     def cancel(self, pull: int) -> None:
         self.client.close_pull(pull)
@@ -86,7 +90,7 @@ class NatsBroker:
         return ReaderState(found["num_pending"], found["delivered"]["consumer_seq"])
 
     def forget_reader(self, stream: str, reader: str) -> None:
-        self.client.write(f"PUB $JS.API.CONSUMER.DELETE.{stream}.{reader} 0\r\n\r\n".encode())
+        self.client.write(f"PUB {self.client.api}.CONSUMER.DELETE.{stream}.{reader} 0\r\n\r\n".encode())
 
     async def arrival(self, stream: str, seq: int) -> int | None:
         found = await self._message(stream, {"seq": seq})
@@ -155,15 +159,15 @@ class NatsBroker:
         try:
             message = await self._request(subject, body)
         except NoRespondersError:
-            raise BrokerError(reasons.NO_JETSTREAM, f"no answer to $JS.API.{subject}") from None
+            raise BrokerError(reasons.NO_JETSTREAM, f"no answer to {self.client.api}.{subject}") from None
         except (NatsTimeout, NatsError, OSError) as error:
-            detail = f"$JS.API.{subject}: {type(error).__name__} {error}".strip()
+            detail = f"{self.client.api}.{subject}: {type(error).__name__} {error}".strip()
             if "permissions violation" in str(self.client.last_error or "").lower():
                 raise BrokerError(reasons.NATS_DENIED, f"{detail}; {self.client.last_error}") from None
             raise BrokerError(reasons.NATS_UNREACHABLE, detail) from None
         answer: dict[str, Any] = json.loads(message.data)
         if "error" in answer:
-            raise jetstream_error(subject, answer["error"])
+            raise jetstream_error(f"{self.client.api}.{subject}", answer["error"])
         return answer
 
     async def _request(self, subject: str, body: bytes) -> Msg:
@@ -171,8 +175,8 @@ class NatsBroker:
         *short, last = PATIENCE if subject.startswith(MAY_BE_ASKED_TWICE) else (API_TIMEOUT,)
         for timeout in short:
             with suppress(NatsTimeout):
-                return await self.client.request(f"$JS.API.{subject}", body, timeout=timeout)
-        return await self.client.request(f"$JS.API.{subject}", body, timeout=last)
+                return await self.client.request(f"{self.client.api}.{subject}", body, timeout=timeout)
+        return await self.client.request(f"{self.client.api}.{subject}", body, timeout=last)
 
 
 def epoch_seconds(text: str) -> float:

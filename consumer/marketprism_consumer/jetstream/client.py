@@ -16,6 +16,7 @@ from typing import Any
 import nats.aio.client
 import structlog
 from nats.aio.client import Client
+from nats.js.client import JetStreamContext
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from marketprism_api import reasons
@@ -97,10 +98,12 @@ class _PullParser(Parser):
 
 
 class PullClient(Client):
-    """`pulls`: what receives the messages of a subscription, by its sid. `trouble`: why there is no connection."""
+    """`pulls`: what receives the messages of a subscription, by its sid. `trouble`: why there is no connection. `api`: what requests to
+    JetStream begin with: those of a domain, or of another account, have other subjects."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.api = "$JS.API"
         self.pulls: dict[int, Receive] = {}
         self.trouble = ""
         self._ps = _PullParser(self)
@@ -126,6 +129,9 @@ class PullClient(Client):
     def close_pull(self, sid: int) -> None:
         if self.pulls.pop(sid, None) is not None:
             self.write(b"UNSUB %d\r\n" % sid)
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        return super().jetstream(**{"prefix": self.api, **options})
 
     @property
     def server_info(self) -> dict[str, Any]:
@@ -178,6 +184,7 @@ async def connect(
     reconnected: Callback = lambda: None,
     disconnected: Callback = lambda: None,
     client: PullClient | None = None,
+    api: str = "$JS.API",
 ) -> PullClient:
     """A connection that reconnects for ever. `wait`: seconds for the first one (None: as long as it takes).
 
@@ -212,6 +219,7 @@ async def connect(
         log.debug("connection to NATS closed")
 
     connection = client or PullClient()
+    connection.api = api
     try:
         async with asyncio.timeout(wait):
             await connection.connect(

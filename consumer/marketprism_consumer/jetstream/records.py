@@ -18,6 +18,7 @@ from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.refusals import NAME_IN_USE, NO_MESSAGE, STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE
 
+JS_API = "$JS.API"
 WRITE_TIMEOUT = 3.0  # [s]
 
 
@@ -52,6 +53,8 @@ class NatsRecords:
 
     async def write(self, key: str, value: bytes, revision: int) -> int:
         subject = self._subject(key)
+        if self._client.api != JS_API:
+            subject = f"{self._client.api}.{subject}"  # into another domain only JetStream's own subjects lead
         if not self._client.is_connected:
             raise BrokerError(reasons.NATS_UNREACHABLE, self._client.trouble or "not connected")
         headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}

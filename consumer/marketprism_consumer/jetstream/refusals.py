@@ -28,7 +28,7 @@ REASONS: Mapping[int, Reason] = {code: reason for reason, codes in _REASONS.item
 
 
 def jetstream_error(subject: str, error: Mapping[str, Any]) -> JetStreamError:
-    """Of an answer to `$JS.API.<subject>`. A code that is not in the table keeps its words."""
+    """Of an answer to a request on `subject`. A code that is not in the table keeps its words."""
     code = int(error.get("err_code", 0))
-    detail = f"$JS.API.{subject}: {error.get('description')} ({code})"
+    detail = f"{subject}: {error.get('description')} ({code})"
     return JetStreamError(REASONS.get(code, reasons.NATS_REFUSED), detail, lasting=code in JETSTREAM_OFF, code=code)

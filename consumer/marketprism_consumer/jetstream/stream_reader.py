@@ -143,7 +143,9 @@ class StreamReader:
             "max_bytes": max(MAX_BYTES, 2 * self._broker.client.max_payload),
         }
         pull.number = self._broker.client.open_pull(
-            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", json.dumps(request).encode(), receive
+            f"{self._broker.client.api}.CONSUMER.MSG.NEXT.{self._stream}.{self._name}",
+            json.dumps(request).encode(),
+            receive,
         )
         return pull
 

@@ -11,13 +11,17 @@ from nats.js.errors import BadRequestError, NotFoundError
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
-from marketprism_consumer.errors import BrokerError, StreamLackingError, SubjectsTakenError
+from marketprism_consumer.errors import BrokerError, DomainUnnamedError, StreamLackingError, SubjectsTakenError
 
 _NAME_IN_USE = 10058
 _SUBJECTS_OVERLAP = 10065
 
 
 class Lookup(Protocol):
+    @property
+    def domain(self) -> str:
+        """The JetStream domain of the server that one is connected to; empty where it has none."""
+
     async def streams_of(self, subject: str) -> list[str]:
         """The names of the streams that hold any of the subject."""
 
@@ -74,6 +78,8 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
             continue
         if not await lookup.streams_of(data_type.subject):
             missing.setdefault(data_type.stream, []).append(data_type.subject)
+    if missing and lookup.domain and not settings.domain_given:
+        raise DomainUnnamedError(lookup.domain, list(missing))
     created = await ensure_streams(js, missing, settings.replicas or 1)
     for stream, subjects in missing.items():
         if stream not in created:

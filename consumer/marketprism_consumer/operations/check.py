@@ -114,7 +114,9 @@ async def check_nats(settings: Settings, auth: NatsAuth, client: PullClient) -> 
     """Leaves the client connected where it could be."""
     where = masked(settings.nats_url)
     try:
-        await connect(settings.nats_url, auth, name="marketprism check", wait=CONNECT_WAIT, client=client)
+        await connect(
+            settings.nats_url, auth, name="marketprism check", wait=CONNECT_WAIT, client=client, api=settings.jetstream
+        )
     except (TimeoutError, NatsError, OSError) as error:
         reason = reasons.NATS_DENIED if str(reasons.NATS_DENIED) in str(error) else reasons.NATS_UNREACHABLE
         said = str(error)
