@@ -11,12 +11,14 @@ import pytest
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer.errors import BrokerError
+from marketprism_consumer.errors import BrokerError, SubjectsTakenError
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
-from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 from marketprism_consumer.jetstream.client import connect
 from marketprism_consumer.jetstream.refusals import jetstream_error
+from marketprism_consumer.jetstream.stream_reader import StreamReader
+from marketprism_consumer.jetstream.streams import ensure_streams
 from tests.faults.harness import NatsByHand
 
 SUBJECT = "trade.okx.spot.BTC-USDT"
@@ -81,6 +83,33 @@ async def test_a_server_that_answers_small_requests_only_is_asked_for_less(broke
     assert requests == 4, "one that was refused, then ten, ten and five"
 
 
+async def test_no_more_requests_wait_than_a_server_keeps(broker: NatsBroker) -> None:
+    """It drops what is beyond 512 without a word, and then they would be waited for."""
+    created = await make(broker)
+    found: list[Message] = []
+    look = asyncio.Event()
+
+    def receive(messages: Sequence[Message]) -> None:
+        found.extend(messages)
+        look.set()
+
+    reader = await Reader(broker, "MARKET_DATA", created, "trade.>", 1, receive, look.set).open()
+    for _ in range(1000):
+        reader.request(1, MIN_PULL_BYTES)
+    asked = reader.outstanding
+    for _ in range(asked):
+        await broker.client.jetstream().publish(SUBJECT, b"x")
+    async with asyncio.timeout(20):
+        while len(found) < asked:
+            reader.check()
+            look.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await look.wait()
+    assert reader.outstanding == 0
+    reader.close()
+
+
 async def test_a_message_that_is_larger_than_a_request_comes_all_the_same(broker: NatsBroker) -> None:
     created = await make(broker)
     large = 2 * MIN_PULL_BYTES + 1
@@ -88,6 +117,28 @@ async def test_a_message_that_is_larger_than_a_request_comes_all_the_same(broker
     sizes, requests = await read(broker, created, 1, 5)
     assert sizes == [large]
     assert requests == 3, "each asks for twice as much"
+
+
+@pytest.mark.parametrize("seconds", [1, 3600])
+async def test_a_stream_that_limits_its_consumers_is_read_all_the_same(broker: NatsBroker, seconds: int) -> None:
+    limits = {"inactive_threshold": seconds * SECOND, "max_ack_pending": 3}
+    created = await make(broker, consumer_limits=limits)
+    for _ in range(20):
+        await broker.client.jetstream().publish(SUBJECT, b"x")
+    assert await read(broker, created, 20, 10) == ([1] * 20, 2)
+    async with StreamReader(broker, "MARKET_DATA", ["trade.>"]) as reader:
+        assert [len(batch) async for batch in reader.batches(10)] == [10, 10]
+    assert await broker.first_after("MARKET_DATA", 0) == 1
+
+
+async def test_why_a_stream_can_not_be_made_is_told_in_the_servers_words(broker: NatsBroker) -> None:
+    await make(broker)
+    with pytest.raises(SubjectsTakenError, match=r"OTHER can't be created: trade.> already goes to stream MARKET_DATA"):
+        await ensure_streams(broker.client.jetstream(), {"OTHER": ["trade.>"]})
+    with pytest.raises(
+        BrokerError, match=r"MP3015 NATSRefused: stream BOOKS can't be created: replicas > 1 .*\(10074\)"
+    ):
+        await ensure_streams(broker.client.jetstream(), {"BOOKS": ["orderbook.>"]}, replicas=3)
 
 
 async def test_a_limit_is_told_as_one(broker: NatsBroker) -> None:
@@ -111,6 +162,8 @@ async def test_what_nobody_has_foreseen_keeps_its_words_and_is_no_matter_of_righ
         (10084, reasons.STREAM_UNFIT),
         (10008, reasons.NATS_BUSY),
         (10047, reasons.NATS_LIMIT),
+        (10113, reasons.NATS_LIMIT),
+        (10163, reasons.NATS_BUSY),
         (10035, reasons.NATS_DENIED),
         (19999, reasons.NATS_REFUSED),
     ],

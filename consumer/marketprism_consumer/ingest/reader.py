@@ -19,6 +19,7 @@ MIN_PULL_BYTES = (
     2 << 20
 )  # a request for less could be too small for a single message; where one is larger, more is asked for
 _fewer = re.compile(rb"Exceeded MaxRequestBatch of (\d+)").match  # a limit in the server's configuration
+MOST_PULLS = 100  # at once: a server keeps 512 of a reader's requests, and drops more without a word
 EXPIRES = 10.0  # of one request [s]
 HEARTBEAT = 1.0  # [s]
 SILENCE = 3 * HEARTBEAT + 0.5
@@ -80,6 +81,8 @@ class Reader:
         return sum(pull.bytes_left for pull in self._pulls.values())
 
     def request(self, rows: int, max_bytes: int) -> None:
+        if len(self._pulls) == MOST_PULLS:
+            return
         rows, max_bytes = min(rows, self._most), max(max_bytes, self._least)
         if not self._pulls:
             self._heard = self._now()

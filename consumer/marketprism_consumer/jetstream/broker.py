@@ -20,6 +20,7 @@ from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLe
 from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.refusals import (
+    FORGOTTEN_TOO_LATE,
     NO_MESSAGE,
     STREAM_NOT_FOUND,
     WRONG_LAST_SEQUENCE,
@@ -83,7 +84,18 @@ class NatsBroker:
             "num_replicas": 1,
             "inactive_threshold": int(READER_FORGOTTEN * SECOND),
         }
-        return await self.api(f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
+        return await self.create_reader(f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
+
+    async def create_reader(self, subject: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a stream that wants its consumers forgotten sooner (`consumer_limits`) it is made so. Raises BrokerError."""
+        try:
+            return await self.api(subject, request)
+        except JetStreamError as error:
+            if error.code != FORGOTTEN_TOO_LATE:
+                raise
+        limits = (await self.api(f"STREAM.INFO.{request['stream_name']}", {}))["config"]["consumer_limits"]
+        config = {**request["config"], "inactive_threshold": limits["inactive_threshold"]}
+        return await self.api(subject, {**request, "config": config})
 
     async def reader_state(self, stream: str, reader: str) -> ReaderState:
         found = await self.api(f"CONSUMER.INFO.{stream}.{reader}", None)
@@ -162,7 +174,8 @@ class NatsBroker:
             raise BrokerError(reasons.NO_JETSTREAM, f"no answer to {self.client.api}.{subject}") from None
         except (NatsTimeout, NatsError, OSError) as error:
             detail = f"{self.client.api}.{subject}: {type(error).__name__} {error}".strip()
-            if "permissions violation" in str(self.client.last_error or "").lower():
+            said = str(self.client.last_error or "").lower()
+            if "permissions violation" in said and f'"{self.client.api}.{subject}"'.lower() in said:
                 raise BrokerError(reasons.NATS_DENIED, f"{detail}; {self.client.last_error}") from None
             raise BrokerError(reasons.NATS_UNREACHABLE, detail) from None
         answer: dict[str, Any] = json.loads(message.data)

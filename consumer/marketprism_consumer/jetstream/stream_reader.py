@@ -84,7 +84,7 @@ class StreamReader:
             request["action"] = "create"
             where += f".{self._name}"
         try:
-            made = await self._broker.api(where, request)
+            made = await self._broker.create_reader(where, request)
         except BrokerError as refused:
             if self._name and refused.code in CONSUMER_EXISTS:
                 why = f"another {self._name} of {self._stream} runs, or was killed less than a minute ago"

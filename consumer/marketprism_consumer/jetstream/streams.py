@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.errors import BrokerError, DomainUnnamedError, StreamLackingError, SubjectsTakenError
-
-_NAME_IN_USE = 10058
-_SUBJECTS_OVERLAP = 10065
+from marketprism_consumer.jetstream.refusals import NAME_IN_USE, SUBJECTS_OVERLAP, jetstream_error
 
 
 class Lookup(Protocol):
@@ -69,7 +67,7 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
     """Make the streams of a pipeline, each with the subjects of all data types that are assigned to it: whoever comes first
     makes them for every other process. Subjects that any stream holds are left where they are.
 
-    Returns the names of those created. Raises SubjectsTakenError, StreamLackingError, NATS's errors.
+    Returns the names of those created. Raises SubjectsTakenError, StreamLackingError, JetStreamError, NATS's errors.
     """
     missing: dict[str, list[str]] = {}
     for data_type in settings.data_types.values():
@@ -91,7 +89,7 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
 
 
 async def ensure_streams(js: Any, subjects_by_stream: Mapping[str, Sequence[str]], replicas: int = 1) -> list[str]:
-    """The names of the streams that were missing and have been created."""
+    """The names of the streams that were missing and have been created. Raises SubjectsTakenError, JetStreamError, NATS's errors."""
     return [name for name, subjects in subjects_by_stream.items() if await _ensure(js, name, subjects, replicas)]
 
 
@@ -104,12 +102,13 @@ async def _ensure(js: Any, name: str, subjects: Sequence[str], replicas: int) ->
     try:
         await js.add_stream(_config(name, subjects, replicas))
         return True
-    except BadRequestError as error:
-        if error.err_code == _NAME_IN_USE:  # somebody was quicker, with settings of their own
+    except APIError as error:
+        if error.err_code == NAME_IN_USE:  # somebody was quicker, with settings of their own
             return False
-        if error.err_code == _SUBJECTS_OVERLAP and (taken := await _taken(js, subjects)):
+        if error.err_code == SUBJECTS_OVERLAP and (taken := await _taken(js, subjects)):
             raise SubjectsTakenError(name, *taken) from error
-        raise
+        said = {"err_code": error.err_code, "description": error.description}
+        raise jetstream_error(f"stream {name} can't be created", said) from error
 
 
 async def _taken(js: Any, subjects: Sequence[str]) -> tuple[str, str] | None:
