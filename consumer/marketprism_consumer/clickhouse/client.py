@@ -61,7 +61,8 @@ class Endpoint:
             if self._session is None:
                 await _prove_settings(client)
                 self._session = session(self.url, self._auth(), self.patience)
-        await send_insert(self._session, address(self.url), table, columns, pieces, settings, proxy_of(self.url))
+            http = self._session  # whoever closes the endpoint meanwhile ends what is on its way, no more
+        await send_insert(http, address(self.url), table, columns, pieces, settings, proxy_of(self.url))
 
     async def server_time(self, at: float) -> float:
         """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock
