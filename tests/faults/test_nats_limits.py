@@ -36,8 +36,8 @@ class Watched(NatsByHand):
 
     def came_from(self, world: World) -> int:
         """Messages of the world's ingest: requests, and everything else."""
-        name = f"marketprism test-{world.name}"
-        return sum(int(one["in_msgs"]) for one in self.says("connz")["connections"] if one.get("name") == name)
+        connections = self.says("connz")["connections"]
+        return sum(int(one["in_msgs"]) for one in connections if one.get("name") == world.client_name)
 
 
 @pytest.fixture

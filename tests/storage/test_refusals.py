@@ -118,7 +118,7 @@ async def test_what_reads_a_stream_once_does_not_ask_again_for_what_is_refused(b
     async with StreamReader(broker, "MARKET_DATA", ["trade.>"]) as reader:
         for name in (await broker.api("CONSUMER.NAMES.MARKET_DATA", None))["consumers"]:
             await broker.api(f"CONSUMER.DELETE.MARKET_DATA.{name}", None)
-        with pytest.raises(BrokerError, match=r"MP3015 NATSRefused: stream MARKET_DATA: (503|409)"):
+        with pytest.raises(BrokerError, match=r"MP3015 NATSRefused: .*(consumer not found|409)"):
             [batch async for batch in reader.batches(10)]
 
 

@@ -21,6 +21,8 @@ from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 
 EXPIRES = 5.0  # of one request [s]
 MAX_BYTES = 16 << 20  # of one batch: books are large
+NO_RESPONDERS = 503
+KNOWN_AFTER = 0.1  # a consumer that was just made may not be known to all servers of a cluster yet [s]
 CONSUMER_EXISTS = (10105, 10148)
 INACTIVE = 60.0  # after this long without a request the server forgets the consumer [s]
 
@@ -116,7 +118,7 @@ class StreamReader:
                     await pull.done.wait()
             except TimeoutError:
                 raise BrokerError(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
-            size = self._heed(pull, size)
+            size = await self._heed(pull, size)
             if not pull.messages and not self._over:
                 # The last messages may have expired under our hands: then there is no more to come.
                 state = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._name}", None)
@@ -126,14 +128,16 @@ class StreamReader:
                 yield pull.messages
             pull = following
 
-    def _heed(self, pull: _PulledBatch, size: int) -> int:
+    async def _heed(self, pull: _PulledBatch, size: int) -> int:
         """How many to ask for next. Raises BrokerError where asking again would be answered in the same way."""
         status = pull.status
         if status is None or pull.messages:
             return size
         if status.at_most:
             return min(size, status.at_most)
-        if status.full or not status.over:
+        if status.code == NO_RESPONDERS:
+            await asyncio.sleep(KNOWN_AFTER)
+        elif status.full or not status.over:
             raise BrokerError(reasons.NATS_REFUSED, f"stream {self._stream}: {status.code} {status.text}")
         return size
 
