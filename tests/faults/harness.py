@@ -213,6 +213,7 @@ class Cluster(Server):
         routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
         return (
             f"server_name: n{number}\nhttp: 127.0.0.1:{self._monitors[number]}\n"
+            'lame_duck_duration: "30s"\nlame_duck_grace_period: "1s"\n'
             f"cluster {{ name: three, listen: 127.0.0.1:{self._routes[number]}, routes: [{routes}] }}"
         )
 
@@ -234,6 +235,16 @@ class Cluster(Server):
     def _leader(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._monitors[0]}/jsz", timeout=PATIENCE) as answer:
             return str(json.loads(answer.read()).get("meta_cluster", {}).get("leader", ""))
+
+    def of(self, client: str) -> str:
+        """The node that a connection of this name is to; empty where there is none."""
+        for (name, node), monitor in zip(self.nodes.items(), self._monitors, strict=True):
+            if not node.child.running:
+                continue
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{monitor}/connz", timeout=5) as answer:
+                if any(one.get("name") == client for one in json.loads(answer.read())["connections"]):
+                    return name
+        return ""
 
     def kill(self) -> None:
         for node in self.nodes.values():
@@ -523,6 +534,11 @@ class World:
         return one
 
     # --- questions ---
+
+    @property
+    def client_name(self) -> str:
+        """Of the connections of its ingest."""
+        return f"marketprism test-{self.name}"
 
     def api(self, subject: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return self.call(self.broker.api(subject, request))

@@ -81,6 +81,8 @@ async def test_a_server_that_answers_small_requests_only_is_asked_for_less(broke
     sizes, requests = await read(broker, created, 25, 1000)
     assert sizes == [1] * 25
     assert requests == 4, "one that was refused, then ten, ten and five"
+    async with StreamReader(broker, "MARKET_DATA", ["trade.>"]) as reader:
+        assert [len(batch) async for batch in reader.batches(1000)] == [10, 10, 5]
 
 
 async def test_no_more_requests_wait_than_a_server_keeps(broker: NatsBroker) -> None:
@@ -108,6 +110,16 @@ async def test_no_more_requests_wait_than_a_server_keeps(broker: NatsBroker) -> 
                     await look.wait()
     assert reader.outstanding == 0
     reader.close()
+
+
+async def test_what_reads_a_stream_once_does_not_ask_again_for_what_is_refused(broker: NatsBroker) -> None:
+    await make(broker)
+    await broker.client.jetstream().publish(SUBJECT, b"x")
+    async with StreamReader(broker, "MARKET_DATA", ["trade.>"]) as reader:
+        for name in (await broker.api("CONSUMER.NAMES.MARKET_DATA", None))["consumers"]:
+            await broker.api(f"CONSUMER.DELETE.MARKET_DATA.{name}", None)
+        with pytest.raises(BrokerError, match=r"MP3015 NATSRefused: .*(consumer not found|409)"):
+            [batch async for batch in reader.batches(10)]
 
 
 async def test_a_message_that_is_larger_than_a_request_comes_all_the_same(broker: NatsBroker) -> None:

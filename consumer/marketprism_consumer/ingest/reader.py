@@ -7,16 +7,15 @@ the end of a request) breaks the reader, and a new one begins at the next sequen
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from marketprism_consumer.errors import LostError, ReaderBrokenError
 from marketprism_consumer.ingest.broker import ACK_PREFIX, Broker, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
+from marketprism_consumer.ingest.pull_status import pull_status
 
 MIN_PULL_BYTES = 2 << 20  # a request for less could be too small for a message; where one is larger, more is asked for
-_fewer = re.compile(rb"Exceeded MaxRequestBatch of (\d+)").match  # a limit in the server's configuration
 MOST_PULLS = 100  # at once: a server keeps 512 of a reader's requests, and drops more without a word
 EXPIRES = 10.0  # of one request [s]
 HEARTBEAT = 1.0  # [s]
@@ -181,22 +180,18 @@ class Reader:
         self._receive_messages(messages)
 
     def _status(self, number: int, headers: bytes) -> None:
-        """A line such as `NATS/1.0 409 Consumer Deleted`."""
         if number not in self._pulls:
             return
-        code, _, text = headers.partition(b"\r\n")[0].removeprefix(b"NATS/1.0").strip().partition(b" ")
-        if code == b"100":
+        status = pull_status(headers)
+        if status.idle:
             return
         received = self._pulls[number].received
         self._end(number)
-        if limit := _fewer(text):
-            self._most = max(1, int(limit[1]))
-            self._look()
+        if status.at_most:
+            self._most = status.at_most
+        elif not status.over:
+            self._break(f"{status.code} {status.text}")
             return
-        if not received and text.startswith(b"Message Size Exceeds MaxBytes"):
+        if status.full and not received:
             self._least *= 2  # the next message alone is larger
-        # 404, 408 and the end of a request by its bytes are how requests end; all else is news of the consumer.
-        if code in (b"404", b"408") or text.startswith((b"Message Size Exceeds MaxBytes", b"Batch Completed")):
-            self._look()
-        else:
-            self._break(f"{code.decode()} {text.decode(errors='replace')}")
+        self._look()

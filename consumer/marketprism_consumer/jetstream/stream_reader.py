@@ -16,10 +16,13 @@ from marketprism_consumer import times
 from marketprism_consumer.errors import BrokerError, ReaderRunsError
 from marketprism_consumer.ingest.broker import ACK_PREFIX, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
+from marketprism_consumer.ingest.pull_status import PullStatus, pull_status
 from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 
 EXPIRES = 5.0  # of one request [s]
 MAX_BYTES = 16 << 20  # of one batch: books are large
+NO_RESPONDERS = 503
+KNOWN_AFTER = 0.1  # a consumer that was just made may not be known to all servers of a cluster yet [s]
 CONSUMER_EXISTS = (10105, 10148)
 INACTIVE = 60.0  # after this long without a request the server forgets the consumer [s]
 
@@ -35,6 +38,8 @@ class _PulledBatch:
     number: int = 0
     messages: list[Read] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    status: PullStatus | None = None
+    """How it ended, where that was told."""
 
 
 class StreamReader:
@@ -113,6 +118,7 @@ class StreamReader:
                     await pull.done.wait()
             except TimeoutError:
                 raise BrokerError(reasons.NATS_UNREACHABLE, f"stream {self._stream} stopped answering") from None
+            size = await self._heed(pull, size)
             if not pull.messages and not self._over:
                 # The last messages may have expired under our hands: then there is no more to come.
                 state = await self._broker.api(f"CONSUMER.INFO.{self._stream}.{self._name}", None)
@@ -122,13 +128,28 @@ class StreamReader:
                 yield pull.messages
             pull = following
 
+    async def _heed(self, pull: _PulledBatch, size: int) -> int:
+        """How many to ask for next. Raises BrokerError where asking again would be answered in the same way."""
+        status = pull.status
+        if status is None or pull.messages:
+            return size
+        if status.at_most:
+            return min(size, status.at_most)
+        if status.code == NO_RESPONDERS:
+            await asyncio.sleep(KNOWN_AFTER)
+        elif status.full or not status.over:
+            raise BrokerError(reasons.NATS_REFUSED, f"stream {self._stream}: {status.code} {status.text}")
+        return size
+
     def _ask(self, size: int) -> _PulledBatch:
         pull = self._pull = _PulledBatch()
 
         def receive(_: int, frames: Sequence[Frame]) -> None:
             for subject, reply, payload, headers in frames:
                 if not reply.startswith(ACK_PREFIX):
-                    if not headers.startswith(b"NATS/1.0 100"):
+                    status = pull_status(headers)
+                    if not status.idle:
+                        pull.status = status
                         self._end(pull)
                     continue
                 m, _ = from_delivery(subject, reply, payload)
