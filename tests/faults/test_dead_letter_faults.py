@@ -22,6 +22,21 @@ def test_a_full_dead_letter_stream_sets_bad_messages_aside_until_it_has_room(wor
     assert world.dead_letters() > 3
 
 
+def test_where_no_more_can_be_set_aside_ingest_says_that_it_stands_still(make_world: Callable[..., World]) -> None:
+    world = make_world(spec={"deadLetters": {"maxRatio": "1"}})
+    full = {"name": DEAD_LETTERS, "subjects": ["marketprism.dlq.>"], "max_msgs": 1, "discard": "new", "storage": "file"}
+    world.api(f"STREAM.CREATE.{DEAD_LETTERS}", full)
+    world.feed(bad=0.1, types=["trade"])
+    ingest = world.ingest()
+    wait_for(
+        lambda: (found := ingest.get("/readyz"))[0] == 503 and "set aside" in found[1],
+        lambda: f"unready; {ingest.status('trade')}",
+    )
+    world.api(f"STREAM.UPDATE.{DEAD_LETTERS}", full | {"max_msgs": 1_000_000})
+    wait_for(lambda: ingest.ready, "ready")
+    world.prove()
+
+
 def test_dead_letter_subjects_held_by_another_stream(world: World) -> None:
     """Ours can't be made, and a letter in a stream that nobody looks at would be no better than lost."""
     world.api("STREAM.CREATE.SQUATTER", {"name": "SQUATTER", "subjects": ["marketprism.>"], "storage": "memory"})

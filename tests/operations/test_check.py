@@ -122,7 +122,7 @@ async def test_a_bucket_that_may_not_be_written_is_told_with_the_right_that_is_m
     ("change", "level", "told"),
     [
         ({}, Level.OK, "replicas 3"),
-        ({"num_replicas": 1}, Level.WARNING, "1 replicas, a stream that is read has 3"),
+        ({"num_replicas": 1}, Level.WARNING, "1 replicas, TRADES has 3"),
         ({"max_msgs_per_subject": -1}, Level.WARNING, "every value"),
         ({"max_bytes": 1 << 20}, Level.WARNING, "max_bytes"),
         ({"max_bytes": 1 << 20, "discard": "old"}, Level.WRONG, "forgets records"),
@@ -133,7 +133,7 @@ async def test_a_bucket_that_may_not_be_written_is_told_with_the_right_that_is_m
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_bucket(change: dict[str, Any], level: Level, told: str) -> None:
-    (line,) = judge_bucket("bucket", BUCKET | change, 3)
+    (line,) = judge_bucket("bucket", BUCKET | change, "TRADES", 3)
     assert (line.level, told in line.found) == (level, True)
 
 

@@ -196,6 +196,8 @@ class Ingest:
             return f"begins from its record ({self._why})"
         if self.account.last_insert_ok is False:
             return "the last insert was refused"
+        if len(self._aside) >= MAX_ASIDE:
+            return f"stands still: {MAX_ASIDE} blocks are set aside, see the alarms"
         return ""
 
     async def pending(self) -> int:

@@ -211,7 +211,9 @@ class NatsGraveyard:
             await self._publish(letter)
         except BrokerError as refused:
             self._ready = False
-            raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, str(refused)) from refused
+            if refused.reason is reasons.DEAD_LETTERS_UNAVAILABLE:
+                raise
+            raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, f"{refused.reason}: {refused.detail}") from refused
 
     async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
         subjects = await self._broker.subjects(self._stream, f"{prefix_of(data_type, stream)}.>")

@@ -136,7 +136,7 @@ async def check_nats(settings: Settings, auth: NatsAuth, client: PullClient) -> 
             yield judge_clock("nats clock", epoch_seconds(server_time) - time.time())
         async for line in _bucket(broker, settings, streams):
             yield line
-        yield await _dead_letters(broker, settings, _most_replicas(streams))
+        yield await _dead_letters(broker, settings, *_most_replicas(streams))
     except BrokerError as refused:
         yield wrong("jetstream", refused.reason, refused.detail)
 
@@ -207,7 +207,7 @@ async def _bucket(
             raise
         yield ok(what, "is not there: the first consumer makes it")
         return
-    for line in judge_bucket(what, config, _most_replicas(streams)):
+    for line in judge_bucket(what, config, *_most_replicas(streams)):
         yield line
     with suppress(ConflictError):  # another check writes it, so it can be written
         try:
@@ -217,8 +217,8 @@ async def _bucket(
             yield wrong(what, reasons.RECORD_UNAVAILABLE, f"can't be written, {needed}: {refused.detail}")
 
 
-def judge_bucket(what: str, config: Mapping[str, Any], replicas: int) -> list[Line]:
-    """`replicas`: of the stream that has the most."""
+def judge_bucket(what: str, config: Mapping[str, Any], stream: str, replicas: int) -> list[Line]:
+    """`stream`: the one with most replicas of those that are read; `replicas`: how many it has."""
     found = []
 
     def loses(said: str) -> None:
@@ -239,8 +239,8 @@ def judge_bucket(what: str, config: Mapping[str, Any], replicas: int) -> list[Li
     if config.get("max_msgs_per_subject", -1) <= 0:
         found.append(warning(what, "it keeps every value that a record ever had", "set its history to 1"))
     if (has := config["num_replicas"]) < replicas:
-        todo = f"give it {replicas}: with one alone, a lost disk or a set-back in silence can double rows"
-        found.append(warning(what, f"{has} replicas, a stream that is read has {replicas}", todo))
+        todo = f"give it {replicas}: while its servers are away nothing is stored, and a set-back in silence can double rows"
+        found.append(warning(what, f"{has} replicas, {stream} has {replicas}", todo))
     return found or [ok(what, f"replicas {has}, keeps its records")]
 
 
@@ -280,12 +280,14 @@ def judge_lane(lane: FoundLane, *, heard: bool) -> Line:
     return ok(what, f"{done}; read by {tail.owner}")
 
 
-def _most_replicas(streams: Mapping[str, Mapping[str, Any]]) -> int:
-    return max((info["config"]["num_replicas"] for info in streams.values()), default=1)
+def _most_replicas(streams: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
+    """The stream that has most of those that are read, and how many."""
+    each = [(name, int(info["config"]["num_replicas"])) for name, info in streams.items()]
+    return max(each, key=lambda one: one[1], default=("", 1))
 
 
-async def _dead_letters(broker: NatsBroker, settings: Settings, replicas: int) -> Line:
-    """`replicas`: of the stream that has the most."""
+async def _dead_letters(broker: NatsBroker, settings: Settings, stream: str, replicas: int) -> Line:
+    """`stream`: the one with most replicas of those that are read; `replicas`: how many it has."""
     name = settings.dead_letters.stream
     try:
         letters = (await broker.stream(name)).messages
@@ -296,7 +298,7 @@ async def _dead_letters(broker: NatsBroker, settings: Settings, replicas: int) -
         return ok("dead letters", f"{name} is not there: made with the first one")
     if has < replicas:
         todo = f"give it {replicas}: while its only server is away, a block with a bad message can't be done"
-        return warning("dead letters", f"{name} has {has} replicas, a stream that is read has {replicas}", todo)
+        return warning("dead letters", f"{name} has {has} replicas, {stream} has {replicas}", todo)
     if letters:
         return warning("dead letters", f"{letters:,} in {name}", "look at `marketprism dlq list`")
     return ok("dead letters", f"none in {name}")
