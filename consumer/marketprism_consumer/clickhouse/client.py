@@ -302,12 +302,14 @@ async def _prove_settings(client: Any) -> None:
 
 def store_error(error: BaseException, url: str) -> StoreError:
     """Any failure of a request as StoreError, with the server's own code where it gave one."""
-    if isinstance(error, StoreError):
-        if not error.status:
-            return error
-        return StoreError(error.code, f"{redacted(url)}: {error}", error.fault, status=error.status)
-    code = getattr(error, "code", None)
     where = redacted(url)
+    if isinstance(error, StoreError):
+        if error.status:
+            return StoreError(error.code, f"{where}: {error}", error.fault, status=error.status)
+        if error.code in DENIED and str(reasons.CLICKHOUSE_DENIED) not in str(error):
+            return refused(error.code, f"{reasons.CLICKHOUSE_DENIED}: {where}: {error}")
+        return error
+    code = getattr(error, "code", None)
     if isinstance(code, int):
         reason = f"{reasons.CLICKHOUSE_DENIED}: " if code in DENIED else ""
         return refused(code, f"{reason}{where}: {error}")
