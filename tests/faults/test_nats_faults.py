@@ -95,7 +95,7 @@ def _overrun(world: World, feed: Feed, discard: Callable[[], None]) -> Ingest:
     ingest = world.ingest()
     ingest.until_more(300)
     ingest.freeze()
-    feed.until(feed.acknowledged + 2000)
+    feed.until(feed.acknowledged + 4000)  # more than what may be on its way
     discard()
     ingest.thaw()
     return ingest
@@ -136,6 +136,23 @@ def test_what_a_running_ingest_could_not_read_raises_an_alarm(make_world: Callab
     ingest.until_alarm("MessagesMissed")
     ingest.until_more(300)
     proxied.prove(feeds=False)
+
+
+def test_what_a_stream_discards_of_other_data_types_is_none_of_a_slow_ones(world: World) -> None:
+    """Between two looks at it the stream turns over, and all that it discards was trades."""
+    world.make_streams(max_msgs=2000)
+    ingest = world.ingest()
+    ingest.until_ready()
+    slow = world.feed(rate=50, types=["funding_rate"]).until(20)
+    slow.stop()
+    wait_for(lambda: world.record("funding_rate").seen >= 20, "they are stored")
+    world.feed(rate=2000, types=["trade"])
+    for _ in range(2):
+        held = world.stream("MARKET_DATA")["last_seq"]
+        wait_for(lambda held=held: world.stream("MARKET_DATA")["first_seq"] > held, "the stream has turned over")
+        wait_for(lambda held=held: world.record("funding_rate").seen > held, "the slow one has looked")
+    assert ingest.metric("marketprism_alarms_total", data_type="funding_rate", reason="MessagesMissed") == 0
+    world.prove(feeds=False)
 
 
 def test_messages_discarded_before_they_were_read_raise_an_alarm(world: World) -> None:
