@@ -155,6 +155,7 @@ def test_a_lane(owner: str, heard: bool, level: Level, told: str) -> None:
         ({"storage": "memory"}, Level.WARNING, "storage is memory"),
         ({"duplicate_window": 0}, Level.WARNING, "Nats-Msg-Id for 0 s"),
         ({"max_age": 600_000_000_000}, Level.WARNING, "forgets after 600 s"),
+        ({"persist_mode": "async"}, Level.WARNING, "persist_mode is async"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -175,6 +175,9 @@ def judge_stream(name: str, config: Mapping[str, Any]) -> list[Line]:
         found.append(wrong(what, reasons.STREAM_UNFIT, f"its retention is {config.get('retention')}"))
     if config.get("storage") != "file":
         found.append(warning(what, f"its storage is {config.get('storage')}", "make it with file storage"))
+    if config.get("persist_mode") == "async":
+        todo = "make it without: a server that is killed forgets what it has acknowledged, and sequences come again"
+        found.append(warning(what, "its persist_mode is async", todo))
     window = config.get("duplicate_window", 0) / SECOND
     if window < SHORT_WINDOW:
         todo = f"raise duplicate_window to {SHORT_WINDOW:.0f}s or more: a publisher that tries again stores twice"
