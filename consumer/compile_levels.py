@@ -24,6 +24,7 @@ def target() -> str:
 
 def compile_levels(source: Path = SOURCE) -> Path:
     """Raises CalledProcessError."""
+    source = source.resolve()
     library = source.with_name("_levels.so")
     with tempfile.TemporaryDirectory() as cache:
         subprocess.run(
@@ -33,6 +34,7 @@ def compile_levels(source: Path = SOURCE) -> Path:
                 *("--cache-dir", cache, "--name", "levels", str(source)),
             ],
             check=True,
+            cwd=cache,  # Zig takes a library below the working directory for a part of the program: / has them all
         )
     return library
 

@@ -283,6 +283,9 @@ POD_NOT_STARTING = Reason("MP7018", "PodNotStarting", "a Pod can't start", "fix 
 POD_REFUSED = Reason(
     "MP7019", "PodRefused", "the cluster refuses to make a Pod", "check quotas, admission policies and podTemplate"
 )
+PAUSED = Reason(
+    "MP7052", "Paused", "the operator leaves the resource alone", "remove the annotation storage.marketprism.io/pause"
+)
 SUSPENDED = Reason("MP7020", "Suspended", "spec.suspend is true", "set it to false to go on")
 APPLY_REFUSED = Reason(
     "MP7021", "ApplyRefused", "the API server refuses a child", "correct podTemplate, or the operator's rights"

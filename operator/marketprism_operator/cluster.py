@@ -7,7 +7,7 @@ would change something although we ask for nothing new, somebody else has edited
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -18,6 +18,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.resource import Resource
 
 from marketprism_api.meta import API_VERSION
+from marketprism_operator.additions import Addition, additions
 from marketprism_operator.naming import APPLIED_HASH, FIELD_MANAGER, Manifest, digest
 
 KINDS = {
@@ -155,17 +156,33 @@ class Cluster:
             key, fit = (kind, namespace, name), (live["metadata"]["resourceVersion"], wanted)
             if self._fits.get(key) == fit:
                 return Applied(Done.UNCHANGED)
+            added = additions(live, manifest)
+            if added:
+                live = await self._remove(live, added)
             fields = tuple(differing(live, await self._apply(kind, body, dry_run="All")))
-            if not fields and not let_go:
+            if not fields and not added and not let_go:
                 self._fits[key] = fit
                 return Applied(Done.UNCHANGED)
-            await self._apply(kind, body)
+            if fields or let_go:
+                await self._apply(kind, body)
         except ApiException as error:
             if error.status in (400, 403, 422) or (error.status == 500 and UNTYPED in said_by(error)):
                 raise ApplyRefusedError(f"{kind} {name}: {said_by(error)}") from error
             raise
         before = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
+        fields = (*(addition.name for addition in added), *fields)
         return Applied(Done.PUT_BACK if before == wanted else Done.CHANGED, fields)
+
+    async def _remove(self, live: Manifest, added: Sequence[Addition]) -> Manifest:
+        """Without what somebody else has added; refused by the API server where it has changed meanwhile."""
+        metadata = live["metadata"]
+        path = self._resource(live["kind"]).path(name=metadata["name"], namespace=metadata["namespace"])
+        unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
+        body = [unchanged, *({"op": "remove", "path": addition.pointer} for addition in added)]
+        content_type = "application/json-patch+json"
+        return _plain(
+            await self._client.request("patch", path, body=body, content_type=content_type, field_manager=FIELD_MANAGER)
+        )
 
     async def _apply(
         self, kind: str, body: Manifest, dry_run: str | None = None, manager: str = FIELD_MANAGER

@@ -10,6 +10,7 @@ ConditionType = Literal[
     "Reconciling",
     "Stalled",
     "Suspended",
+    "Paused",
     "Reconciled",
     "SpecValid",
     "NATSReachable",
@@ -28,6 +29,7 @@ SUMMARY: Mapping[ConditionType, str] = {
     "Reconciling": "on the way to what the spec says; present only while this is so",
     "Stalled": "waiting won't fix it: somebody has to act; present only while this is so",
     "Suspended": "suspended because the spec says so; present only while this is so",
+    "Paused": "left alone, since the annotation storage.marketprism.io/pause is true; present only while this is so",
 }
 PIPELINE: Mapping[ConditionType, str] = {
     "Reconciled": "every step of the last reconcile was taken; where it is False, the others may be old and Ready is Unknown",

@@ -458,6 +458,14 @@ def dated(
     return made
 
 
+def while_paused(before: Sequence[Manifest], generation: int, now: str) -> list[Manifest]:
+    """What was known stays; but nobody looks, so nobody knows whether it is Ready."""
+    message = "the annotation storage.marketprism.io/pause is true: nothing is changed, and nothing looked at"
+    paused = UndatedCondition("Paused", "True", reasons.PAUSED.name, message)
+    told = dated([UndatedCondition("Ready", "Unknown", reasons.PAUSED.name, message), paused], before, generation, now)
+    return [*(known for known in before if known["type"] not in SUMMARY), *told]
+
+
 def after_failure(failed: str, before: Sequence[Manifest], generation: int, now: str) -> list[Manifest]:
     """Where a step failed: what was known stays as it was, and is no ground for Ready any more."""
     reconciled = _false("Reconciled", reasons.RECONCILE_FAILED, failed)

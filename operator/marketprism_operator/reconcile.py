@@ -92,6 +92,9 @@ async def reconcile(current: Reconciliation) -> float:
 
     Where one fails the rest is left, and that is reported. Raises StepFailedError then.
     """
+    if (current.live["metadata"].get("annotations") or {}).get(naming.PAUSE) == "true":
+        await pause(current)
+        return 0.0
     *steps, report_ = PIPELINE_STEPS if current.kind == StoragePipeline.KIND else POLICY_STEPS
     for step in steps:
         try:
@@ -402,6 +405,13 @@ async def report(current: Reconciliation) -> None:
     settled = any(c["type"] == "Ready" and c["status"] == "True" for c in made["conditions"])
     if not settled and not current.again:
         current.again = 15.0  # what Pods say of themselves causes no event
+
+
+async def pause(current: Reconciliation) -> None:
+    """Nothing but to say so."""
+    before, generation = current.live.get("status") or {}, current.live["metadata"].get("generation", 0)
+    told = conditions.while_paused(before.get("conditions") or [], generation, times.now())
+    await write_conditions(current, {"observedGeneration": before.get("observedGeneration", 0), "conditions": told})
 
 
 async def report_failure(current: Reconciliation, failed: StepFailedError) -> None:

@@ -9,6 +9,10 @@ import time
 
 import pytest
 
+from marketprism_api.load import load_pipeline
+from marketprism_api.settings import effective
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.tables import TRADES
 from tests.faults.harness import VALID, Ingest, World
 from tests.replicated.conftest import Heal, Replicas
@@ -118,3 +122,23 @@ def test_replicas_behind_one_url_are_refused_where_the_pipeline_names_no_cluster
     assert one.running
     made = world.query("SELECT count() FROM system.databases WHERE name IN ('h_alone', 'c_alone')")
     assert made == [(0,)]
+
+
+def test_a_replica_that_is_away_gets_its_tables_when_it_is_back(world: World, replicas: Replicas, heal: Heal) -> None:
+    there, away = replicas.nodes
+    heal(lambda: replicas.do("node", "start", away))
+    replicas.do("node", "kill", away)
+    new = world.write_file(
+        "new", clickhouse={**world.spec["clickhouse"], "hotDatabase": "h_new", "coldDatabase": "c_new"}
+    )
+    settings = effective(load_pipeline(new), {})
+    one = ClickHouse([there], cluster=replicas.cluster)
+    wait_for(lambda: not world.call(schema.apply(one, settings)).changes, "the schema, though a replica is away")
+    replicas.do("node", "start", away)
+    count = "SELECT count() FROM system.tables WHERE database = 'h_new' AND name = 'trades'"
+    back = ClickHouse([away])
+    wait_for(lambda: world.call(back.value(count)) == 1, "its table")
+    for database in ("h_new", "c_new"):
+        world.call(one.command(f"DROP DATABASE {database} ON CLUSTER '{replicas.cluster}' SYNC"))
+    world.call(one.close())
+    world.call(back.close())

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import aiohttp
 from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.exceptions import Error as ClickHouseConnectError
+from clickhouse_connect.driver.httputil import check_env_proxy
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
 from marketprism_consumer.backoff import Breaker
-from marketprism_consumer.clickhouse.http_insert import send_insert
+from marketprism_consumer.clickhouse.http_insert import judge, send_insert
 from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.clickhouse_errors import refused
 
@@ -60,7 +61,8 @@ class Endpoint:
             if self._session is None:
                 await _prove_settings(client)
                 self._session = session(self.url, self._auth(), self.patience)
-        await send_insert(self._session, client.uri, table, columns, pieces, settings, client._proxy_url)
+            http = self._session  # whoever closes the endpoint meanwhile ends what is on its way, no more
+        await send_insert(http, address(self.url), table, columns, pieces, settings, proxy_of(self.url))
 
     async def server_time(self, at: float) -> float:
         """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock
@@ -170,9 +172,20 @@ class ClickHouse:
             await asyncio.sleep(SETTLE_POLL)
             running &= {row[0] for row in await self.query(sql, given, settings=self.reachable)}
 
-    def another_connection(self, url: str) -> ClickHouse:
-        """To one of the URLs, by itself."""
-        return ClickHouse([url], self._auth, patience=self._patience)
+    async def by_new_connections(self, url: str, sql: str, times: int) -> set[str]:
+        """What a SELECT of one value says at one of the URLs, each time on another connection."""
+        found: set[str] = set()
+        try:
+            async with session(url, self._auth(), self._patience, reuse=False) as http:
+                for _ in range(times):
+                    async with http.post(address(url), data=sql, allow_redirects=False, proxy=proxy_of(url)) as answer:
+                        text = await answer.text()
+                        if answer.status != 200:
+                            raise judge(answer.status, answer.headers, text) or refused(0, text[:300])
+                        found.add(text)
+        except (aiohttp.ClientError, OSError, TimeoutError, StoreError) as error:
+            raise store_error(error, url) from error
+        return found
 
     async def close(self) -> None:
         for endpoint in self._endpoints:
@@ -242,8 +255,23 @@ async def connect(url: str, auth: ClickHouseAuth, patience: float) -> Any:
     )
 
 
-def session(url: str, auth: ClickHouseAuth, patience: float) -> aiohttp.ClientSession:
-    """For inserts: with the login, and TLS as it was asked for."""
+def address(url: str) -> str:
+    """Where requests go: with the port that goes without saying."""
+    parts = urlsplit(url)
+    port = parts.port or (8443 if parts.scheme == "https" else 8123)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
+    return f"{parts.scheme}://{host}:{port}{parts.path}"
+
+
+def proxy_of(url: str) -> str | None:
+    """As http_proxy, https_proxy and no_proxy in the environment say."""
+    parts = urlsplit(address(url))
+    found = check_env_proxy(parts.scheme, parts.hostname or "", parts.port or 0)
+    return found if not found or "://" in found else f"http://{found}"
+
+
+def session(url: str, auth: ClickHouseAuth, patience: float, *, reuse: bool = True) -> aiohttp.ClientSession:
+    """With the login, and TLS as it was asked for. `reuse`: connections are."""
     context: ssl.SSLContext | bool = True
     if urlsplit(url).scheme == "https":
         context = ssl.create_default_context(cafile=str(auth.tls.ca) if auth.tls.ca else None)
@@ -253,7 +281,9 @@ def session(url: str, auth: ClickHouseAuth, patience: float) -> aiohttp.ClientSe
     if auth.tls.cert and auth.user and not auth.password:
         headers = {"X-ClickHouse-User": auth.user, "X-ClickHouse-SSL-Certificate-Auth": "on"}
     timeout = aiohttp.ClientTimeout(total=patience, sock_connect=CONNECT_TIMEOUT)
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=timeout, headers=headers)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context, force_close=not reuse), timeout=timeout, headers=headers
+    )
 
 
 async def _prove_settings(client: Any) -> None:
@@ -272,12 +302,14 @@ async def _prove_settings(client: Any) -> None:
 
 def store_error(error: BaseException, url: str) -> StoreError:
     """Any failure of a request as StoreError, with the server's own code where it gave one."""
-    if isinstance(error, StoreError):
-        if not error.status:
-            return error
-        return StoreError(error.code, f"{redacted(url)}: {error}", error.fault, status=error.status)
-    code = getattr(error, "code", None)
     where = redacted(url)
+    if isinstance(error, StoreError):
+        if error.status:
+            return StoreError(error.code, f"{where}: {error}", error.fault, status=error.status)
+        if error.code in DENIED and str(reasons.CLICKHOUSE_DENIED) not in str(error):
+            return refused(error.code, f"{reasons.CLICKHOUSE_DENIED}: {where}: {error}")
+        return error
+    code = getattr(error, "code", None)
     if isinstance(code, int):
         reason = f"{reasons.CLICKHOUSE_DENIED}: " if code in DENIED else ""
         return refused(code, f"{reason}{where}: {error}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.client import ClickHouse
@@ -10,7 +11,12 @@ from marketprism_consumer.clickhouse.servers import refuse_several
 from marketprism_consumer.schema.ddl import Change, Existing, ExistingTable, Plan, Target, plan
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
-DDL_SETTINGS = {"flatten_nested": 0}  # 23.x would take Array(Tuple) apart
+DDL_SETTINGS: Mapping[str, Any] = {"flatten_nested": 0}  # 23.x would take Array(Tuple) apart
+ON_CLUSTER: Mapping[str, Any] = {
+    # A host that is away does it when it is back: that is no error, and nobody waits for it any longer than this.
+    "distributed_ddl_output_mode": "null_status_on_timeout",
+    "distributed_ddl_task_timeout": 3,  # [s]
+}
 
 
 def target_of(settings: Settings) -> Target:
@@ -54,7 +60,8 @@ async def current_plan(clickhouse: ClickHouse, settings: Settings) -> Plan:
 
 async def apply(clickhouse: ClickHouse, settings: Settings, done: Callable[[Change], None] = lambda _: None) -> Plan:
     """Run what is missing. Safe to run twice at once: every statement says IF NOT EXISTS. Returns the plan that is left."""
+    given = {**DDL_SETTINGS, **(ON_CLUSTER if settings.cluster else {})}
     for change in (await current_plan(clickhouse, settings)).changes:
-        await clickhouse.command(change.sql, settings=DDL_SETTINGS)
+        await clickhouse.command(change.sql, settings=given)
         done(change)
     return await current_plan(clickhouse, settings)

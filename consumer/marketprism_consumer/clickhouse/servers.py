@@ -17,14 +17,9 @@ async def refuse_several(clickhouse: ClickHouse) -> None:
         return
     seen: dict[str, str] = {}
     for url in clickhouse.urls:
-        for _ in range(LOOKS):
-            one = clickhouse.another_connection(url)
-            try:
-                seen[str(await one.value(WHO))] = url
-            finally:
-                await one.close()
-            if len(seen) > 1:
-                where = " and ".join(sorted({redacted(each) for each in seen.values()}))
-                detail = f"more than one server answers at {where}, and spec.clickhouse.cluster names no cluster"
-                raise StoreError(0, detail, Fault.SERVER, reason=reasons.SEVERAL_SERVERS)
+        seen |= dict.fromkeys(await clickhouse.by_new_connections(url, WHO, LOOKS), url)
+        if len(seen) > 1:
+            where = " and ".join(sorted({redacted(each) for each in seen.values()}))
+            detail = f"more than one server answers at {where}, and spec.clickhouse.cluster names no cluster"
+            raise StoreError(0, detail, Fault.SERVER, reason=reasons.SEVERAL_SERVERS)
     clickhouse.proven_single = True

@@ -15,9 +15,7 @@ from marketprism_consumer.ingest.broker import ACK_PREFIX, Broker, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
 from marketprism_consumer.ingest.pull_status import pull_status
 
-MIN_PULL_BYTES = (
-    2 << 20
-)  # a request for less could be too small for a single message; where one is larger, more is asked for
+MIN_PULL_BYTES = 2 << 20  # a request for less could be too small for a message; where one is larger, more is asked for
 MOST_PULLS = 100  # at once: a server keeps 512 of a reader's requests, and drops more without a word
 EXPIRES = 10.0  # of one request [s]
 HEARTBEAT = 1.0  # [s]

@@ -227,7 +227,7 @@ async def summary(broker: NatsBroker, lane: FoundLane) -> Summary:
         lane.data_type,
         lane.stream,
         lane.key,
-        record.done,
+        record.claims[0].done if record.claims else record.done,
         record.end,
         waits.lag,
         waits.set_aside,

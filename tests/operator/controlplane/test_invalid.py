@@ -139,12 +139,6 @@ CHANGES_REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "create another pipeline",
     ),
     ("another cluster", {"clickhouse": {"cluster": "a"}}, {"clickhouse": {"cluster": "b"}}, "create another pipeline"),
-    (
-        "another stream for a stored type",
-        {"nats": {"streams": {"trade": "A"}}},
-        {"nats": {"streams": {"trade": "B"}}},
-        "let it drain",
-    ),
 ]
 
 

@@ -190,3 +190,53 @@ async def test_suspend_is_obeyed_whatever_else_is_wrong(world: World) -> None:
             await world.pipeline(**PAIR, suspend=False)
             await world.ready()
             assert await replicas(world) == {"main-fast": 1, "main-slow": 1}
+
+
+async def test_what_is_added_to_a_pod_template_is_taken_away_again_and_named(world: World) -> None:
+    async def env() -> set[str]:
+        live = await world.get("Deployment", "main-default")
+        assert live
+        return {each["name"] for each in live["spec"]["template"]["spec"]["containers"][0].get("env") or []}
+
+    async def edit(patch: dict[str, Any]) -> None:
+        """As `kubectl set env`, `kubectl patch` and `kubectl rollout restart` do."""
+        path = f"/apis/apps/v1/namespaces/{world.namespace}/deployments/main-default"
+        content_type = "application/strategic-merge-patch+json"
+        await world.client.request(
+            "patch", path, body={"spec": {"template": patch}}, content_type=content_type, field_manager="kubectl"
+        )
+
+    async with world.controllers():
+        with world.operator():
+            await world.pipeline(**SPEC)
+            await world.ready()
+            before = await env()
+            elsewhere = [{"name": "CLICKHOUSE_HOT_DB", "value": "elsewhere"}, {"name": "B", "value": "b"}]
+            await edit(
+                {"spec": {"nodeSelector": {"zone": "a"}, "containers": [{"name": "consumer", "env": elsewhere}]}}
+            )
+
+            async def gone() -> bool:
+                live = await world.get("Deployment", "main-default")
+                assert live
+                return await env() == before and "nodeSelector" not in live["spec"]["template"]["spec"]
+
+            await until(gone)
+
+            async def told() -> bool:
+                said = [event["message"] for event in await world.events() if event["reason"] == "DriftCorrected"]
+                return any(
+                    "containers[consumer].env[CLICKHOUSE_HOT_DB]" in each and "nodeSelector" in each for each in said
+                )
+
+            await until(told)
+
+            # A restart by hand is nobody's drift.
+            await edit({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2030-01-01T00:00:00Z"}}})
+            await world.pipeline(**SPEC, suspend=False)
+            await edit({"spec": {"nodeSelector": {"zone": "b"}}})
+            await until(gone)
+            live = await world.get("Deployment", "main-default")
+            assert live
+            annotations = live["spec"]["template"]["metadata"]["annotations"]
+            assert annotations["kubectl.kubernetes.io/restartedAt"] == "2030-01-01T00:00:00Z"
