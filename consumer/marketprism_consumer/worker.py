@@ -145,19 +145,16 @@ class Worker:
         while True:
             try:
                 found = {each: await choose(self._broker, self.settings, each) for each in self.data_types}
-                missing = [
-                    f"{self.settings.data_types[each].subject} ({each})"
-                    for each, chosen in found.items()
-                    if not chosen.read
-                ]
+                missing = [self._lacks(each) for each, chosen in found.items() if not chosen.read]
                 if not missing:
                     for each, chosen in found.items():
                         self._tell(each, chosen)
                     return {each: chosen.read for each, chosen in found.items()}
                 if self.settings.ensure_streams == "IfMissing":
                     created = await create_missing(self._client.jetstream(), self._broker, self.settings)
-                    log.info("streams created", streams=created)
-                    continue
+                    if created:
+                        log.info("streams created", streams=created)
+                        continue
                 reason, detail = reasons.STREAM_MISSING, "no stream holds " + ", ".join(missing)
             except BrokerError as error:
                 reason, detail = error.reason, error.detail
@@ -167,6 +164,11 @@ class Worker:
             self._waits_for = f"{reason}: {detail}"
             logs.reason(log, "warning", reason, detail=detail, next_try_in=round(wait, 1))
             await asyncio.sleep(wait)
+
+    def _lacks(self, data_type: DataType) -> str:
+        of_type = self.settings.data_types[data_type]
+        named = f"; named is {', '.join(of_type.named)}" if of_type.named else ""
+        return f"{of_type.subject} ({data_type}{named})"
 
     def _tell(self, data_type: DataType, chosen: Choice) -> None:
         if len(chosen.read) > 1:

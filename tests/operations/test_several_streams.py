@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,8 @@ from marketprism_consumer.operations.audit import AuditReport, audit
 from marketprism_consumer.operations.check import check_nats
 from marketprism_consumer.operations.lanes import find, find_all
 from marketprism_consumer.operations.status import status
+from marketprism_consumer.worker import Worker
+from tests.commands.command import call
 from tests.pipelines import Pipeline, trade
 
 BINANCE, OKX = "trade.binance_spot.spot.BTC-USDT", "trade.okx_spot.spot.BTC-USDT"
@@ -124,3 +127,58 @@ class PullClientOf:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
+
+
+async def test_what_is_shared_by_detours_is_seen_as_well(split: Pipeline) -> None:
+    await make(split, "MIRROR", mirror={"name": "MARKET_DATA"})
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "MIRROR"}])
+    with pytest.raises(BrokerError, match="has the messages of MARKET_DATA, too"):
+        await choose(split.broker, split.settings, DataType.TRADE)
+
+
+async def test_a_named_stream_that_is_missing_is_no_proof(split: Pipeline) -> None:
+    named(split, "OKX", "TYPO")
+    report = await stored(split)
+    assert not report.holds
+    assert "there is no TYPO, which spec.nats.streams names" in str(
+        report["trade"].findings + report.types[-1].findings
+    )
+
+
+async def test_a_missing_stream_that_is_named_is_waited_for_and_told(pipeline: Pipeline) -> None:
+    """Another one holds the subject, so that it can't be made."""
+    named(pipeline, "BOOKS_MIRROR")
+    worker = Worker(pipeline.settings, [DataType.TRADE], pipeline.environ)
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(20):
+        while "named is BOOKS_MIRROR" not in str(worker.not_ready()):
+            await asyncio.sleep(0.05)
+    worker.stop()
+    await running
+
+
+async def test_replay_counts_all_of_its_streams(split: Pipeline) -> None:
+    await stored(split)
+    done = await asyncio.to_thread(
+        call,
+        "replay",
+        "-f",
+        str(split.file),
+        "--type",
+        "trade",
+        "--from-time",
+        "1h",
+        "-o",
+        "json",
+        environ=split.environ,
+    )
+    assert json.loads(done.stdout)["tables"]["trades"]["read"] == 5
+
+
+async def test_a_workqueue_is_no_proof_and_no_failure_of_the_audit(pipeline: Pipeline) -> None:
+    config = (await pipeline.broker.api("STREAM.INFO.MARKET_DATA", {}))["config"]
+    await pipeline.broker.api("STREAM.DELETE.MARKET_DATA", None)
+    await pipeline.broker.api("STREAM.CREATE.MARKET_DATA", {**config, "retention": "workqueue"})
+    done = await asyncio.to_thread(call, "audit", "-f", str(pipeline.file), environ=pipeline.environ)
+    assert done.returncode == 1
+    assert "MP3012 StreamUnfit" in done.stdout

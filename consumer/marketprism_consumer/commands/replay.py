@@ -121,13 +121,13 @@ async def _replay(
     records = NatsRecords(servers.client, settings.bucket)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        found = {}
+        found: dict[str, Replayed] = {}
         for lane in chosen:
             table = BY_DATA_TYPE[lane.data_type].name
             task = progress.add_task(table)
             # `>` and `*` may stand for the data type: the subject is then the data type's own part of it.
             narrowed = lane.data_type + subject[1:] if subject[:1] == "*" else subject
-            found[table] = await replay(
+            of_lane = await replay(
                 servers.broker,
                 records,
                 [servers.hot, servers.cold],
@@ -139,6 +139,7 @@ async def _replay(
                     task, description=f"{table}: {so_far.read:,} read, {so_far.stored:,} stored"
                 ),
             )
+            found[table] = found.get(table, Replayed()) + of_lane
         return found
 
 

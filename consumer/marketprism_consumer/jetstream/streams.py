@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple, Protocol
 
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
@@ -44,13 +45,12 @@ async def choose(lookup: Lookup, settings: Settings, data_type: DataType) -> Cho
         there = tuple([name for name in chosen.named if await lookup.sources_of(name) is not None])
         return Choice(there, tuple(name for name in holders if name not in chosen.named))
     if len(holders) > 1:
-        for name in holders:
-            for origin in await lookup.sources_of(name) or ():
-                if origin in holders:
-                    detail = (
-                        f"{name} has the messages of {origin}, too: name in spec.nats.streams.{data_type} which to read"
-                    )
-                    raise BrokerError(reasons.STREAM_UNFIT, detail)
+        origins = {name: await _origins(lookup, name) for name in holders}
+        for one, other in combinations(holders, 2):
+            if shared := origins[one] & origins[other]:
+                several = " and ".join(sorted({one, other} - shared) or [one])
+                detail = f"{several} has the messages of {', '.join(sorted(shared))}, too: name in"
+                raise BrokerError(reasons.STREAM_UNFIT, f"{detail} spec.nats.streams.{data_type} which to read")
     # The one where it would be made comes first.
     return Choice(tuple(sorted(holders, key=lambda name: (name != chosen.stream, name))), ())
 
@@ -60,6 +60,17 @@ def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> di
     found: dict[str, list[str]] = {}
     for name in types:
         found.setdefault(stream_of.get(name, stream_of["default"]), []).append(f"{name}.>")
+    return found
+
+
+async def _origins(lookup: Lookup, stream: str) -> set[str]:
+    """The stream, and all that its messages come from."""
+    found, left = {stream}, [stream]
+    while left:
+        for origin in await lookup.sources_of(left.pop()) or ():
+            if origin not in found:
+                found.add(origin)
+                left.append(origin)
     return found
 
 

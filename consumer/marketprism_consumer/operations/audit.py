@@ -201,12 +201,18 @@ async def audit(
     chosen = list(dict.fromkeys(data_types))
     report = AuditReport([], [], deep, tuple(tiers))
     for data_type in chosen:
-        if settings.data_types[data_type].named and (left := (await choose(broker, settings, data_type)).left):
-            report.not_read[str(data_type)] = left
+        if named := settings.data_types[data_type].named:
+            streams = await choose(broker, settings, data_type)
+            if streams.left:
+                report.not_read[str(data_type)] = streams.left
+            for name in named if streams.read else ():
+                if name not in streams.read:
+                    why = f"{reasons.STREAM_MISSING}: there is no {name}, which spec.nats.streams names"
+                    report.types.append(TypeAudit(str(data_type), name, problem=why))
     for stream in dict.fromkeys(lane.stream for data_type in chosen for lane in found[data_type]):
         on_it = {data_type: lane for data_type in found for lane in found[data_type] if lane.stream == stream}
-        if not stream:
-            report.types += [_streamless(settings, on_it[data_type]) for data_type in chosen if data_type in on_it]
+        if not stream or any(lane.problem.startswith(str(reasons.STREAM_UNFIT)) for lane in on_it.values()):
+            report.types += [_unread(settings, on_it[data_type]) for data_type in chosen if data_type in on_it]
             continue
         auditor = _StreamAuditor(settings, tiers, broker, stream, on_it)
         report.streams.append(await auditor.run([data_type for data_type in chosen if data_type in on_it], deep))
@@ -216,8 +222,8 @@ async def audit(
     return report
 
 
-def _streamless(settings: Settings, lane: FoundLane) -> TypeAudit:
-    stream = settings.data_types[DataType(lane.data_type)].stream
+def _unread(settings: Settings, lane: FoundLane) -> TypeAudit:
+    stream = lane.stream or settings.data_types[DataType(lane.data_type)].stream
     return TypeAudit(lane.data_type, stream, problem=f"{lane.problem}, nothing can be compared")
 
 

@@ -50,6 +50,16 @@ class Replayed:
     refused: list[str] = field(default_factory=list)
     """What ClickHouse said of each row that it refused."""
 
+    def __add__(self, other: Replayed) -> Replayed:
+        bad = {reason: self.bad.get(reason, 0) + other.bad.get(reason, 0) for reason in {**self.bad, **other.bad}}
+        return Replayed(
+            self.read + other.read,
+            self.stored + other.stored,
+            self.stored_before + other.stored_before,
+            bad,
+            [*self.refused, *other.refused],
+        )
+
 
 async def replay(
     broker: NatsBroker,
