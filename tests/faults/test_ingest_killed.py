@@ -41,6 +41,22 @@ def test_killed_at_each_point_of_its_way(proxied: World, proxy: Proxy, point: st
     proxied.prove()
 
 
+@pytest.mark.parametrize(("point", "lost"), [("after_insert", False), ("before_insert", True)])
+def test_what_was_cut_and_is_gone_is_missed_only_where_it_was_not_stored(world: World, point: str, lost: bool) -> None:
+    """It is killed, and the stream is purged before it comes back."""
+    first = world.ingest(f"{point}:kill:1")
+    first.until_ready()
+    world.feed(types=["trade"], bad=0).until(50)
+    first.ended()
+    world.feeds[0].stop()
+    world.api("STREAM.PURGE.MARKET_DATA")
+    second = world.ingest()
+    second.until_ready()
+    wait_for(lambda: world.all_done() and world.record("trade").seen, world.what_waits)
+    told = [line for line in second.log(reason="MessagesMissed") if line.get("why")]
+    assert bool(told) == lost
+
+
 def test_killed_ten_times_at_random_moments(world: World) -> None:
     moments = Random(20250924)
     world.feed(rate=800)

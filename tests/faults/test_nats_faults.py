@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from tests.faults.harness import STREAMS, TYPES, Feed, Ingest, World, tell
 from tests.faults.proxy import Proxy, answers
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 
 BACK_WITHIN = 10.0  # the promise: from the server's answer to stored rows [s]
 
@@ -90,12 +93,71 @@ def test_readers_deleted(world: World) -> None:
     world.prove()
 
 
+async def _copy(world: World) -> tuple[dict[str, Any], list[bytes]]:
+    """MARKET_DATA as it is now, as `nats stream backup` takes it."""
+    chunks: list[bytes] = []
+    done = asyncio.get_running_loop().create_future()
+
+    async def take(message: Msg) -> None:
+        if message.data:
+            chunks.append(message.data)
+        else:
+            done.set_result(None)
+        if message.reply:
+            await message.respond(b"")
+
+    inbox = world.client.new_inbox()
+    subscription = await world.client.subscribe(inbox, cb=take)
+    made = await world.broker.api("STREAM.SNAPSHOT.MARKET_DATA", {"deliver_subject": inbox})
+    await done
+    await subscription.unsubscribe()
+    return {"config": made["config"], "state": made["state"]}, chunks
+
+
+async def _restore(world: World, of: dict[str, Any], chunks: list[bytes]) -> None:
+    await world.broker.api("STREAM.DELETE.MARKET_DATA", None)
+    subject = (await world.broker.api("STREAM.RESTORE.MARKET_DATA", of))["deliver_subject"]
+    for chunk in (*chunks, b""):
+        await world.client.request(subject, chunk, timeout=PATIENCE)
+
+
+def test_a_stream_restored_under_a_running_ingest_is_another_one(world: World) -> None:
+    """The server says that it was made now: what it holds is a lane of its own, though it has gone on beyond what was read."""
+    ingest = world.ingest()
+    world.feed().until(400).stop()
+    of, chunks = world.call(_copy(world))
+    world.feed(types=["trade"]).until(400).stop()
+    wait_for(world.all_done, world.what_waits)
+    ingest.freeze()
+    read_to = world.stream("MARKET_DATA")["last_seq"]
+    world.call(_restore(world, of, chunks))
+    assert world.stream("MARKET_DATA")["last_seq"] < read_to
+    feed = world.feed(types=["trade"])
+    wait_for(lambda: world.stream("MARKET_DATA")["last_seq"] > read_to + 300, "it has gone on")
+    feed.stop()
+    ingest.thaw()
+    ingest.until_alarm("StreamRecreated")
+    world.prove(feeds=False)
+
+
+def test_a_stream_that_begins_to_forget_what_was_read_is_told(world: World) -> None:
+    world.feed()
+    ingest = world.ingest()
+    ingest.until_more(300)
+    config = world.api("STREAM.INFO.MARKET_DATA")["config"]
+    world.api("STREAM.UPDATE.MARKET_DATA", {**config, "retention": "interest"})
+    ingest.until_alarm("StreamUnfit")
+    wait_for(lambda: (found := ingest.get("/readyz"))[0] == 503 and "StreamUnfit" in found[1], "unready")
+    world.api("STREAM.UPDATE.MARKET_DATA", config)
+    wait_for(lambda: ingest.ready, "ready")
+
+
 def _overrun(world: World, feed: Feed, discard: Callable[[], None]) -> Ingest:
     """Ingest is frozen, so that there is something unread to be discarded while it runs."""
     ingest = world.ingest()
     ingest.until_more(300)
     ingest.freeze()
-    feed.until(feed.acknowledged + 2000)
+    feed.until(feed.acknowledged + 4000)  # more than what may be on its way
     discard()
     ingest.thaw()
     return ingest
@@ -136,6 +198,23 @@ def test_what_a_running_ingest_could_not_read_raises_an_alarm(make_world: Callab
     ingest.until_alarm("MessagesMissed")
     ingest.until_more(300)
     proxied.prove(feeds=False)
+
+
+def test_what_a_stream_discards_of_other_data_types_is_none_of_a_slow_ones(world: World) -> None:
+    """Between two looks at it the stream turns over, and all that it discards was trades."""
+    world.make_streams(max_msgs=2000)
+    ingest = world.ingest()
+    ingest.until_ready()
+    slow = world.feed(rate=50, types=["funding_rate"]).until(20)
+    slow.stop()
+    wait_for(lambda: world.record("funding_rate").seen >= 20, "they are stored")
+    world.feed(rate=2000, types=["trade"])
+    for _ in range(2):
+        held = world.stream("MARKET_DATA")["last_seq"]
+        wait_for(lambda held=held: world.stream("MARKET_DATA")["first_seq"] > held, "the stream has turned over")
+        wait_for(lambda held=held: world.record("funding_rate").seen > held, "the slow one has looked")
+    assert ingest.metric("marketprism_alarms_total", data_type="funding_rate", reason="MessagesMissed") == 0
+    world.prove(feeds=False)
 
 
 def test_messages_discarded_before_they_were_read_raise_an_alarm(world: World) -> None:

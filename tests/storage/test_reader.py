@@ -117,6 +117,20 @@ async def test_it_tells_how_many_were_discarded_before_they_came(pipeline: Pipel
     assert reader.missed == 4
 
 
+async def test_it_tells_so_too_where_nothing_comes_after(pipeline: Pipeline) -> None:
+    for number in range(6):
+        await pipeline.send(SUBJECT, str(number).encode())
+    reading = Reading()
+    reader = await reading.open(pipeline)
+    assert await reader.ask()
+    await pipeline.broker.api("STREAM.PURGE.MARKET_DATA", {})
+    reader.request(100, MIN_PULL_BYTES)
+    assert await reader.ask()
+    assert (reader.pending, reader.missed) == (0, 6)
+    assert await reader.ask()
+    assert reader.missed == 6
+
+
 async def test_it_is_known_what_came_after_a_message_that_is_gone(pipeline: Pipeline) -> None:
     for number in range(4):
         await pipeline.send(SUBJECT, str(number).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, StoreError
@@ -69,6 +70,8 @@ async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | 
         await lane.wait_until_over(cut.until)
         await settle(lane)
         messages = await read_range(lane, claim.done, cut.end)
+        if not cut.epoch:
+            await _tell_missed(lane, claim, cut, messages)
         claim, cut = await _win(lane, claim, cut, messages)
         lane.faultpoint("after_epoch")
         lane.log.info(
@@ -85,6 +88,16 @@ async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | 
             return record.claim(claim.id) or claim_done(claim, cut)
         refusals = left
         await asyncio.sleep(wait.next())
+
+
+async def _tell_missed(lane: Lane, claim: Claim, cut: Cut, messages: Sequence[Message]) -> None:
+    """Of a block that is not held any more as it was cut: was it stored, and only not recorded so?"""
+    if messages and (messages[-1].seq, messages[-1].arrived) == (cut.end, cut.mark):
+        return
+    for tier in lane.tiers:
+        if await lane.patiently(partial(tier.highest, lane.table, lane.present_stream, claim.done, cut.end)):
+            return
+    lane.alarm(reasons.MESSAGES_MISSED, first=claim.done + 1, last=cut.end, why="they were cut, not stored")
 
 
 async def _win(lane: Lane, claim: Claim, cut: Cut, messages: Sequence[Message]) -> tuple[Claim, Cut]:

@@ -475,7 +475,14 @@ class Ingest:
         while True:
             await asyncio.sleep(WATCH)
             with suppress(BrokerError, AgainError):
-                state = await lane.broker.stream(lane.id.stream)
+                try:
+                    state = await lane.broker.stream(lane.id.stream)
+                except BrokerError as refused:
+                    if refused.reason is not reasons.STREAM_UNFIT:
+                        raise
+                    self._trouble = self._trouble or refused
+                    self._wake.set()
+                    return
                 if state.created != lane.id.created:
                     self._trouble = self._trouble or LostError("the stream was made anew")
                     self._wake.set()

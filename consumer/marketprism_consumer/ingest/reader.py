@@ -107,6 +107,10 @@ class Reader:
         if self.broken or self.delivered != sent:
             return False
         self.pending = pending
+        if self._expected is not None and not pending:
+            # Nothing is to come: what was pending and has not come is gone, whether or not a later message tells.
+            self.missed += max(0, self._expected[0] - self.delivered)
+            self._expected = None
         return True
 
     def _see(self, messages: Sequence[Message]) -> None:

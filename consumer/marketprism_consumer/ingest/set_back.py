@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import count
 
 from msgspec.structs import replace
 
@@ -73,14 +72,16 @@ async def _strange_rows(lane: Lane, record: Record) -> list[int]:
 async def _generation(lane: Lane, least: int, last: int) -> int:
     """The first one of which the tables have nothing beyond the stream's end: those that have belong to what the stream was
     before it was set back, and a record that is lost or older does not know of them."""
-    for number in count(least):
-        stream = generation(lane.stream, number)
+    number = least
+    while True:
+        stream, beyond = generation(lane.stream, number), 0
         for tier in lane.tiers:
-            if await lane.patiently(lambda tier=tier, stream=stream: tier.highest(lane.table, stream, last)):  # type: ignore[misc]
-                break
-        else:
+            beyond = max(beyond, await lane.patiently(lambda tier=tier: tier.highest(lane.table, stream, last)))  # type: ignore[misc]  # noqa: B023
+        if not beyond:
             return number
-    raise AssertionError
+        # Somebody may have stored what came since: only a later look at the stream tells what it never had.
+        last = max(last, (await lane.broker.stream(lane.id.stream)).last_seq)
+        number += beyond > last
 
 
 def record_in_doubt(lane: Lane, record: Record, revision: int, known: int, strange: Sequence[int]) -> str:

@@ -155,17 +155,20 @@ class ClaimWork:
                 self._wake.set()
 
     async def watch(self, state: StreamState) -> None:
-        """Has the stream purged or discarded what was not read? And is there nothing of ours in what it has beyond?"""
+        """Has the stream purged or discarded what was not read? Its start alone does not tell: others' messages are in it, too. And
+        is there nothing of ours in what it has beyond?"""
         reader = self.reader
         if reader is None or reader.broken or self._paused_until:
             return
-        if self.is_tail:
-            self._see_start(state.first_seq)
+        all_came = await reader.ask()
         if reader.missed:
             self.lane.alarm(reasons.MESSAGES_MISSED, count=reader.missed)
             reader.missed = 0
-        if not await reader.ask() or reader is not self.reader or self._paused_until:
+        if not all_came or reader is not self.reader or self._paused_until:
             return
+        if self.is_tail and not reader.pending:
+            # What the stream has discarded was others', or has been told of.
+            self._seen.discarded(state.first_seq)
         self._see_end(None, reader.pending)
         self._wake.set()
         if self.is_tail and not reader.pending and state.last_seq > self._position:
