@@ -182,7 +182,7 @@ def effective(
         hot_retention=spec.table_schema.hot_retention.seconds or None,
         ensure_streams=spec.nats.ensure_streams,
         jetstream=spec.nats.jetstream,
-        domain_given=spec.nats.jetstream != "$JS.API",
+        domain_given=spec.nats.domain is not None or spec.nats.api_prefix is not None,
         replicas=spec.nats.replicas,
         bucket=str(spec.nats.bucket),
         dead_letters=DeadLetterSettings(

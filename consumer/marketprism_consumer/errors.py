@@ -120,12 +120,12 @@ class StreamLackingError(StreamError):
 
 
 class DomainUnnamedError(StreamError):
-    """A stream is missing on a server that has a JetStream domain of its own: it may be in another one."""
+    """A stream is missing on a server beside which there is, or may be, another JetStream that holds it. `where`: on which."""
 
-    def __init__(self, domain: str, streams: Sequence[str]) -> None:
+    def __init__(self, streams: Sequence[str], where: str, here: str) -> None:
         super().__init__(
-            f"{', '.join(streams)} is not in the JetStream domain {domain} of this server, and may be in another: name the domain "
-            f"that holds it in spec.nats.domain, or this one if it is to be made here"
+            f"{', '.join(streams)} is not in {where}, and may be in another: name the domain that holds it in spec.nats.domain, "
+            f"or {here} if it is to be made here"
         )
 
 

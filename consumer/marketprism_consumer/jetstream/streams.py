@@ -21,6 +21,9 @@ class Lookup(Protocol):
     def domain(self) -> str:
         """The JetStream domain of the server that one is connected to; empty where it has none."""
 
+    async def leaf_nodes(self) -> int:
+        """How many of them the server has for our account; the hub is one to its leaf."""
+
     async def streams_of(self, subject: str) -> list[str]:
         """The names of the streams that hold any of the subject."""
 
@@ -87,8 +90,8 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
             continue
         if not await lookup.streams_of(data_type.subject):
             missing.setdefault(data_type.stream, []).append(data_type.subject)
-    if missing and lookup.domain and not settings.domain_given:
-        raise DomainUnnamedError(lookup.domain, list(missing))
+    if missing and not settings.domain_given:
+        await _no_other_jetstream(lookup, list(missing))
     created = await ensure_streams(js, missing, settings.replicas or 1)
     for stream, subjects in missing.items():
         if stream not in created:
@@ -97,6 +100,19 @@ async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[st
             if lacking:
                 raise StreamLackingError(stream, lacking)
     return created
+
+
+async def _no_other_jetstream(lookup: Lookup, missing: Sequence[str]) -> None:
+    """An empty stream here would be stored, and proven, for ever, while the messages are in the hub. Raises DomainUnnamedError."""
+    if lookup.domain:
+        raise DomainUnnamedError(missing, f"the JetStream domain {lookup.domain} of this server", "this one")
+    here = "set spec.nats.apiPrefix to $JS.API"
+    try:
+        if await lookup.leaf_nodes():
+            raise DomainUnnamedError(missing, "the JetStream of this server, which is connected to leaf nodes", here)
+    except BrokerError as unknown:
+        where = f"the JetStream of this server, which does not tell whether there are leaf nodes ({unknown.detail})"
+        raise DomainUnnamedError(missing, where, here) from unknown
 
 
 async def ensure_streams(js: Any, subjects_by_stream: Mapping[str, Sequence[str]], replicas: int = 1) -> list[str]:
