@@ -115,7 +115,8 @@ class StreamLackingError(StreamError):
     def __init__(self, stream: str, subjects: Sequence[str]) -> None:
         super().__init__(
             f"stream {stream} exists and does not hold {', '.join(subjects)}: add that to its subjects "
-            f"(nats stream edit {stream}); a stream that exists is never altered from here"
+            f"(nats stream edit {stream}), or name it in spec.nats.streams.<type> if they come to it from elsewhere; a stream that "
+            f"exists is never altered from here"
         )
 
 
@@ -126,6 +127,16 @@ class DomainUnnamedError(StreamError):
         super().__init__(
             f"{', '.join(streams)} is not in {where}, and may be in another: name the domain that holds it in spec.nats.domain, "
             f"or {here} if it is to be made here"
+        )
+
+
+class CopyUnnamedError(StreamError):
+    """A stream can't be made: a mirror, or one with sources, has messages of its subject, and is read by its name only."""
+
+    def __init__(self, stream: str, subject: str) -> None:
+        super().__init__(
+            f"no stream takes {subject}, and {stream} has messages of it from elsewhere: to read that one, name it in "
+            f"spec.nats.streams.{subject.removesuffix('.>')}"
         )
 
 

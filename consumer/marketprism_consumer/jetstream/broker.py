@@ -141,18 +141,33 @@ class NatsBroker:
         return sum(int(account["leafnodes"]) for account in accounts)
 
     async def streams_of(self, subject: str) -> list[str]:
-        """The names of the streams that hold any of the subject. Raises BrokerError."""
-        return (await self.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
+        """The names of the streams that take any of the subject. Raises BrokerError."""
+        return await self._names({"subject": subject})
+
+    async def all_streams(self) -> list[str]:
+        """Their names. Raises BrokerError."""
+        return await self._names({})
+
+    async def _names(self, which: Mapping[str, str]) -> list[str]:
+        found: list[str] = []
+        while True:
+            page = await self.api("STREAM.NAMES", {**which, "offset": len(found)})
+            names: list[str] = page.get("streams") or []
+            found += names
+            if not names or len(found) >= page["total"]:
+                return found
 
     async def sources_of(self, stream: str) -> list[str] | None:
-        """The streams that it mirrors or has as sources; None where there is no such stream. Raises BrokerError."""
+        """The streams that it mirrors or has as sources, those of another domain or account as `NAME of <API prefix>`; None where
+        there is no such stream. Raises BrokerError."""
         try:
             config = (await self.api(f"STREAM.INFO.{stream}", {}))["config"]
         except JetStreamError as error:
             if error.code == STREAM_NOT_FOUND:
                 return None
             raise
-        return [one["name"] for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+        found = [one for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+        return [f"{one['name']} of {one['external']['api']}" if one.get("external") else one["name"] for one in found]
 
     async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
         """How many messages the stream holds for each subject that fits; none where there is no such stream."""
