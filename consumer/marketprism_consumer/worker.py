@@ -306,7 +306,7 @@ class Worker:
         if not all(ingest.idle for ingest in self.ingests.values()):
             return False
         try:
-            return not any([await ingest.pending() for ingest in self.ingests.values()])
+            return not any([await ingest.has_more() for ingest in self.ingests.values()])
         except BrokerError:
             return False
 

@@ -200,11 +200,12 @@ class Ingest:
             return f"stands still: {MAX_ASIDE} blocks are set aside, see the alarms"
         return ""
 
-    async def pending(self) -> int:
-        """What the server says is behind the tail's reader; 0 where another reads it. Raises BrokerError."""
+    async def has_more(self) -> bool:
+        """Does the stream hold more of ours than was read, by its leader's word? False where another reads the tail. Raises BrokerError."""
         if not self.reads or self._work is None or self._work.reader is None:
-            return 0
-        return (await self._broker.reader_state(self.source.stream, self._work.reader.name)).pending
+            return False
+        following = self._work.reader.next
+        return await self._broker.next_of(self.source.stream, self.source.subject, following) is not None
 
     # --- again and again, from the record -----------------------------------------------------------------------------
 
