@@ -157,6 +157,18 @@ def test_by_its_domain_the_hub_is_read_through_the_leaf(servers: dict[str, str],
     wait_for(lambda: "KV_MARKETPRISM_LANES" in streams(servers["HUB"]), "the records are in the hub")
 
 
+@pytest.mark.parametrize("by_option", [True, False])
+def test_the_feed_makes_its_streams_in_the_domain(servers: dict[str, str], by_option: bool) -> None:
+    option = ["--domain", "hub"] if by_option else []
+    environ = servers | ({} if by_option else {"MARKETPRISM_NATS_DOMAIN": "hub"})
+    done = call(
+        "feed", *option, "--count", "8", "--types", "funding_rate", "--streams", "funding_rate=RATES", environ=environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert streams(servers["MARKETPRISM_NATS_URL"]) == []
+    assert set(streams(servers["HUB"])) == {"MARKET_DATA", "RATES"}
+
+
 def test_another_accounts_streams_are_read_as_the_page_says(tmp_path: Path) -> None:
     """Records and dead letters go there as well."""
     block = re.search(r"```\n(accounts \{.*?)```", PAGE.read_text(), re.DOTALL)
