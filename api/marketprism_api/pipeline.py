@@ -108,7 +108,8 @@ class NatsSpec(Model):
     domain: StreamName | None = None
     """The JetStream domain that holds the streams, where the server is a leaf node or has domains beside it."""
     api_prefix: SubjectPrefix | None = None
-    """What requests to JetStream begin with instead of $JS.API, where another account exports it. Instead of domain."""
+    """What requests to JetStream begin with, where another account exports it. Instead of domain. Where there are leaf nodes and no
+    domains, $JS.API says that streams are to be made on the server itself."""
     auth_secret_ref: SecretRef | None = None
     """Secret with username and password, token, nkey.seed or user.creds, and for TLS ca.crt, tls.crt and tls.key."""
     tls_secret_ref: SecretRef | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .data_types import BatchLimits, DataType
 from .pipeline import PipelineSpec, StoragePipeline
 from .problems import Objection, Problem, ResourceError, ValueRefusedError, shown
-from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, endpoints
+from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, StreamName, SubjectPrefix, endpoints
 from .validation import ValidationLimits
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 NATS_URL = ("MARKETPRISM_NATS_URL", "NATS_URL")
+NATS_DOMAIN = "MARKETPRISM_NATS_DOMAIN"
+NATS_API_PREFIX = "MARKETPRISM_NATS_API_PREFIX"
 CLICKHOUSE_URL = ("CLICKHOUSE_HTTP_URL",)
 COLD_URL = ("CLICKHOUSE_COLD_HTTP_URL",)
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}")
@@ -124,6 +126,7 @@ def effective(
     nats = values.take(
         "nats_url", NATS_URL, nats_endpoints, _in_file(spec, "nats", "url"), nats_endpoints(spec.nats.url)
     )
+    jetstream = _jetstream(values, spec)
     clickhouse = values.take(
         "clickhouse_url",
         CLICKHOUSE_URL,
@@ -181,8 +184,8 @@ def effective(
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,
         ensure_streams=spec.nats.ensure_streams,
-        jetstream=spec.nats.jetstream,
-        domain_given=spec.nats.jetstream != "$JS.API",
+        jetstream=jetstream,
+        domain_given=values.origins["jetstream"] != "default",
         replicas=spec.nats.replicas,
         bucket=str(spec.nats.bucket),
         dead_letters=DeadLetterSettings(
@@ -217,6 +220,24 @@ def nats_endpoints(text: str) -> tuple[EndpointUrl, ...]:
 def clickhouse_endpoints(text: str) -> tuple[EndpointUrl, ...]:
     """ClickHouse endpoints, credentials apart. Raises ValueRefusedError."""
     return endpoints(text, CLICKHOUSE_SCHEMES, 8123)
+
+
+def _jetstream(values: _Values, spec: PipelineSpec) -> str:
+    """Of the environment one variable, which takes the place of domain and apiPrefix in the file."""
+    domain, prefix = (variable(values.environ, name)[1] for name in (NATS_DOMAIN, NATS_API_PREFIX))
+    in_file = _in_file(spec, "nats", "domain") or _in_file(spec, "nats", "api_prefix")
+    if domain and prefix:
+        values.refuse(f"{NATS_DOMAIN} and {NATS_API_PREFIX}", "are both given", "one of them", domain)
+    if domain:
+        return values.take("jetstream", (NATS_DOMAIN,), jetstream_of_domain, in_file, spec.nats.jetstream)
+    return values.take(
+        "jetstream", (NATS_API_PREFIX,), lambda text: str(SubjectPrefix(text)), in_file, spec.nats.jetstream
+    )
+
+
+def jetstream_of_domain(text: str) -> str:
+    """What requests to JetStream begin with. Raises ValueRefusedError."""
+    return f"$JS.{StreamName(text)}.API"
 
 
 def _hours(text: str) -> float:

@@ -115,17 +115,28 @@ class StreamLackingError(StreamError):
     def __init__(self, stream: str, subjects: Sequence[str]) -> None:
         super().__init__(
             f"stream {stream} exists and does not hold {', '.join(subjects)}: add that to its subjects "
-            f"(nats stream edit {stream}); a stream that exists is never altered from here"
+            f"(nats stream edit {stream}), or name it in spec.nats.streams.<type> if they come to it from elsewhere; a stream that "
+            f"exists is never altered from here"
         )
 
 
 class DomainUnnamedError(StreamError):
-    """A stream is missing on a server that has a JetStream domain of its own: it may be in another one."""
+    """A stream is missing on a server beside which there is, or may be, another JetStream that holds it. `where`: on which."""
 
-    def __init__(self, domain: str, streams: Sequence[str]) -> None:
+    def __init__(self, streams: Sequence[str], where: str, here: str) -> None:
         super().__init__(
-            f"{', '.join(streams)} is not in the JetStream domain {domain} of this server, and may be in another: name the domain "
-            f"that holds it in spec.nats.domain, or this one if it is to be made here"
+            f"{', '.join(streams)} is not in {where}, and may be in another: name the domain that holds it in spec.nats.domain, "
+            f"or {here} if it is to be made here"
+        )
+
+
+class CopyUnnamedError(StreamError):
+    """A stream can't be made: a mirror, or one with sources, has messages of its subject, and is read by its name only."""
+
+    def __init__(self, stream: str, subject: str) -> None:
+        super().__init__(
+            f"no stream takes {subject}, and {stream} has messages of it from elsewhere: to read that one, name it in "
+            f"spec.nats.streams.{subject.removesuffix('.>')}"
         )
 
 

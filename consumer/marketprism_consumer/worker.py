@@ -260,7 +260,7 @@ class Worker:
         found: list[tuple[str, str]] = []
         for data_type in () if self._stopping.is_set() else self.data_types:
             try:
-                streams = (await choose(self._broker, self.settings, data_type)).read
+                streams = (await choose(self._broker, self.settings, data_type, moved=False)).read
             except BrokerError as refused:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail)
                 continue

@@ -174,6 +174,8 @@ def test_migration_precedence() -> None:
         ("NATS_URL", "localhost:4222", "write nats://localhost:4222"),
         ("NATS_URL", "nats://u:canary@h:bad", "is not a URL"),
         ("MARKETPRISM_NATS_URL", "http://h", "schemes nats"),
+        ("MARKETPRISM_NATS_DOMAIN", "a.b", "letters, digits"),
+        ("MARKETPRISM_NATS_API_PREFIX", "a.>", "tokens of letters"),
         ("CLICKHOUSE_HTTP_URL", "http://h/?password=canary", "query"),
         ("CLICKHOUSE_HOT_DB", "a;b", "letters, digits"),
         ("CLICKHOUSE_COLD_DB", "marketprism_hot", "same database"),
@@ -185,6 +187,27 @@ def test_bad_variable(name: str, value: str, part: str) -> None:
     assert part in str(caught.value)
     assert name in str(caught.value)
     assert "canary" not in str(caught.value) + repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "expected"),
+    [
+        ("{}", {}, ("$JS.API", False)),
+        ("{nats: {domain: hub}}", {}, ("$JS.hub.API", True)),
+        ("{nats: {apiPrefix: $JS.API}}", {}, ("$JS.API", True)),
+        ("{nats: {apiPrefix: JS.up}}", {"MARKETPRISM_NATS_DOMAIN": "hub"}, ("$JS.hub.API", True)),
+        ("{nats: {domain: hub}}", {"MARKETPRISM_NATS_API_PREFIX": "JS.up"}, ("JS.up", True)),
+        ("{nats: {domain: hub}}", {"MARKETPRISM_NATS_DOMAIN": " "}, ("$JS.hub.API", True)),
+    ],
+)
+def test_which_jetstream(file: str, environ: dict[str, str], expected: tuple[str, bool]) -> None:
+    settings = effective(pipeline(file), environ)
+    assert (settings.jetstream, settings.domain_given) == expected
+
+
+def test_a_domain_and_a_prefix_in_the_environment() -> None:
+    with pytest.raises(ResourceError, match=r"MARKETPRISM_NATS_DOMAIN and MARKETPRISM_NATS_API_PREFIX .* both given"):
+        effective(None, {"MARKETPRISM_NATS_DOMAIN": "hub", "MARKETPRISM_NATS_API_PREFIX": "JS.up"})
 
 
 def test_every_bad_variable_is_named() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from marketprism_api.credentials import NatsAuth
 from marketprism_api.data_types import DataType
-from marketprism_consumer.errors import BrokerError
+from marketprism_consumer.errors import BrokerError, CopyUnnamedError
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.records import begin
-from marketprism_consumer.jetstream.streams import Choice, choose
+from marketprism_consumer.jetstream.streams import Choice, choose, create_missing
 from marketprism_consumer.operations.audit import AuditReport, audit
 from marketprism_consumer.operations.check import check_nats
 from marketprism_consumer.operations.lanes import find, find_all
@@ -182,3 +182,56 @@ async def test_a_workqueue_is_no_proof_and_no_failure_of_the_audit(pipeline: Pip
     done = await asyncio.to_thread(call, "audit", "-f", str(pipeline.file), environ=pipeline.environ)
     assert done.returncode == 1
     assert "MP3012 StreamUnfit" in done.stdout
+
+
+async def test_what_is_left_in_a_stream_whose_subject_has_moved_is_read(pipeline: Pipeline) -> None:
+    for lane in await find_all(pipeline.settings, pipeline.broker, pipeline.store, DataType.TRADE):
+        assert lane.id, lane.problem
+        await begin(pipeline.records, lane.id)
+    for number in range(3):
+        await pipeline.send(BINANCE, json.dumps(trade(trade_id=f"b{number}")).encode())
+    config = (await pipeline.broker.api("STREAM.INFO.MARKET_DATA", {}))["config"]
+    subjects = [each for each in config["subjects"] if each != "trade.>"]
+    await pipeline.broker.api("STREAM.UPDATE.MARKET_DATA", {**config, "subjects": subjects})
+    await make(pipeline, "MOVED", subjects=["trade.>"])
+    await pipeline.send(BINANCE, json.dumps(trade(trade_id="after")).encode())
+    try:
+        report = await stored(pipeline)
+        assert report.holds, report
+        assert {(each.stream, each.held, each.rows) for each in report.types} == {
+            ("MARKET_DATA", 3, 3),
+            ("MOVED", 1, 1),
+        }
+    finally:
+        await pipeline.broker.api("STREAM.DELETE.MOVED", None)
+
+
+async def test_no_stream_is_made_beside_one_that_has_the_messages_from_elsewhere(pipeline: Pipeline) -> None:
+    """It would be empty, and proven, for ever."""
+    config = (await pipeline.broker.api("STREAM.INFO.MARKET_DATA", {}))["config"]
+    subjects = [each for each in config["subjects"] if each != "trade.>"]
+    await pipeline.broker.api("STREAM.UPDATE.MARKET_DATA", {**config, "subjects": subjects})
+    await make(pipeline, "RAW", subjects=["raw.>"])
+    transforms = [{"src": "raw.>", "dest": "trade.>"}]
+    await make(pipeline, "ALL", sources=[{"name": "RAW", "subject_transforms": transforms}])
+    await pipeline.send("raw.binance_spot.spot.BTC-USDT", json.dumps(trade()).encode())
+    try:
+        async with asyncio.timeout(20):
+            while (await pipeline.broker.stream("ALL")).messages < 1:
+                await asyncio.sleep(0.05)
+        with pytest.raises(CopyUnnamedError, match=r"ALL has messages of it .*: .* name it in spec.nats.streams.trade"):
+            await create_missing(pipeline.client.jetstream(), pipeline.broker, pipeline.settings)
+        named(pipeline, "ALL")
+        report = await stored(pipeline)
+        assert report.holds, report
+        assert [(each.stream, each.held, each.rows) for each in report.types] == [("ALL", 1, 1)]
+    finally:
+        for name in ("ALL", "RAW"):
+            await pipeline.broker.api(f"STREAM.DELETE.{name}", None)
+
+
+async def test_a_stream_of_another_domain_is_no_stream_of_the_same_name_here(split: Pipeline) -> None:
+    elsewhere = {"name": "OKX", "external": {"api": "$JS.hub.API"}}
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[elsewhere])
+    chosen = await choose(split.broker, split.settings, DataType.TRADE)
+    assert chosen.read == ("MARKET_DATA", "ALL", "OKX")

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from marketprism_api.settings import NATS_DOMAIN, jetstream_of_domain, variable
 from marketprism_consumer.commands.common import Json, Output
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.errors import SubjectsTakenError
@@ -52,6 +53,8 @@ class FeedPlan:
     """What was asked for, checked."""
 
     urls: list[str]
+    jetstream: str
+    """What requests to JetStream begin with."""
     arguments: dict[str, object]
     streams: dict[str, str]
     rate: float | None
@@ -63,6 +66,9 @@ class FeedPlan:
 def feed(
     url: Annotated[
         str, typer.Option(help="NATS, or several separated by commas. [env: MARKETPRISM_NATS_URL, NATS_URL]")
+    ] = "",
+    domain: Annotated[
+        str, typer.Option(help="The JetStream domain to make streams in. [env: MARKETPRISM_NATS_DOMAIN]")
     ] = "",
     rate: Annotated[
         float, typer.Option(min=0, max=MAX_RATE, help="Messages per second; 0: as fast as possible.")
@@ -86,7 +92,7 @@ def feed(
 
     Prints an account of what JetStream acknowledged; its arguments generate the same messages again.
     """
-    plan = _plan(url, rate, count, seconds, seed, types, symbols, book_levels, bad, manifest, streams)
+    plan = _plan(url, domain, rate, count, seconds, seed, types, symbols, book_levels, bad, manifest, streams)
     account = _run(plan)
     if output is Output.JSON:
         typer.echo(json.dumps(account.as_dict()))
@@ -101,6 +107,7 @@ def feed(
 
 def _plan(
     url: str,
+    domain: str,
     rate: float,
     count: int,
     seconds: float,
@@ -124,11 +131,14 @@ def _plan(
             rate=rate or UNPACED_RATE,
         )
         check(reported)
+        domain = domain or variable(os.environ, NATS_DOMAIN)[1]
+        jetstream = jetstream_of_domain(domain) if domain else "$JS.API"
         stream_of = _streams(streams)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return FeedPlan(
         [server.strip() for server in url.split(",")],
+        jetstream,
         reported,
         stream_of,
         rate or None,
@@ -186,13 +196,15 @@ async def _feed(plan: FeedPlan) -> PublishAccount:
         with suppress(NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread
             loop.add_signal_handler(number, stop.set)
     try:
-        await ensure_streams(nc.jetstream(), subjects_by_stream(plan.streams, DATA_TYPES))
+        js = nc.jetstream(prefix=plan.jetstream)
+        await ensure_streams(js, subjects_by_stream(plan.streams, DATA_TYPES))
         if plan.seconds:
             loop.call_later(plan.seconds, stop.set)
         with _Progress(plan) as progress:
             return await publish(
                 nc,
                 islice(regenerate(plan.arguments), plan.count),
+                js=js,
                 rate=plan.rate,
                 streams=plan.streams,
                 manifest=plan.manifest,

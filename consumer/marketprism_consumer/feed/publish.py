@@ -97,6 +97,7 @@ async def publish(
     nc: Any,
     messages: Iterable[FeedMessage],
     *,
+    js: Any = None,
     rate: float | None = None,
     streams: Mapping[str, str] | None = None,
     manifest: Path | None = None,
@@ -108,10 +109,12 @@ async def publish(
 ) -> PublishAccount:
     """Publish all messages, or until `stop` is set, and wait at most `settle` seconds for the last acknowledgements.
 
-    `nc` is a connected client. `streams` names the streams that the types go to: they must exist, and the shortest
-    of their duplicate windows says for how long a message may be sent again.
+    `nc` is a connected client, `js` its JetStream where that is another one than the server's own. `streams` names the streams
+    that the types go to: they must exist, and the shortest of their duplicate windows says for how long a message may be sent again.
     """
-    publisher = _Publisher(nc, await _resend_window(nc, streams or {}), max_outstanding, stop or asyncio.Event())
+    publisher = _Publisher(
+        nc, await _resend_window(js or nc.jetstream(), streams or {}), max_outstanding, stop or asyncio.Event()
+    )
     publisher.account.arguments = dict(arguments or {})
     with _Manifest(manifest) as lines:
         return await publisher.run(messages, rate, lines, on_progress, settle)
@@ -273,9 +276,8 @@ async def _either(waiting: Any, seconds: float) -> None:
         await asyncio.wait_for(waiting, seconds)
 
 
-async def _resend_window(nc: Any, streams: Mapping[str, str]) -> float:
+async def _resend_window(js: Any, streams: Mapping[str, str]) -> float:
     """For how long after its first sending a message is certainly recognised; with a margin for its way there."""
-    js = nc.jetstream()
     windows = []
     for name in sorted(set(streams.values())):
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +31,8 @@ API_TIMEOUT = 5.0  # [s]
 PATIENCE = (1.0, 2.0, API_TIMEOUT)
 """How long an answer to what may be asked twice is waited for, each time [s]: where a leader changes, the first is often lost."""
 MAY_BE_ASKED_TWICE = ("STREAM.INFO.", "STREAM.NAMES", "STREAM.MSG.GET.", "CONSUMER.INFO.", "CONSUMER.CREATE.")
+ACCOUNT_STATISTICS = "$SYS.REQ.ACCOUNT.PING.STATZ"
+"""Of our own account, by whatever server hears it: the one that we are connected to is the first."""
 SECOND = 1_000_000_000  # JetStream counts durations in nanoseconds
 
 READER_FORGOTTEN = 20.0  # after so long without a request the server drops a reader [s]
@@ -133,19 +135,39 @@ class NatsBroker:
         """Of a stream. Raises BrokerError."""
         return int((await self.api(f"STREAM.INFO.{name}", {}))["config"]["num_replicas"])
 
+    async def leaf_nodes(self) -> int:
+        """How many of them the server has for our account; the hub is one to its leaf. Raises BrokerError."""
+        accounts = (await self._ask(ACCOUNT_STATISTICS, b"", PATIENCE[:2]))["data"]["account_statz"]
+        return sum(int(account["leafnodes"]) for account in accounts)
+
     async def streams_of(self, subject: str) -> list[str]:
-        """The names of the streams that hold any of the subject. Raises BrokerError."""
-        return (await self.api("STREAM.NAMES", {"subject": subject})).get("streams") or []
+        """The names of the streams that take any of the subject. Raises BrokerError."""
+        return await self._names({"subject": subject})
+
+    async def all_streams(self) -> list[str]:
+        """Their names. Raises BrokerError."""
+        return await self._names({})
+
+    async def _names(self, which: Mapping[str, str]) -> list[str]:
+        found: list[str] = []
+        while True:
+            page = await self.api("STREAM.NAMES", {**which, "offset": len(found)})
+            names: list[str] = page.get("streams") or []
+            found += names
+            if not names or len(found) >= page["total"]:
+                return found
 
     async def sources_of(self, stream: str) -> list[str] | None:
-        """The streams that it mirrors or has as sources; None where there is no such stream. Raises BrokerError."""
+        """The streams that it mirrors or has as sources, those of another domain or account as `NAME of <API prefix>`; None where
+        there is no such stream. Raises BrokerError."""
         try:
             config = (await self.api(f"STREAM.INFO.{stream}", {}))["config"]
         except JetStreamError as error:
             if error.code == STREAM_NOT_FOUND:
                 return None
             raise
-        return [one["name"] for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+        found = [one for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+        return [f"{one['name']} of {one['external']['api']}" if one.get("external") else one["name"] for one in found]
 
     async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
         """How many messages the stream holds for each subject that fits; none where there is no such stream."""
@@ -165,31 +187,35 @@ class NatsBroker:
     async def api(self, subject: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
         """One call of JetStream's API; its errors as BrokerError."""
         body = b"" if request is None else json.dumps(request).encode()
+        patience = PATIENCE if subject.startswith(MAY_BE_ASKED_TWICE) else (API_TIMEOUT,)
+        return await self._ask(f"{self.client.api}.{subject}", body, patience)
+
+    async def _ask(self, subject: str, body: bytes, patience: Sequence[float]) -> dict[str, Any]:
         if not self.client.is_connected:
             # nats-py would keep it, to be sent to whatever server comes next.
             raise BrokerError(reasons.NATS_UNREACHABLE, self.client.trouble or "not connected")
         try:
-            message = await self._request(subject, body)
+            message = await self._request(subject, body, patience)
         except NoRespondersError:
-            raise BrokerError(reasons.NO_JETSTREAM, f"no answer to {self.client.api}.{subject}") from None
+            raise BrokerError(reasons.NO_JETSTREAM, f"no answer to {subject}") from None
         except (NatsTimeout, NatsError, OSError) as error:
-            detail = f"{self.client.api}.{subject}: {type(error).__name__} {error}".strip()
+            detail = f"{subject}: {type(error).__name__} {error}".strip()
             said = str(self.client.last_error or "").lower()
-            if "permissions violation" in said and f'"{self.client.api}.{subject}"'.lower() in said:
+            if "permissions violation" in said and f'"{subject}"'.lower() in said:
                 raise BrokerError(reasons.NATS_DENIED, f"{detail}; {self.client.last_error}") from None
             raise BrokerError(reasons.NATS_UNREACHABLE, detail) from None
         answer: dict[str, Any] = json.loads(message.data)
         if "error" in answer:
-            raise jetstream_error(f"{self.client.api}.{subject}", answer["error"])
+            raise jetstream_error(subject, answer["error"])
         return answer
 
-    async def _request(self, subject: str, body: bytes) -> Msg:
+    async def _request(self, subject: str, body: bytes, patience: Sequence[float]) -> Msg:
         """A reader that is made twice is forgotten by the server; all else that may be asked twice changes nothing."""
-        *short, last = PATIENCE if subject.startswith(MAY_BE_ASKED_TWICE) else (API_TIMEOUT,)
+        *short, last = patience
         for timeout in short:
             with suppress(NatsTimeout):
-                return await self.client.request(f"{self.client.api}.{subject}", body, timeout=timeout)
-        return await self.client.request(f"{self.client.api}.{subject}", body, timeout=last)
+                return await self.client.request(subject, body, timeout=timeout)
+        return await self.client.request(subject, body, timeout=last)
 
 
 def epoch_seconds(text: str) -> float:

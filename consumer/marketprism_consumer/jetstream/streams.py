@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import combinations
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
@@ -12,20 +13,17 @@ from nats.js.errors import APIError, NotFoundError
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
-from marketprism_consumer.errors import BrokerError, DomainUnnamedError, StreamLackingError, SubjectsTakenError
+from marketprism_consumer.errors import (
+    BrokerError,
+    CopyUnnamedError,
+    DomainUnnamedError,
+    StreamLackingError,
+    SubjectsTakenError,
+)
+from marketprism_consumer.ingest.record import load
+from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.refusals import NAME_IN_USE, SUBJECTS_OVERLAP, jetstream_error
-
-
-class Lookup(Protocol):
-    @property
-    def domain(self) -> str:
-        """The JetStream domain of the server that one is connected to; empty where it has none."""
-
-    async def streams_of(self, subject: str) -> list[str]:
-        """The names of the streams that hold any of the subject."""
-
-    async def sources_of(self, stream: str) -> list[str] | None:
-        """The streams that it mirrors or has as sources; None where there is no such stream."""
 
 
 class Choice(NamedTuple):
@@ -36,16 +34,21 @@ class Choice(NamedTuple):
     left: tuple[str, ...]
 
 
-async def choose(lookup: Lookup, settings: Settings, data_type: DataType) -> Choice:
+async def choose(broker: NatsBroker, settings: Settings, data_type: DataType, *, moved: bool = True) -> Choice:
     """The one rule for which streams a data type is read from: those that the pipeline names for it, whatever they are; else all
-    that hold its subject. Raises BrokerError, StreamUnfit where two of the latter hold the same messages."""
+    that hold its subject. `moved`: also those that have given it to another, and hold messages of it still.
+
+    Raises BrokerError, StreamUnfit where two that are not named hold the same messages."""
     chosen = settings.data_types[data_type]
-    holders = await lookup.streams_of(chosen.subject)
+    holders = await broker.streams_of(chosen.subject)
+    if moved:
+        begun = await _begun(broker, settings, data_type)
+        holders += [name for name in begun if name not in holders and await _holds_more(broker, name, chosen.subject)]
     if chosen.named:
-        there = tuple([name for name in chosen.named if await lookup.sources_of(name) is not None])
+        there = tuple([name for name in chosen.named if await broker.sources_of(name) is not None])
         return Choice(there, tuple(name for name in holders if name not in chosen.named))
     if len(holders) > 1:
-        origins = {name: await _origins(lookup, name) for name in holders}
+        origins = {name: await _origins(broker, name) for name in holders}
         for one, other in combinations(holders, 2):
             if shared := origins[one] & origins[other]:
                 several = " and ".join(sorted({one, other} - shared) or [one])
@@ -63,40 +66,83 @@ def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> di
     return found
 
 
-async def _origins(lookup: Lookup, stream: str) -> set[str]:
+async def _begun(broker: NatsBroker, settings: Settings, data_type: DataType) -> list[str]:
+    """The streams of the data type's records: each has been read, at least for a while."""
+    records = NatsRecords(broker.client, settings.bucket)
+    found = {}
+    for key in await records.keys():
+        if key.startswith(f"{data_type}."):
+            with suppress(ValueError):  # told by whoever works with that very record
+                record = load((await records.read(key))[1])
+                if record.subject == settings.data_types[data_type].subject:
+                    found[record.stream] = True
+    return list(found)
+
+
+async def _holds_more(broker: NatsBroker, stream: str, subject: str) -> bool:
+    """False for a mirror as well, and for what has sources: such a stream is read by its name only."""
+    return await broker.sources_of(stream) == [] and await broker.next_of(stream, subject, 1) is not None
+
+
+async def _origins(broker: NatsBroker, stream: str) -> set[str]:
     """The stream, and all that its messages come from."""
     found, left = {stream}, [stream]
     while left:
-        for origin in await lookup.sources_of(left.pop()) or ():
-            if origin not in found:
-                found.add(origin)
+        for origin in set(await broker.sources_of(left.pop()) or ()) - found:
+            found.add(origin)
+            if " of " not in origin:  # that one can't be asked
                 left.append(origin)
     return found
 
 
-async def create_missing(js: Any, lookup: Lookup, settings: Settings) -> list[str]:
+async def create_missing(js: Any, broker: NatsBroker, settings: Settings) -> list[str]:
     """Make the streams of a pipeline, each with the subjects of all data types that are assigned to it: whoever comes first
     makes them for every other process. Subjects that any stream holds are left where they are.
 
-    Returns the names of those created. Raises SubjectsTakenError, StreamLackingError, JetStreamError, NATS's errors.
+    Returns the names of those created. Raises StreamError, BrokerError, NATS's errors.
     """
     missing: dict[str, list[str]] = {}
     for data_type in settings.data_types.values():
         # A stream by another name may be a mirror, which has no subjects: what is named and there is not made.
-        if data_type.named and all([await lookup.sources_of(name) is not None for name in data_type.named]):
+        if data_type.named and all([await broker.sources_of(name) is not None for name in data_type.named]):
             continue
-        if not await lookup.streams_of(data_type.subject):
+        if not await broker.streams_of(data_type.subject):
             missing.setdefault(data_type.stream, []).append(data_type.subject)
-    if missing and lookup.domain and not settings.domain_given:
-        raise DomainUnnamedError(lookup.domain, list(missing))
+    if missing:
+        await _no_other_jetstream(broker, settings, list(missing))
+        await _no_mirror(broker, [subject for subjects in missing.values() for subject in subjects])
     created = await ensure_streams(js, missing, settings.replicas or 1)
     for stream, subjects in missing.items():
         if stream not in created:
             # Somebody may have made it, whole, since the look-up.
-            lacking = [subject for subject in subjects if not await lookup.streams_of(subject)]
+            lacking = [subject for subject in subjects if not await broker.streams_of(subject)]
             if lacking:
                 raise StreamLackingError(stream, lacking)
     return created
+
+
+async def _no_other_jetstream(broker: NatsBroker, settings: Settings, missing: Sequence[str]) -> None:
+    """An empty stream here would be stored, and proven, for ever, while the messages are in the hub. Raises DomainUnnamedError."""
+    if settings.domain_given:
+        return
+    if broker.domain:
+        raise DomainUnnamedError(missing, f"the JetStream domain {broker.domain} of this server", "this one")
+    here = "set spec.nats.apiPrefix to $JS.API"
+    try:
+        if await broker.leaf_nodes():
+            raise DomainUnnamedError(missing, "the JetStream of this server, which is connected to leaf nodes", here)
+    except BrokerError as unknown:
+        where = f"the JetStream of this server, which does not tell whether there are leaf nodes ({unknown.detail})"
+        raise DomainUnnamedError(missing, where, here) from unknown
+
+
+async def _no_mirror(broker: NatsBroker, subjects: Sequence[str]) -> None:
+    """What comes to a mirror, or from sources, is in no subjects of its own. Raises CopyUnnamedError."""
+    for stream in await broker.all_streams():
+        if await broker.sources_of(stream):
+            for subject in subjects:
+                if await broker.next_of(stream, subject, 1) is not None:
+                    raise CopyUnnamedError(stream, subject)
 
 
 async def ensure_streams(js: Any, subjects_by_stream: Mapping[str, Sequence[str]], replicas: int = 1) -> list[str]:
