@@ -169,6 +169,12 @@ NATS_REFUSED = Reason(
     "JetStream refuses a request",
     "the message has its words and code (nats-server's errors.json)",
 )
+NATS_UNTRUSTED = Reason(
+    "MP3016",
+    "NATSUntrusted",
+    "no TLS with the NATS server: one of the two does not trust the other, or the server does not encrypt",
+    "check ca.crt, tls.crt and tls.key of the Secret, and that the server's certificate has the host of the URL",
+)
 
 # MP4xxx: ClickHouse.
 CLICKHOUSE_UNREACHABLE = Reason(

@@ -5,6 +5,7 @@ StorageError
 ├── StoreError               ClickHouse refused a statement, or gave no usable answer
 ├── BrokerError              JetStream can't do what was asked
 │   └── JetStreamError       … and said so by a code of its own
+├── LoginError               there is nothing to log in at NATS with
 ├── StreamError              a stream is not as the pipeline needs it
 │   ├── SubjectsTakenError
 │   ├── StreamLackingError
@@ -95,6 +96,15 @@ class BrokerError(StorageError):
 
 class JetStreamError(BrokerError):
     """JetStream's API answered with an error."""
+
+
+class LoginError(StorageError):
+    """Of what a Secret holds, or of a server that does not encrypt. Never shows a secret."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
 
 
 class StreamError(StorageError):

@@ -119,10 +119,9 @@ class Worker:
     # --- start --------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        auth = nats_auth(self._environ)
         await connect(
             self.settings.nats_url,
-            auth,
+            lambda: nats_auth(self._environ),
             name=f"marketprism {self.settings.pipeline_name}",
             reconnected=lambda: self._tell_all(Ingest.reconnected),
             disconnected=lambda: self._tell_all(Ingest.disconnected),

@@ -112,7 +112,7 @@ def _spec_valid(seen: Seen) -> UndatedCondition:
 
 # --- servers and schema -----------------------------------------------------------------------------------------------
 
-_NATS = (reasons.NATS_UNREACHABLE, reasons.NATS_DENIED, reasons.NO_JETSTREAM)
+_NATS = (reasons.NATS_UNREACHABLE, reasons.NATS_DENIED, reasons.NATS_UNTRUSTED, reasons.NO_JETSTREAM)
 _CLICKHOUSE = (reasons.CLICKHOUSE_UNREACHABLE, reasons.CLICKHOUSE_DENIED)
 _SERVERS: tuple[tuple[ConditionType, tuple[Reason, ...]], ...] = (
     ("NATSReachable", _NATS),

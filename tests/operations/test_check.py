@@ -105,7 +105,7 @@ async def test_a_bucket_that_may_not_be_written_is_told_with_the_right_that_is_m
     server = subprocess.Popen([embedded_nats.binary(), "-c", str(tmp_path / "nats.conf")], stderr=subprocess.DEVNULL)
     try:
         url = f"nats://127.0.0.1:{port}"
-        client = await connect(url, NatsAuth(user="u", password="p"), wait=PATIENCE)
+        client = await connect(url, lambda: NatsAuth(user="u", password="p"), wait=PATIENCE)
         await NatsRecords(client, pipeline.settings.bucket).ensure(1)
         await client.close()
         for variable, value in (("MARKETPRISM_NATS_URL", url), ("NATS_USER", "u"), ("NATS_PASSWORD", "p")):

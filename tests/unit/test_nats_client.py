@@ -86,6 +86,8 @@ def test_the_inner_names_of_nats_py_that_this_leans_on_are_there() -> None:
     assert hasattr(client, "_flush_queue")
     assert hasattr(client, "_pending_data_size")
     assert client._sid == 0
+    client.options = dict.fromkeys(("verbose", "pedantic", "name", "no_echo"))
+    assert client._connect_command().startswith(b"CONNECT {")
     assert list(inspect.signature(client._process_msg).parameters) == ["sid", "subject", "reply", "data", "headers"]
 
 

@@ -32,7 +32,8 @@ Examples:
 Endpoints, credentials, rights, streams, the bucket, lanes, schema, deduplication, clocks, parts, disks. Changes nothing:
 one key is written into the bucket, to see whether we may, and removed.
 """
-UNREACHABLE = {reasons.NATS_UNREACHABLE.code, reasons.NATS_DENIED.code, reasons.CLICKHOUSE_UNREACHABLE.code}
+_CLOSED = (reasons.NATS_UNREACHABLE, reasons.NATS_DENIED, reasons.NATS_UNTRUSTED, reasons.CLICKHOUSE_UNREACHABLE)
+UNREACHABLE = {reason.code for reason in _CLOSED}
 COLOUR = {Level.OK: "green", Level.WARNING: "yellow", Level.WRONG: "red"}
 
 

@@ -121,7 +121,7 @@ async def _nats(settings: Settings, wait: float) -> list[Misfit]:
     try:
         await connect(
             settings.nats_url,
-            nats_auth(os.environ),
+            lambda: nats_auth(os.environ),
             name="marketprism schema",
             wait=wait,
             client=client,

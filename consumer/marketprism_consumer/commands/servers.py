@@ -64,9 +64,13 @@ async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:
         return ""
     client, tiers = PullClient(), tiers_of(settings, "schema")
     try:
-        auth = nats_auth(os.environ)
         await connect(
-            settings.nats_url, auth, name="marketprism schema", wait=CONNECT_WAIT, client=client, api=settings.jetstream
+            settings.nats_url,
+            lambda: nats_auth(os.environ),
+            name="marketprism schema",
+            wait=CONNECT_WAIT,
+            client=client,
+            api=settings.jetstream,
         )
         await lanes.begin(settings, NatsBroker(client), tiers, created)
     except (ResourceError, BrokerError, StoreError, NatsError, TimeoutError, OSError) as error:
@@ -85,7 +89,7 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
         async with AsyncExitStack() as stack:
             name = f"marketprism {command}"
             client = await connect(
-                settings.nats_url, nats_auth(os.environ), name=name, wait=CONNECT_WAIT, api=settings.jetstream
+                settings.nats_url, lambda: nats_auth(os.environ), name=name, wait=CONNECT_WAIT, api=settings.jetstream
             )
             stack.push_async_callback(client.close)
             servers = Servers(client, *tiers_of(settings, command))

@@ -2,12 +2,14 @@
 
 nats-py parses headers and makes an object, a queue entry and a task switch for every message: 30 to 60 µs each. Here frames
 for a pull's inbox are cut out of the read buffer and handed over at once: 3 µs. Everything else takes nats-py's own way.
-This leans on five inner names of nats-py (`_ps`, `_process_msg`, `_pending`, `_flush_queue`, `_server_info`): a test fails if one goes.
+This leans on inner names of nats-py (`_ps`, `_process_msg`, `_pending`, `_flush_queue`, `_server_info`, `_current_server`,
+`_connect_command`): a test fails if one goes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import Callable
@@ -16,13 +18,18 @@ from typing import Any
 import nats.aio.client
 import structlog
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from marketprism_api import reasons
 from marketprism_api.credentials import NatsAuth
+from marketprism_api.problems import ResourceError
+from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
+from marketprism_consumer.errors import LoginError
 from marketprism_consumer.ingest.broker import Frame, Receive
+from marketprism_consumer.jetstream.login import connect_fields, tls_context
 
 log = structlog.get_logger()
 
@@ -99,14 +106,40 @@ class _PullParser(Parser):
 
 class PullClient(Client):
     """`pulls`: what receives the messages of a subscription, by its sid. `trouble`: why there is no connection. `api`: what requests to
-    JetStream begin with: those of a domain, or of another account, have other subjects."""
+    JetStream begin with: those of a domain, or of another account, have other subjects. `login`: read at every try."""
 
     def __init__(self) -> None:
         super().__init__()
         self.api = "$JS.API"
+        self.login: Callable[[], NatsAuth] = NatsAuth
         self.pulls: dict[int, Receive] = {}
         self.trouble = ""
         self._ps = _PullParser(self)
+
+    def _connect_command(self) -> bytes:
+        info, server = self.server_info, self._current_server
+        try:
+            if server and server.uri.scheme == "tls" and not info.get("tls_required"):
+                # nats-py would send the password all the same.
+                raise LoginError(reasons.NATS_UNTRUSTED, "the URL has tls://, and the server does not ask for TLS")
+            given = connect_fields(self._read_login(), info.get("nonce", ""))
+        except LoginError as error:
+            raise NatsError(error.detail) from error
+        command = json.loads(super()._connect_command().removeprefix(b"CONNECT "))
+        return b"CONNECT %b\r\n" % json.dumps({**command, **given}).encode()
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        try:
+            return tls_context(self._read_login().tls)
+        except LoginError as error:
+            raise NatsError(error.detail) from error
+
+    def _read_login(self) -> NatsAuth:
+        try:
+            return self.login()
+        except ResourceError as error:
+            raise LoginError(reasons.NATS_DENIED, str(error)) from None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         receive = self.pulls.get(sid)
@@ -153,31 +186,14 @@ class PullClient(Client):
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
 
-def _options(auth: NatsAuth) -> dict[str, Any]:
-    """What nats-py takes of a login; its files are read again at every reconnect."""
-    found: dict[str, Any] = {}
-    if auth.user:
-        found |= {"user": auth.user, "password": auth.password}
-    if auth.token:
-        found["token"] = auth.token
-    if auth.creds:
-        found["user_credentials"] = str(auth.creds)
-    if auth.nkey_seed:
-        found["nkeys_seed"] = str(auth.nkey_seed)
-    if auth.tls.ca or auth.tls.cert:
-        context = ssl.create_default_context(cafile=auth.tls.ca)
-        if auth.tls.cert:
-            context.load_cert_chain(auth.tls.cert, auth.tls.key)
-        found["tls"] = context
-    return found
-
-
 Callback = Callable[[], None]
+HANGS_UP = (ConnectionResetError, BrokenPipeError)
+REFUSALS = (str(reasons.NATS_DENIED), str(reasons.NATS_UNTRUSTED))
 
 
 async def connect(
     url: str,
-    auth: NatsAuth | None = None,
+    login: Callable[[], NatsAuth] = NatsAuth,
     *,
     name: str = "marketprism",
     wait: float | None = None,
@@ -186,26 +202,28 @@ async def connect(
     client: PullClient | None = None,
     api: str = "$JS.API",
 ) -> PullClient:
-    """A connection that reconnects for ever. `wait`: seconds for the first one (None: as long as it takes).
+    """A connection that reconnects for ever. `wait`: seconds for the first one (None: as long as it takes). `login` is called for each try.
 
-    Raises TimeoutError with the last that was heard from the server.
+    Raises TimeoutError with the last that was heard from the server, and what `login` does.
     """
+    login()
     logged = -1e9
 
     async def error(problem: Exception) -> None:
         nonlocal logged
-        if isinstance(problem, ConnectionResetError) and connection.trouble.startswith(str(reasons.NATS_DENIED)):
-            return  # the server hangs up on whom it has refused: that says less than its refusal
         heard = str(problem) or type(problem).__name__
-        denied = "authorization" in heard.lower() or "permissions" in heard.lower()
-        reason = reasons.NATS_DENIED if denied else reasons.NATS_UNREACHABLE
-        connection.trouble = f"{reason}: {masked(url)}: {heard}"
+        reason = _reason(problem)
+        if not connection.is_connected:
+            if isinstance(problem, HANGS_UP) and connection.trouble.startswith(REFUSALS):
+                return  # the server hangs up on whom it has refused: that says less than its refusal
+            connection.trouble = f"{reason}: {masked(url)}: {heard}"
         now = asyncio.get_running_loop().time()
         if now - logged > 10:
             logged = now
             logs.reason(log, "warning", reason, error=heard)
 
     async def on_reconnect() -> None:
+        connection.trouble = ""
         log.info("reconnected to NATS")
         reconnected()
 
@@ -219,7 +237,7 @@ async def connect(
         log.debug("connection to NATS closed")
 
     connection = client or PullClient()
-    connection.api = api
+    connection.api, connection.login = api, login
     try:
         async with asyncio.timeout(wait):
             await connection.connect(
@@ -234,11 +252,21 @@ async def connect(
                 connect_timeout=3,
                 ping_interval=5,
                 max_outstanding_pings=2,
-                **_options(auth or NatsAuth()),
             )
     except TimeoutError:
         raise TimeoutError(connection.trouble or f"{reasons.NATS_UNREACHABLE}: {masked(url)}: no answer") from None
+    connection.trouble = ""
     return connection
+
+
+def _reason(problem: Exception) -> Reason:
+    """Of a connection that failed."""
+    if isinstance(problem.__cause__, LoginError):
+        return problem.__cause__.reason
+    if isinstance(problem, ssl.SSLError):
+        return reasons.NATS_UNTRUSTED
+    denied = any(word in str(problem).lower() for word in ("authorization", "permissions"))
+    return reasons.NATS_DENIED if denied else reasons.NATS_UNREACHABLE
 
 
 def masked(url: str) -> str:

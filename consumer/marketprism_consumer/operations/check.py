@@ -35,6 +35,7 @@ from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
+REFUSED = (reasons.NATS_DENIED, reasons.NATS_UNTRUSTED)
 OLDEST_CLICKHOUSE = (23, 10)
 SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for this long [s]
 SHORT_AGE = 3600.0  # of a stream: the outage of ours that loses nothing [s]
@@ -87,7 +88,7 @@ async def check(
     async with AsyncExitStack() as stack:
         client = PullClient()
         stack.push_async_callback(client.close)
-        async for line in check_nats(settings, nats_auth(), client):
+        async for line in check_nats(settings, nats_auth, client):
             yield line
         reached = []
         for url in settings.clickhouse_urls:
@@ -109,16 +110,16 @@ async def check(
 # --- NATS -------------------------------------------------------------------------------------------------------------
 
 
-async def check_nats(settings: Settings, auth: NatsAuth, client: PullClient) -> AsyncIterator[Line]:
+async def check_nats(settings: Settings, login: Callable[[], NatsAuth], client: PullClient) -> AsyncIterator[Line]:
     """Leaves the client connected where it could be."""
     where = masked(settings.nats_url)
     try:
         await connect(
-            settings.nats_url, auth, name="marketprism check", wait=CONNECT_WAIT, client=client, api=settings.jetstream
+            settings.nats_url, login, name="marketprism check", wait=CONNECT_WAIT, client=client, api=settings.jetstream
         )
     except (TimeoutError, NatsError, OSError) as error:
-        reason = reasons.NATS_DENIED if str(reasons.NATS_DENIED) in str(error) else reasons.NATS_UNREACHABLE
         said = str(error)
+        reason = next((each for each in REFUSED if said.startswith(str(each))), reasons.NATS_UNREACHABLE)
         yield wrong("nats", reason, said if said.startswith(str(reason)) else f"{where}: {said}")
         return
     try:
