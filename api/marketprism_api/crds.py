@@ -71,8 +71,23 @@ def schema(kind: type[Resource]) -> dict[str, Any]:
         found["properties"][name] = {"type": "string", "description": found["properties"][name]["description"]}
     found["properties"]["metadata"] = {"type": "object"}  # nothing more is allowed there
     found["properties"]["status"].pop("default", None)
+    _default_to_empty(found["properties"]["spec"])
     found["required"] = [name for name in found.get("required", []) if name == "spec"] or None
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _default_to_empty(node: dict[str, Any]) -> None:
+    """Give each object in it that may be empty the default {}. Server-side apply leaves null where {a: {}} takes away the last field of
+    {a: {b: c}}; that is refused where there is no default."""
+    children = dict(node.get("properties") or {})
+    if isinstance(node.get("additionalProperties"), dict):
+        children[""] = node["additionalProperties"]
+    for name, child in children.items():
+        _default_to_empty(child)
+        optional = name not in node.get("required", ()) and not child.get("required")
+        whole = "properties" in child and name  # an optional part, as validation's schedule, is not begun by a default
+        if child.get("type") == "object" and optional and not whole and not child.get("minProperties"):
+            child.setdefault("default", {})
 
 
 def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

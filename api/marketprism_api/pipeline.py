@@ -61,13 +61,33 @@ StreamKey = Literal[
 ]
 
 
+DEFAULT_REQUESTS = {"cpu": Quantity("100m"), "memory": Quantity("256Mi")}
+DEFAULT_LIMITS = {"memory": Quantity("512Mi")}
+
+
 class Resources(Model):
     """CPU and memory of a container."""
 
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """What the scheduler reserves."""
+    """What the scheduler reserves. By default 100m of cpu and 256Mi of memory."""
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """What may not be exceeded."""
+    """What may not be exceeded. By default 512Mi of memory."""
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> Self:
+        requests, limits = {**DEFAULT_REQUESTS, **self.requests}, {**DEFAULT_LIMITS, **self.limits}
+        for name in sorted(requests.keys() & limits.keys()):
+            request, limit = requests[name], limits[name]
+            if request.value <= limit.value:
+                continue
+            if name in self.requests:
+                default = "" if name in self.limits else " (the default)"
+                said = f"is above limits.{name}, {limit}{default}"
+                hint = f"give a limits.{name} of at least {request}"
+                raise ValueRefusedError(Objection(said, path=f"requests.{name}", hint=hint))
+            said, hint = f"is below requests.{name}, {request} (the default)", f"give requests.{name}, too"
+            raise ValueRefusedError(Objection(said, path=f"limits.{name}", hint=hint))
+        return self
 
 
 class PodTemplate(Model):

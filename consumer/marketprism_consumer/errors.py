@@ -55,6 +55,10 @@ class Fault(Enum):
     UNKNOWN = "unknown"
 
 
+TABLE_GONE = (60, 81, 218)
+"""ClickHouse's codes: UNKNOWN_TABLE, UNKNOWN_DATABASE, TABLE_IS_DROPPED."""
+
+
 class StoreError(StorageError):
     """`code` is ClickHouse's; 0: no usable answer, so the outcome is unknown. `status`: of HTTP, where something answered that was
     not ClickHouse; 0 otherwise. `view`: the materialized view of somebody's own that failed, after the rows were in the table."""
@@ -80,6 +84,8 @@ class StoreError(StorageError):
             return reasons.VIEW_FAILED
         if not self.code:
             return reasons.CLICKHOUSE_UNREACHABLE
+        if self.code in TABLE_GONE:
+            return reasons.SCHEMA_MISSING
         return reasons.INSERT_BLOCKED if self.fault is Fault.SERVER else reasons.INSERT_RETRIED
 
 

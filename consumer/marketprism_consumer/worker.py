@@ -69,6 +69,7 @@ class Worker:
         self._owner = Owner(settings.pipeline_name)
         self._stopping = asyncio.Event()
         self._waits_for = "the JetStream streams"
+        self._gone: dict[str, str] = {}  # why no stream holds it any more, by data type
         self._replicas = 1  # of what we make
 
     # --- from outside -------------------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class Worker:
             return {"worker": f"waits for {self._waits_for}"}
         found = {}
         for (name, stream), ingest in self.ingests.items():
-            if why := ingest.not_ready():
+            if why := self._gone.get(name) or ingest.not_ready():
                 found[name if len(self._of(name)) == 1 else f"{name} in {stream}"] = why
         return found
 
@@ -245,7 +246,9 @@ class Worker:
                     task.result()
                     del running[task]
                 if look in done:
-                    for key in await self._new_lanes():
+                    new, streamless = await self._new_lanes()
+                    await self._see_to_streams(streamless)
+                    for key in new:
                         running[asyncio.create_task(self.ingests[key].run())] = key
                     look = asyncio.create_task(asyncio.sleep(LOOK_FOR_STREAMS))
         finally:
@@ -254,15 +257,19 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _new_lanes(self) -> list[tuple[str, str]]:
-        """Of streams that have come since. One whose stream has gone ends, where another stream holds its data type."""
+    async def _new_lanes(self) -> tuple[list[tuple[str, str]], list[DataType]]:
+        """Of streams that have come since, and the data types that no stream holds. A lane whose stream has gone ends, where another
+        stream holds its data type."""
         found: list[tuple[str, str]] = []
+        streamless: list[DataType] = []
         for data_type in () if self._stopping.is_set() else self.data_types:
             try:
                 streams = (await choose(self._broker, self.settings, data_type, moved=False)).read
             except BrokerError as refused:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail)
                 continue
+            if not streams:
+                streamless.append(data_type)
             for stream in streams:
                 if (str(data_type), stream) not in self.ingests:
                     log.info(
@@ -275,7 +282,20 @@ class Worker:
                     log.info("its stream is gone", data_type=key[0], stream=key[1])
                     self.ingests.pop(key).stop(0.0)
         self._share_connection()
-        return found
+        return found, streamless
+
+    async def _see_to_streams(self, gone: Sequence[DataType]) -> None:
+        """Those that are gone are made again, where they would be at a start; `not_ready` tells of what is not."""
+        why = "no stream holds it any more"
+        try:
+            if gone and self.settings.ensure_streams == "IfMissing":
+                created = await create_missing(self._client.jetstream(), self._broker, self.settings)
+                log.warning("streams were gone, and are made again", streams=created)
+        except (BrokerError, StreamError, NatsError) as error:
+            why = str(error)
+        for data_type in gone:
+            logs.reason(log, "warning", reasons.STREAM_MISSING, data_type=str(data_type), detail=why)
+        self._gone = dict.fromkeys(map(str, gone), f"{reasons.STREAM_MISSING}: {why}")
 
     def _share_connection(self) -> None:
         for ingest in self.ingests.values():

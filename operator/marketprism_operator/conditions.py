@@ -139,6 +139,10 @@ def _schema(seen: Seen, spec: UndatedCondition, ignored: bool) -> UndatedConditi
     if job is None:
         return _unknown(kind, "" if spec.good else "waits for a valid spec")
     if job_state(job) == "Complete":
+        for line in _spoken(seen):
+            if (reason := reason_of(line)) in (reasons.SCHEMA_MISSING, reasons.SCHEMA_DRIFT):
+                assert reason
+                return _false(kind, reason, line)
         return _true(kind, reasons.SCHEMA_IGNORED if ignored else reasons.SCHEMA_DONE)
     said = _last_words(seen.schema_pods)
     elsewhere = (*_NATS, *_CLICKHOUSE, *_STREAMS)
@@ -155,6 +159,12 @@ def _schema(seen: Seen, spec: UndatedCondition, ignored: bool) -> UndatedConditi
     if refused := seen.warnings.get(_name(job)):
         return _false(kind, reasons.POD_REFUSED, f"schema Job {_name(job)}: {refused}")
     return _false(kind, reasons.SCHEMA_RUNNING)
+
+
+def tables_are_gone(seen: Seen) -> bool:
+    """Do consumers miss tables that the schema Job has made?"""
+    done = seen.schema_job is not None and job_state(seen.schema_job) == "Complete"
+    return done and any(reason_of(said) is reasons.SCHEMA_MISSING for said in _spoken(seen))
 
 
 def job_state(job: Manifest) -> str:

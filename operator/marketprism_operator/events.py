@@ -1,4 +1,5 @@
-"""Events with a reason of the closed set, on the parent. They only inform: nothing waits for them or fails with them."""
+"""Events with a reason of the closed set, on the parent: one for each thing to say, counted where it is said again. They only
+inform: nothing waits for them or fails with them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from kubernetes.aio.dynamic import DynamicClient
 
 from marketprism_api.reasons import Reason
 from marketprism_operator import times
-from marketprism_operator.naming import FIELD_MANAGER, Manifest
+from marketprism_operator.naming import FIELD_MANAGER, Manifest, digest
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,11 @@ class Events:
         for kind, reason, message in self._said:
             log.info("%s/%s %s: %s", metadata["namespace"], metadata["name"], reason, message)
             now = times.now()
+            name = f"{metadata['name'][:50]}.{digest([metadata['uid'], kind, reason, message])}"
             body = {
                 "apiVersion": "v1",
                 "kind": "Event",
-                "metadata": {"generateName": f"{metadata['name'][:50]}-", "namespace": metadata["namespace"]},
+                "metadata": {"name": name, "namespace": metadata["namespace"]},
                 "involvedObject": {
                     "apiVersion": self._parent["apiVersion"],
                     "kind": self._parent["kind"],
@@ -63,7 +65,17 @@ class Events:
                 "count": 1,
             }
             try:
-                await client.request("post", f"/api/v1/namespaces/{metadata['namespace']}/events", body=body)
+                await _post(client, f"/api/v1/namespaces/{metadata['namespace']}/events", body)
             except ApiException as error:
                 log.warning("an event could not be posted: %s", error.reason)
         self._said.clear()
+
+
+async def _post(client: Any, path: str, event: Manifest) -> None:
+    name = event["metadata"]["name"]
+    found = (await client.request("get", path, field_selector=f"metadata.name={name}")).to_dict().get("items") or []
+    if not found:
+        await client.request("post", path, body=event)
+        return
+    again = {"count": (found[0].get("count") or 1) + 1, "lastTimestamp": event["lastTimestamp"]}
+    await client.request("patch", f"{path}/{name}", body=again, content_type="application/merge-patch+json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from typing import Any
@@ -19,6 +20,8 @@ from marketprism_operator.reconcile import Reconciliation, reconcile
 
 SETTLE = 0.2
 """Seconds from a child's change to its reconcile: changes of children come in bursts."""
+RENEW = 60.0
+"""Seconds for which numbers that change all the time are left as they were written, though Pods are asked more often."""
 STALE = 3
 """Resyncs missed until the operator counts as dead."""
 
@@ -31,7 +34,7 @@ class Operator:
         self._cluster = Cluster(api)
         self._config = config
         self._parents: dict[ResourceKey, Manifest] = {}
-        self._renew: set[ResourceKey] = set()
+        self._renewed: dict[ResourceKey, float] = {}
         self._scaled: dict[tuple[str, str, str], scaling.Memory] = {}
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
@@ -43,6 +46,7 @@ class Operator:
         key = _key(body["kind"], body)
         before = self._parents.pop(key, {})
         if gone:
+            self._renewed.pop(key, None)
             metrics.conditions(*key, {})
         else:
             self._parents[key] = body
@@ -90,7 +94,6 @@ class Operator:
         """Finds whatever was missed."""
         while True:
             await asyncio.sleep(self._config.resync * random.uniform(0.9, 1.1))
-            self._renew.update(self._parents)
             for key in list(self._parents):
                 self.queue.add(key)
             self.last_resync = time.monotonic()
@@ -106,9 +109,11 @@ class Operator:
         if live is None or live["metadata"].get("deletionTimestamp"):
             return 0.0  # its children go with it
         events = Events(live)
-        current = Reconciliation(self._cluster, self._config, events, live, key in self._renew, self._scaled)
-        self._renew.discard(key)
         began, result = time.monotonic(), "error"
+        renew = began - self._renewed.get(key, -math.inf) >= min(RENEW, self._config.resync / 2)
+        if renew:
+            self._renewed[key] = began
+        current = Reconciliation(self._cluster, self._config, events, live, renew, self._scaled)
         try:
             again = await reconcile(current)
             result = "ok"

@@ -26,7 +26,7 @@ from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
 
 RETRY = timedelta(minutes=1)
-"""After this long a schema Job that failed is made again."""
+"""After this long a schema Job that failed, or whose tables have gone, is made again."""
 LOOP_INTERVAL = 60.0
 """Seconds between two looks at a loop: its runs cause no events."""
 
@@ -239,8 +239,7 @@ async def run_schema(current: Reconciliation) -> None:
     name = wanted["metadata"]["name"]
     live = await current.cluster.get("Job", current.namespace, name)
     if live and conditions.job_state(live) == "Failed":
-        ended = max((c["lastTransitionTime"] for c in live["status"]["conditions"]), default="")
-        wait = datetime.fromisoformat(str(ended)) + RETRY - datetime.now(UTC)
+        wait = _ended(live) + RETRY - datetime.now(UTC)
         if wait <= timedelta():
             await current.cluster.delete("Job", current.namespace, name)
             live = None
@@ -351,6 +350,25 @@ async def observe(current: Reconciliation) -> None:
         words=await ask.words(consumers),
         deployments=deployments,
     )
+
+
+async def renew_schema(current: Reconciliation) -> None:
+    """Tables that have gone since they were made are made again: by the Job, which is removed and so made anew."""
+    job = current.seen.schema_job
+    if not current.may_apply or current.pipeline is None or current.pipeline.spec.table_schema.mode != "Apply":
+        return
+    if job is None or not conditions.tables_are_gone(current.seen):
+        return
+    wait = _ended(job) + RETRY - datetime.now(UTC)  # what Pods say may be from before it
+    if wait <= timedelta():
+        await current.cluster.delete("Job", current.namespace, job["metadata"]["name"])
+        current.events.warn(reasons.SCHEMA_MISSING, f"Job {job['metadata']['name']} is run again: tables are gone")
+    current.again = max(wait.total_seconds(), 1.0)
+
+
+def _ended(job: Manifest) -> datetime:
+    times_ = [str(c["lastTransitionTime"]) for c in job["status"]["conditions"]]
+    return datetime.fromisoformat(max(times_))
 
 
 async def scale(current: Reconciliation) -> None:
@@ -531,6 +549,7 @@ PIPELINE_STEPS: tuple[Step, ...] = (
     deploy,
     prune,
     observe,
+    renew_schema,
     scale,
     report,
 )

@@ -90,6 +90,21 @@ BAD = [
         "spec.consumers.a.dataTypes",
         "trade twice",
     ),
+    (
+        pipeline("{consumers: {a: {dataTypes: [trade], resources: {requests: {memory: 1Gi}}}}}"),
+        "spec.consumers.a.resources.requests.memory",
+        "limits.memory, 512Mi (the default)",
+    ),
+    (
+        pipeline("{consumers: {a: {dataTypes: [trade], resources: {limits: {cpu: 50m}}}}}"),
+        "spec.consumers.a.resources.limits.cpu",
+        "requests.cpu, 100m (the default)",
+    ),
+    (
+        pipeline("{consumers: {a: {dataTypes: [trade], resources: {requests: {cpu: 2}, limits: {cpu: 1500m}}}}}"),
+        "spec.consumers.a.resources.requests.cpu",
+        "above limits.cpu, 1500m",
+    ),
     (pipeline("{consumers: {a: {dataTypes: [tade]}}}"), "spec.consumers.a.dataTypes[0]", "did you mean `trade`"),
     (pipeline("{consumers: {a: {}}}"), "spec.consumers.a.dataTypes", "is required"),
     (pipeline("{consumers: {Fast_One: {dataTypes: [trade]}}}"), "spec.consumers.Fast_One", "for example fast-one"),

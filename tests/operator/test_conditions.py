@@ -280,6 +280,20 @@ STUCK = [
         "readonly",
     ),
     (
+        "tables have gone",
+        consumer_says("trade: MP5001 SchemaMissing: marketprism_hot.trades is not there any more"),
+        "SchemaReady",
+        "SchemaMissing",
+        "marketprism_hot.trades",
+    ),
+    (
+        "ClickHouse has gone",
+        consumer_says("trade: MP4001 ClickHouseUnreachable: the last insert was refused"),
+        "ClickHouseReachable",
+        "ClickHouseUnreachable",
+        "the last insert was refused",
+    ),
+    (
         "a quota",
         Seen(
             schema_job=job("Complete"),

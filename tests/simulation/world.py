@@ -387,6 +387,8 @@ class World:
 class _Silent:
     """Takes whatever is told to a log or to metrics, and costs nothing."""
 
+    refusal = None
+
     def __getattr__(self, _: str) -> _Silent:
         return self
 

@@ -52,6 +52,7 @@ BEAT = 2.0  # an owner is heard at least so often [s]
 SILENCE = 5.0  # an owner that was not heard for so long is taken for dead [s]
 LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
+WATCH_TABLE = 10.0  # how often it is asked whether the table is the same [s]
 TICK = 0.5  # how often the reader is looked after [s]
 CANCEL_AGAIN = 3.0  # up to Python 3.11 `wait_for` swallows a cancellation that comes with its answer [s]
 PULL_BYTES = 48 << 20
@@ -192,10 +193,10 @@ class Ingest:
         """Why this data type does not store what comes just now; empty where it does."""
         if self.state is not reasons.RUNNING:
             return str(self.state)
+        if self.account.refusal:
+            return f"{self.account.refusal}: ClickHouse refused what was asked last"
         if not self._synced:
             return f"begins from its record ({self._why})"
-        if self.account.last_insert_ok is False:
-            return "the last insert was refused"
         if len(self._aside) >= MAX_ASIDE:
             return f"stands still: {MAX_ASIDE} blocks are set aside, see the alarms"
         return ""
@@ -245,7 +246,7 @@ class Ingest:
         self._trouble = None
         self._seen.read_to = lane.keeper.record.end
         self._synced, self._why = True, ""
-        helpers = [asyncio.create_task(self._keep(lane)), asyncio.create_task(self._watch(lane))]
+        helpers = [asyncio.create_task(each(lane)) for each in (self._keep, self._watch, self._watch_table)]
         try:
             while not self.stopping:
                 claim = await self._take(lane)
@@ -274,10 +275,12 @@ class Ingest:
                 break
             except StoreError as refused:
                 wait = backoff.next()
-                self.account.insert_failed(refused.code)
-                reason = reasons.CLICKHOUSE_UNREACHABLE if refused.code == 0 else reasons.CLICKHOUSE_DENIED
+                gone = refused.reason is reasons.SCHEMA_MISSING
+                reason = refused.reason if gone or refused.code == 0 else reasons.CLICKHOUSE_DENIED
+                self.account.insert_failed(refused.code, reason)
                 self._alarm(reason, clickhouse_code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
                 await self._rest(wait)
+        self.account.nothing_to_insert()
         if self._lane is None or known != found:
             if known and known.created != found.created:
                 self._alarm(reasons.STREAM_RECREATED, was=known.created, now=found.created)
@@ -490,6 +493,19 @@ class Ingest:
                 self._seen.last = state.last_seq
                 if self._work is not None:
                     await self._work.watch(state)
+
+    async def _watch_table(self, lane: Lane) -> None:
+        """Is it there, and still the same? One that was made anew is another lane: nothing is sent into it as a part of this one."""
+        while True:
+            await asyncio.sleep(WATCH_TABLE)
+            try:
+                same = await lane.store.identity(lane.table) == lane.id.table
+            except StoreError as refused:
+                same = refused.reason is not reasons.SCHEMA_MISSING  # whatever else: whoever inserts tells it
+            if not same:
+                self._trouble = self._trouble or LostError("the table is gone, or was made anew")
+                self._wake.set()
+                return
 
     async def _rest(self, seconds: float) -> None:
         """Or until something happens."""

@@ -118,7 +118,7 @@ class Lane:
             self.account.dead_lettered(letter.reason)
 
     def insert_refused(self, refused: StoreError, wait: float) -> None:
-        self.account.insert_failed(refused.code)
+        self.account.insert_failed(refused.code, refused.reason)
         self.alarm(refused.reason, clickhouse_code=refused.code, error=str(refused)[:500], next_try_in=round(wait, 1))
 
     def broker_refused(self, refused: BrokerError, wait: float, **details: object) -> None:

@@ -93,7 +93,7 @@ class IngestAccount:
         self.last_insert_rows = 0
         self.last_insert_seconds = 0.0
         self.last_insert_time: float | None = None  # [s since 1970]
-        self.last_insert_ok: bool | None = None
+        self.refusal: Reason | None = None  # of the last insert
         self.late = 0.0  # age of the oldest message of the last batch [s]
         self.waits = 0.0  # age of the oldest that is not stored [s]
 
@@ -134,19 +134,19 @@ class IngestAccount:
         self._lag_seconds.set(self.late)
         for row in (rows[0], rows[-1]):
             self._freshness.observe(max(0.0, now - row[0] / 1e6))
-        self.last_insert_rows, self.last_insert_seconds, self.last_insert_ok = count, seconds, True
+        self.last_insert_rows, self.last_insert_seconds, self.refusal = count, seconds, None
         self.last_insert_time = now
 
     def nothing_to_insert(self) -> None:
-        """Others have all of it: a refusal that went before says nothing of what is."""
-        self.last_insert_ok = None
+        """Others have all of it, or it begins anew: a refusal that went before says nothing of what is."""
+        self.refusal = None
 
     def dead_lettered(self, reason: Reason) -> None:
         self.totals["dead_letters"] += 1
         self._metrics.dead.labels(*self._lane, reason.name).inc()
 
-    def insert_failed(self, code: int) -> None:
-        self.last_insert_ok = False
+    def insert_failed(self, code: int, reason: Reason) -> None:
+        self.refusal = reason
         self._metrics.insert_failures.labels(*self._lane, str(code)).inc()
 
     def alarm(self, reason: Reason) -> None:

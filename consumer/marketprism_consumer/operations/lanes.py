@@ -22,7 +22,7 @@ from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.ingest import SILENCE
 from marketprism_consumer.ingest.lane import CLOCK_MARGIN
 from marketprism_consumer.ingest.lane_id import LaneId, lane_of
-from marketprism_consumer.ingest.record import VALID, Claim, Record
+from marketprism_consumer.ingest.record import VALID, Claim, Record, load
 from marketprism_consumer.jetstream import records as bucket
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
@@ -306,7 +306,8 @@ async def begin(
     settings: Settings, broker: NatsBroker, tiers: Sequence[ClickHouseStore], created: Iterable[Table]
 ) -> None:
     """The first records for tables that this process has just made, the first of `tiers`: nobody can have sent a row into one
-    that was not there, so that nothing has to be waited for. Types without a stream are left out. Raises BrokerError,
+    that was not there, so that nothing has to be waited for; but into one that was, and
+    is made again, somebody may. Types without a stream are left out. Raises BrokerError,
     StoreError."""
     records = NatsRecords(broker.client, settings.bucket)
     for table in created:
@@ -317,7 +318,23 @@ async def begin(
         for stream in (await choose(broker, settings, data_type)).read:
             id_ = await lane_of(broker, tiers[0], table, stream, settings.data_types[data_type].subject)
             await records.ensure(settings.replicas or await broker.replicas(stream))
-            await bucket.begin(records, id_)
+            if not await _may_be_written(records, tiers[0], id_):
+                await bucket.begin(records, id_)
+
+
+async def _may_be_written(records: NatsRecords, store: ClickHouseStore, id_: LaneId) -> bool:
+    """Were the same messages stored in a table that is gone? Its consumers may not know yet, and send rows into the new one."""
+    others = set()
+    for key in await records.keys():
+        if key.startswith(f"{id_.data_type}.") and key != id_.key:
+            _, value = await records.read(key)
+            record = load(value) if value else id_.empty_record()
+            if (record.stream, record.created, record.subject) == (id_.stream, id_.created, id_.subject):
+                others.add(record.table)
+    there = await store.clickhouse.query(
+        "SELECT toString(uuid) FROM system.tables WHERE toString(uuid) IN {ids:Array(String)}", {"ids": sorted(others)}
+    )
+    return len(there) < len(others)
 
 
 async def _has_rows(store: ClickHouseStore, table: Table) -> bool:

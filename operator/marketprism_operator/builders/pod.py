@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from marketprism_api.meta import SecretRef
-from marketprism_api.pipeline import PodTemplate, Resources
+from marketprism_api.pipeline import DEFAULT_LIMITS, DEFAULT_REQUESTS, PodTemplate, Resources
 from marketprism_api.tiering import Cold
 from marketprism_operator import naming
 from marketprism_operator.builders import config_map, service_account
@@ -15,8 +15,6 @@ from marketprism_operator.naming import Manifest
 
 CONFIG_DIR = "/etc/marketprism"
 AUTH_DIR = "/var/run/secrets/marketprism"
-REQUESTS = {"cpu": "100m", "memory": "256Mi"}
-LIMITS = {"memory": "512Mi"}
 
 
 def secrets(request: BuildRequest, cold: Cold | None) -> dict[str, tuple[str, ...]]:
@@ -69,8 +67,8 @@ def template(
             ),
         ],
         "resources": {
-            "requests": {**REQUESTS, **_text(resources.requests if resources else {})},
-            "limits": {**LIMITS, **_text(resources.limits if resources else {})},
+            "requests": _text({**DEFAULT_REQUESTS, **(resources.requests if resources else {})}),
+            "limits": _text({**DEFAULT_LIMITS, **(resources.limits if resources else {})}),
         },
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientError, ClientSession, web
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
@@ -119,7 +119,7 @@ class World:
         return name
 
     async def _complete(self, job: str) -> None:
-        now = "2030-01-01T00:00:00Z"
+        now = "2020-01-01T00:00:00Z"  # long enough ago for whatever waits after it
         true = {"status": "True", "lastTransitionTime": now, "lastProbeTime": now}
         conditions = [{"type": "SuccessCriteriaMet", **true}, {"type": "Complete", **true}]
         status = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}
@@ -208,6 +208,42 @@ class World:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+@asynccontextmanager
+async def a_pod_that_says(
+    world: World, said: Object, deployment: str = "main-fast", unready: list[str] | None = None
+) -> AsyncIterator[None]:
+    """Of a consumer: its port answers with `said` of its data type, and is unready while there is a line in `unready`."""
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response({"dataTypes": {"trade": said}})
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response(text="\n".join(unready or ["ok"]), status=503 if unready else 200)
+
+    app = web.Application()
+    app.add_routes([web.get("/status.json", status), web.get("/readyz", ready)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    live = await world.get("Deployment", deployment)
+    assert live
+    container = {"name": "consumer", "image": "x", "ports": [{"name": "metrics", "containerPort": port}]}
+    pod = {
+        "metadata": {"name": f"{deployment}-0", "labels": live["spec"]["template"]["metadata"]["labels"]},
+        "spec": {"containers": [container]},
+    }
+    path = f"/api/v1/namespaces/{world.namespace}/pods"
+    await world.client.request("post", path, body={"apiVersion": "v1", "kind": "Pod", **pod})
+    running = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+    await world.edit("Pod", f"{deployment}-0", {"status": running}, "/status")
+    try:
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def until(look: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:

@@ -28,7 +28,7 @@ RULES = [
     rule("policy", "poddisruptionbudgets", *READ, *WRITE),
     rule("networking.k8s.io", "networkpolicies", *READ, *WRITE),
     rule("", "pods", *READ),
-    rule("", "events", "create", "list"),
+    rule("", "events", "create", "list", "patch"),
 ]
 SECRETS = rule("", "secrets", *READ)
 """The only rule that lets it see that a Secret is there, or has changed."""

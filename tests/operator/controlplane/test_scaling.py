@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-from aiohttp import web
-
 from marketprism_operator import naming
-from tests.operator.controlplane.pipeline_world import World, until
+from tests.operator.controlplane.pipeline_world import World, a_pod_that_says, until
 
 FAST = {"dataTypes": ["trade"]}
 
@@ -32,40 +28,6 @@ async def reconciled(world: World) -> None:
         return await world.metric("marketprism_operator_reconciles_total") > before + 1
 
     await until(again)
-
-
-@asynccontextmanager
-async def a_pod_that_says(world: World, said: dict[str, Any]) -> AsyncIterator[None]:
-    """Of the consumer: its port answers with `said` of its data type."""
-
-    async def status(_: web.Request) -> web.Response:
-        return web.json_response({"dataTypes": {"trade": said}})
-
-    async def ready(_: web.Request) -> web.Response:
-        return web.Response(text="ready")
-
-    app = web.Application()
-    app.add_routes([web.get("/status.json", status), web.get("/readyz", ready)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    deployment = await world.get("Deployment", "main-fast")
-    assert deployment
-    container = {"name": "consumer", "image": "x", "ports": [{"name": "metrics", "containerPort": port}]}
-    pod = {
-        "metadata": {"name": "main-fast-0", "labels": deployment["spec"]["template"]["metadata"]["labels"]},
-        "spec": {"containers": [container]},
-    }
-    path = f"/api/v1/namespaces/{world.namespace}/pods"
-    await world.client.request("post", path, body={"apiVersion": "v1", "kind": "Pod", **pod})
-    running = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-    await world.edit("Pod", "main-fast-0", {"status": running}, "/status")
-    try:
-        yield
-    finally:
-        await runner.cleanup()
 
 
 async def test_left_out_the_number_is_whoevers_scales_it(world: World) -> None:

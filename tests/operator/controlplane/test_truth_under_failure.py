@@ -11,7 +11,7 @@ from marketprism_operator.config import Config
 from marketprism_operator.events import Events
 from marketprism_operator.naming import POLICY
 from marketprism_operator.reconcile import POLICY_STEPS, Reconciliation, StepFailedError, reconcile
-from tests.operator.controlplane.pipeline_world import World, until
+from tests.operator.controlplane.pipeline_world import World, a_pod_that_says, until
 
 SPEC = {"dataTypes": {"trade": {}}}
 GOOD = (
@@ -190,6 +190,56 @@ async def test_suspend_is_obeyed_whatever_else_is_wrong(world: World) -> None:
             await world.pipeline(**PAIR, suspend=False)
             await world.ready()
             assert await replicas(world) == {"main-fast": 1, "main-slow": 1}
+
+
+async def test_tables_that_are_gone_are_named_and_made_again(world: World) -> None:
+    async def job() -> str:
+        (found,) = await world.cluster.list("Job", world.namespace) or [{"metadata": {"uid": ""}}]
+        return str(found["metadata"]["uid"])
+
+    async def schema() -> tuple[str, str]:
+        found = await world.condition("StoragePipeline", "SchemaReady")
+        return str(found.get("status")), str(found.get("reason"))
+
+    said = ["trade: MP5001 SchemaMissing: marketprism_hot.trades is not there any more"]
+    async with world.controllers():
+        with world.operator():
+            await world.pipeline(**SPEC)
+            await world.ready()
+            first = await job()
+            async with a_pod_that_says(world, {}, "main-default", said):
+
+                async def made_again() -> bool:
+                    return await job() not in ("", first)
+
+                await until(made_again)
+                told = [event["message"] for event in await world.events() if event["reason"] == "SchemaMissing"]
+                assert any("is run again" in each for each in told)
+                said.clear()
+
+                async def well() -> bool:
+                    return await schema() == ("True", "SchemaDone")
+
+                await until(well)
+                await world.ready()
+
+
+@pytest.mark.parametrize("mode", ["Verify", "Ignore"])
+async def test_tables_of_somebody_else_that_are_gone_are_named_alone(world: World, mode: str) -> None:
+    async with world.controllers():
+        with world.operator():
+            await world.pipeline(**SPEC, schema={"mode": mode})
+            await world.ready()
+            before = await world.names("Job")
+            said = ["trade: MP5001 SchemaMissing: marketprism_hot.trades is not there any more"]
+            async with a_pod_that_says(world, {}, "main-default", said):
+
+                async def told() -> bool:
+                    found = await world.condition("StoragePipeline", "SchemaReady")
+                    return (found.get("status"), found.get("reason")) == ("False", "SchemaMissing")
+
+                await until(told)
+                assert await world.names("Job") == before
 
 
 async def test_what_is_added_to_a_pod_template_is_taken_away_again_and_named(world: World) -> None:
