@@ -192,6 +192,12 @@ SEVERAL_SERVERS = Reason(
     "more than one ClickHouse server answers, and the pipeline names no cluster: its tables would be split among them",
     "name the cluster in spec.clickhouse.cluster, or give the URL of one server",
 )
+REPLICAS_BEHIND = Reason(
+    "MP4011",
+    "ReplicasBehind",
+    "too few replicas of a table have what was stored last",
+    "bring back the replica that is away or behind; one that is gone for good: SYSTEM DROP REPLICA; see docs/howto/cluster.md",
+)
 VIEW_FAILED = Reason(
     "MP4009",
     "ViewFailed",
