@@ -486,6 +486,12 @@ MIGRATION_REFUSED = Reason(
     "ClickHouse refused a statement of the migration",
     "the message has its code and words; the next run tries again",
 )
+MIGRATION_UNPINNED = Reason(
+    "MP9012",
+    "MigrationUnpinned",
+    "a migration sees parts, which are one replica's own, and more than one answers",
+    "list the replicas' own URLs in spec.clickhouse.url, or give the migration one of them as CLICKHOUSE_HTTP_URL",
+)
 
 ALL: dict[str, Reason] = {reason.code: reason for reason in list(globals().values()) if isinstance(reason, Reason)}
 BY_NAME: dict[str, Reason] = {reason.name: reason for reason in ALL.values()}

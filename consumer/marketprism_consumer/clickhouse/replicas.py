@@ -58,6 +58,10 @@ class Replicas:
         table is not replicated."""
         return await self._until(lambda states: bool(whole(states)))
 
+    async def until_whole(self, name: str) -> None:
+        """Returns when this replica has every part that Keeper knows of. Raises StoreError."""
+        await self._until(lambda states: name in whole(states))
+
     async def majority(self) -> None:
         """Returns when a majority of each shard's replicas have all that was stored before this call. Raises StoreError."""
         await self._until(in_majority)
