@@ -171,6 +171,9 @@ class ClickHouseSpec(Model):
     """Keeps for good what a TieringPolicy moves there."""
     cluster: Annotated[ClusterName, unchangeable("cluster", _NEW_PIPELINE)] = ClusterName("")
     """When set, tables are made ON CLUSTER with Replicated engines."""
+    insert_quorum: Literal["auto", "none"] = "auto"
+    """With a cluster: stored is what a majority of a table's replicas have, or what one of them has. Of two replicas, auto
+    needs both; what can't be stored meanwhile waits in JetStream."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

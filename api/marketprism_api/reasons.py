@@ -198,6 +198,12 @@ SEVERAL_SERVERS = Reason(
     "more than one ClickHouse server answers, and the pipeline names no cluster: its tables would be split among them",
     "name the cluster in spec.clickhouse.cluster, or give the URL of one server",
 )
+REPLICAS_BEHIND = Reason(
+    "MP4011",
+    "ReplicasBehind",
+    "too few replicas of a table have what was stored last",
+    "bring back the replica that is away or behind; one that is gone for good: SYSTEM DROP REPLICA; see docs/howto/cluster.md",
+)
 VIEW_FAILED = Reason(
     "MP4009",
     "ViewFailed",
@@ -485,6 +491,12 @@ MIGRATION_REFUSED = Reason(
     "MigrationRefused",
     "ClickHouse refused a statement of the migration",
     "the message has its code and words; the next run tries again",
+)
+MIGRATION_UNPINNED = Reason(
+    "MP9012",
+    "MigrationUnpinned",
+    "a migration sees parts, which are one replica's own, and more than one answers",
+    "list the replicas' own URLs in spec.clickhouse.url, or give the migration one of them as CLICKHOUSE_HTTP_URL",
 )
 
 ALL: dict[str, Reason] = {reason.code: reason for reason in list(globals().values()) if isinstance(reason, Reason)}

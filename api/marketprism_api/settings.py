@@ -67,6 +67,8 @@ class Settings:
     """Empty: cold is on hot's server."""
     cluster: str
     """Empty for a single server."""
+    insert_quorum: bool
+    """On a cluster: is stored what a majority of a table's replicas have?"""
     schema_mode: str
     """Apply, Verify or Ignore."""
     hot_retention: float | None
@@ -181,6 +183,7 @@ def effective(
         cold_db=str(cold_db),
         cold_urls=cold_urls if cold_urls != clickhouse_urls else (),
         cluster=str(databases.cluster),
+        insert_quorum=databases.insert_quorum == "auto",
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,
         ensure_streams=spec.nats.ensure_streams,

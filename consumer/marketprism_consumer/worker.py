@@ -62,8 +62,8 @@ class Worker:
         )
         self._cold = ClickHouse(settings.cold_urls, cold_auth) if settings.cold_urls else self._clickhouse
         self._tiers = (
-            ClickHouseStore(self._clickhouse, settings.hot_db),
-            ClickHouseStore(self._cold, settings.cold_db),
+            ClickHouseStore(self._clickhouse, settings.hot_db, quorum=settings.insert_quorum),
+            ClickHouseStore(self._cold, settings.cold_db, quorum=settings.insert_quorum),
         )
         self._records = NatsRecords(self._client, settings.bucket)
         self._owner = Owner(settings.pipeline_name)

@@ -11,7 +11,6 @@ import pytest
 from marketprism_api.credentials import NatsAuth
 from marketprism_consumer.ingest.lane_id import LaneId
 from marketprism_consumer.ingest.record import Claim, Record
-from marketprism_consumer.ingest.store import TableIdentity
 from marketprism_consumer.jetstream.client import connect
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations.check import (
@@ -30,7 +29,7 @@ from tests.pipelines import DataType, Pipeline
 from tests.waiting import PATIENCE, free_port
 
 BUCKET = {"retention": "limits", "storage": "file", "discard": "new", "max_msgs_per_subject": 1, "num_replicas": 3}
-ID = LaneId("trade", "S", "2026-01-01T00:00:00Z", "trade.>", TableIdentity("t", False))
+ID = LaneId("trade", "S", "2026-01-01T00:00:00Z", "trade.>", "t")
 STREAM = {"retention": "limits", "storage": "file", "duplicate_window": 120_000_000_000, "max_age": 0}
 
 

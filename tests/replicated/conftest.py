@@ -53,8 +53,15 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def world(replicas: Replicas, nats: Server, tmp_path: Path, loop: Loop) -> Iterator[World]:
-    made = World(nats, replicas, tmp_path, loop, spec={"clickhouse": {"cluster": replicas.cluster}})  # type: ignore[arg-type]
+def quorum() -> str:
+    """Tests that want another one parametrize it."""
+    return "auto"
+
+
+@pytest.fixture
+def world(replicas: Replicas, nats: Server, tmp_path: Path, loop: Loop, quorum: str) -> Iterator[World]:
+    spec = {"clickhouse": {"cluster": replicas.cluster, "insertQuorum": quorum}}
+    made = World(nats, replicas, tmp_path, loop, spec=spec)  # type: ignore[arg-type]
     made.clean()
     made.make_streams()
     made.make_tables()

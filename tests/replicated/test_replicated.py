@@ -27,7 +27,6 @@ def _lookups(ingests: list[Ingest]) -> float:
 
 def test_both_replicas_know_the_table_as_the_same(world: World, replicas: Replicas) -> None:
     identity = world.call(world.store.identity(TRADES))
-    assert identity.atomic
     assert world.call(world.store.identity(TRADES)) == identity
 
 
@@ -39,6 +38,10 @@ def test_nothing_is_looked_up_while_all_is_well(world: World) -> None:
     assert _lookups(ingests) == 0
 
 
+without_quorum = pytest.mark.parametrize("quorum", ["none"])
+
+
+@without_quorum
 def test_a_replica_that_fetches_nothing(world: World, replicas: Replicas, heal: Heal) -> None:
     """Whoever is sent a block again may be the one that has not got it yet: Keeper knows its token."""
     world.feed()
@@ -65,7 +68,8 @@ def test_answers_cut_and_connections_reset(world: World, replicas: Replicas) -> 
     assert _lookups(ingests) == 0
 
 
-def test_each_replica_is_killed_once(world: World, replicas: Replicas, heal: Heal) -> None:
+@without_quorum
+def test_one_replica_is_enough_where_no_quorum_is_asked_for(world: World, replicas: Replicas, heal: Heal) -> None:
     world.feed()
     world.several(2)
     for node in replicas.nodes:
@@ -74,6 +78,45 @@ def test_each_replica_is_killed_once(world: World, replicas: Replicas, heal: Hea
         world.until_more(800)
         replicas.do("node", "start", node)
         world.until_more(300)
+    world.prove()
+
+
+def test_both_replicas_are_waited_for_when_one_is_killed(world: World, replicas: Replicas, heal: Heal) -> None:
+    world.feed()
+    ingest = world.ingest()
+    ingest.until_more(300)
+    for node in replicas.nodes:
+        heal(lambda node=node: replicas.do("node", "start", node))  # type: ignore[misc]
+        replicas.do("node", "kill", node)
+        told = ingest.alarms("ReplicasBehind")
+        wait_for(lambda told=told: ingest.alarms("ReplicasBehind") > told, "that one is away is told")  # type: ignore[misc]
+        assert "1 can't be asked" in ingest.until_logged("ReplicasBehind")["error"]
+        replicas.do("node", "start", node)
+        world.until_more(300)
+    world.prove()
+
+
+def test_what_is_recorded_as_stored_does_not_die_with_a_replica(world: World, replicas: Replicas, heal: Heal) -> None:
+    """One replica has blocks that the other one never got, and is gone for good."""
+    world.feed()
+    ingest = world.ingest()
+    ingest.until_more(300)
+    doomed, left = replicas.nodes
+    heal(lambda: replicas.do("node", "start", doomed))
+    heal(lambda: replicas.do("node", "fetches", left, "on"))
+    replicas.do("node", "fetches", left, "off")
+    ingest.until_alarm("ReplicasBehind")
+    replicas.do("node", "kill", doomed)
+    replicas.do("node", "fetches", left, "on")
+    one = ClickHouse([left])
+    away = (
+        "SELECT arrayJoin(mapKeys(mapFilter((name, active) -> NOT active, replica_is_active))) FROM system.replicas"
+        f" WHERE database = '{world.hot}' AND table = 'trades'"
+    )
+    ((name,),) = wait_for(lambda: world.call(one.query(away)), "one is known to be away")
+    world.call(one.command(f"SYSTEM DROP REPLICA '{name}' FROM DATABASE `{world.hot}`"))
+    world.call(one.close())
+    world.until_more(500)
     world.prove()
 
 
@@ -89,6 +132,7 @@ def test_keeper_is_paused(world: World, replicas: Replicas, heal: Heal) -> None:
     world.prove()
 
 
+@without_quorum
 def test_what_a_killed_process_left_is_looked_up_in_a_replica_that_is_whole(
     world: World, replicas: Replicas, heal: Heal
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, refused
 from marketprism_consumer.ingest.identity import content_columns
-from marketprism_consumer.ingest.store import Clocks, Stored, TableIdentity
+from marketprism_consumer.ingest.store import Clocks, Stored
 from marketprism_consumer.schema.tables import TRADES, Table
 from tests.simulation.connection import resolve
 from tests.simulation.process import Process
@@ -329,9 +329,9 @@ class StorePort:
         await self.world.answer(self.process, None, self.world.random.uniform(0.001, 0.1))
         return Clocks(min(clocks), max(clocks))
 
-    async def identity(self, table: Table) -> TableIdentity:
+    async def identity(self, table: Table) -> str:
         await self._ask()
-        return TableIdentity("table-1", self.world.clickhouse.atomic)
+        return "table-1"
 
     async def settle(self, table: Table) -> None:
         await self._ask()
@@ -344,24 +344,26 @@ class StorePort:
         raise refused(159, "inserts run on")
 
     async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
-        rows = await self._look_up() or ()
+        rows = await self._whole()
         return set(seqs) <= {row.seq for row in rows if row.stream == stream}
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        """By a server that is whole."""
-        for _ in range(20):
-            rows = await self._look_up(whole=True)
-            if rows is not None:
-                break
-            self._another_server()
-            await self.world.answer(self.process, None, 0.5)
-        else:
-            raise refused(159, "no server is whole")
+        rows = await self._whole()
         wanted, found = set(seqs), dict[int, list[Stored]]()
         for row in rows:
             if row.seq in wanted and row.stream.partition("~")[0] == stream.partition("~")[0]:
                 found.setdefault(row.seq, []).append(Stored(row.stream, tuple(row.values[i] for i in CONTENT)))
         return found
+
+    async def _whole(self) -> Sequence[Row]:
+        """What a server has that is whole."""
+        for _ in range(20):
+            rows = await self._look_up(whole=True)
+            if rows is not None:
+                return rows
+            self._another_server()
+            await self.world.answer(self.process, None, 0.5)
+        raise refused(159, "no server is whole")
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
         """As far as any server knows that can be reached."""

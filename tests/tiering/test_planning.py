@@ -205,6 +205,9 @@ class Model:
         self._moment()
         self.cold = list(dict.fromkeys(self.cold))
 
+    async def kept(self) -> None:
+        pass
+
     async def part_rows(self, parts: Sequence[str]) -> Mapping[str, int]:
         self._moment()
         return {part: len(self.hot[part]) for part in parts if part in self.hot}

@@ -6,31 +6,31 @@ Every setting whose default has changed between 23.10 and today is sent explicit
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.replicas import NAME, UNKNOWN_TABLE, Replicas
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import content_columns
-from marketprism_consumer.ingest.store import Clocks, Stored, TableIdentity
+from marketprism_consumer.ingest.store import Clocks, Stored
 from marketprism_consumer.schema.tables import TIME, Table, nullable
 
 INSERT_TIMEOUT = 30.0  # one attempt on the server's side; the client waits a little longer for its answer [s]
 LOOKUP_CHUNK = 10_000  # sequences in one statement: 20 digits each stay below max_query_size (256 KiB)
 
 WHOLE_POLL = 0.2  # [s]
-UNKNOWN_TABLE = 60
 LAST_SEQUENCE = 2**64 - 1
 NO_SUCH_TABLE = (UNKNOWN_TABLE, 81)
 
 INSERT_SETTINGS: Mapping[str, Any] = {
     "async_insert": 0,  # on by default since 26.3: an answer would no longer mean stored
     "insert_deduplicate": 1,
+    "insert_quorum": 0,  # see replicas.py
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "input_format_skip_unknown_fields": 0,
     "input_format_null_as_default": 0,
@@ -45,11 +45,13 @@ def insert_comment(database: str, table: Table) -> str:
 
 
 class ClickHouseStore:
-    """The port of `ingest/store.py`. `database` holds the tables."""
+    """The port of `ingest/store.py`. `database` holds the tables. `quorum`: on a cluster, stored is what a majority of the table's
+    replicas have."""
 
-    def __init__(self, clickhouse: ClickHouse, database: str) -> None:
+    def __init__(self, clickhouse: ClickHouse, database: str, *, quorum: bool = True) -> None:
         self.clickhouse = clickhouse
         self.database = database
+        self.quorum = quorum
 
     def table(self, table: Table) -> str:
         return f"`{self.database}`.`{table.name}`"
@@ -63,6 +65,12 @@ class ClickHouseStore:
         }
         async with self.clickhouse.endpoint() as endpoint:
             await endpoint.insert(self.table(block.table), block.columns, block.expiring(until), settings)
+        await self._kept(block.table)
+
+    async def _kept(self, table: Table) -> None:
+        """Returns when what is stored does not die with one replica. Raises StoreError."""
+        if self.quorum and self.clickhouse.cluster:
+            await self._replicas(table).majority()
 
     async def clock(self) -> float:
         async with self.clickhouse.endpoint() as endpoint:
@@ -76,7 +84,7 @@ class ClickHouseStore:
         )
         return Clocks(float(rows[0][0]), float(rows[0][1]))
 
-    async def identity(self, table: Table) -> TableIdentity:
+    async def identity(self, table: Table) -> str:
         given = {"database": self.database, "table": table.name}
         found = await self.clickhouse.query(
             "SELECT engine, toString(uuid) FROM system.tables WHERE database = {database:String} AND name = {table:String}",
@@ -86,19 +94,20 @@ class ClickHouseStore:
             raise refused(UNKNOWN_TABLE, f"{self.table(table)} does not exist")
         engine, id = found[0]
         if not engine.startswith("Replicated"):
-            return TableIdentity(id, engine.startswith("Shared"))
+            return str(id)
         # Replicas that were made one by one have other UUIDs; what they share is a path in Keeper. By default it has the UUID
         # of ON CLUSTER in it; where it has none, a table that is made again is taken for the same (docs/guarantee.md).
         path = await self.clickhouse.value(
             "SELECT zookeeper_path FROM system.replicas WHERE database = {database:String} AND table = {table:String}",
             given,
         )
-        return TableIdentity(str(path), True)
+        return str(path)
 
     async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
         for start in range(0, len(seqs), LOOKUP_CHUNK):
             chunk = seqs[start : start + LOOKUP_CHUNK]
-            there = await self.clickhouse.value(
+            there = await self._from_a_whole_replica(
+                table,
                 f"SELECT uniqExact(_seq) FROM {self.table(table)} WHERE _seq IN ({_listed(chunk)})"
                 " AND _stream = {stream:String}",
                 {"stream": stream},
@@ -118,6 +127,8 @@ class ClickHouseStore:
             )
             try:
                 rows = await self._from_a_whole_replica(table, sql, {"stream": stream, "older": f"{stream}~"})
+                if rows:
+                    await self._kept(table)
             except StoreError as error:
                 if error.code in NO_SUCH_TABLE:
                     return {}
@@ -126,40 +137,23 @@ class ClickHouseStore:
                 found.setdefault(seq, []).append(Stored(found_stream, tuple(content)))
         return found
 
-    async def _from_a_whole_replica(self, table: Table, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
+    async def _from_a_whole_replica(self, table: Table, sql: str, parameters: Mapping[str, Any]) -> Any:
         """The value of a SELECT, by a replica that has every part that Keeper knows of. Behind a balancer any may answer, and
         one that is behind would not know what is stored."""
         if not self.clickhouse.cluster:
-            return list(await self.clickhouse.value(sql, parameters))
+            return await self.clickhouse.value(sql, parameters)
+        replicas = self._replicas(table)
+        given, named = {**replicas.given, **parameters}, sql.replace("SELECT ", f"SELECT {NAME}, ", 1)
         whole: set[str] = set()
-        given = {"database": self.database, "table": table.name, **parameters}
         while True:
-            for _ in range(random.randint(1, 3)):  # not in step with a balancer that takes turns
-                if name := await self._whole_replica(table):
-                    whole.add(name)
-            named = sql.replace("SELECT ", f"SELECT (SELECT any(replica_name) {_OF_REPLICAS}), ", 1)
+            whole |= await replicas.whole()
             name, value = (await self.clickhouse.query(named, given))[0]
             if name in whole:
-                return list(value)
+                return value
             await asyncio.sleep(WHOLE_POLL)
 
-    async def _whole_replica(self, table: Table) -> str:
-        """The name of whoever answers, if it has read Keeper's whole log and has every part in it. Empty otherwise, and where
-        there is no replicated table."""
-        rows = await self.clickhouse.query(
-            "SELECT replica_name, zookeeper_path, log_pointer, log_max_index,"
-            f" inserts_in_queue = 0 AND NOT is_session_expired {_OF_REPLICAS}",
-            {"database": self.database, "table": table.name},
-        )
-        if not rows:
-            raise refused(UNKNOWN_TABLE, f"{self.table(table)} does not exist, or is not replicated")
-        name, path, pointer, last, idle = rows[0]
-        if idle and not pointer and not last:
-            # An empty log and one entry that was not read look the same here, but not to who wrote the entry. All must answer.
-            source = self.clickhouse.all_replicas("system", "replicas")
-            sql = f"SELECT max(log_pointer) FROM {source} WHERE zookeeper_path = {{path:String}}"
-            return str(name) if not await self.clickhouse.value(sql, {"path": path}) else ""
-        return str(name) if idle and pointer > last else ""
+    def _replicas(self, table: Table) -> Replicas:
+        return Replicas(self.clickhouse, self.database, table.name)
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
         # Of all that can be reached: one replica alone may be behind.
@@ -179,9 +173,6 @@ class ClickHouseStore:
     async def settle(self, table: Table) -> None:
         """Waits for our inserts under way: none outlives INSERT_TIMEOUT."""
         await self.clickhouse.settle(insert_comment(self.database, table))
-
-
-_OF_REPLICAS = "FROM system.replicas WHERE database = {database:String} AND table = {table:String}"
 
 
 def _listed(seqs: Sequence[int]) -> str:

@@ -54,7 +54,8 @@ def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHo
     hot = cold = clickhouse_of(settings, command)
     if settings.cold_urls:
         cold = ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment)
-    return ClickHouseStore(hot, settings.hot_db), ClickHouseStore(cold, settings.cold_db)
+    quorum = settings.insert_quorum
+    return ClickHouseStore(hot, settings.hot_db, quorum=quorum), ClickHouseStore(cold, settings.cold_db, quorum=quorum)
 
 
 async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:

@@ -61,7 +61,7 @@ async def insert(
             continue
         seconds = now() - began
         lane.faultpoint("after_insert")
-        if doubt and not lane.id.table.atomic and not await verify(lane, seqs, streams):
+        if doubt and not await verify(lane, seqs, streams):
             lane.alarm(reasons.ROWS_NOT_THERE, first=seqs[0], last=seqs[-1], rows=len(seqs))
             return Sent.LATE, None
         lane.account.inserted(messages, rows, seconds)
@@ -71,7 +71,8 @@ async def insert(
 
 async def verify(lane: Lane, seqs: Sequence[int], streams: Sequence[str]) -> bool:
     """Are the very rows there? A plain MergeTree writes a token to its log before it renames the part: killed in between, it
-    answers the retry with success and has nothing."""
+    answers the retry with success and has nothing. A replica that dies for good before another one has its part leaves the token
+    in Keeper, too."""
     for stream in sorted(set(streams)):
         of_it = [seq for seq, its in zip(seqs, streams, strict=True) if its == stream]
         if not await lane.patiently(lambda of_it=of_it, stream=stream: lane.store.has_all(lane.table, stream, of_it)):  # type: ignore[misc]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from marketprism_consumer.ingest.broker import Broker
 from marketprism_consumer.ingest.record import Record, lane_key
-from marketprism_consumer.ingest.store import Store, TableIdentity
+from marketprism_consumer.ingest.store import Store
 from marketprism_consumer.schema.tables import Table
 
 
@@ -18,14 +18,14 @@ class LaneId:
     stream: str
     created: str
     subject: str
-    table: TableIdentity
+    table: str
 
     @property
     def key(self) -> str:
-        return lane_key(self.data_type, self.stream, self.created, self.subject, self.table.id)
+        return lane_key(self.data_type, self.stream, self.created, self.subject, self.table)
 
     def empty_record(self) -> Record:
-        return Record(self.stream, self.created, self.subject, self.table.id)
+        return Record(self.stream, self.created, self.subject, self.table)
 
 
 async def lane_of(broker: Broker, store: Store, table: Table, stream: str, subject: str) -> LaneId:

@@ -23,19 +23,12 @@ class Clocks(NamedTuple):
     fastest: float
 
 
-class TableIdentity(NamedTuple):
-    """`id` is another one once the table was dropped and made again. `atomic`: a token and its part are stored at once, as
-    Keeper does it; a plain MergeTree killed between the two has the token and not the part."""
-
-    id: str
-    atomic: bool
-
-
 class Store(Protocol):
     """All raise StoreError."""
 
     async def insert(self, block: Block, until: int) -> None:
-        """Store the block. ClickHouse itself refuses it after `until` [s since 1970, its own clock]."""
+        """Store the block, so that it does not die with one replica. ClickHouse itself refuses it after `until` [s since 1970, its
+        own clock]."""
 
     async def clock(self) -> float:
         """About the time of the server that is in use [s since 1970]; asked once in a while."""
@@ -43,13 +36,14 @@ class Store(Protocol):
     async def clocks(self) -> Clocks:
         """Surely: asked now."""
 
-    async def identity(self, table: Table) -> TableIdentity: ...
+    async def identity(self, table: Table) -> str:
+        """Another one once the table was dropped and made again."""
 
     async def settle(self, table: Table) -> None:
         """Return when no insert into the table that began before this call is still running."""
 
     async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
-        """Are rows of this very identity there for each of `seqs`?"""
+        """Are rows of this very identity there for each of `seqs`? By a server that knows of all inserts that are done."""
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         """Which of `seqs` of this stream (in any generation) are in the table; none where there is no table. By a server that

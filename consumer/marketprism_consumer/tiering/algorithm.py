@@ -17,7 +17,9 @@ Invariants:
    comes later has a higher block, so whatever the order of two repairs, the first copy stays.
 6. *No token is freed too soon.* ClickHouse forgets with a part which blocks it had. As long as a block may still be sent
    again (`VALID` after it was cut), its part is not dropped: its rows are deleted, which keeps the token.
-7. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
+7. *Cold's copy outlives its server.* On a cluster nothing is deleted before a majority of cold's replicas have all that cold
+   has. All of a run is asked of one replica: parts are its own.
+8. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
 
 Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or a piece of one:
 name → survey → copy → verify, for each slice; then delete for the hour.
@@ -113,6 +115,9 @@ class Tiers(Protocol):
     async def repair(self, slice_: Slice) -> None:
         """Delete the doubles of cold exactly. Raises TieringError where the server is too old for that."""
 
+    async def kept(self) -> None:
+        """Returns when what cold has does not die with one replica."""
+
     async def part_rows(self, parts: Sequence[str]) -> Mapping[str, int]:
         """All rows of these parts of hot, for those that are still there."""
 
@@ -190,6 +195,7 @@ async def _why_not(tiers: Tiers, slice_: Slice) -> TieringError:
 async def delete_hour(tiers: Tiers, proofs: Iterable[Proof]) -> int:
     """Delete from hot what was proven. Parts that hold nothing else go as a whole. Returns the rows."""
     proofs = list(proofs)
+    await tiers.kept()
     proven: dict[str, int] = {}
     for proof in proofs:
         for part, rows in proof.parts.items():

@@ -38,6 +38,10 @@ class Job:
     start: int | None = None
     end: int | None = None
     cold_retention: float | None = None
+    cluster: str = ""
+    """Hot's; empty for a single server."""
+    quorum: bool = True
+    """On a cluster: does nothing leave hot before a majority of cold's replicas have it?"""
 
     @property
     def pair(self) -> str:
@@ -74,6 +78,8 @@ def job_of(settings: Settings, policy: TieringPolicy | None) -> Job:
         mode=mode,
         filter=Filter(str(spec.filter.exchange or ""), "", str(spec.filter.symbol or "")) if spec else Filter(),
         cold_retention=(spec.cold.retention.seconds or None) if spec else None,
+        cluster=settings.cluster,
+        quorum=settings.insert_quorum,
     )
 
 

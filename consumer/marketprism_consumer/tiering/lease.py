@@ -5,9 +5,9 @@ ticket, which is the server's clock *after* the announcement is visible, (3) loo
 waited for; of the tickets the lowest wins. A contender whose announcement was not visible in (3) draws a later ticket than
 ours, so both come to the same winner. A dead holder's lease ends by the server's clock.
 
-It is no match for a server clock that jumps back by more than a lease, or for replicas that lag (all runs must use one
-server). Nothing depends on it: two runs at once waste work, and the algorithm keeps the rows right. The server refuses a
-copy by a holder that was overtaken (`fence`), and one that already runs is waited for.
+It is no match for a server clock that jumps back by more than a lease, or for runs on several servers, other than the replicas of
+one cluster: there all are asked for its rows. Nothing depends on it: two runs at once waste work, and the algorithm keeps the rows
+right. The server refuses a copy by a holder that was overtaken (`fence`), and one that already runs is waited for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import structlog
 
 from marketprism_api import reasons
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.schema import ON_CLUSTER
 from marketprism_consumer.errors import StoreError, TieringError
+from marketprism_consumer.tiering.servers import engine, on_cluster
 
 log = structlog.get_logger()
 
@@ -51,6 +53,7 @@ class Lease:
     def __init__(self, server: ClickHouse, database: str, pair: str, holder: str, who: str, seconds: float) -> None:
         self._server = server
         self._table = f"`{database}`.`{TABLE}`"
+        self._everywhere = server.all_replicas(f"`{database}`", f"`{TABLE}`")
         self._given = {"pair": pair, "holder": holder, "who": who, "lease": int(seconds * 1e6)}
         self.holder = holder
         self.seconds = seconds
@@ -60,9 +63,10 @@ class Lease:
     async def held(self) -> AsyncIterator[Lease]:
         """Raises TieringError(MIGRATION_BUSY) while another run lives; waits for a dead one's lease to end."""
         await self._server.command(
-            f"CREATE TABLE IF NOT EXISTS {self._table} (pair String, holder String, who String, ticket Int64,"
+            f"CREATE TABLE IF NOT EXISTS {self._table}{on_cluster(self._server)} (pair String, holder String, who String, ticket Int64,"
             " expires Int64, released UInt8, at DateTime64(6, 'UTC') DEFAULT now64(6))"
-            " ENGINE = MergeTree ORDER BY (pair, holder) TTL toDateTime(at) + toIntervalDay(1)"
+            f" ENGINE = {engine(self._server)} ORDER BY (pair, holder) TTL toDateTime(at) + toIntervalDay(1)",
+            settings=ON_CLUSTER if self._server.cluster else None,
         )
         try:
             await self._write("0")
@@ -87,9 +91,10 @@ class Lease:
 
     async def contenders(self) -> list[Contender]:
         rows = await self._server.query(
-            f"SELECT holder, any(who), max(ticket), max(expires) AS last FROM {self._table} WHERE pair = {{pair:String}}"
+            f"SELECT holder, any(who), max(ticket), max(expires) AS last FROM {self._everywhere} WHERE pair = {{pair:String}}"
             " GROUP BY holder HAVING max(released) = 0 AND last > toUnixTimestamp64Micro(now64(6))",
             self._given,
+            settings=self._server.reachable,
         )
         return [Contender(str(holder), str(who), int(ticket), int(last)) for holder, who, ticket, last in rows]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
 
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.schema import ON_CLUSTER
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.tiering.algorithm import Moved
+from marketprism_consumer.tiering.servers import engine, on_cluster
 from marketprism_consumer.tiering.slices import Slice
 
 log = structlog.get_logger()
@@ -42,11 +44,13 @@ class Ledger:
 
     async def create(self) -> None:
         await self._try(
-            f"CREATE TABLE IF NOT EXISTS {self._table} (run String, table LowCardinality(String),"
+            f"CREATE TABLE IF NOT EXISTS {self._table}{on_cluster(self._server)} (run String, table LowCardinality(String),"
             " slice_from DateTime64(6, 'UTC'), slice_to DateTime64(6, 'UTC'), rows UInt64, bytes UInt64, checksum UInt64,"
             " started DateTime64(3, 'UTC'), at DateTime64(3, 'UTC') DEFAULT now64(3), mode LowCardinality(String),"
-            " status LowCardinality(String), error String) ENGINE = MergeTree ORDER BY (started, run, table, slice_from)",
+            f" status LowCardinality(String), error String) ENGINE = {engine(self._server)}"
+            " ORDER BY (started, run, table, slice_from)",
             {},
+            ON_CLUSTER if self._server.cluster else None,
         )
 
     async def note(
@@ -98,8 +102,8 @@ class Ledger:
         )
         return [LedgerEntry(*row) for row in rows]
 
-    async def _try(self, sql: str, given: dict[str, Any]) -> None:
+    async def _try(self, sql: str, given: dict[str, Any], settings: Mapping[str, Any] | None = None) -> None:
         try:
-            await self._server.command(sql, given)
+            await self._server.command(sql, given, settings=settings)
         except StoreError as refused:
             log.warning("the ledger was not written; nothing depends on it", error=str(refused))

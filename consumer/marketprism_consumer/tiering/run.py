@@ -28,7 +28,7 @@ from marketprism_consumer.tiering.algorithm import Moved, move_hour, plan
 from marketprism_consumer.tiering.job import Job, Mode
 from marketprism_consumer.tiering.lease import Lease
 from marketprism_consumer.tiering.ledger import Ledger
-from marketprism_consumer.tiering.servers import server, settle
+from marketprism_consumer.tiering.servers import one_replica, server, settle
 from marketprism_consumer.tiering.slices import SECOND, Slice, by_hour, within
 from marketprism_consumer.tiering.two_tiers import BROUGHT, TwoTiers, condition, open_tiers, values
 
@@ -171,9 +171,16 @@ class Migration:
         result = Result(uuid.uuid4().hex[:12], job.mode.value)
         async with AsyncExitStack() as stack:
             comment = f"marketprism migrate {job.pair}"
-            hot = server(job.hot_urls, self._auth, f"{comment} {result.run}")
+            try:
+                urls = [await one_replica(job.hot_urls, self._auth)] if job.cluster else job.hot_urls
+            except (StoreError, TieringError) as error:
+                result.failures.append(failure("", error))
+                result.finished = _now()
+                return result
+            hot = server(urls, self._auth, f"{comment} {result.run}", job.cluster)
             cold = server(job.cold_urls, self._cold_auth, hot.comment) if job.cold_urls else hot
-            keeper = server(cold.urls, self._cold_auth if job.cold_urls else self._auth, "marketprism migrate's lease")
+            keeper_auth = self._cold_auth if job.cold_urls else self._auth
+            keeper = server(cold.urls, keeper_auth, "marketprism migrate's lease", cold.cluster)
             for opened in (hot, cold, keeper):
                 stack.push_async_callback(opened.close)
             try:
@@ -192,7 +199,7 @@ class Migration:
             except (StoreError, TieringError) as error:
                 result.failures.append(failure("", error))
             result.seconds = time.monotonic() - started
-            result.finished = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            result.finished = _now()
         result.stopped = self.stopping
         return result
 
@@ -203,6 +210,10 @@ class Migration:
         who = f"{socket.gethostname()} pid {os.getpid()} run {result.run}"
         lease = Lease(keeper, self.job.cold_db, self.job.pair, result.run, who, self._lease_seconds)
         return await stack.enter_async_context(lease.held())
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _TableRun:
@@ -227,7 +238,8 @@ class _TableRun:
         self._result.tables[self._table] = self.done
         try:
             tiers = await open_tiers(
-                self._hot, self._job.hot_db, self._cold, self._job.cold_db, self._table, self._result.run, self._fence
+                self._hot, self._job.hot_db, self._cold, self._job.cold_db, self._table, self._result.run, self._fence,
+                quorum=self._job.quorum,
             )  # fmt: skip
             await self._ttl(tiers)
             try:
@@ -417,4 +429,6 @@ def failure(table: str, error: StoreError | TieringError) -> Failure:
     if isinstance(error, TieringError):
         return Failure(table, error.reason, 0, error.detail)
     reason = REASONS.get(error.code, reasons.MIGRATION_REFUSED)
+    if error.reason is reasons.REPLICAS_BEHIND:
+        reason = error.reason
     return Failure(table, reason, error.code, str(error).removeprefix(f"{reason}: "))

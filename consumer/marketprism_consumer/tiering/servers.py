@@ -9,8 +9,9 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth, clickhouse_auth
-from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.errors import TieringError
+from marketprism_consumer.clickhouse.client import ClickHouse, redacted
+from marketprism_consumer.clickhouse.servers import LOOKS, WHO
+from marketprism_consumer.errors import StoreError, TieringError
 from marketprism_consumer.tiering.job import Job, cold_auth
 
 PATIENCE = 1800.0  # for the answer to one statement: an hour of a busy table on a slow disk [s]
@@ -28,14 +29,40 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 
-def server(urls: Sequence[str], auth: Callable[[], ClickHouseAuth] = ClickHouseAuth, comment: str = "") -> ClickHouse:
-    return ClickHouse(urls, auth, comment=comment, settings=SETTINGS, patience=PATIENCE)
+def server(
+    urls: Sequence[str], auth: Callable[[], ClickHouseAuth] = ClickHouseAuth, comment: str = "", cluster: str = ""
+) -> ClickHouse:
+    return ClickHouse(urls, auth, comment=comment, settings=SETTINGS, patience=PATIENCE, cluster=cluster)
+
+
+async def one_replica(urls: Sequence[str], auth: Callable[[], ClickHouseAuth]) -> str:
+    """The first URL that answers, for a whole run: what one replica says of its parts means nothing to another. Raises StoreError,
+    and TieringError where several servers are behind it."""
+    for number, url in enumerate(urls, 1):
+        asked = ClickHouse([url], auth)
+        try:
+            if len(await asked.by_new_connections(url, WHO, LOOKS)) > 1:
+                raise TieringError(reasons.MIGRATION_UNPINNED, f"several servers answer at {redacted(url)}")
+            return url
+        except StoreError:
+            if number == len(urls):
+                raise
+    raise ValueError("no URL")
 
 
 def both(job: Job, comment: str) -> tuple[ClickHouse, ClickHouse]:
     """Hot's server and cold's, which may be the same."""
     hot = server(job.hot_urls, lambda: clickhouse_auth(os.environ), comment)
     return hot, server(job.cold_urls, cold_auth, comment) if job.cold_urls else hot
+
+
+def on_cluster(clickhouse: ClickHouse) -> str:
+    """Of the tables that migrations keep for themselves."""
+    return f" ON CLUSTER `{clickhouse.cluster}`" if clickhouse.cluster else ""
+
+
+def engine(clickhouse: ClickHouse) -> str:
+    return "ReplicatedMergeTree" if clickhouse.cluster else "MergeTree"
 
 
 async def settle(clickhouse: ClickHouse, prefix: str, mine: str = "") -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.replicas import NAME, Replicas
 from marketprism_consumer.errors import StoreError, TieringError
 from marketprism_consumer.ingest.record import VALID
 from marketprism_consumer.tiering.algorithm import Proof, Survey, Totals
 from marketprism_consumer.tiering.slices import Bucket, Filter, Slice
 
 NO_SUCH_PART = 232
+UNFINISHED = 341  # on all replicas; on those that are there it is
 FRESH = VALID + 10  # after it was stored no server takes a block any more, were its clock a bit behind [s]
 PART_IN_MUTATIONS = (24, 5)  # `_part` in the condition of a DELETE
 OFFSET_IN_MUTATIONS = (25, 8)  # and `_part_offset`
@@ -95,7 +97,10 @@ class TwoTiers:
         columns: Sequence[HashedColumn],
         run: str,
         fence: Callable[[], int] = lambda: 1 << 62,
+        *,
+        quorum: bool = True,
     ) -> None:
+        self.quorum = quorum
         self.hot, self.cold = hot, cold
         self.columns = tuple(columns)
         self.run = run
@@ -121,7 +126,7 @@ class TwoTiers:
 
     async def name(self, slice_: Slice) -> None:
         # Random, not made from the row: equal rows are two rows.
-        await self.hot.server.command(
+        await self._mutate(
             f"ALTER TABLE {self.hot.name} UPDATE _stream = '{BY_HAND}{self.run}', _seq = cityHash64(generateUUIDv4())"
             f" WHERE _seq = 0 AND {condition(slice_)}",
             values(slice_),
@@ -188,8 +193,16 @@ class TwoTiers:
             )
         )
         if rows:
-            await self.hot.server.command(f"DELETE FROM {self.hot.name} WHERE ({' OR '.join(doomed)}){filter_}", given)
+            await self._mutate(f"DELETE FROM {self.hot.name} WHERE ({' OR '.join(doomed)}){filter_}", given)
         return rows
+
+    async def _mutate(self, sql: str, given: Mapping[str, Any]) -> None:
+        """Of hot. A replica that is away does it when it is back."""
+        try:
+            await self.hot.server.command(sql, given)
+        except StoreError as refused:
+            if refused.code != UNFINISHED:
+                raise
 
     async def sweep(self) -> None:
         """Drop parts all of whose rows are deleted: nothing else would ever free a part that no merge takes."""
@@ -214,6 +227,10 @@ class TwoTiers:
         )
         return Totals(*(int(value) for value in rows[0]))
 
+    async def kept(self) -> None:
+        if self.quorum and self.cold.server.cluster:
+            await Replicas(self.cold.server, self.cold.database, self.cold.table).majority()
+
     async def doubles(self, slice_: Slice) -> int:
         return int(
             await self.cold.server.value(
@@ -223,6 +240,9 @@ class TwoTiers:
         )
 
     async def repair(self, slice_: Slice) -> None:
+        if self.cold.server.cluster:
+            what = f"{slice_}: cold has rows twice. Each replica would delete by parts of its own"
+            raise TieringError(reasons.COLD_DOUBLES, f"{what}. Nothing was deleted in hot")
         if self.cold.version < OFFSET_IN_MUTATIONS:
             what = f"{slice_}: cold has rows twice, and only from 25.8 on can ClickHouse delete one of two equal rows"
             raise TieringError(reasons.COLD_DOUBLES, f"{what}. Nothing was deleted in hot")
@@ -313,6 +333,8 @@ async def open_tiers(
     table: str,
     run: str,
     fence: Callable[[], int],
+    *,
+    quorum: bool = True,
 ) -> TwoTiers:
     """Both tables, compared. Raises TieringError where cold could not take every value of hot."""
     hot_columns = await _columns(hot, hot_database, table)
@@ -338,7 +360,16 @@ async def open_tiers(
         Place(server, database, table, await version_of(server))
         for server, database in ((hot, hot_database), (cold, cold_database))
     ]
-    return TwoTiers(places[0], places[1], columns, run, fence)
+    for server, database in ((hot, hot_database), (cold, cold_database)):
+        await _until_whole(server, database, table)
+    return TwoTiers(places[0], places[1], columns, run, fence, quorum=quorum)
+
+
+async def _until_whole(server: ClickHouse, database: str, table: str) -> None:
+    """On a cluster: the replica at hand has all that others have stored. Raises StoreError."""
+    if server.cluster:
+        replicas = Replicas(server, database, table)
+        await replicas.until_whole(str(await server.value(f"SELECT {NAME}", replicas.given)))
 
 
 def hot_columns_of(columns: Sequence[tuple[str, str, str]]) -> dict[str, str]:
