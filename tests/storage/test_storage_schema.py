@@ -261,7 +261,10 @@ def test_verify_explains_and_says_so_with_its_exit_code(site: Site) -> None:
     assert answer.exit_code == 1
     found = json.loads(answer.stdout)
     assert found["fits"] is False
-    assert found["changes"] == []
+    (change,) = found["changes"]
+    assert (
+        change["why"] == f"{site.settings.cold_db}.trades lacks the column note, a user's own in {site.settings.hot_db}"
+    )
     assert [Difference(**difference).blocking for difference in found["differences"]] == [True, False]
 
 

@@ -42,7 +42,7 @@ async def test_killed_at_every_step(place: Place, point: str) -> None:
     # A part that stays: the hour that the age cuts goes by a mutation.
     await place.fill(100, hours_ago=8.3, span=HOUR, first=2000)
     before = (await place.rows(identity=False))["hot"]
-    killed = place.command("migrate", "--table", "trades", MARKETPRISM_FAULTPOINT=f"{point}:kill:2")
+    killed = place.command("migrate", "--table", "trades", MARKETPRISM_FAULTPOINT=f"{point}:kill")
     killed.communicate(timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL
     between = await place.rows(identity=False)

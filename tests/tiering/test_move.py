@@ -224,6 +224,46 @@ async def test_doubles_in_cold_are_repaired_exactly(place: Place, same: bool) ->
     assert (after["hot"], after["cold"]) == ([], before)
 
 
+async def test_one_identity_at_two_times_is_no_double(place: Place) -> None:
+    """However many hours are looked at together, neither is taken for the other."""
+    await place.fill(40, hours_ago=20, span=10 * HOUR)
+    assert (await place.migrate()).ok
+    await place.run(
+        "INSERT INTO {cold}.trades SELECT * REPLACE (timestamp + INTERVAL 3 HOUR AS timestamp) FROM {cold}.trades WHERE _seq = 7"
+    )
+    await place.fill(40, hours_ago=20, span=10 * HOUR, first=101)
+    assert (await place.migrate()).ok
+    assert await place.counts() == (0, 81)
+
+
+async def test_hours_with_few_rows_are_moved_together(place: Place) -> None:
+    """Filled back over days: statements are as many as rows need, not as hours are."""
+    await place.fill(900, hours_ago=12 + 150, span=150 * HOUR)
+    before = (await place.rows())["hot"]
+    assert (await place.migrate()).ok
+    assert await place.rows() == {"hot": [], "cold": before}
+    assert await place.value("SELECT uniqExact(slice_from) FROM {cold}._migrations") <= 3
+
+
+async def test_a_column_of_the_users_own_is_taken_along(place: Place) -> None:
+    await place.run(
+        "ALTER TABLE {hot}.trades ADD COLUMN note Nullable(String) DEFAULT 'none', ADD COLUMN twice UInt64 MATERIALIZED _seq * 2"
+    )
+    await place.fill(30, hours_ago=12, span=HOUR)
+    await place.run(
+        "ALTER TABLE {hot}.trades UPDATE note = if(_seq % 2 = 0, NULL, trade_id) WHERE 1 SETTINGS mutations_sync = 2"
+    )
+    notes = "SELECT groupArray((_seq, note, twice)) FROM (SELECT _seq, note, twice FROM {tier}.trades ORDER BY _seq)"
+    before = await place.query(notes.replace("tier", "hot"))
+    (refused,) = (await place.migrate()).failures
+    assert (refused.reason, await place.counts()) == (reasons.SCHEMA_DRIFT, (30, 0))
+    assert "lacks the column note, which hot has: `marketprism schema apply` adds it" in refused.message
+    place.cli("schema", "apply", "--output", "json")
+    result = await place.migrate()
+    assert (result.ok, await place.counts()) == (True, (0, 30)), result.failures
+    assert await place.query(notes.replace("tier", "cold")) == before
+
+
 async def test_daily_partitions_in_hot_work_too(place: Place) -> None:
     create = str(
         await place.value("SELECT create_table_query FROM system.tables WHERE database = '{hot}' AND name = 'trades'")

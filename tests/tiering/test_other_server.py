@@ -69,12 +69,24 @@ async def test_a_copy_again_and_the_overview(apart: tuple[Place, Place]) -> None
     assert await cold.value("SELECT count() = 300 AND uniqExact(_seq) = 300 FROM {cold}.trades")
 
 
-@pytest.mark.parametrize("point", ["migrate_after_copy", "migrate_mid_delete"])
+async def test_a_column_of_the_users_own_is_taken_along(apart: tuple[Place, Place]) -> None:
+    place, cold = apart
+    await place.run("ALTER TABLE {hot}.trades ADD COLUMN note String DEFAULT trade_id")
+    await place.fill(30, hours_ago=12, span=HOUR)
+    (refused,) = (await place.migrate()).failures
+    statement = f"ALTER TABLE {place.cold}.trades ADD COLUMN `note` String"
+    assert f"{statement}, on cold's server" in refused.message
+    await cold.server.command(statement)
+    assert (await place.migrate()).ok
+    assert await cold.value("SELECT countIf(note = trade_id) FROM {cold}.trades") == 30
+
+
+@pytest.mark.parametrize("point", ["migrate_after_copy:kill", "migrate_mid_delete:kill:2"])
 async def test_killed_in_between(apart: tuple[Place, Place], point: str) -> None:
     place, cold = apart
     await place.fill(600, hours_ago=12, span=2 * HOUR)
     before = (await place.rows())["hot"]
-    killed = place.command("migrate", "--table", "trades", MARKETPRISM_FAULTPOINT=f"{point}:kill:2")
+    killed = place.command("migrate", "--table", "trades", MARKETPRISM_FAULTPOINT=point)
     killed.communicate(timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL
     assert (await place.migrate(lease=None)).ok

@@ -12,10 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketprism_consumer.errors import TieringError
-from marketprism_consumer.tiering.algorithm import Moved, Proof, Survey, Totals, move_hour, plan
+from marketprism_consumer.tiering.algorithm import Moved, Proof, Survey, Totals, move_slices, plan
 from marketprism_consumer.tiering.lease import Contender, winner
 from marketprism_consumer.tiering.retention import expired, ttl_seconds
-from marketprism_consumer.tiering.slices import HOUR, SECOND, STEPS, Bucket, Filter, Slice, by_hour, finer, pack, within
+from marketprism_consumer.tiering.slices import (
+    HOUR,
+    HOURS,
+    SECOND,
+    STEPS,
+    Bucket,
+    Filter,
+    Slice,
+    finer,
+    pack,
+    together,
+    within,
+)
 from marketprism_consumer.tiering.two_tiers import HashedColumn, hashed
 
 ALL = Filter()
@@ -23,18 +35,28 @@ MINUTE = STEPS[0]
 
 
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=200), st.integers(1, 1000), st.integers(0, 5 * HOUR))
-def test_slices_cover_every_bucket_once_within_hours_and_limits(counts: list[int], limit: int, offset: int) -> None:
+def test_slices_cover_every_bucket_once_in_whole_hours_or_pieces_of_one(
+    counts: list[int], limit: int, offset: int
+) -> None:
     begin = offset - offset % MINUTE
     buckets = [Bucket(begin + n * MINUTE, MINUTE, rows) for n, rows in enumerate(counts) if rows]
     slices = pack(buckets, limit, begin + len(counts) * MINUTE, ALL)
     assert sum(one.rows for one in slices) == sum(counts)
     for one in slices:
-        assert one.hour == (one.end - 1) - (one.end - 1) % HOUR
         assert one.rows <= limit or one.end - one.start == MINUTE
+    for left, right in pairwise(slices):
+        if right.start // HOUR == (left.end - 1) // HOUR:
+            assert left.hour == right.hour, "a piece of an hour holds nothing of another"
     assert all(left.end <= right.start for left, right in pairwise(slices))
     for bucket in buckets:
         assert sum(one.start <= bucket.start < one.end for one in slices) == 1
-    assert sum(map(len, by_hour(slices))) == len(slices)
+    assert sum(map(len, together(slices))) == len(slices)
+
+
+def test_hours_with_few_rows_are_moved_together() -> None:
+    hours = [Bucket(n * HOUR, MINUTE, 10) for n in range(3 * HOURS)]
+    assert [one.rows for one in pack(hours, 1_000_000, 3 * HOURS * HOUR, ALL)] == [10 * HOURS] * 3
+    assert [one.rows for one in pack(hours, 25, 3 * HOURS * HOUR, ALL)] == [20] * (3 * HOURS // 2)
 
 
 def test_a_slice_that_is_too_large_is_counted_finer_until_time_can_tell_no_more() -> None:
@@ -232,7 +254,7 @@ async def test_no_row_is_ever_in_neither_tier_and_none_ends_up_twice(seed: int) 
     for _ in range(12):
         model.dies = 0.05
         try:
-            moved = await move_hour(model, [one], "run", delete=True)
+            moved = await move_slices(model, [one], "run", delete=True)
             assert isinstance(moved, Moved)
         except (Died, TieringError):
             model.check()
@@ -244,7 +266,7 @@ async def test_no_row_is_ever_in_neither_tier_and_none_ends_up_twice(seed: int) 
     model._copy(blindly=True)
     doubled = {value for part in model.hot.values() for _, value in part.values()}
     while model.hot:
-        await move_hour(model, [one], "run", delete=True)
+        await move_slices(model, [one], "run", delete=True)
     assert sorted(value for _, value in model.cold if value in doubled) == sorted(doubled)
     # A copy of another run that came after our delete is for the next look at the hour, which the ledger brings.
     await model.repair(one)

@@ -329,7 +329,6 @@ DIFFERENCES: list[tuple[str, dict[str, Any], str, bool, str]] = [
     ("no fence", {"columns": FENCE_OFF}, ".created_at", True, "now()"),
     ("no default", {"columns": with_column("_seq", default_kind="", default_expression="")}, "._seq", False, "absent"),
     ("another default", {"columns": with_column("data_source", default_expression="'mine'")}, ".data_source", False, "'mine'"),
-    ("one more column", {"columns": with_column("note")}, ".note", False, "the user's own"),
     ("no MergeTree", {"engine": "Memory"}, "", True, "Memory"),
     ("a Log", {"engine": "StripeLog"}, "", True, "MergeTree is needed"),
     ("time first", {"sorting_key": "timestamp, symbol"}, "", False, "ORDER BY is (timestamp, symbol)"),
@@ -351,6 +350,40 @@ def test_what_adding_cannot_mend_is_told_and_not_done(
     assert difference.blocking is blocking
     assert words in difference.what
     assert found.fits is not blocking
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "added"),
+    [
+        ("", "", "String"),
+        ("DEFAULT", "'-'", "String DEFAULT '-'"),
+        ("MATERIALIZED", "symbol", "String MATERIALIZED symbol"),
+    ],
+)
+def test_a_column_of_the_users_own_is_added_to_cold_and_keeps_nobody_from_storing(
+    kind: str, default: str, added: str
+) -> None:
+    found = planned(columns=with_column("note", default_kind=kind, default_expression=default))
+    (change,) = found.changes
+    assert change.sql == f"ALTER TABLE `marketprism_cold`.`trades` ADD COLUMN IF NOT EXISTS `note` {added}"
+    assert change.convenience
+    assert not any(told.blocking for told in found.differences)
+
+
+def test_a_column_of_the_users_own_with_another_type_in_cold_is_told() -> None:
+    existing = everything(PLAIN)
+    for tier, type_ in (("hot", "String"), ("cold", "UInt8")):
+        changed = there(PLAIN, tier, TRADES, columns=with_column("note", type=type_))  # type: ignore[arg-type]
+        existing[PLAIN.database(tier), "trades"] = changed  # type: ignore[arg-type]
+    found = plan(PLAIN, existing, DATABASES)
+    assert found.changes == ()
+    assert [told.where for told in found.differences] == ["marketprism_hot.trades.note", "marketprism_cold.trades.note"]
+    assert "its type is UInt8, in marketprism_hot it is String" in found.differences[1].what
+
+
+@pytest.mark.parametrize("kind", ["ALIAS", "EPHEMERAL"])
+def test_a_column_of_the_users_own_that_stores_nothing_stays_where_it_is(kind: str) -> None:
+    assert planned(columns=with_column("note", default_kind=kind, default_expression="price")) == Plan((), ())
 
 
 SAME = [

@@ -158,7 +158,7 @@ async def _tables(settings: Settings, clickhouse: ClickHouse, done: list[Change]
 
 
 def _misfits(plan: Plan) -> list[str]:
-    missing = [f"{reasons.SCHEMA_MISSING}: {change.why}" for change in plan.changes]
+    missing = [f"{reasons.SCHEMA_MISSING}: {change.why}" for change in plan.changes if not change.convenience]
     return missing + [f"{reasons.SCHEMA_DRIFT}: {d.where}: {d.what}" for d in plan.differences if d.blocking]
 
 

@@ -165,6 +165,11 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
             more, reported = _compare(target, tier, table, found)
             changes += more
             differences += reported
+    for table in tables:
+        if hot := existing.get((target.hot, table.name)):
+            more, reported = _taken_along(target, table, hot, existing.get((target.cold, table.name)))
+            changes += more
+            differences += reported
     for view in VIEWS:
         if set(view.tables) <= set(tables):
             more, reported = _compare_view(target, view, existing.get((target.hot, view.name)))
@@ -200,11 +205,9 @@ def _compare(
                 differs(what, blocking=blocking, column=column.name)
         if column.kind == "DEFAULT":
             previous = column.name
-    for name_there, have in found.columns.items():
+    for name_there, have in found.columns.items() if tier == "hot" else ():
         if all(column.name != name_there for column in table.columns) and not have["default_kind"]:
-            differs(
-                "a column of the user's own; ingest leaves it to its type's default", blocking=False, column=name_there
-            )
+            differs("a column of the user's own; ingest leaves it to its default", blocking=False, column=name_there)
     if "_seq_range" not in found.create:
         changes.append(Change(f"{alter} ADD INDEX IF NOT EXISTS {SEQ_INDEX}", f"{where} lacks the index for look-ups"))
     if not _has_window(found):
@@ -223,6 +226,28 @@ def _compare(
         )
     if _plain(found.partition_key) != _plain(PARTITION[tier]):
         differs(f"PARTITION BY is {found.partition_key or 'absent'}, not {PARTITION[tier]}", blocking=False)
+    return changes, differences
+
+
+def _taken_along(
+    target: Target, table: Table, hot: ExistingTable, cold: ExistingTable | None
+) -> tuple[list[Change], list[Difference]]:
+    """Columns of the user's own in hot, which cold needs before rows can move."""
+    changes: list[Change] = []
+    differences: list[Difference] = []
+    ours = {column.name for column in table.columns}
+    for name, have in hot.columns.items():
+        if name in ours or have["default_kind"] not in ("", "DEFAULT", "MATERIALIZED"):
+            continue
+        there = cold.columns.get(name) if cold else None
+        if there is None:
+            default = f" {have['default_kind']} {have['default_expression']}" if have["default_kind"] else ""
+            sql = f"ALTER TABLE {full_name(target, 'cold', table)}{_on(target.cluster)} ADD COLUMN IF NOT EXISTS"
+            why = f"{target.cold}.{table.name} lacks the column {name}, a user's own in {target.hot}"
+            changes.append(Change(f"{sql} `{name}` {have['type']}{default}", why, convenience=True))
+        elif there["type"] != have["type"]:
+            what = f"its type is {there['type']}, in {target.hot} it is {have['type']}: no row is moved until they are equal"
+            differences.append(Difference(f"{target.cold}.{table.name}.{name}", what, blocking=False))
     return changes, differences
 
 

@@ -21,8 +21,8 @@ Invariants:
    has. All of a run is asked of one replica: parts are its own.
 8. *Not equal means not deleted.* Anything unexpected ends the table's run with a cause; hot keeps the rows.
 
-Step by step, for an hour (a partition of hot) at a time, oldest first; a slice is an hour or a piece of one:
-name → survey → copy → verify, for each slice; then delete for the hour.
+Step by step, oldest first; a slice is whole hours (partitions of hot), or a piece of one hour:
+name → survey → copy → verify, for each slice; then delete, for all pieces of an hour at once.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Proof:
 
 @dataclass(slots=True)
 class Moved:
-    """What was done to an hour."""
+    """What was done to slices."""
 
     copied: int = 0
     verified: int = 0
@@ -110,7 +110,7 @@ class Tiers(Protocol):
         """Rows of these parts whose identity cold has with other values."""
 
     async def doubles(self, slice_: Slice) -> int:
-        """Rows of cold beyond the first of their identity."""
+        """Rows of cold beyond the first of their identity and time: with another time it is another row."""
 
     async def repair(self, slice_: Slice) -> None:
         """Delete the doubles of cold exactly. Raises TieringError where the server is too old for that."""
@@ -192,7 +192,7 @@ async def _why_not(tiers: Tiers, slice_: Slice) -> TieringError:
     )
 
 
-async def delete_hour(tiers: Tiers, proofs: Iterable[Proof]) -> int:
+async def delete_proven(tiers: Tiers, proofs: Iterable[Proof]) -> int:
     """Delete from hot what was proven. Parts that hold nothing else go as a whole. Returns the rows."""
     proofs = list(proofs)
     await tiers.kept()
@@ -219,15 +219,15 @@ async def delete_hour(tiers: Tiers, proofs: Iterable[Proof]) -> int:
     return deleted
 
 
-async def move_hour(
+async def move_slices(
     tiers: Tiers, slices: Sequence[Slice], run: str, *, delete: bool, stop: Callable[[], bool] = lambda: False
 ) -> Moved:
-    """All the steps for slices of one hour. `stop` is asked before each slice; what is proven by then is finished."""
+    """All the steps for slices that are deleted at once. `stop` is asked before each slice; what is proven by then is finished."""
     moved = Moved()
     for slice_ in slices:
         if stop():
             break
         moved.proofs.append(await settle_slice(tiers, slice_, run, moved))
     if delete:
-        moved.deleted = await delete_hour(tiers, moved.proofs)
+        moved.deleted = await delete_proven(tiers, moved.proofs)
     return moved

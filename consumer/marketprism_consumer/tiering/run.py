@@ -24,12 +24,12 @@ from marketprism_consumer.clickhouse.client import DENIED, ClickHouse
 from marketprism_consumer.errors import Fault, StoreError, TieringError
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT
 from marketprism_consumer.tiering import retention
-from marketprism_consumer.tiering.algorithm import Moved, move_hour, plan
+from marketprism_consumer.tiering.algorithm import Moved, move_slices, plan
 from marketprism_consumer.tiering.job import Job, Mode
 from marketprism_consumer.tiering.lease import Lease
 from marketprism_consumer.tiering.ledger import Ledger
 from marketprism_consumer.tiering.servers import one_replica, server, settle
-from marketprism_consumer.tiering.slices import SECOND, Slice, by_hour, within
+from marketprism_consumer.tiering.slices import SECOND, Slice, together, within
 from marketprism_consumer.tiering.two_tiers import BROUGHT, TwoTiers, condition, open_tiers, values
 
 log = structlog.get_logger()
@@ -299,14 +299,14 @@ class _TableRun:
             planned += sum(slice_.rows for slice_ in chosen)
             before = self.done.rows
             # A copy counts what was copied, which only the slice itself shows: one at a time.
-            hours = by_hour(chosen) if job.mode is Mode.MOVE else [[slice_] for slice_ in chosen]
-            for hour in hours if job.mode is not Mode.DRY_RUN else ():
+            groups = together(chosen) if job.mode is Mode.MOVE else [[slice_] for slice_ in chosen]
+            for group in groups if job.mode is not Mode.DRY_RUN else ():
                 if self._migration.stopping:
                     break
-                if left <= 0 or (self.done.rows and sum(slice_.rows for slice_ in hour) > left):
+                if left <= 0 or (self.done.rows and sum(slice_.rows for slice_ in group) > left):
                     left = 0
                     break
-                moved = await self._hour(tiers, hour, size)
+                moved = await self._group(tiers, group, size)
                 rows = moved.deleted if job.mode is Mode.MOVE else moved.copied
                 left -= rows
                 self.done.rows += rows
@@ -318,13 +318,13 @@ class _TableRun:
         if job.mode is Mode.MOVE:
             await tiers.sweep()
 
-    async def _hour(self, tiers: TwoTiers, slices: list[Slice], size: int) -> Moved:
-        """Tried again from the start of the hour: every step may be repeated."""
+    async def _group(self, tiers: TwoTiers, slices: list[Slice], size: int) -> Moved:
+        """Tried again from the start: every step may be repeated."""
         began, backoff = time.time(), Backoff()
         await self._ledger.note(self._table, slices, "began", began, Moved())
         while True:
             try:
-                moved = await move_hour(
+                moved = await move_slices(
                     tiers,
                     slices,
                     self._result.run,

@@ -1,9 +1,14 @@
-"""Which rows are moved together: pure planning over counts of rows by time. Times are µs since 1970, UTC."""
+"""Which rows are moved together: pure planning over counts of rows by time. Times are µs since 1970, UTC.
+
+Each statement costs the same for one row as for a million, so a slice is of rows, not of time: as many whole hours as fit, or a
+piece of one hour that is too large.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from marketprism_consumer import times
 
@@ -11,6 +16,7 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 # How finely rows are counted: by the minute; where a minute is too much, by the second, and so on.
 STEPS = (60 * SECOND, SECOND, 10_000, 100)
+HOURS = 100  # with rows, in a slice: the parts of so many partitions of hot are named in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +30,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Rows of a table from `start` up to, not including, `end`, within one hour. `rows` is what was counted."""
+    """Rows of a table from `start` up to, not including, `end`: of whole hours, or within one. `rows` is what was counted."""
 
     start: int
     end: int
@@ -49,13 +55,30 @@ class Bucket:
 
 
 def pack(buckets: Sequence[Bucket], limit: int, end: int, filter_: Filter) -> list[Slice]:
-    """Neighbours together, up to `limit` rows and never across an hour, oldest first. A bucket above the limit is a slice
-    of its own. `end` cuts the last."""
+    """Neighbours together, up to `limit` rows, oldest first: whole hours where they fit, else pieces of one hour. A bucket above the
+    limit is a slice of its own. `end` cuts the last."""
+    slices: list[Slice] = []
+    hours = 0  # whole ones in the last slice; 0 where it is a piece
+    for _, of_hour in groupby(buckets, lambda bucket: bucket.start // HOUR):
+        hour = list(of_hour)
+        pieces = _pieces(hour, limit, end, filter_)
+        whole = len(pieces) == 1 and pieces[0].rows <= limit
+        if whole and 0 < hours < HOURS and slices[-1].rows + pieces[0].rows <= limit:
+            slices[-1] = Slice(slices[-1].start, pieces[0].end, slices[-1].rows + pieces[0].rows, filter_)
+            hours += 1
+        else:
+            slices += pieces
+            hours = 1 if whole else 0
+    return slices
+
+
+def _pieces(buckets: Sequence[Bucket], limit: int, end: int, filter_: Filter) -> list[Slice]:
+    """Neighbours together, up to `limit` rows."""
     slices: list[Slice] = []
     for bucket in buckets:
         upto = min(bucket.start + bucket.step, end)
         last = slices[-1] if slices else None
-        if last and last.hour == bucket.start - bucket.start % HOUR and last.rows + bucket.rows <= limit:
+        if last and last.rows + bucket.rows <= limit:
             slices[-1] = Slice(last.start, upto, last.rows + bucket.rows, filter_)
         else:
             slices.append(Slice(bucket.start, upto, bucket.rows, filter_))
@@ -80,8 +103,6 @@ def within(slices: Sequence[Slice], limit: int) -> list[Slice]:
     return taken
 
 
-def by_hour(slices: Sequence[Slice]) -> list[list[Slice]]:
-    hours: dict[int, list[Slice]] = {}
-    for slice_ in slices:
-        hours.setdefault(slice_.hour, []).append(slice_)
-    return list(hours.values())
+def together(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Pieces of one hour in one list: they share its parts, and are deleted at once."""
+    return [list(of_hour) for _, of_hour in groupby(slices, lambda slice_: slice_.hour)]

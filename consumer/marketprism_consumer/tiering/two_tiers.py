@@ -234,7 +234,7 @@ class TwoTiers:
     async def doubles(self, slice_: Slice) -> int:
         return int(
             await self.cold.server.value(
-                f"SELECT count() - uniqExact({IDENTITY}) FROM {self.cold.name} WHERE _seq != 0 AND {condition(slice_)}",
+                f"SELECT count() - uniqExact({IDENTITY}, timestamp) FROM {self.cold.name} WHERE _seq != 0 AND {condition(slice_)}",
                 values(slice_),
             )
         )
@@ -249,7 +249,7 @@ class TwoTiers:
         place = "(toUInt64(splitByChar('_', _part)[2]), _part_offset, _part)"
         surplus = (
             f"SELECT arrayJoin(arrayPopFront(arraySort(groupArray({place})))) FROM {self.cold.name}"
-            f" WHERE _seq != 0 AND {condition(slice_)} GROUP BY {IDENTITY} HAVING count() > 1"
+            f" WHERE _seq != 0 AND {condition(slice_)} GROUP BY {IDENTITY}, timestamp HAVING count() > 1"
         )
         await self.cold.server.command(
             f"ALTER TABLE {self.cold.name} DELETE WHERE {condition(slice_)} AND {place} IN ({surplus})", values(slice_)
@@ -342,8 +342,11 @@ async def open_tiers(
     wanted = hot_columns_of(hot_columns)
     for name, type_ in wanted.items():
         if name not in cold_columns:
+            # `schema apply` knows hot's server only.
+            by_hand = f"ALTER TABLE {cold_database}.{table} ADD COLUMN `{name}` {type_}, on cold's server"
+            add = "`marketprism schema apply` adds it" if hot is cold else by_hand
             raise TieringError(
-                reasons.SCHEMA_DRIFT, f"{cold_database}.{table} lacks the column {name}: `marketprism schema apply`"
+                reasons.SCHEMA_DRIFT, f"{cold_database}.{table} lacks the column {name}, which hot has: {add}"
             )
         if cold_columns[name] != type_:
             raise TieringError(
