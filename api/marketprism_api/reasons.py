@@ -195,8 +195,8 @@ NOT_CLICKHOUSE = Reason(
 SEVERAL_SERVERS = Reason(
     "MP4010",
     "SeveralServers",
-    "more than one ClickHouse server answers, and the pipeline names no cluster: its tables would be split among them",
-    "name the cluster in spec.clickhouse.cluster, or give the URL of one server",
+    "rows would be split: more than one ClickHouse server answers and no cluster is named, or more than one shard of it",
+    "name the cluster in spec.clickhouse.cluster, or give the URL of one server, or of one shard",
 )
 REPLICAS_BEHIND = Reason(
     "MP4011",

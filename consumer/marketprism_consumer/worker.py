@@ -21,6 +21,7 @@ from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.servers import refuse_split
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest import levels
@@ -180,11 +181,12 @@ class Worker:
 
     async def _schema(self) -> None:
         """Wait until the tables fit: a schema Job may still be at it. Nothing is pulled before."""
-        if self.settings.schema_mode == "Ignore":
-            return
         backoff = Backoff()
         while True:
             try:
+                if self.settings.schema_mode == "Ignore":
+                    await refuse_split(self._clickhouse)
+                    return
                 plan = await schema.current_plan(self._clickhouse, self.settings)
                 problems = [change.why for change in plan.changes if not change.convenience]
                 problems += [f"{d.where}: {d.what}" for d in plan.differences if d.blocking]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from tests.faults.harness import World
+from tests.faults.harness import MARKETPRISM, World
 from tests.faults.proxy import Exchange, Fault, Proxy, answers, forwarded
 from tests.waiting import wait_for
 
@@ -102,6 +104,46 @@ def test_blocks_whose_end_is_cut_off_bury_nothing(proxied: World, proxy: Proxy) 
     ingest.until_more(200)
     proxied.prove()
     assert ingest.metric("marketprism_dead_letters_total", reason="RowRefused") == 0
+
+
+@pytest.mark.parametrize("setting", ["insert_deduplication_token", "log_comment"])
+def test_check_tells_what_drops_settings(proxied: World, proxy: Proxy, setting: str) -> None:
+    def told() -> dict[str, str]:
+        done = subprocess.run(
+            [*MARKETPRISM, "check", "-f", proxied.file, "--output", "json"], capture_output=True, text=True, check=False
+        )
+        return next(line for line in json.loads(done.stdout)["lines"] if line["what"] == "settings")
+
+    assert told()["level"] == "ok"
+    proxy.spoil(without(setting), everything=True)
+    line = told()
+    assert (line["level"], line["code"]) == ("wrong", "MP4008")
+    assert f"{setting} did not arrive as sent" in line["found"]
+
+
+def test_clickhouse_is_reached_by_the_proxy_that_the_environment_names(
+    make_world: Callable[..., World], proxy: Proxy
+) -> None:
+    """Everything goes that way, names are looked up there, and NATS is left alone."""
+    named = set()
+
+    def as_asked(head: bytes, body: bytes) -> tuple[bytes, bytes]:
+        line, _, rest = head.partition(b"\r\n")
+        method, target, version = line.split(b" ")
+        host, path = re.fullmatch(rb"http://([^/]+)(.*)", target).groups()  # type: ignore[union-attr]
+        named.add(host)
+        return b" ".join((method, path, version)) + b"\r\n" + rest, body
+
+    proxy.spoil(rewritten(as_asked), everything=True)
+    world = make_world(bare=True)
+    world.make_streams()
+    world.make_tables()
+    file = world.write_file("named", clickhouse={**world.spec["clickhouse"], "url": "http://clickhouse.invalid:8123"})
+    world.feed(types=["trade"])
+    one = world.ingest(file=file, environ={"http_proxy": proxy.url, "no_proxy": "127.0.0.1,localhost"})
+    one.until_more(100)
+    world.prove()
+    assert named == {b"clickhouse.invalid:8123"}
 
 
 def test_clickhouse_may_be_below_a_path(make_world: Callable[..., World], proxy: Proxy) -> None:

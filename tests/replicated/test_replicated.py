@@ -5,6 +5,9 @@ A replicated table commits a token with its part, so nothing has to be looked up
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import time
 
 import pytest
@@ -14,9 +17,9 @@ from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.tables import TRADES
-from tests.faults.harness import VALID, Ingest, World
+from tests.faults.harness import MARKETPRISM, VALID, Ingest, World
 from tests.replicated.conftest import Heal, Replicas
-from tests.waiting import wait_for
+from tests.waiting import free_port, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -166,6 +169,41 @@ def test_replicas_behind_one_url_are_refused_where_the_pipeline_names_no_cluster
     assert one.running
     made = world.query("SELECT count() FROM system.databases WHERE name IN ('h_alone', 'c_alone')")
     assert made == [(0,)]
+
+
+def test_nothing_is_moved_to_several_servers_that_are_no_cluster(world: World, replicas: Replicas) -> None:
+    """What is written to one would be looked for at the other."""
+    environ = {"CLICKHOUSE_HTTP_URL": replicas.nodes[0], "CLICKHOUSE_COLD_HTTP_URL": replicas.url}
+    done = subprocess.run(
+        [*MARKETPRISM, "migrate", "--table", "trades"],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (refused,) = json.loads(done.stdout.splitlines()[-1])["failures"]
+    assert (done.returncode, refused["cause"]) == (1, "SeveralServers")
+
+
+def test_shards_behind_one_url_are_refused(world: World, replicas: Replicas) -> None:
+    """A block that is sent again would go to a shard that does not know its token."""
+    everywhere = os.environ.get("CLICKHOUSE_BALANCED_ALL")
+    if not everywhere or not os.environ.get("CLICKHOUSE_SHARD2"):
+        pytest.skip("NOT TESTED: the cluster has one shard (CLICKHOUSE_BALANCED_ALL, CLICKHOUSE_SHARD2)")
+    file = world.write_file("everywhere", clickhouse={**world.spec["clickhouse"], "url": everywhere})
+    one = world.ingest(file=file)
+    line = one.until_logged("SeveralServers")
+    assert f"more than one shard of {replicas.cluster} answers" in str(line["problems"])
+    assert world.stored() == 0
+
+
+def test_of_a_clusters_urls_one_that_answers_is_enough_to_begin(world: World, replicas: Replicas) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    file = world.write_file("one-away", clickhouse={**world.spec["clickhouse"], "url": f"{away},{replicas.nodes[0]}"})
+    world.feed()
+    world.ingest(file=file)
+    world.until_more(300)
+    world.prove()
 
 
 def test_a_replica_that_is_away_gets_its_tables_when_it_is_back(world: World, replicas: Replicas, heal: Heal) -> None:

@@ -59,7 +59,7 @@ class Endpoint:
         client = await self.client()
         async with self._making:
             if self._session is None:
-                await _prove_settings(client)
+                await prove_settings(client)
                 self._session = session(self.url, self._auth(), self.patience)
             http = self._session  # whoever closes the endpoint meanwhile ends what is on its way, no more
         await send_insert(http, address(self.url), table, columns, pieces, settings, proxy_of(self.url))
@@ -103,8 +103,8 @@ class ClickHouse:
         self.urls = tuple(urls)
         self.comment = comment
         self.cluster = cluster
-        self.proven_single = False
-        """Was it seen that one server alone answers? (`servers.py`)"""
+        self.proven_whole = False
+        """Was it seen that rows can't be split among servers? (`servers.py`)"""
         self._auth, self._patience = auth, patience
         self._settings = {**(settings or {}), **({"log_comment": comment} if comment else {})}
         self._endpoints = [Endpoint(url, auth, patience) for url in urls]
@@ -171,6 +171,11 @@ class ClickHouse:
         while running:
             await asyncio.sleep(SETTLE_POLL)
             running &= {row[0] for row in await self.query(sql, given, settings=self.reachable)}
+
+    async def prove_settings(self) -> None:
+        """Raises StoreError where settings or parameters don't arrive as they are sent."""
+        async with self.endpoint() as endpoint:
+            await prove_settings(await endpoint.client())
 
     async def by_new_connections(self, url: str, sql: str, times: int) -> set[str]:
         """What a SELECT of one value says at one of the URLs, each time on another connection."""
@@ -256,11 +261,11 @@ async def connect(url: str, auth: ClickHouseAuth, patience: float) -> Any:
 
 
 def address(url: str) -> str:
-    """Where requests go: with the port that goes without saying."""
+    """Where requests go: with the port that goes without saying, and a path, which a proxy may want."""
     parts = urlsplit(url)
     port = parts.port or (8443 if parts.scheme == "https" else 8123)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
-    return f"{parts.scheme}://{host}:{port}{parts.path}"
+    return f"{parts.scheme}://{host}:{port}{parts.path or '/'}"
 
 
 def proxy_of(url: str) -> str | None:
@@ -286,7 +291,7 @@ def session(url: str, auth: ClickHouseAuth, patience: float, *, reuse: bool = Tr
     )
 
 
-async def _prove_settings(client: Any) -> None:
+async def prove_settings(client: Any) -> None:
     """Without its token and its fence an insert could be stored twice. Raises StoreError where anything on the way drops settings or
     parameters; one harmless statement tells."""
     token = uuid.uuid4().hex

@@ -7,7 +7,7 @@ from typing import Any
 
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.servers import refuse_several
+from marketprism_consumer.clickhouse.servers import refuse_split
 from marketprism_consumer.schema.ddl import Change, Existing, ExistingTable, Plan, Target, plan
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
@@ -50,8 +50,7 @@ async def existing(clickhouse: ClickHouse, target: Target) -> tuple[Existing, li
 
 async def current_plan(clickhouse: ClickHouse, settings: Settings) -> Plan:
     """Raises StoreError, also where the tables would be split among servers."""
-    if not settings.cluster:
-        await refuse_several(clickhouse)
+    await refuse_split(clickhouse)
     target = target_of(settings)
     found, databases = await existing(clickhouse, target)
     tables = [BY_DATA_TYPE[str(data_type)] for data_type in settings.data_types]

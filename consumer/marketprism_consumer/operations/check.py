@@ -22,6 +22,7 @@ from marketprism_api.reasons import Reason
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
+from marketprism_consumer.clickhouse.servers import refuse_split
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, ConflictError, StoreError
 from marketprism_consumer.ingest.ingest import SILENCE
@@ -100,6 +101,9 @@ async def check(
                 reached.append(clickhouse)
         if not reached:
             return
+        every = ClickHouse(settings.clickhouse_urls, clickhouse_auth, cluster=settings.cluster)
+        stack.push_async_callback(every.close)
+        yield await _servers(every)
         async for line in check_clickhouse(settings, reached[0]):
             yield line
         if client.is_connected:
@@ -325,16 +329,31 @@ async def endpoint(clickhouse: ClickHouse, url: str) -> Line:
     return ok(what, f"{redacted(url)} answers, ClickHouse {version}")
 
 
+async def _servers(clickhouse: ClickHouse) -> Line:
+    """`clickhouse`: at all of its URLs."""
+    try:
+        await refuse_split(clickhouse)
+    except StoreError as refused:
+        return refused_line("servers", refused)
+    return ok("servers", "rows can't be split: one server answers, or one shard of the cluster")
+
+
 async def check_clickhouse(settings: Settings, clickhouse: ClickHouse) -> AsyncIterator[Line]:
     before = time.time()
     server_time = (await clickhouse.query("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0] / 1000
     yield judge_clock("clickhouse clock", server_time - (before + time.time()) / 2)
-    for checks in (_schema, _rights, _parts, _disks):
+    for checks in (_settings, _schema, _rights, _parts, _disks):
         try:
             for line in await checks(settings, clickhouse):
                 yield line
         except StoreError as refused:
             yield refused_line(checks.__name__.strip("_"), refused)
+
+
+async def _settings(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
+    """What every insert and look-up rests on, and what stands in front of ClickHouse may spoil."""
+    await clickhouse.prove_settings()
+    return [ok("settings", "settings and parameters arrive as they are sent")]
 
 
 async def _schema(settings: Settings, clickhouse: ClickHouse) -> list[Line]:

@@ -21,6 +21,7 @@ from marketprism_api.reasons import Reason
 from marketprism_consumer import logs, times
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse.client import DENIED, ClickHouse
+from marketprism_consumer.clickhouse.servers import refuse_split
 from marketprism_consumer.errors import Fault, StoreError, TieringError
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT
 from marketprism_consumer.tiering import retention
@@ -184,6 +185,8 @@ class Migration:
             for opened in (hot, cold, keeper):
                 stack.push_async_callback(opened.close)
             try:
+                for each in {hot, cold}:
+                    await refuse_split(each)
                 lease = await self._begin(stack, keeper, result)
                 if lease:
                     for each in {hot, cold}:
@@ -416,7 +419,6 @@ async def _drop_brought(hot: ClickHouse, database: str) -> None:
 
 
 REASONS: Mapping[int, Reason] = {
-    0: reasons.CLICKHOUSE_UNREACHABLE,
     **dict.fromkeys(DENIED, reasons.CLICKHOUSE_DENIED),
     **dict.fromkeys((241, 173), reasons.MIGRATION_MEMORY),
     252: reasons.MIGRATION_PARTS,
@@ -428,7 +430,5 @@ REASONS: Mapping[int, Reason] = {
 def failure(table: str, error: StoreError | TieringError) -> Failure:
     if isinstance(error, TieringError):
         return Failure(table, error.reason, 0, error.detail)
-    reason = REASONS.get(error.code, reasons.MIGRATION_REFUSED)
-    if error.reason is reasons.REPLICAS_BEHIND:
-        reason = error.reason
+    reason = REASONS.get(error.code, reasons.MIGRATION_REFUSED) if error.code else error.reason
     return Failure(table, reason, error.code, str(error).removeprefix(f"{reason}: "))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -244,17 +245,22 @@ async def test_at_rest_nothing_is_written(world: World) -> None:
         assert await versions() == before
 
 
-async def test_of_two_operators_one_works_and_the_other_takes_over(world: World) -> None:
+@pytest.mark.parametrize(
+    ("end", "seconds"), [(signal.SIGTERM, 3), (signal.SIGKILL, 15)], ids=["asked to end", "killed"]
+)
+async def test_of_two_operators_one_works_and_the_other_takes_over(
+    world: World, end: signal.Signals, seconds: float
+) -> None:
     lease = f"{world.namespace}/marketprism-operator"
     with world.operator(MARKETPRISM_LEASE=lease, POD_NAME="one") as first:
         await until(lambda: holder(world))
         with world.operator(MARKETPRISM_LEASE=lease, POD_NAME="two"):
             await brought_up(world)
             assert await holder(world) == "one"
-            first.kill()
+            first.send_signal(end)
             await asyncio.to_thread(first.wait)
             await world.delete("Deployment", "main-default")
-            await until(lambda: world.get("Deployment", "main-default"), seconds=60)
+            await until(lambda: world.get("Deployment", "main-default"), seconds)
             assert await holder(world) == "two"
 
 

@@ -192,6 +192,34 @@ async def test_suspend_is_obeyed_whatever_else_is_wrong(world: World) -> None:
             assert await replicas(world) == {"main-fast": 1, "main-slow": 1}
 
 
+async def test_a_policy_is_suspended_whatever_else_is_wrong_with_it(world: World) -> None:
+    spec = {"pipelineRef": {"name": "main"}, "schedule": "0 * * * *"}
+
+    async def still() -> bool:
+        live = await world.get("CronJob", "tiers-migrate")
+        return bool(live and live["spec"]["suspend"])
+
+    async def refused() -> bool:
+        return (await world.condition("TieringPolicy", "SpecValid", "tiers")).get("reason") == "ApplyRefused"
+
+    async with world.controllers():
+        with world.operator():
+            await world.pipeline(**SPEC)
+            await world.apply("TieringPolicy", "tiers", spec=spec)
+            await until(lambda: world.get("CronJob", "tiers-migrate"))
+            assert not await still()
+            await world.apply("TieringPolicy", "tiers", spec={**spec, "podTemplate": TYPO})
+            await until(refused)
+            await world.apply("TieringPolicy", "tiers", spec={**spec, "podTemplate": TYPO, "suspend": True})
+            await until(still)
+            await world.apply("TieringPolicy", "tiers", spec={**spec, "suspend": False})
+
+            async def resumed() -> bool:
+                return not await still()
+
+            await until(resumed)
+
+
 async def test_tables_that_are_gone_are_named_and_made_again(world: World) -> None:
     async def job() -> str:
         (found,) = await world.cluster.list("Job", world.namespace) or [{"metadata": {"uid": ""}}]
