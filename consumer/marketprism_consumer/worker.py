@@ -24,7 +24,7 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.servers import refuse_split
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
-from marketprism_consumer.ingest import levels
+from marketprism_consumer.ingest import kernel
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import PULL_BYTES, Ingest, LaneSource
@@ -102,8 +102,8 @@ class Worker:
         return [ingest for (name, _), ingest in self.ingests.items() if name == data_type]
 
     async def run(self, *, until_idle: float | None = None) -> None:
-        if levels.kernel is None and DataType.ORDERBOOK in self.data_types:
-            log.info("order books are decoded in Python: the kernel for their levels was not compiled")
+        if kernel.library is None:
+            log.info("messages are decoded in Python: the kernel was not compiled")
         try:
             if not await self._unless_stopped(self._start()):
                 return

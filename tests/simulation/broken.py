@@ -68,7 +68,7 @@ _tokens = count()
 
 
 def another_token_each_time(table: Any, rows: Any, seqs: Any, streams: Any, token: str) -> SimBlock:
-    return sim_encode(table, rows, seqs, streams, f"{token}.{next(_tokens)}")
+    return sim_encode(table, rows, seqs, streams, f"{token}.{next(_tokens)}", *columns)
 
 
 _store = ClaimWork._store

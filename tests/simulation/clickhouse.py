@@ -3,6 +3,8 @@ their own, answers that get lost, requests that arrive late, twice, or torn."""
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, refused
+from marketprism_consumer.ingest.columns import HOUR, Columnar, Columns
+from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.frames import Messages
 from marketprism_consumer.ingest.identity import content_columns
 from marketprism_consumer.ingest.store import Clocks, Stored
 from marketprism_consumer.schema.tables import TRADES, Table
@@ -20,7 +25,6 @@ from tests.simulation.times import EPOCH
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-HOUR = 3_600_000_000
 NAMES = [column.name for column in TRADES.inserted]
 CONTENT = [NAMES.index(name) for name in content_columns(TRADES)]
 KEY = NAMES.index("trade_id")
@@ -54,8 +58,53 @@ class SimBlock:
     token: str
 
 
-def sim_encode(table: Table, rows: Sequence[Any], seqs: Sequence[int], streams: Sequence[str], token: str) -> SimBlock:
-    return SimBlock(table, tuple(map(Row, streams, seqs, rows)), token)
+def sim_encode(
+    table: Table,
+    rows: Sequence[Any],
+    seqs: Sequence[int],
+    streams: Sequence[str],
+    token: str,
+    columns: Sequence[SimColumns] = (),
+    stream: str = "",
+) -> SimBlock:
+    of_columns = (Row(stream, seq, values) for part in columns for seq, values in zip(part.seqs, part.values, strict=True))
+    return SimBlock(table, (*of_columns, *map(Row, streams, seqs, rows)), token)
+
+
+@dataclass(slots=True)
+class SimColumns(Columns):
+    """With the rows beside them: what the simulated table takes."""
+
+    values: tuple[Any, ...] = ()
+
+    def up_to(self, seq: int) -> SimColumns:
+        count = bisect_right(self.seqs, seq)
+        return _columns(list(self.seqs[:count]), self.values[:count], self.arrived)
+
+
+def _columns(seqs: Sequence[int], rows: Sequence[Any], arrived: tuple[int, int]) -> SimColumns:
+    hours = frozenset(row[0] // HOUR for row in rows)
+    times = rows[0][0], rows[-1][0]
+    return SimColumns(array("Q", seqs), arrived, times, {}, {}, {}, {}, [], hours, 100 * len(rows), tuple(rows))
+
+
+def sim_columnar(data_type: str) -> Columnar:
+    """Knows some of the messages, as the kernel does."""
+
+    def read(messages: Messages) -> tuple[SimColumns | None, list[int]]:
+        known, others = [], []
+        for index, message in enumerate(messages):
+            row = DECODERS[data_type](message.payload, message.arrived) if message.seq % 3 else None
+            if row is None:
+                others.append(index)
+            else:
+                known.append((message, row))
+        if not known:
+            return None, others
+        arrived = known[0][0].arrived, known[-1][0].arrived
+        return _columns([message.seq for message, _ in known], [row for _, row in known], arrived), others
+
+    return read
 
 
 @dataclass(eq=False)

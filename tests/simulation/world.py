@@ -27,7 +27,7 @@ from marketprism_consumer.ingest.ingest import Ingest, LaneSource
 from marketprism_consumer.ingest.record import Record, load
 from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.bucket import Bucket, RecordsPort
-from tests.simulation.clickhouse import ClickHouse, Encode, StorePort, Tiering, sim_encode
+from tests.simulation.clickhouse import ClickHouse, Encode, StorePort, Tiering, sim_columnar, sim_encode
 from tests.simulation.connection import Connection, Nats, resolve
 from tests.simulation.faults import FAULTS, heal
 from tests.simulation.jetstream import BrokerPort, GraveyardPort, Stream
@@ -158,6 +158,7 @@ class World:
             _SILENT,
             process.owner,
             encode=parts.encode,  # type: ignore[arg-type]
+            columnar=sim_columnar,
             faultpoint=lambda name: self._faultpoint(process, name),
             log=self.log.bind(p=process.name) if self.traced else self.log,
             backoff=lambda: Backoff(random=self.random),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from marketprism_consumer.errors import BrokerError, MessageError
+from marketprism_consumer.ingest.batch import Refused
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.epochs import record_done
 from marketprism_consumer.ingest.insert import Sent, insert
-from marketprism_consumer.ingest.lane import RULES, Bad, Lane
+from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import read_range
 from marketprism_consumer.ingest.record import Claim, Cut
@@ -21,7 +22,7 @@ async def send_again(lane: Lane, claim: Claim, cut: Cut) -> bool:
         return False  # gone: whether it was stored is looked up when nothing of it can be on its way any more
     good: list[Message] = []
     rows: list[Row] = []
-    bad: list[Bad] = []
+    bad: list[Refused] = []
     for message in messages:
         try:
             rows.append(lane.decoded(message))

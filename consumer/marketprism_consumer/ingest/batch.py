@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 from marketprism_consumer.errors import MessageError
+from marketprism_consumer.ingest.columns import HOUR, Columns
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.message import Message
 
 PARTITIONS = 32  # of one block: ClickHouse remembers a token for each, and must remember all of a minute
-HOUR = 3_600_000_000  # a partition of hot [µs]
 PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one per second
 GROWN = 50_000  # rows: beyond this a larger batch is no cheaper, only later
 
@@ -37,36 +40,67 @@ class BatchBounds:
     max_bytes: int
 
 
+Refused = tuple[Message, MessageError]
+
+
 @dataclass(slots=True)
 class Batch:
-    """What one insert will store, and beside it what can't be stored."""
+    """What one insert will store, and beside it what can't be stored: rows in columns, rows one by one with their messages, and
+    messages that were refused. Each of the three is in order."""
 
+    columns: list[Columns] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    refused: list[tuple[Message, MessageError]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    in_columns: int = 0
     bytes: int = 0
     hours: set[int] = field(default_factory=set)
     opened: float = 0.0
     why: WhyDue = "time"
 
     def __len__(self) -> int:
-        return len(self.messages) + len(self.refused)
+        return self.stored + len(self.refused)
 
     @property
-    def last(self) -> Message:
-        """The one with the highest sequence."""
-        ends = [messages[-1] for messages in (self.messages, [message for message, _ in self.refused[-1:]]) if messages]
-        return max(ends, key=lambda message: message.seq)
+    def stored(self) -> int:
+        """Rows."""
+        return self.in_columns + len(self.messages)
 
     @property
-    def first(self) -> Message:
-        starts = [messages[0] for messages in (self.messages, [message for message, _ in self.refused[:1]]) if messages]
-        return min(starts, key=lambda message: message.seq)
+    def last(self) -> tuple[int, int]:
+        """Sequence and arrival of the last message [µs]."""
+        return max(self._ends(-1))
+
+    @property
+    def first(self) -> tuple[int, int]:
+        return min(self._ends(0))
+
+    def _ends(self, end: int) -> Iterator[tuple[int, int]]:
+        if self.columns:
+            yield self.columns[end].seqs[end], self.columns[end].arrived[end]
+        if self.messages:
+            yield self.messages[end].seq, self.messages[end].arrived
+        if self.refused:
+            yield self.refused[end][0].seq, self.refused[end][0].arrived
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """Of two of the rows that stand for all [µs]."""
+        if self.columns:
+            return self.columns[0].times[0], self.columns[-1].times[1]
+        return self.rows[0][0], self.rows[-1][0]
+
+    def seqs(self) -> list[int]:
+        """Of the rows, in the order in which they are inserted."""
+        return [*chain.from_iterable(part.seqs for part in self.columns), *(message.seq for message in self.messages)]
 
     def up_to(self, seq: int) -> Batch:
         """What of it is not above `seq`."""
         count = bisect_right(self.messages, seq, key=lambda message: message.seq)
-        head = Batch(self.messages[:count], self.rows[:count], [each for each in self.refused if each[0].seq <= seq])
+        head = Batch([part.up_to(seq) for part in self.columns if part.seqs[0] <= seq])
+        head.in_columns = sum(map(len, head.columns))
+        head.messages, head.rows = self.messages[:count], self.rows[:count]
+        head.refused = [each for each in self.refused if each[0].seq <= seq]
         head.bytes = self.bytes * len(head) // len(self)
         head.opened, head.why = self.opened, self.why
         return head
@@ -91,8 +125,8 @@ class Batcher:
         return self._batch.bytes + sum(batch.bytes for batch in self._sealed)
 
     @property
-    def first(self) -> Message | None:
-        """The oldest that waits."""
+    def first(self) -> tuple[int, int] | None:
+        """Sequence and arrival of the oldest that waits [µs]."""
         batch = self._sealed[0] if self._sealed else self._batch
         return batch.first if len(batch) else None
 
@@ -107,27 +141,53 @@ class Batcher:
 
     def add(self, message: Message, row: Row, now: float) -> bool:
         """True where whoever waits for this batch should look again: it has opened, or has become due or full."""
-        batch = self._batch
-        hour = row[0] // HOUR
+        batch, hour = self._batch, row[0] // HOUR
         if hour != self._hour:
             self._hour = hour
-            if hour not in batch.hours and len(batch.hours) == PARTITIONS:
-                self._sealed.append(batch)
-                batch = self._batch = Batch()
-            batch.hours.add(hour)
-        if not batch.messages and not batch.refused:
-            batch.opened = now
+            batch = self._open_for({hour})
+        opens = self._begin(batch, now)
         batch.messages.append(message)
         batch.rows.append(row)
         batch.bytes += len(message.payload)
+        return opens or self._is_due(1)
+
+    def add_run(
+        self, columns: Columns, rows: Sequence[tuple[Message, Row]], refused: Sequence[Refused], now: float
+    ) -> bool:
+        """As `add`, of all that has come at once: it goes into one batch, since a batch is all of a stretch of the stream."""
+        self._hour = -1
+        batch = self._open_for(columns.hours.union(row[0] // HOUR for _, row in rows))
+        opens = self._begin(batch, now)
+        batch.columns.append(columns)
+        batch.in_columns += len(columns)
+        batch.messages += [message for message, _ in rows]
+        batch.rows += [row for _, row in rows]
+        batch.refused += refused
+        batch.bytes += columns.bytes + sum(len(message.payload) for message, _ in (*rows, *refused))
+        return opens or bool(refused) or self._is_due(len(columns) + len(rows))
+
+    def _open_for(self, hours: AbstractSet[int]) -> Batch:
+        batch = self._batch
+        if len(batch.hours | hours) > PARTITIONS and len(batch):
+            self._sealed.append(batch)
+            batch = self._batch = Batch()
+        batch.hours |= hours
+        return batch
+
+    def _begin(self, batch: Batch, now: float) -> bool:
+        if len(batch):
+            return False
+        batch.opened = now
+        return True
+
+    def _is_due(self, added: int) -> bool:
         if self._sealed:
             return True
-        count = len(batch.messages)
-        return count == 1 or count == self.limits.max_rows or count >= self.cap or batch.bytes >= self.limits.max_bytes
+        batch, rows = self._batch, self._batch.stored
+        return rows - added < self.limits.max_rows <= rows or rows >= self.cap or batch.bytes >= self.limits.max_bytes
 
     def refuse(self, message: Message, refusal: MessageError, now: float) -> bool:
-        if not len(self._batch):
-            self._batch.opened = now
+        self._begin(self._batch, now)
         self._batch.refused.append((message, refusal))
         self._batch.bytes += len(message.payload)
         return True

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-Frame = tuple[bytes, bytes, bytes, bytes]
-"""(subject, reply, payload, headers): a message where `reply` is an acknowledgement subject, else a status."""
+from marketprism_consumer.ingest.frames import Messages
 
-Receive = Callable[[int, Sequence[Frame]], None]
-"""(pull, frames): what has come for a pull at once, in order."""
-
-ACK_PREFIX = b"$JS.ACK."
+Receive = Callable[[int, Messages | bytes], None]
+"""(pull, delivered): messages that have come for a pull, in order, or the headers of a status."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import msgspec
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest import levels
+from marketprism_consumer.ingest import kernel
 from marketprism_consumer.ingest.decode import SIDES, Row, book_values, check_arrival
 from marketprism_consumer.ingest.levels import MAX_LEVELS, read_side
 from marketprism_consumer.ingest.values import EARLIEST, LATEST, micros
@@ -117,7 +117,7 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
     if not payload.isascii():
         return None
     try:
-        found = _by_kernel(payload) if levels.kernel else None
+        found = _by_kernel(payload) if kernel.library else None
         m, book = found or _by_python(payload)
         event = _time(None, m.timestamp, m.ts_ms)
         ids = (m.last_update_id, m.first_update_id, m.prev_update_id)

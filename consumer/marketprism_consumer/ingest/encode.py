@@ -14,6 +14,7 @@ from itertools import accumulate
 
 from _ch_core import encode_native_block  # clickhouse-connect's Rust codec: one call, one block
 
+from marketprism_consumer.ingest.columns import Columns, native, of_rows, string, varint
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.levels import WIDTH, packed
 from marketprism_consumer.schema.tables import DECIMALS, EXPIRES, Table
@@ -31,23 +32,35 @@ class Block:
 
     def expiring(self, at: int) -> list[bytes]:
         """The block's bytes, in pieces: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
-        deadline = _name(EXPIRES) + _name("DateTime") + struct.pack("<I", at) * self.rows
-        return [_varint(len(self.columns)) + _varint(self.rows), *self.pieces, deadline]
+        deadline = string(EXPIRES) + string("DateTime") + struct.pack("<I", at) * self.rows
+        return [varint(len(self.columns)) + varint(self.rows), *self.pieces, deadline]
 
 
-def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str], token: str) -> Block:
-    """`rows` as one block, each with the identity (stream, sequence) of its message."""
+def encode(
+    table: Table,
+    rows: Sequence[Row],
+    seqs: Sequence[int],
+    streams: Sequence[str],
+    token: str,
+    columns: Sequence[Columns] = (),
+    stream: str = "",
+) -> Block:
+    """`rows` as one block, each with the identity (stream, sequence) of its message; behind those of `columns`, all of one stream."""
+    if columns:
+        parts = [*columns, of_rows(table, rows, seqs)] if rows else columns
+        names = [*(column.name for column in table.inserted), "_stream", "_seq"]
+        return Block(table, (*names, EXPIRES), sum(map(len, parts)), tuple(native(table, parts, stream)), token)
     # Not zip(*rows): it makes an iterator for each row, and the garbage collector looks at them all.
-    columns = {column.name: [row[i] for row in rows] for i, column in enumerate(table.inserted)}
-    levels = {name: columns.pop(name) for name in list(columns) if table.column(name).type == DECIMALS}
-    names = [*columns, "_stream", "_seq"]
+    values = {column.name: [row[i] for row in rows] for i, column in enumerate(table.inserted)}
+    levels = {name: values.pop(name) for name in list(values) if table.column(name).type == DECIMALS}
+    names = [*values, "_stream", "_seq"]
     types = [table.column(name).type for name in names]
-    data: bytes = encode_native_block(names, types, [*columns.values(), streams, seqs], len(rows), None)
-    header = _varint(len(names)) + _varint(len(rows))
+    data: bytes = encode_native_block(names, types, [*values.values(), streams, seqs], len(rows), None)
+    header = varint(len(names)) + varint(len(rows))
     assert data.startswith(header), "the codec wrote block info before the block"
     pieces = [data[len(header) :]]
-    for name, of_rows in levels.items():
-        pieces += _levels(name, of_rows)
+    for name, numbers in levels.items():
+        pieces += _levels(name, numbers)
     return Block(table, (*names, *levels, EXPIRES), len(rows), tuple(pieces), token)
 
 
@@ -55,18 +68,4 @@ def _levels(name: str, of_rows: Iterable[bytes | Sequence[str]]) -> list[bytes]:
     """An array of decimals for each row: where each ends, then all numbers."""
     numbers = [each if isinstance(each, bytes) else packed(each) for each in of_rows]
     ends = array("Q", accumulate(len(each) // WIDTH for each in numbers))
-    return [_name(name), _name(DECIMALS), ends.tobytes(), *numbers]
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _name(text: str) -> bytes:
-    raw = text.encode()
-    return _varint(len(raw)) + raw
+    return [string(name), string(DECIMALS), ends.tobytes(), *numbers]

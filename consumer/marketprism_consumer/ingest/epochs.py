@@ -10,11 +10,12 @@ from functools import partial
 from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, StoreError
 from marketprism_consumer.ingest import record as steps
-from marketprism_consumer.ingest.batch import HOUR, PARTITIONS
+from marketprism_consumer.ingest.batch import PARTITIONS, Refused
+from marketprism_consumer.ingest.columns import HOUR
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.identity import content_indexes, place
 from marketprism_consumer.ingest.insert import Sent, insert
-from marketprism_consumer.ingest.lane import RULES, Bad, Lane
+from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to, read_in_stretches, read_range
 from marketprism_consumer.ingest.record import Claim, Cut
@@ -189,7 +190,7 @@ def _pieces(good: Sequence[Good], size: int) -> list[list[Good]]:
     return pieces
 
 
-async def bury(lane: Lane, bad: Sequence[Bad | tuple[Message, StoreError]]) -> None:
+async def bury(lane: Lane, bad: Sequence[Refused | tuple[Message, StoreError]]) -> None:
     """As often as it takes."""
     backoff = lane.backoff()
     while True:
@@ -201,7 +202,7 @@ async def bury(lane: Lane, bad: Sequence[Bad | tuple[Message, StoreError]]) -> N
             await asyncio.sleep(wait)
 
 
-async def look_up(lane: Lane, messages: Sequence[Message]) -> tuple[list[Good], list[Bad]]:
+async def look_up(lane: Lane, messages: Sequence[Message]) -> tuple[list[Good], list[Refused]]:
     """What of these is neither stored nor buried: rows to be sent, and messages to be buried.
 
     Hot before cold: what is moved from one to the other meanwhile is seen twice rather than never.
@@ -217,7 +218,7 @@ async def look_up(lane: Lane, messages: Sequence[Message]) -> tuple[list[Good], 
     indexes = content_indexes(lane.table)
     least = lane.keeper.record.generation
     good: list[Good] = []
-    bad: list[Bad] = []
+    bad: list[Refused] = []
     again: list[int] = []  # where another message is stored
     for message in messages:
         if (message.seq, message.arrived) in buried:

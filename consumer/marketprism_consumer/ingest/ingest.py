@@ -33,6 +33,7 @@ from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.again import send_again
 from marketprism_consumer.ingest.batch import BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import Broker, Records
+from marketprism_consumer.ingest.columns import Columnar, columnar
 from marketprism_consumer.ingest.dead_letters import Graveyard
 from marketprism_consumer.ingest.encode import encode
 from marketprism_consumer.ingest.flood import Flood
@@ -93,6 +94,7 @@ class Ingest:
         owner: str,
         *,
         encode: Encode = encode,
+        columnar: Callable[[str], Columnar | None] = columnar,
         faultpoint: Callable[[str], None] = faultpoint,
         log: FilteringBoundLogger = log,
         backoff: Callable[[], Backoff] = Backoff,
@@ -103,6 +105,7 @@ class Ingest:
         self._now = asyncio.get_running_loop().time
         self._set_state(reasons.RUNNING)
         self._broker, self._records, self._tiers, self._graveyard = broker, records, tiers, graveyard
+        self._columnar = columnar(table.data_type)
         self._encode, self._faultpoint, self._log, self._backoff = encode, faultpoint, log, backoff
         self._valid, self._random = valid, random or Random()
         self._limits, self._flood = limits, flood
@@ -299,6 +302,7 @@ class Ingest:
             self.account,
             self._valid,
             self._encode,
+            self._columnar,
             self._faultpoint,
             self._log,
             self._backoff,
@@ -463,7 +467,7 @@ class Ingest:
         arrivals = [claim.cut.mark for claim in self._claims if claim.cut and claim.waits]
         oldest = self._work.oldest if self._work else None
         if oldest is not None:
-            arrivals.append(oldest.arrived)
+            arrivals.append(oldest[1])
         self.account.stands(
             lag=self.backlog or 0,
             in_hand=self.in_hand,

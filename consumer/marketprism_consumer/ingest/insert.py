@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import Fault, StoreError
+from marketprism_consumer.ingest.batch import Batch
 from marketprism_consumer.ingest.decode import Row
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 
@@ -37,6 +39,32 @@ async def insert(
     """`doubt`: an attempt by somebody else may have gone before. Whoever calls it again sends the same rows."""
     seqs = [message.seq for message in messages]
     block = lane.encode(lane.table, rows, seqs, streams, token)
+    times = rows[0][0], rows[-1][0]
+    return await _insert(lane, block, lambda: (seqs, streams), len(rows), messages[0].arrived, times, until, doubt)
+
+
+async def insert_batch(lane: Lane, batch: Batch, token: str, until: int) -> InsertOutcome:
+    """The same, of a batch that nobody else has sent anything of."""
+    stream = lane.present_stream
+    of_rows = [message.seq for message in batch.messages], [stream] * len(batch.messages)
+    block = lane.encode(lane.table, batch.rows, *of_rows, token, batch.columns, stream)
+
+    def identities() -> tuple[Sequence[int], Sequence[str]]:
+        return batch.seqs(), [stream] * batch.stored
+
+    return await _insert(lane, block, identities, batch.stored, batch.first[1], batch.times, until, doubt=False)
+
+
+async def _insert(
+    lane: Lane,
+    block: Block,
+    identities: Callable[[], tuple[Sequence[int], Sequence[str]]],
+    rows: int,
+    arrived: int,
+    times: tuple[int, int],
+    until: int,
+    doubt: bool,
+) -> InsertOutcome:
     backoff, unknown = lane.backoff(), 0
     now = asyncio.get_running_loop().time
     while True:
@@ -61,11 +89,13 @@ async def insert(
             continue
         seconds = now() - began
         lane.faultpoint("after_insert")
-        if doubt and not await verify(lane, seqs, streams):
-            lane.alarm(reasons.ROWS_NOT_THERE, first=seqs[0], last=seqs[-1], rows=len(seqs))
-            return Sent.LATE, None
-        lane.account.inserted(messages, rows, seconds)
-        lane.log.debug("inserted", table=lane.table.name, rows=len(rows), seconds=round(seconds, 4))
+        if doubt:
+            seqs, streams = identities()
+            if not await verify(lane, seqs, streams):
+                lane.alarm(reasons.ROWS_NOT_THERE, first=min(seqs), last=max(seqs), rows=rows)
+                return Sent.LATE, None
+        lane.account.inserted(rows, arrived, times, seconds)
+        lane.log.debug("inserted", table=lane.table.name, rows=rows, seconds=round(seconds, 4))
         return Sent.STORED, None
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -15,7 +15,9 @@ from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import BrokerError, MessageError, StoreError
+from marketprism_consumer.ingest.batch import Refused
 from marketprism_consumer.ingest.broker import Broker
+from marketprism_consumer.ingest.columns import Columnar, Columns
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
@@ -34,8 +36,19 @@ RULES = 1
 """Version of the decoding rules. To be raised with every change that makes another row of a message, or a row of what was bad."""
 CLOCK_MARGIN = 1.0  # `_expires` is a whole second, and so is its comparison [s]
 
-Encode = Callable[[Table, Sequence[Row], Sequence[int], Sequence[str], str], Block]
-Bad = tuple[Message, MessageError]
+
+class Encode(Protocol):
+    def __call__(
+        self,
+        table: Table,
+        rows: Sequence[Row],
+        seqs: Sequence[int],
+        streams: Sequence[str],
+        token: str,
+        columns: Sequence[Columns] = (),
+        stream: str = "",
+        /,
+    ) -> Block: ...
 
 
 @dataclass(slots=True)
@@ -52,6 +65,7 @@ class Lane:
     account: IngestAccount
     valid: int
     encode: Encode
+    columnar: Columnar | None
     faultpoint: Callable[[str], None]
     log: FilteringBoundLogger
     backoff: Callable[[], Backoff]
@@ -107,7 +121,7 @@ class Lane:
                 self.insert_refused(refused, wait)
                 await asyncio.sleep(wait)
 
-    async def bury(self, bad: Sequence[Bad | tuple[Message, StoreError]]) -> None:
+    async def bury(self, bad: Sequence[Refused | tuple[Message, StoreError]]) -> None:
         """Raises BrokerError where the dead-letter stream does not take them."""
         for message, why in bad:
             if isinstance(why, MessageError):

@@ -1,7 +1,7 @@
 """The levels of an order book as the bytes of its columns: Decimal(38, 18), 16 bytes little endian each.
 
-Their JSON text is read by a kernel (`levels.zig`), without a Python object for each level. It is compiled when the package is
-installed; where it is not there, `read_side` knows nothing, and levels are read in Python, at a third of the speed.
+Their JSON text is read by the kernel (`levels.zig`), without a Python object for each level. Where there is none, `read_side`
+knows nothing.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
+
+from marketprism_consumer.ingest import kernel
 
 WIDTH = 16  # bytes of one number
 SCALE = 18
 MAX_LEVELS = 10_000  # of one side
-KERNEL = Path(__file__).with_name("_levels.so")
 
 
 class BookSide(NamedTuple):
@@ -42,11 +42,11 @@ class _Best(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_int64) for name in ("price_start", "price_end", "quantity_start", "quantity_end"))
 
 
-class _Kernel:
+class _SideReader:
     """Its output has one place, so one call at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._read = ctypes.CDLL(str(path)).marketprism_levels
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._read = library.marketprism_levels
         self._read.restype = ctypes.c_int64
         pointer = ctypes.c_void_p
         self._read.argtypes = [
@@ -56,7 +56,7 @@ class _Kernel:
         self._prices, self._quantities = bytearray(WIDTH * MAX_LEVELS), bytearray(WIDTH * MAX_LEVELS)
         self._best = _Best()
         self._out = (
-            *(ctypes.addressof(ctypes.c_char.from_buffer(each)) for each in (self._prices, self._quantities)),
+            *map(kernel.address, (self._prices, self._quantities)),
             MAX_LEVELS,
             ctypes.addressof(self._best),
         )
@@ -73,10 +73,10 @@ class _Kernel:
         return BookSide(count, prices, quantities, price or None, quantity or None)
 
 
-kernel = _Kernel(KERNEL) if KERNEL.exists() else None
+reader = _SideReader(kernel.library) if kernel.library else None
 
 
 def read_side(text: bytes, *, highest: bool) -> BookSide | None:
     """Of a JSON array of levels, where it has one of the two plain forms; None where it has another, or there is no kernel.
     `highest`: the best price is the highest one, as of bids."""
-    return kernel.read(text, highest=highest) if kernel else None
+    return reader.read(text, highest=highest) if reader else None

@@ -7,8 +7,6 @@
 
 const std = @import("std");
 
-pub const panic = std.debug.no_panic; // a trap, without what would print a trace
-
 const NOT_PLAIN: i64 = -1;
 const MAX_WHOLE = 19;
 const SCALE = 18;
@@ -24,35 +22,35 @@ fn powers() [SCALE + 1]u64 {
     return all;
 }
 
-const Failure = error{NotPlain};
+pub const Failure = error{NotPlain};
 
-const Number = struct { value: u128, start: usize, end: usize };
+pub const Number = struct { value: u128, start: usize, end: usize };
 
 const Digits = struct { value: u64, count: usize };
 
-const Reader = struct {
+pub const Reader = struct {
     text: []const u8,
     at: usize = 0,
 
-    inline fn peek(self: *const Reader) u8 {
+    pub inline fn peek(self: *const Reader) u8 {
         return if (self.at < self.text.len) self.text[self.at] else 0;
     }
 
-    inline fn blanks(self: *Reader) void {
+    pub inline fn blanks(self: *Reader) void {
         while (true) switch (self.peek()) {
             ' ', '\n', '\r', '\t' => self.at += 1,
             else => return,
         };
     }
 
-    inline fn expect(self: *Reader, comptime token: []const u8) Failure!void {
+    pub inline fn expect(self: *Reader, comptime token: []const u8) Failure!void {
         if (self.text.len - self.at < token.len) return error.NotPlain;
         if (!std.mem.eql(u8, self.text[self.at..][0..token.len], token)) return error.NotPlain;
         self.at += token.len;
     }
 
     /// Digits from here on, eight at a time; `value` is of no use where `count` is above 19.
-    inline fn digits(self: *Reader) Digits {
+    pub inline fn digits(self: *Reader) Digits {
         var value: u64 = 0;
         const start = self.at;
         while (self.at - start <= 16 and self.text.len - self.at >= 8) {
@@ -85,7 +83,7 @@ const Reader = struct {
         return (low +% high) >> 32;
     }
 
-    inline fn number(self: *Reader) Failure!Number {
+    pub inline fn number(self: *Reader) Failure!Number {
         try self.expect("\"");
         const start = self.at;
         const whole = self.digits();

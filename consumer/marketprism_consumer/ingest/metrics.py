@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -11,8 +10,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer.ingest.batch import Batch
-from marketprism_consumer.ingest.decode import Row
-from marketprism_consumer.ingest.message import Message
 
 _ROWS = (1, 10, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -121,19 +118,18 @@ class IngestAccount:
     def record_write(self, seconds: float) -> None:
         self._record_seconds.observe(seconds)
 
-    def inserted(self, messages: Sequence[Message], rows: Sequence[Row], seconds: float) -> None:
-        """The first and last of a block stand for it in the times: one call per row would cost more than decoding it."""
+    def inserted(self, count: int, arrived: int, times: tuple[int, int], seconds: float) -> None:
+        """`arrived`: the oldest message [µs]. `times`: of two rows that stand for all: one call per row would cost more than decoding."""
         now = time.time()
-        count = len(messages)
         self._inserted.inc(count)
         self.totals["inserted"] += count
         self.totals["inserts"] += 1
         self._batch_rows.observe(count)
         self._insert_seconds.observe(seconds)
-        self.late = max(0.0, now - messages[0].arrived / 1e6)
+        self.late = max(0.0, now - arrived / 1e6)
         self._lag_seconds.set(self.late)
-        for row in (rows[0], rows[-1]):
-            self._freshness.observe(max(0.0, now - row[0] / 1e6))
+        for event in times:
+            self._freshness.observe(max(0.0, now - event / 1e6))
         self.last_insert_rows, self.last_insert_seconds, self.refusal = count, seconds, None
         self.last_insert_time = now
 

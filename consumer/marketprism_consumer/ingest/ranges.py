@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from marketprism_consumer.errors import LostError
+from marketprism_consumer.ingest.frames import Messages
 from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.reader import Reader
@@ -58,11 +59,10 @@ async def read_in_stretches(lane: Lane, start: int, end: int) -> AsyncIterator[l
     over = False
     look = asyncio.Event()
 
-    def receive(messages: Sequence[Message]) -> None:
+    def receive(messages: Messages) -> None:
         nonlocal over
-        got.extend(message for message in messages if message.seq <= end)
-        last = messages[-1]
-        over = over or last.seq >= end or not last.pending
+        got.extend(messages.between(start + 1, end))
+        over = over or messages.seqs[-1] >= end or not messages.pending
         look.set()
 
     id = lane.id

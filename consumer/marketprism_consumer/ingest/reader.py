@@ -7,12 +7,12 @@ the end of a request) breaks the reader, and a new one begins at the next sequen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from marketprism_consumer.errors import LostError, ReaderBrokenError
-from marketprism_consumer.ingest.broker import ACK_PREFIX, Broker, Frame
-from marketprism_consumer.ingest.message import Message, from_delivery
+from marketprism_consumer.ingest.broker import Broker
+from marketprism_consumer.ingest.frames import Messages
 from marketprism_consumer.ingest.pull_status import pull_status
 
 MIN_PULL_BYTES = 2 << 20  # a request for less could be too small for a message; where one is larger, more is asked for
@@ -42,7 +42,7 @@ class Reader:
         created: str,
         subject: str,
         start: int,
-        receive: Callable[[Sequence[Message]], None],
+        receive: Callable[[Messages], None],
         look: Callable[[], None],
     ) -> None:
         self.name = ""
@@ -113,12 +113,12 @@ class Reader:
             self._expected = None
         return True
 
-    def _see(self, messages: Sequence[Message]) -> None:
+    def _see(self, messages: Messages) -> None:
         """When a message comes from behind what was the last one, all that was pending then has come, or was discarded."""
-        if self._expected is None or messages[-1].seq <= self._expected[1]:
+        if self._expected is None or messages.seqs[-1] <= self._expected[1]:
             return
         expected, last = self._expected
-        beyond = sum(message.seq > last for message in messages)
+        beyond = len(messages.between(last + 1, messages.seqs[-1]))
         self.missed += max(0, expected - (self.delivered - beyond))
         self._expected = None
 
@@ -141,47 +141,31 @@ class Reader:
             self._end(number)
         self._look()
 
-    def _receive(self, number: int, frames: Sequence[Frame]) -> None:
+    def _receive(self, number: int, delivered: Messages | bytes) -> None:
         pull = self._pulls.get(number)
         if pull is None:
             return
         self._heard = self._now()
-        messages: list[Message] = []
-        pull.received |= any(reply.startswith(ACK_PREFIX) for _, reply, _, _ in frames[:1])
-        gap = ""
-        delivered = self.delivered
-        for subject, reply, payload, headers in frames:
-            if not reply.startswith(ACK_PREFIX):
-                self._hand_over(number, messages)
-                messages = []
-                self.delivered = delivered
-                self._status(number, headers)
-                continue
-            message, count = from_delivery(subject, reply, payload)
-            if count != delivered + 1:
-                gap = f"delivery {count} came after {delivered}"
-                break
-            delivered = count
-            pull.left -= 1
-            self.outstanding -= 1
-            pull.bytes_left -= len(subject) + len(reply) + len(headers) + len(payload)  # as the server counts them
-            if message.seq >= self.next:  # a server that has not come so far begins at its own end
-                messages.append(message)
-        self.delivered = delivered
-        self._hand_over(number, messages)
-        if gap:
-            self._break(gap)
-
-    def _hand_over(self, number: int, messages: Sequence[Message]) -> None:
-        pull = self._pulls.get(number)
-        if pull is None or not messages:
+        if isinstance(delivered, bytes):
+            self._status(number, delivered)
             return
+        pull.received = True
+        if delivered.first_number != self.delivered + 1:
+            self._break(f"delivery {delivered.first_number} came after {self.delivered}")
+            return
+        self.delivered += len(delivered)
+        pull.left -= len(delivered)
+        self.outstanding -= len(delivered)
+        pull.bytes_left -= delivered.size
         # Where its bytes come out even, the server ends a request without a word (nats-server's nextWaiting).
         if pull.left <= 0 or pull.bytes_left == 0:
             self._end(number)
-        self._see(messages)
-        self.next, self.pending = messages[-1].seq + 1, messages[-1].pending
-        self._receive_messages(messages)
+        # A server that has not come so far begins at its own end.
+        messages = delivered.between(self.next, delivered.seqs[-1])
+        if len(messages):
+            self._see(messages)
+            self.next, self.pending = messages.seqs[-1] + 1, messages.pending
+            self._receive_messages(messages)
 
     def _status(self, number: int, headers: bytes) -> None:
         if number not in self._pulls:

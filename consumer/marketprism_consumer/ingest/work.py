@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,12 +15,13 @@ from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, ReaderBrokenError
 from marketprism_consumer.ingest import record as steps
-from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
+from marketprism_consumer.ingest.batch import PARTITIONS, Batch, BatchBounds, Batcher, Refused
 from marketprism_consumer.ingest.broker import StreamState
-from marketprism_consumer.ingest.decode import decode
-from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.columns import HOUR
+from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.flood import Flood
-from marketprism_consumer.ingest.insert import Sent, insert
+from marketprism_consumer.ingest.frames import Messages
+from marketprism_consumer.ingest.insert import Sent, insert_batch
 from marketprism_consumer.ingest.lane import RULES, Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to
@@ -69,6 +70,12 @@ class Around:
     pull_bytes: Callable[[], int]
 
 
+def _forget_payloads(rows: Iterable[tuple[Message, Row]]) -> None:
+    """A row has all of its message; whatever has to be looked at again is read again."""
+    for message, _ in rows:
+        message.payload = b""
+
+
 class ClaimWork:
     """`run` returns when the claim is read to its end and stored, when the process stops, or when something before it comes
     first (`call`): nothing of it is in hand after that."""
@@ -96,7 +103,7 @@ class ClaimWork:
         self._paused_until = 0.0
         self._in_vain = 0  # readers in a row that broke and had given nothing
         self._batcher, self._limits, self._flood, self._seen, self._around = batcher, limits, flood, seen, around
-        self._fast = DECODERS.get(lane.table.data_type)
+        self._columnar = lane.columnar
         self._wake = around.wake
         self._now = asyncio.get_running_loop().time
 
@@ -120,7 +127,8 @@ class ClaimWork:
         return self._batcher.bytes + (self.storing.bytes if self.storing else 0)
 
     @property
-    def oldest(self) -> Message | None:
+    def oldest(self) -> tuple[int, int] | None:
+        """Sequence and arrival of the oldest message that is read and not stored [µs]."""
         return (self.storing or self._batcher).first
 
     def call(self) -> None:
@@ -230,35 +238,52 @@ class ClaimWork:
         if self._in_vain > 1:
             await asyncio.sleep(min(2.0, 0.05 * 2**self._in_vain))
 
-    def _receive(self, messages: Sequence[Message]) -> None:
-        now, batcher, fast = self._now(), self._batcher, self._fast
-        changed, end = False, self.end
-        for message in messages:
-            if end is not None and message.seq > end:
-                break
-            try:
-                row = fast(message.payload, message.arrived) if fast else None
-                if row is None:
-                    row = decode(self.lane.table.data_type, message.subject, message.payload, message.arrived)
-            except MessageError as refusal:
-                changed |= batcher.refuse(message, refusal, now)
-            else:
-                changed |= batcher.add(message, row, now)
-                message.payload = b""  # the row has all of it; whatever has to be looked at again is read again
-        last = messages[-1]
-        self._seen.read_to = max(self._seen.read_to, last.seq)
-        self._see_end(last, last.pending)
+    def _receive(self, messages: Messages) -> None:
+        ours = messages if self.end is None else messages.between(0, self.end)
+        changed = self._take(ours) if len(ours) else False
+        last = messages.seqs[-1], messages.arrived[-1]
+        self._seen.read_to = max(self._seen.read_to, last[0])
+        self._see_end(last, messages.pending)
         if changed or self._ended:
             self._wake.set()
-        if self.reader is not None and self.reader.outstanding * 2 < batcher.cap:
+        if self.reader is not None and self.reader.outstanding * 2 < self._batcher.cap:
             self._top_up()
 
-    def _see_end(self, last: Message | None, pending: int) -> None:
+    def _take(self, messages: Messages) -> bool:
+        """Into the batch. True where whoever waits for it should look again."""
+        columns, others = self._columnar(messages) if self._columnar else (None, ())
+        if columns is not None:
+            rows, refused = self._decode(messages[index] for index in others)
+            if len(columns.hours.union(row[0] // HOUR for _, row in rows)) <= PARTITIONS:
+                changed = self._batcher.add_run(columns, rows, refused, self._now())
+                _forget_payloads(rows)
+                return changed
+        changed, now = False, self._now()
+        for message in messages:
+            rows, refused = self._decode((message,))
+            for one, row in rows:
+                changed |= self._batcher.add(one, row, now)
+            _forget_payloads(rows)
+            for one, refusal in refused:
+                changed |= self._batcher.refuse(one, refusal, now)
+        return changed
+
+    def _decode(self, messages: Iterable[Message]) -> tuple[list[tuple[Message, Row]], list[Refused]]:
+        rows: list[tuple[Message, Row]] = []
+        refused: list[Refused] = []
+        for message in messages:
+            try:
+                rows.append((message, self.lane.decoded(message)))
+            except MessageError as refusal:
+                refused.append((message, refusal))
+        return rows, refused
+
+    def _see_end(self, last: tuple[int, int] | None, pending: int) -> None:
         """A closed claim ends with its last sequence, or where nothing more of ours is held."""
         if self.end is None:
             return
-        if last is not None and last.seq >= self.end:
-            self._ended, self._mark = True, (last.seq, last.arrived)
+        if last is not None and last[0] >= self.end:
+            self._ended, self._mark = True, last
         elif not pending:
             self._ended = True
 
@@ -319,14 +344,13 @@ class ClaimWork:
     async def _store(self, batch: Batch) -> None:
         lane = self.lane
         lane.account.received(batch)
-        last, start = batch.last, self._position
-        cut = Cut(last.seq, last.arrived, await lane.until(), 0, RULES, lane.token())
-        await self.change(lambda r: self._cut_next(r, start, batch.first.seq, cut))
+        (last, arrived), start = batch.last, self._position
+        cut = Cut(last, arrived, await lane.until(), 0, RULES, lane.token())
+        await self.change(lambda r: self._cut_next(r, start, batch.first[0], cut))
         self._position = cut.end
         lane.faultpoint("after_cut")
-        if batch.messages:
-            streams = [lane.present_stream] * len(batch.messages)
-            sent, why = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+        if batch.stored:
+            sent, why = await insert_batch(lane, batch, cut.token, cut.until)
             if sent is not Sent.STORED:
                 if why is not None and why.fault is Fault.TOO_LARGE:
                     lane.alarm(why.reason, error=str(why)[:500], max_bytes=self._batcher.shrink())
@@ -409,7 +433,7 @@ class ClaimWork:
         head = None
         if self._flood.looks:
             # So that it ends: each look lets as many through as a flood needs.
-            seqs = sorted([m.seq for m in batch.messages] + [m.seq for m, _ in batch.refused])
+            seqs = sorted([*batch.seqs(), *(message.seq for message, _ in batch.refused)])
             head = batch.up_to(seqs[min(len(seqs), self._flood.min_messages) - 1])
         self._around.set_state(reasons.DEAD_LETTER_FLOOD)
         self._paused_until = self._now() + min(30.0, self._flood.window)

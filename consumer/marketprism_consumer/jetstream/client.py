@@ -28,7 +28,8 @@ from marketprism_api.problems import ResourceError
 from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
 from marketprism_consumer.errors import LoginError
-from marketprism_consumer.ingest.broker import Frame, Receive
+from marketprism_consumer.ingest.broker import Receive
+from marketprism_consumer.ingest.frames import Messages, cut, single
 from marketprism_consumer.jetstream.login import connect_fields, tls_context
 
 log = structlog.get_logger()
@@ -67,41 +68,26 @@ class _PullParser(Parser):
         await super().parse(data)
 
     def _take_pulled(self, data: bytes) -> int:
-        """Hand over the pulls' frames at the front of `data`; returns where they end."""
-        at, size = 0, len(data)
-        sid, frames = b"", list[Frame]()  # of one pull
+        """Hand over the pulls' messages and statuses at the front of `data`; returns where they end."""
+        at = 0
         while True:
-            line_end = data.find(b"\r\n", at)
-            line = (data[at:line_end].split() if line_end > 0 else []) or [b""]
-            # MSG subject sid [reply] size, or HMSG subject sid [reply] headers' size, size of both
-            headed = line[0] == b"HMSG"
-            if not (headed or line[0] == b"MSG") or not 4 + headed <= len(line) <= 5 + headed:
-                break
-            if line[2] != sid:
-                self._hand_over(sid, frames)
-                sid, frames = line[2], []
-                if int(sid) not in self.nc.pulls:
-                    break
-            start = line_end + 2
-            end = start + int(line[-1])
-            if end + 2 > size:
-                self._missing = end + 2 - size
-                break
-            body = start + int(line[-2]) if headed else start
-            reply = line[3] if len(line) == 5 + headed else b""
-            frames.append((line[1], reply, data[body:end], data[start:body]))
-            at = end + 2
-        self._hand_over(sid, frames)
-        return at
+            found = cut(data, at)
+            delivered = found.messages or found.status
+            if delivered is not None:
+                if found.sid not in self.nc.pulls:
+                    return at
+                self._hand_over(found.sid, delivered)
+                at = found.end
+            if found.missing or delivered is None:
+                self._missing = found.missing
+                return at
 
-    def _hand_over(self, sid: bytes, frames: list[Frame]) -> None:
-        receive = self.nc.pulls.get(int(sid)) if frames else None
-        if receive:
-            try:
-                receive(int(sid), frames)
-            except Exception:
-                # Raised into nats-py, it would end the read loop without a word.
-                log.exception("messages could not be taken; they will be delivered again", reply=frames[0][1])
+    def _hand_over(self, sid: int, delivered: Messages | bytes) -> None:
+        try:
+            self.nc.pulls[sid](sid, delivered)
+        except Exception:
+            # Raised into nats-py, it would end the read loop without a word.
+            log.exception("messages could not be taken; they will be delivered again", pull=sid)
 
 
 class PullClient(Client):
@@ -144,7 +130,7 @@ class PullClient(Client):
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         receive = self.pulls.get(sid)
         if receive is not None:
-            receive(sid, [(subject, reply, data, headers or b"")])
+            receive(sid, single(subject, reply, data, headers or b""))
             return
         await super()._process_msg(sid, subject, reply, data, headers)
 

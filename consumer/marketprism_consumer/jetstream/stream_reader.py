@@ -14,8 +14,8 @@ from typing import Any
 from marketprism_api import reasons
 from marketprism_consumer import times
 from marketprism_consumer.errors import BrokerError, ReaderRunsError
-from marketprism_consumer.ingest.broker import ACK_PREFIX, Frame
-from marketprism_consumer.ingest.message import Message, from_delivery
+from marketprism_consumer.ingest.frames import Messages
+from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.pull_status import PullStatus, pull_status
 from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 
@@ -144,19 +144,19 @@ class StreamReader:
     def _ask(self, size: int) -> _PulledBatch:
         pull = self._pull = _PulledBatch()
 
-        def receive(_: int, frames: Sequence[Frame]) -> None:
-            for subject, reply, payload, headers in frames:
-                if not reply.startswith(ACK_PREFIX):
-                    status = pull_status(headers)
-                    if not status.idle:
-                        pull.status = status
-                        self._end(pull)
-                    continue
-                m, _ = from_delivery(subject, reply, payload)
-                pull.messages.append(Read(m.seq, m.arrived, m.pending, m.subject, payload, headers))
-                self._over = not m.pending
-                if self._over or len(pull.messages) == size:
+        def receive(_: int, delivered: Messages | bytes) -> None:
+            if isinstance(delivered, bytes):
+                status = pull_status(delivered)
+                if not status.idle:
+                    pull.status = status
                     self._end(pull)
+                return
+            for index, m in enumerate(delivered):
+                read = Read(m.seq, m.arrived, m.pending, m.subject, m.payload, delivered.headers(index))
+                pull.messages.append(read)
+            self._over = not delivered.pending
+            if self._over or len(pull.messages) >= size:
+                self._end(pull)
 
         request = {
             "batch": size,
