@@ -85,6 +85,12 @@ TOO_MANY_LEVELS = Reason(
 BAD_INTEGER = Reason(
     "MP2212", "BadInteger", "an id or count is not a whole number in its range", "look at the publisher"
 )
+BAD_BOOK_TYPE = Reason(
+    "MP2213",
+    "BadBookType",
+    "update_type is no word that says whether an order book is full or an update",
+    "publish snapshot or update; a venue's word that is missing: docs/howto/venues.md",
+)
 ROW_REFUSED = Reason(
     "MP2301",
     "RowRefused",
@@ -361,6 +367,12 @@ BOOK_CROSSED = Reason(
     "MP8004", "BookCrossed", "the best bid is not below the best ask", "look at the collector: is it joining two feeds?"
 )
 BOOK_UNSORTED = Reason("MP8005", "BookUnsorted", "an order book's levels are not best first", "look at the collector")
+BOOK_NOT_FULL = Reason(
+    "MP8019",
+    "BookNotFull",
+    "what calls itself a full book takes levels away, or has less than a tenth of the usual levels",
+    "look at the collector: updates that are published as snapshots wipe the book in `book_at`",
+)
 PRICE_JUMP = Reason(
     "MP8006",
     "PriceJump",

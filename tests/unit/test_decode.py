@@ -356,6 +356,12 @@ BAD: list[tuple[str, str, bytes, Reason]] = [
     ("update id -1", "orderbook", put(BOOK, last_update_id=-1), reasons.BAD_INTEGER),
     ("update id 1e3", "orderbook", put(BOOK, last_update_id=b"1e3"), reasons.BAD_INTEGER),
     ("update id a word", "orderbook", put(BOOK, last_update_id="last"), reasons.BAD_INTEGER),
+    *((f"update_type {word!r}", "orderbook", put(BOOK, update_type=word), reasons.BAD_BOOK_TYPE) for word in ("delete", "insert", "snapshot ", "trade", "updates", "шаг", "u" * 256)),
+    ("update_type of 257 characters", "orderbook", put(BOOK, update_type="u" * 257), reasons.BAD_TEXT),
+    ("update_type a number", "orderbook", put(BOOK, update_type=1), WRONG_TYPE),
+    ("update_type false", "orderbook", put(BOOK, update_type=False), WRONG_TYPE),
+    ("the one before is -2", "orderbook", put(BOOK, prev_update_id=-2), reasons.BAD_INTEGER),
+    ("the first is -1", "orderbook", put(BOOK, first_update_id=-1), reasons.BAD_INTEGER),
     ("depth 2^32", "orderbook", put(BOOK, depth_levels=2**32), reasons.BAD_INTEGER),
 ]  # fmt: skip
 
@@ -421,6 +427,17 @@ GOOD: list[tuple[str, str, bytes, dict[str, Any]]] = [
     ("as many levels as there may be", "orderbook", levels([["1", "1"]] * MAX_LEVELS), {"bids_count": MAX_LEVELS}),
     ("update id 2^63", "orderbook", put(BOOK, last_update_id=2**63), {"last_update_id": 2**63}),
     ("update id 2^64 - 1 in digits", "orderbook", put(BOOK, last_update_id=str(2**64 - 1)), {"last_update_id": 2**64 - 1}),
+    *(
+        (f"update_type {word!r}", "orderbook", put(BOOK, update_type=word), {"update_type": kind})
+        for kind, words in {
+            "snapshot": ("snapshot", "SNAPSHOT", "Snapshot", "partial", "full"),
+            "update": ("update", "UPDATE", "delta", "change", "diff", "incremental", "l2update", "depthUpdate"),
+            None: ("", None, ...),
+        }.items()
+        for word in words
+    ),
+    ("OKX's snapshot follows none", "orderbook", put(BOOK, update_type="snapshot", prev_update_id=-1), {"prev_update_id": None, "last_update_id": 8812345678901}),
+    ("OKX's snapshot follows none, in digits", "orderbook", put(BOOK, update_type="snapshot", prev_update_id="-1"), {"prev_update_id": None}),
     ("chained ids", "orderbook", put(BOOK, first_update_id=7, prev_update_id=6), {"first_update_id": 7, "prev_update_id": 6}),
 ]  # fmt: skip
 

@@ -128,6 +128,7 @@ TIMES = [
 ]
 WHOLE = [0, 1, -1, 2**32 - 1, 2**32, 2**53 + 1, 2**63, 2**64 - 1, 2**64, 10**30, 1.0, 1.5, "7", "", "x", True, None, []]
 SIDES = ["buy", "sell", "unknown", "BUY", "Sell", "", "long", "buy ", 1, None, True]
+BOOK_TYPES = ["snapshot", "update", "delta", "UPDATE", "depthUpdate", "delete", "snapshot ", "u" * 257, 0, False]
 FLAGS = [True, False, None, 0, 1, "true", "", []]
 LEVELS = [
     [], [[]], [["1", "2"]], [["1"]], [["1", "2", "3"]], [{"price": "1", "quantity": "2"}], [{"price": "1"}], [{}],
@@ -148,6 +149,7 @@ NEAR: list[tuple[str, str, list[Any]]] = [
     *(("orderbook", name, TEXTS) for name in ("symbol", "exchange", "market_type", "data_source", "update_type", "data_type")),
     *(("orderbook", name, TIMES) for name in ("timestamp", "ts_ms", "standardized_at", "collected_at", "collected_ts_ms")),
     *(("orderbook", name, WHOLE) for name in ("last_update_id", "first_update_id", "prev_update_id", "depth_levels")),
+    ("orderbook", "update_type", BOOK_TYPES),
     *(("orderbook", name, LEVELS) for name in ("bids", "asks")),
 ]  # fmt: skip
 

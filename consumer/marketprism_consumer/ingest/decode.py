@@ -201,12 +201,13 @@ def bool_rule(name: str) -> FieldRule:
     return rule
 
 
-def integer_rule(name: str, bits: int) -> FieldRule:
+def integer_rule(name: str, bits: int, *, none: frozenset[bytes] = frozenset()) -> FieldRule:
+    """`none`: what a venue writes instead of leaving it out."""
     whole = re.compile(rb'"?(\d{1,20})"?').fullmatch
 
     def rule(fields: Fields) -> tuple[Any, ...]:
         field, raw = _raw(fields, (name,))
-        if raw is None:
+        if raw is None or raw in none:
             return (None,)
         match = whole(raw)
         if match is None or (value := int(match[1])) >= 1 << bits:
@@ -217,6 +218,25 @@ def integer_rule(name: str, bits: int) -> FieldRule:
 
 
 # --- order books ------------------------------------------------------------------------------------------------------
+
+BOOK_TYPES: Final = {
+    **dict.fromkeys(("snapshot", "partial", "full"), "snapshot"),
+    **dict.fromkeys(("update", "delta", "change", "diff", "incremental", "l2update", "depthupdate"), "update"),
+}
+"""Venues' words, in lower case: a full book, or one to be laid over it. Taking one for the other wipes a book, or keeps what is gone."""
+
+NO_UPDATE_BEFORE: Final = frozenset((b"-1", b'"-1"'))  # OKX's prevSeqId of a full book
+
+
+def book_type_rule(fields: Fields) -> tuple[Any, ...]:
+    """None where nothing is said: nothing is guessed."""
+    text = _text(fields, "update_type", required=False, limit=256)
+    if not text:
+        return (None,)
+    kind = BOOK_TYPES.get(text.lower())
+    if kind is None:
+        raise MessageError(reasons.BAD_BOOK_TYPE, "update_type", shown(text))
+    return (kind,)
 
 
 def book_rule(fields: Fields) -> tuple[Any, ...]:
@@ -306,8 +326,8 @@ RULES: dict[str, tuple[FieldRule, ...]] = {
     "orderbook": _rules(
         integer_rule("last_update_id", 64),
         integer_rule("first_update_id", 64),
-        integer_rule("prev_update_id", 64),
-        text_rule("update_type"),
+        integer_rule("prev_update_id", 64, none=NO_UPDATE_BEFORE),
+        book_type_rule,
         integer_rule("depth_levels", 32),
         book_rule,
         time_rule("standardized_at"),

@@ -14,7 +14,7 @@ import msgspec
 from marketprism_api import reasons
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest import levels
-from marketprism_consumer.ingest.decode import SIDES, Row, book_values, check_arrival
+from marketprism_consumer.ingest.decode import BOOK_TYPES, SIDES, Row, book_values, check_arrival
 from marketprism_consumer.ingest.levels import MAX_LEVELS, read_side
 from marketprism_consumer.ingest.values import EARLIEST, LATEST, micros
 
@@ -121,6 +121,7 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
         m, book = found or _by_python(payload)
         event = _time(None, m.timestamp, m.ts_ms)
         ids = (m.last_update_id, m.first_update_id, m.prev_update_id)
+        kind = BOOK_TYPES.get(m.update_type) if m.update_type else None
         if (
             book is None
             or event is None
@@ -128,12 +129,12 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
             or not _named(m)
             or not all(i is None or 0 <= i < 1 << 64 for i in ids)
             or not 0 <= (m.depth_levels or 0) < 1 << 32
-            or len(m.update_type or "") > 256
+            or (m.update_type and not kind)
         ):
             return None
         check_arrival(event, arrived)
         return (
-            event, m.exchange, m.market_type, m.symbol, *ids, m.update_type, m.depth_levels, *book,
+            event, m.exchange, m.market_type, m.symbol, *ids, kind, m.depth_levels, *book,
             _time(None, m.standardized_at, None), m.data_source or "", _time(None, m.collected_at, m.collected_ts_ms),
         )  # fmt: skip
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, MessageError):

@@ -30,7 +30,7 @@ from marketprism_consumer.schema.tables import Table
 
 T = TypeVar("T")
 
-RULES = 1
+RULES = 2
 """Version of the decoding rules. To be raised with every change that makes another row of a message, or a row of what was bad."""
 CLOCK_MARGIN = 1.0  # `_expires` is a whole second, and so is its comparison [s]
 

@@ -107,18 +107,20 @@ WHERE sequential >= 0.5 AND id > last_id + 1"""
 
 # --- order books ------------------------------------------------------------------------------------------------------
 
-_BOOK_ORDER = "(timestamp, ifNull(last_update_id, 0), _seq)"
+# By arrival within one time: a venue's numbers may begin anew. They tell only of rows that came from no stream.
+_BOOK_ORDER = "(timestamp, _seq, ifNull(last_update_id, 0))"
 
 
 def _book_at(hot: str, _: str) -> str:
-    """The last full book of the 24 hours before, with the updates since laid over it; a level of quantity 0 is gone."""
+    """The last full book of the 24 hours before, with what came since laid over it; a level of quantity 0 is gone. Full is what says
+    so: a book that says nothing is laid over, too, and where none is full, `snapshot_at` is NULL."""
     chosen = f"""\
 FROM `{hot}`.`all_orderbooks`
         WHERE exchange = {{exchange:String}} AND market_type = {{market_type:String}} AND symbol = {{symbol:String}}
             AND timestamp <= {{at:DateTime64(6, 'UTC')}} AND timestamp > {{at:DateTime64(6, 'UTC')}} - toIntervalDay(1)"""
     snapshot = f"""\
 SELECT max({_BOOK_ORDER})
-        {chosen} AND ifNull(update_type, '') != 'update'"""
+        {chosen} AND update_type = 'snapshot'"""
     return f"""\
 WITH ({snapshot}) AS snapshot
 SELECT side, row_number() OVER (PARTITION BY side ORDER BY if(side = 'bid', -price, price)) AS level, price, quantity,

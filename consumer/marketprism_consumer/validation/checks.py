@@ -166,12 +166,23 @@ SHAPES: Mapping[str, Shape] = {
                 " OR ({max_quantity:Float64} > 0 AND"
                 " greatest(toFloat64(arrayMax(arrayPushBack(bid_quantities, toDecimal128(0, 18)))),"
                 " toFloat64(arrayMax(arrayPushBack(ask_quantities, toDecimal128(0, 18))))) > {max_quantity:Float64})",
+                "full": "ifNull(update_type = 'snapshot', 0)",
+                "levels": "toUInt64(bids_count) + asks_count",
+                "taken_away": "countEqual(bid_quantities, 0) + countEqual(ask_quantities, 0)",
             },
-            tie="ifNull(last_update_id, 0)",
             link="ifNull(prev_update_id, toUInt64(first_update_id - 1))",
             linked="last_update_id",
-            windows={**AROUND, "previous_linked": f"lagInFrame(linked) OVER (by_arrival {PREVIOUS})"},
+            windows={
+                **AROUND,
+                "previous_linked": f"lagInFrame(linked) OVER (by_arrival {PREVIOUS})",
+                "usual": f"round(avgIf(levels, full) OVER (PARTITION BY {SERIES}, period_text))",
+            },
             checks=(
+                Check(
+                    reasons.BOOK_NOT_FULL,
+                    "full AND (taken_away > 0 OR (levels > 0 AND levels * 10 < usual))",  # a halted market's book is empty
+                    {"levels": "levels", "taken away": "taken_away", "usual": "usual"},
+                ),
                 Check(reasons.BOOK_CROSSED, "crossed", {"best bid": "best_bid_price", "best ask": "best_ask_price"}),
                 Check(reasons.BOOK_UNSORTED, "unsorted", {"last_update_id": "last_update_id"}),
                 Check(
