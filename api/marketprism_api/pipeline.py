@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from .cel import CelRule, one_of, rules, unchangeable
 from .data_types import BatchLimits, DataType
+from .messages import MessagesSpec
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
 from .problems import Objection, ValueRefusedError
 from .types import (
@@ -345,6 +346,8 @@ class PipelineSpec(Model):
     """The tables."""
     dead_letters: DeadLetters = DeadLetters()
     """Messages that can't become rows."""
+    messages: MessagesSpec = MessagesSpec()
+    """What a message must keep to in order to become a row."""
     pod_template: PodTemplate = PodTemplate()
     """Laid over every Pod: the schema Job's, the consumers', validation's, and the migrations' of its policies. A part's own
     podTemplate goes on top. For what all Pods share (tolerations, nodeSelector, imagePullSecrets, annotations); no containers."""

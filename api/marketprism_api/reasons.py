@@ -63,7 +63,10 @@ DECIMAL_OUT_OF_RANGE = Reason(
     "it is not rounded: widen the column first",
 )
 NEGATIVE_OR_ZERO = Reason(
-    "MP2205", "NotPositive", "a price or quantity is negative, or a price zero", "look at the publisher"
+    "MP2205",
+    "NotPositive",
+    "a price or quantity is negative, or a price zero",
+    "a market type with such prices: take it out of spec.messages.positivePrices",
 )
 BAD_TIME = Reason("MP2206", "BadTime", "a time is not in a known form", "UTC, an offset, or an epoch number")
 TIME_OUT_OF_RANGE = Reason(
@@ -80,7 +83,10 @@ BAD_LEVELS = Reason(
     "MP2210", "BadLevels", "an order-book side is not a list of [price, quantity] levels", "look at the publisher"
 )
 TOO_MANY_LEVELS = Reason(
-    "MP2211", "TooManyLevels", "an order-book side has more than 10,000 levels", "publish fewer levels"
+    "MP2211",
+    "TooManyLevels",
+    "an order-book side has more levels than the pipeline takes",
+    "raise spec.messages.maxLevels",
 )
 BAD_INTEGER = Reason(
     "MP2212", "BadInteger", "an id or count is not a whole number in its range", "look at the publisher"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from .data_types import BatchLimits, DataType
+from .messages import MessageLimits
 from .pipeline import PipelineSpec, StoragePipeline
 from .problems import Objection, Problem, ResourceError, ValueRefusedError, shown
 from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, StreamName, SubjectPrefix, endpoints
@@ -84,6 +85,7 @@ class Settings:
     bucket: str
     """The NATS key-value bucket with the records of the lanes."""
     dead_letters: DeadLetterSettings
+    messages: MessageLimits
     data_types: Mapping[DataType, DataTypeSettings]
     consumers: Mapping[str, tuple[DataType, ...]]
     validation_window: float
@@ -198,12 +200,13 @@ def effective(
             spec.dead_letters.window.seconds,
             spec.dead_letters.max_age.seconds or None,
         ),
+        messages=spec.messages.limits,
         data_types={
             t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t), spec.streams(t)) for t in spec.stored
         },
         consumers={str(name): consumer.data_types for name, consumer in spec.carriers.items()},
         validation_window=spec.validation.window.seconds,
-        limits={t: spec.validation.of(t) for t in spec.stored},
+        limits={t: spec.validation.of(t, spec.messages.limits) for t in spec.stored},
         migration_window_hours=window,
         migration_batch_limit=limit,
         origins=values.origins,

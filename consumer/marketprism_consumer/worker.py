@@ -233,6 +233,7 @@ class Worker:
             Flood(letters.max_ratio, letters.min_messages, letters.window),
             IngestAccount(self._metrics, name, stream),
             self._owner.name,
+            messages=self.settings.messages,
         )
 
     # --- while it runs ------------------------------------------------------------------------------------------------

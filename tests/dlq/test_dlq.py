@@ -63,7 +63,7 @@ def tiers(pipeline: Pipeline) -> list[ClickHouseStore]:
 
 @pytest.fixture
 def replay(pipeline: Pipeline) -> Any:
-    return Replay(pipeline.broker, pipeline.records, stream(pipeline), tiers(pipeline))
+    return Replay(pipeline.broker, pipeline.records, stream(pipeline), tiers(pipeline), pipeline.settings.messages)
 
 
 async def test_no_stream_is_no_dead_letters(pipeline: Pipeline) -> None:

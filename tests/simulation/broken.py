@@ -15,7 +15,7 @@ from marketprism_consumer.ingest.batch import Batch
 from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.keeper import RecordKeeper
-from marketprism_consumer.ingest.lane import RULES, Lane
+from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Cut, Record
 from marketprism_consumer.ingest.store import Clocks
@@ -76,7 +76,7 @@ _store = ClaimWork._store
 
 async def inserts_first(self: ClaimWork, batch: Batch) -> None:
     lane = self.lane
-    cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, RULES, lane.token())
+    cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, lane.rules, lane.token())
     start, streams = self._position, [lane.present_stream] * len(batch.messages)
     if batch.messages:
         sent, _ = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)

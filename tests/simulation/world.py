@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import structlog
 
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
 from marketprism_consumer.ingest import batch, epochs, work
@@ -157,6 +158,7 @@ class World:
             Flood(self.flood, 10, 5.0),
             _SILENT,
             process.owner,
+            messages=MessageLimits(),
             encode=parts.encode,  # type: ignore[arg-type]
             faultpoint=lambda name: self._faultpoint(process, name),
             log=self.log.bind(p=process.name) if self.traced else self.log,

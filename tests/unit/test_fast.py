@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest import levels
 from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, Row, decode
-from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.decode_fast import DECODERS, fast_decoder
 from marketprism_consumer.ingest.levels import MAX_LEVELS, packed
 
 ARRIVED = 1_758_700_600_000_000
@@ -209,6 +210,24 @@ WRITTEN = [
 @pytest.mark.parametrize("write", [case[1] for case in WRITTEN], ids=[case[0] for case in WRITTEN])
 def test_they_agree_on_ways_of_writing_json(body: dict[str, Any], write: Any) -> None:
     assert_agree(body["data_type"], write(msgspec.json.encode(body)))
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "python"])
+def test_both_refuse_a_book_with_more_levels_than_the_pipeline_takes(kernel: bool) -> None:
+    payload = json.dumps(BOOK).encode()
+    with mock.patch.object(levels, "kernel", levels.kernel if kernel else None):
+        for most, taken in ((1, False), (2, True), (MAX_LEVELS + 1, True)):
+            fast = fast_decoder("orderbook", MessageLimits(max_levels=most))
+            assert fast is not None
+            assert (fast(payload, ARRIVED) is not None) is taken
+
+
+def test_they_agree_on_prices_around_zero() -> None:
+    for market_type in ("spot", "perpetual", "options", "futures", "spread"):
+        for price in ("-1", "0", "-0", "0.0", "1"):
+            assert_agree("trade", json.dumps({**TRADE, "market_type": market_type, "price": price}).encode())
+            book = {**BOOK, "market_type": market_type, "bids": [[price, "1"]], "asks": [["2", "1"]]}
+            assert_agree("orderbook", json.dumps(book).encode())
 
 
 def test_they_agree_on_what_is_dated_after_its_arrival() -> None:

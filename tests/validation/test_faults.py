@@ -181,6 +181,14 @@ def test_a_full_book_with_a_fraction_of_the_usual_levels_is_none_and_a_halted_ma
     assert (finding.reason.name, finding.count) == ("BookNotFull", 1)
 
 
+def test_prices_below_zero_are_wrong_only_in_the_market_types_that_have_none(day: Make) -> None:
+    for market_type, wrong in (("spread", set()), ("spot", {"OutOfBounds"})):
+        below = day(TRADE)
+        for row in below.rows:
+            change(row, market_type=market_type, price=f"-{row['price']}")
+        assert {finding.reason.name for finding in below.found()} == wrong
+
+
 def test_a_share_of_unknown_sides_is_usual_and_more_is_not(day: Make) -> None:
     some = day(TRADE)
     for number, row in enumerate(some.of("BBB")):

@@ -256,7 +256,7 @@ async def _replay(
     counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
     stays: list[Outcome] = []
     records = NatsRecords(servers.client, settings.bucket)
-    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold])
+    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold], settings.messages)
     async for letters in stream.batches(wanted, alone=not dry_run):
         if dry_run:
             entries, outcomes = await replay.decode(letters)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from marketprism_api import reasons
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest import levels
 from marketprism_consumer.ingest.decode import BOOK_TYPES, SIDES, Row, book_values, check_arrival
@@ -113,7 +116,7 @@ def trade(payload: bytes, arrived: int) -> Row | None:
         return None
 
 
-def orderbook(payload: bytes, arrived: int) -> Row | None:
+def orderbook(payload: bytes, arrived: int, most: int = MAX_LEVELS) -> Row | None:
     if not payload.isascii():
         return None
     try:
@@ -124,6 +127,7 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
         kind = BOOK_TYPES.get(m.update_type) if m.update_type else None
         if (
             book is None
+            or max(book[0], book[1]) > most
             or event is None
             or m.data_type != "orderbook"
             or not _named(m)
@@ -141,7 +145,7 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
         return None
 
 
-def _by_kernel(payload: bytes) -> tuple[_Book, tuple[object, ...]] | None:
+def _by_kernel(payload: bytes) -> tuple[_Book, tuple[Any, ...]] | None:
     m = _decode_raws(payload)
     bids = read_side(bytes(m.bids), highest=True)
     asks = read_side(bytes(m.asks), highest=False)
@@ -153,7 +157,7 @@ def _by_kernel(payload: bytes) -> tuple[_Book, tuple[object, ...]] | None:
     )  # fmt: skip
 
 
-def _by_python(payload: bytes) -> tuple[_Book, tuple[object, ...] | None]:
+def _by_python(payload: bytes) -> tuple[_Book, tuple[Any, ...] | None]:
     try:
         m: _BookOfObjects | _BookOfPairs = _decode_objects(payload)
         bid_prices = [level.price for level in m.bids]  # type: ignore[union-attr]
@@ -169,7 +173,13 @@ def _by_python(payload: bytes) -> tuple[_Book, tuple[object, ...] | None]:
     return m, _levels(bid_prices, bid_quantities, ask_prices, ask_quantities)
 
 
-DECODERS: dict[str, Callable[[bytes, int], Row | None]] = {"trade": trade, "orderbook": orderbook}
+FastDecoder = Callable[[bytes, int], Row | None]
+DECODERS: dict[str, FastDecoder] = {"trade": trade, "orderbook": orderbook}
+
+
+def fast_decoder(data_type: str, limits: MessageLimits) -> FastDecoder | None:
+    """None where the data type has none."""
+    return partial(orderbook, most=limits.max_levels) if data_type == "orderbook" else DECODERS.get(data_type)
 
 
 def _named(m: _Common) -> bool:
@@ -198,7 +208,7 @@ def _columns(levels: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return list(prices), list(quantities)
 
 
-def _levels(bp: list[str], bq: list[str], ap: list[str], aq: list[str]) -> tuple[object, ...] | None:
+def _levels(bp: list[str], bq: list[str], ap: list[str], aq: list[str]) -> tuple[Any, ...] | None:
     """The book's values where every level is of plain digits, prices above zero, best first; None where any is not."""
     texts = [*bp, *bq, *ap, *aq]
     text = f"[{','.join(texts)}]".encode()

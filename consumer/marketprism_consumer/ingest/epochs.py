@@ -14,7 +14,7 @@ from marketprism_consumer.ingest.batch import HOUR, PARTITIONS
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.identity import content_indexes, place
 from marketprism_consumer.ingest.insert import Sent, insert
-from marketprism_consumer.ingest.lane import RULES, Bad, Lane
+from marketprism_consumer.ingest.lane import Bad, Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to, read_in_stretches, read_range
 from marketprism_consumer.ingest.record import Claim, Cut
@@ -53,7 +53,7 @@ async def _cut_in_doubt(lane: Lane, id: str, messages: Sequence[Message]) -> Non
     claim = steps.own(lane.keeper.record, id, lane.owner)
     if claim is None:
         raise LostError("the claim in doubt is another's")
-    cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, RULES, lane.token())
+    cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, lane.rules, lane.token())
     await lane.keeper.change(lambda r: steps.cut_next(r, id, lane.owner, claim.done, cut, end=claim.end))
     left = await _send_rest(lane, id, cut, messages, Refusals())
     if left is None:
@@ -105,7 +105,7 @@ async def _win(lane: Lane, claim: Claim, cut: Cut, messages: Sequence[Message]) 
     mark = messages[-1].arrived if messages and messages[-1].seq == cut.end else cut.mark
     until, token = await lane.until(), lane.token()
     record = await lane.keeper.change(
-        lambda r: steps.new_epoch(r, claim.id, lane.owner, cut, mark=mark, until=until, rules=RULES, token=token)
+        lambda r: steps.new_epoch(r, claim.id, lane.owner, cut, mark=mark, until=until, rules=lane.rules, token=token)
     )
     lane.account.epochs.inc()
     changed = record.claim(claim.id)

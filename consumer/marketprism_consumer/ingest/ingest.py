@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from marketprism_api import reasons
+from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import (
@@ -76,7 +77,7 @@ class Ingest:
     """`run` until `stop`. Everything that it can't know for certain after a fault it reads from the record again.
 
     `owner` is this process's name among those that share the lane: the same one for a process that is started again in its
-    place. What follows `account` and `owner` is for the simulator, which has its own.
+    place. What follows `messages` is for the simulator, which has its own.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Ingest:
         account: IngestAccount,
         owner: str,
         *,
+        messages: MessageLimits,
         encode: Encode = encode,
         faultpoint: Callable[[str], None] = faultpoint,
         log: FilteringBoundLogger = log,
@@ -104,6 +106,7 @@ class Ingest:
         self._set_state(reasons.RUNNING)
         self._broker, self._records, self._tiers, self._graveyard = broker, records, tiers, graveyard
         self._encode, self._faultpoint, self._log, self._backoff = encode, faultpoint, log, backoff
+        self._messages = messages
         self._valid, self._random = valid, random or Random()
         self._limits, self._flood = limits, flood
         self.pull_bytes = PULL_BYTES
@@ -298,6 +301,7 @@ class Ingest:
             self._graveyard,
             self.account,
             self._valid,
+            self._messages,
             self._encode,
             self._faultpoint,
             self._log,

@@ -17,11 +17,10 @@ from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageEr
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import StreamState
-from marketprism_consumer.ingest.decode import decode
-from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.decode_fast import fast_decoder
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.insert import Sent, insert
-from marketprism_consumer.ingest.lane import RULES, Lane
+from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to
 from marketprism_consumer.ingest.reader import Reader
@@ -96,7 +95,7 @@ class ClaimWork:
         self._paused_until = 0.0
         self._in_vain = 0  # readers in a row that broke and had given nothing
         self._batcher, self._limits, self._flood, self._seen, self._around = batcher, limits, flood, seen, around
-        self._fast = DECODERS.get(lane.table.data_type)
+        self._fast = fast_decoder(lane.table.data_type, lane.limits)
         self._wake = around.wake
         self._now = asyncio.get_running_loop().time
 
@@ -239,7 +238,7 @@ class ClaimWork:
             try:
                 row = fast(message.payload, message.arrived) if fast else None
                 if row is None:
-                    row = decode(self.lane.table.data_type, message.subject, message.payload, message.arrived)
+                    row = self.lane.slowly(message)
             except MessageError as refusal:
                 changed |= batcher.refuse(message, refusal, now)
             else:
@@ -320,7 +319,7 @@ class ClaimWork:
         lane = self.lane
         lane.account.received(batch)
         last, start = batch.last, self._position
-        cut = Cut(last.seq, last.arrived, await lane.until(), 0, RULES, lane.token())
+        cut = Cut(last.seq, last.arrived, await lane.until(), 0, lane.rules, lane.token())
         await self.change(lambda r: self._cut_next(r, start, batch.first.seq, cut))
         self._position = cut.end
         lane.faultpoint("after_cut")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
+from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer import times
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -207,9 +208,15 @@ class Replay:
     """`tiers`: where a row may be already; the first is where rows are inserted. `records`: of the lanes into it."""
 
     def __init__(
-        self, broker: NatsBroker, records: NatsRecords, stream: DeadLetterStream, tiers: Sequence[ClickHouseStore]
+        self,
+        broker: NatsBroker,
+        records: NatsRecords,
+        stream: DeadLetterStream,
+        tiers: Sequence[ClickHouseStore],
+        limits: MessageLimits,
     ) -> None:
         self._broker, self._records, self._stream, self._hot = broker, records, stream, tiers[0]
+        self._limits = limits
         self._restore: Restore[Letter] = Restore(tiers)
 
     async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
@@ -272,7 +279,7 @@ class Replay:
         letter.origin()  # raises where there is none
         payload = await self._whole(letter) if letter.is_cut else letter.payload
         arrived = micros(letter.header(dead_letters.TIME), dead_letters.TIME)
-        return decode(letter.data_type, letter.header(dead_letters.SUBJECT), payload, arrived)
+        return decode(letter.data_type, letter.header(dead_letters.SUBJECT), payload, arrived, self._limits)
 
     async def _whole(self, letter: Letter) -> bytes:
         """The payload of a message that was too large for its dead letter, from where it came from."""
