@@ -195,15 +195,15 @@ class Schema(Model):
 
 
 class DeadLetters(Model):
-    """Where messages go that can't become rows, and when there are too many to go on."""
+    """Where messages go that can't become rows, and when a venue has too many of them."""
 
     stream: StreamName = StreamName("MARKETPRISM_DLQ")
     """The stream that keeps them with the reason."""
     max_ratio: Ratio = Ratio("0.1")
-    """The data type pauses when more than this part of the messages within `window` are dead letters.
-    A decimal in quotes."""
+    """Of each exchange's messages of a data type within `window`: where more than this part can't be rows, those are held back for
+    minutes before they become dead letters; all else is stored. A decimal in quotes."""
     min_messages: Count = 100
-    """Fewer messages than this within `window` never pause it."""
+    """Fewer messages of an exchange than this within `window` are never held back."""
     window: Annotated[Duration, Between("1s", "1h")] = Duration("1m")
     """The time over which the ratio is taken."""
     max_age: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("168h")

@@ -261,7 +261,7 @@ RUNNING = Reason("MP6001", "Running", "messages are stored as they come", "")
 DEAD_LETTER_FLOOD = Reason(
     "MP6002",
     "DeadLetterFlood",
-    "too many of the last messages are bad: the data type is paused",
+    "too many of a venue's last messages are bad: they are held back for minutes, then dead letters; all else is stored",
     "look at `marketprism dlq list`, fix the publisher, or raise spec.deadLetters.maxRatio",
 )
 STOPPING = Reason("MP6003", "Stopping", "what is held is stored, then the process ends", "")

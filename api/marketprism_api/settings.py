@@ -47,7 +47,7 @@ class DeadLetterSettings:
 
     stream: str
     max_ratio: float
-    """0 to 1: above it, within `window` and from `min_messages` on, the data type pauses."""
+    """0 to 1: above it, within `window` and from `min_messages` on, an exchange's bad messages are held back."""
     min_messages: int
     window: float
     """Seconds."""

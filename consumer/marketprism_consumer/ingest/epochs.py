@@ -33,19 +33,32 @@ async def finish(lane: Lane, claim: Claim) -> None:
         claim = await look_through(lane, claim, claim.cut)
     if claim.finished or claim.after is None or claim.end is None:
         return
-    await lane.wait_until_over(claim.after)
-    await settle(lane)
-    id, end = claim.id, claim.end
+    id = claim.id
     while (left := steps.own(lane.keeper.record, id, lane.owner)) and not left.finished:
-        start, mark = left.done, await last_message(lane)
+        await lane.wait_until_over(left.after or claim.after)
+        await settle(lane)
+        now = lane.keeper.record.claim(id)
+        if now is None or (now.end, now.after) != (left.end, left.after):
+            continue  # more was held back meanwhile
+        start, end, mark = left.done, left.end or claim.end, await last_message(lane)
         if mark is None or mark[0] < end:
             await asyncio.sleep(EMPTY_POLL)  # until the stream has a message again that tells that nothing is left
         elif await nothing_to(lane, start) >= end:
-            await lane.keeper.change(lambda r: steps.nothing_left(r, id, lane.owner, start, mark))  # noqa: B023
+            await lane.keeper.change(lambda r: _nothing_left(r, lane, id, start, end, mark))  # noqa: B023
         else:
             async for messages in read_in_stretches(lane, start, end):
                 await _cut_in_doubt(lane, id, messages)
             await asyncio.sleep(BEHIND)
+
+
+def _nothing_left(
+    record: steps.Record, lane: Lane, id: str, start: int, end: int, mark: tuple[int, int]
+) -> steps.Record | None:
+    """Unless more was held back since it was looked."""
+    claim = record.claim(id)
+    if claim is not None and claim.end != end:
+        return record
+    return steps.nothing_left(record, id, lane.owner, start, mark)
 
 
 async def _cut_in_doubt(lane: Lane, id: str, messages: Sequence[Message]) -> None:

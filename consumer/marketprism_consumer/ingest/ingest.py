@@ -194,7 +194,7 @@ class Ingest:
 
     def not_ready(self) -> str:
         """Why this data type does not store what comes just now; empty where it does."""
-        if self.state is not reasons.RUNNING:
+        if self.state is reasons.STOPPING:
             return str(self.state)
         if self.account.refusal:
             return f"{self.account.refusal}: ClickHouse refused what was asked last"
@@ -380,6 +380,8 @@ class Ingest:
             lambda: self.stopping,
             self._look_for_trouble,
             lambda id, cut: self._set_aside(lane, id, cut),
+            lambda held: self._finish_aside(lane, held),
+            lambda: len(self._aside) < MAX_ASIDE,
             self._set_state,
             lambda: self.pull_bytes,
         )
