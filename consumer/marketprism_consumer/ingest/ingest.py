@@ -188,8 +188,8 @@ class Ingest:
         """Nothing in hand, and nothing of more is known: here, or where another has the tail, there."""
         if not self._synced or self._aside or self.in_hand or (self._work and self._work.finished):
             return False
-        if self.reads:
-            return not self.backlog
+        if self._work is not None and self._work.is_tail:
+            return self._work.reader is not None and not self.backlog  # before it reads, nothing is known
         return len(self._claims) == 1 and self._claims[0].end is None and self._claims[0].cut is None
 
     def not_ready(self) -> str:
