@@ -134,6 +134,7 @@ BAD = [
     (pipeline(f"{{clickhouse: {{hotDatabase: {'a' * 300}}}}}"), "spec.clickhouse.hotDatabase", "at most 63"),
     (pipeline("{clickhouse: {hotDatabase: system}}"), "spec.clickhouse.hotDatabase", "belongs to ClickHouse"),
     (pipeline("{clickhouse: {hotDatabase: marketprism_cold}}"), "spec.clickhouse.coldDatabase", "the hot database too"),
+    (pipeline("{clickhouse: {sharding: bySymbol}}"), "spec.clickhouse.sharding", "needs cluster"),
     (pipeline("{clickhouse: {hotDatabase: no}}"), "spec.clickhouse.hotDatabase", "put it in quotes"),
     (pipeline("{nats: {streams: {default: 'a.b'}}}"), "spec.nats.streams.default", "is not a stream name"),
     (pipeline("{nats: {streams: {trad: A}}}"), "spec.nats.streams.trad", "trade"),
