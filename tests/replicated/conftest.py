@@ -26,6 +26,7 @@ class Replicas:
         self.cluster = os.environ["CLICKHOUSE_CLUSTER"]
         self.url = os.environ["CLICKHOUSE_BALANCED"]
         self.nodes = os.environ["CLICKHOUSE_SHARD1"].split(",")
+        self.all_nodes = list(self.nodes)
         self._control = Path(os.environ["CLICKHOUSE_CLUSTER_CONTROL"])
 
     def do(self, command: str, *arguments: str) -> None:
@@ -40,6 +41,7 @@ class Shards(Replicas):
         if not os.environ.get("CLICKHOUSE_SHARD2"):
             pytest.skip("NOT TESTED: the cluster has one shard (CLICKHOUSE_SHARD2)")
         self.second = os.environ["CLICKHOUSE_SHARD2"].split(",")
+        self.all_nodes += self.second
         self.url = ",".join([self.url, *self.second])
 
 
