@@ -212,6 +212,33 @@ def test_every_command_asks_all_shards(sharded: World, shards: Shards) -> None:
         for table in tables
     ]
     assert 0 < validated["rows"] == sum(within)
-    assert all(each["problem"] == "" for each in said("lanes", "list"))
+    assert all(each["problem"] == "" for each in said("lanes", "list")["lanes"])
     ingest.process.terminate()
     ingest.ended()
+
+
+def test_what_was_lost_on_one_shard_is_stored_again_there(sharded: World, shards: Shards) -> None:
+    world = sharded
+    feed = world.feed(types=["trade"])
+    ingest = world.ingest()
+    ingest.until_more(500, "trade")
+    feed.stop()
+    before = world.prove()["trade"].rows
+    ingest.process.terminate()
+    ingest.ended()
+    second = ClickHouse([shards.second[0]])
+    own = f"`{world.hot}`.trades_local"
+    lost = world.call(second.value(f"SELECT count() FROM {own}"))
+    assert 0 < lost < before
+    world.call(second.command(f"DELETE FROM {own} WHERE 1", settings={"mutations_sync": 2}))
+    world.call(second.close())
+    done = subprocess.run(
+        [*MARKETPRISM, "replay", "-f", str(world.file), "--type", "trade", "--from-time", "1h", "--output", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert symbols_at(world, shards.second[0]) == {"ETH-USDT"}
+    assert world.prove()["trade"].rows == before
