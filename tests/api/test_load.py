@@ -259,6 +259,14 @@ def test_the_policies_of_a_pipeline_name_one_cold_server() -> None:
     assert len(caught.value.problems) == 2
 
 
+def test_a_cold_server_is_refused_for_a_pipeline_that_is_spread_over_shards() -> None:
+    sharded = pipeline("{clickhouse: {cluster: main, sharding: bySymbol}}")
+    moved = "{pipelineRef: {name: main}, every: 1m, cold: %s}"
+    assert len(parse("---\n".join([sharded, policy(moved % "{}")]))) == 2
+    with pytest.raises(ResourceError, match=r"spec\.cold\.url.*each shard has its own cold tier"):
+        parse("---\n".join([sharded, policy(moved % "{url: 'http://cold:8123'}")]))
+
+
 def test_message_for_people() -> None:
     with pytest.raises(ResourceError) as caught:
         parse(pipeline("{schema: {mode: apply}}"), "p.yaml")
