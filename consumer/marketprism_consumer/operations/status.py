@@ -16,7 +16,7 @@ from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.lanes import FoundLane
-from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, Table
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
@@ -76,6 +76,7 @@ READ, UNREAD, NO_STREAM = "read", "nobody reads", "no stream"
 
 async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore, cold: ClickHouseStore) -> Status:
     """`store`: hot's. Raises BrokerError and StoreError where NATS or ClickHouse can't be asked."""
+    sizes = (await _sizes(store), await _sizes(cold))
     ours = {data_type: await lanes.find_all(settings, broker, store, data_type) for data_type in settings.data_types}
     every = [lane for of_type in ours.values() for lane in of_type]
     read = await lanes.alive(NatsRecords(broker.client, settings.bucket), every)
@@ -89,7 +90,7 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
         letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
         made.dead_letters = sum(letters.values())
         table = BY_DATA_TYPE[str(data_type)]
-        made.hot, made.cold = await _size(store, table), await _size(cold, table)
+        made.hot, made.cold = (of.get(table.name, Tier()) for of in sizes)
         if made.hot.rows:
             made.rate, made.age = await _fresh(store, table)
         found.append(made)
@@ -108,16 +109,19 @@ def _state(of_type: Sequence[FoundLane], read: set[str]) -> str:
     return READ if all(lane.key in read for lane in of_type) else UNREAD
 
 
-async def _size(store: ClickHouseStore, table: Table) -> Tier:
-    """Of all shards together, each by one of its replicas."""
-    found = Tier()
+async def _sizes(store: ClickHouseStore) -> dict[str, Tier]:
+    """By table, of all shards together, each by one of its replicas."""
+    found: dict[str, Tier] = {}
     for shard in await _shards(store):
-        ((rows, size, parts),) = await shard.clickhouse.query(
-            "SELECT sum(rows), sum(bytes_on_disk), count() FROM system.parts"
-            " WHERE active AND database = {database:String} AND table = {table:String}",
-            {"database": shard.database, "table": shard.name(table)},
+        rows = await shard.clickhouse.query(
+            "SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts"
+            " WHERE active AND database = {database:String} GROUP BY table",
+            {"database": shard.database},
         )
-        found = Tier(found.rows + int(rows), found.bytes + int(size), found.parts + int(parts))
+        of = {str(table): Tier(int(count), int(size), int(parts)) for table, count, size, parts in rows}
+        for table in TABLES:
+            mine, its = found.get(table.name, Tier()), of.get(shard.name(table), Tier())
+            found[table.name] = Tier(mine.rows + its.rows, mine.bytes + its.bytes, mine.parts + its.parts)
     return found
 
 
