@@ -1,5 +1,6 @@
-"""A replicated ClickHouse behind a balancer, from the environment: CLICKHOUSE_CLUSTER, CLICKHOUSE_NODES (of one shard),
-CLICKHOUSE_BALANCED, and for the faults CLICKHOUSE_CLUSTER_CONTROL, a folder with the commands `node`, `keeper` and `balancer`."""
+"""A replicated ClickHouse behind a balancer, from the environment: CLICKHOUSE_CLUSTER, CLICKHOUSE_SHARD1 (URLs of its replicas),
+CLICKHOUSE_BALANCED, for sharding CLICKHOUSE_SHARD2 and CLICKHOUSE_BALANCED_ALL, and for the faults CLICKHOUSE_CLUSTER_CONTROL, a folder
+with the commands `node`, `keeper` and `balancer`."""
 
 from __future__ import annotations
 
