@@ -102,7 +102,7 @@ attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half
 	$(BIN)/pytest tests/faults -m slow $(ARGS)
 
 .PHONY: replicated
-replicated: $(INSTALLED) ## Two replicas behind a balancer, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
+replicated: $(INSTALLED) ## Replicas behind a balancer, and two shards of them, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
 	$(BIN)/pytest tests/replicated $(ARGS)
 
 .PHONY: haul

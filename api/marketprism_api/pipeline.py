@@ -156,7 +156,11 @@ class ClickHouseSpec(Model):
             CelRule(
                 "!has(self.hotDatabase) || !has(self.coldDatabase) || self.hotDatabase != self.coldDatabase",
                 "coldDatabase must be another database than hotDatabase",
-            )
+            ),
+            CelRule(
+                "!has(self.sharding) || self.sharding == 'none' || (has(self.cluster) && self.cluster != '')",
+                "sharding needs cluster: name the cluster whose shards are meant, as in system.clusters",
+            ),
         )
     )
 
@@ -172,6 +176,9 @@ class ClickHouseSpec(Model):
     """Keeps for good what a TieringPolicy moves there."""
     cluster: Annotated[ClusterName, unchangeable("cluster", _NEW_PIPELINE)] = ClusterName("")
     """When set, tables are made ON CLUSTER with Replicated engines."""
+    sharding: Annotated[Literal["none", "bySymbol"], unchangeable("sharding", _NEW_PIPELINE)] = "none"
+    """bySymbol: rows are spread over all shards of the cluster, each symbol on one of them. The url then lists replicas or
+    balancers of every shard."""
     insert_quorum: Literal["auto", "none"] = "auto"
     """With a cluster: stored is what a majority of a table's replicas have, or what one of them has. Of two replicas, auto
     needs both; what can't be stored meanwhile waits in JetStream."""
@@ -181,6 +188,10 @@ class ClickHouseSpec(Model):
         if self.hot_database == self.cold_database:
             message = "is the hot database too: rows would be copied onto themselves and then deleted"
             raise ValueRefusedError(Objection(message, "two different databases", path="coldDatabase"))
+        if self.sharding != "none" and not self.cluster:
+            raise ValueRefusedError(
+                Objection("needs cluster: its shards are meant", "none, or name the cluster", path="sharding")
+            )
         return self
 
 

@@ -208,13 +208,19 @@ SEVERAL_SERVERS = Reason(
     "MP4010",
     "SeveralServers",
     "rows would be split: more than one ClickHouse server answers and no cluster is named, or more than one shard of it",
-    "name the cluster in spec.clickhouse.cluster, or give the URL of one server, or of one shard",
+    "name the cluster in spec.clickhouse.cluster, or give the URL of one server, or of one shard; with sharding one for each",
 )
 REPLICAS_BEHIND = Reason(
     "MP4011",
     "ReplicasBehind",
     "too few replicas of a table have what was stored last",
     "bring back the replica that is away or behind; one that is gone for good: SYSTEM DROP REPLICA; see docs/howto/cluster.md",
+)
+SHARDS_CHANGED = Reason(
+    "MP4012",
+    "ShardsChanged",
+    "the cluster's shards are not those over which the tables are spread, or one of them has no URL",
+    "give replicas of every shard in spec.clickhouse.url, and a macro `shard` on each; see docs/howto/cluster.md",
 )
 VIEW_FAILED = Reason(
     "MP4009",

@@ -68,6 +68,8 @@ class Settings:
     """Empty: cold is on hot's server."""
     cluster: str
     """Empty for a single server."""
+    sharded: bool
+    """Are rows spread over the cluster's shards, by symbol?"""
     insert_quorum: bool
     """On a cluster: is stored what a majority of a table's replicas have?"""
     schema_mode: str
@@ -177,6 +179,11 @@ def effective(
     if values.problems:
         raise ResourceError(values.problems)
     clickhouse_urls, cold_urls = tuple(server.url for server in clickhouse), tuple(server.url for server in cold)
+    sharded = databases.sharding != "none"
+    if sharded and cold_urls not in ((), clickhouse_urls):
+        message = "can't be given for a pipeline with spec.clickhouse.sharding: each shard has its own cold tier"
+        where = values.origins["cold_url"]
+        raise ResourceError([Problem(message, path="spec.cold.url" if where == "file" else where, allowed="no URL")])
     return Settings(
         pipeline_name=name,
         nats_urls=tuple(server.url for server in nats),
@@ -185,6 +192,7 @@ def effective(
         cold_db=str(cold_db),
         cold_urls=cold_urls if cold_urls != clickhouse_urls else (),
         cluster=str(databases.cluster),
+        sharded=sharded,
         insert_quorum=databases.insert_quorum == "auto",
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,

@@ -359,7 +359,7 @@ class _StreamAuditor:
         census = _Census()
         for tier, store in self._tiers.items():
             if tier == "hot":
-                await lanes.catch_up(store, table)
+                await store.catch_up(table)
             rows = await store.clickhouse.query(
                 f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
                 f" FROM {self._table(tier, table)} GROUP BY _stream, window"

@@ -51,14 +51,15 @@ def everything(hot: str, cold: str, table: Table, where: str = "1") -> str:
     """A SELECT of every column of both tiers; a row that is in both (copied, not yet deleted) comes once, from cold.
 
     Hot stands first, so that it is looked at first: a row that moves meanwhile is found in cold. What cold holds of hot's
-    time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal.
+    time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal. GLOBAL
+    matters where the tables are spread over shards: what cold has of hot's time is then asked for once, and not by each shard.
     """
     columns = ", ".join(column.name for column in table.columns if column.kind != "EPHEMERAL")
     in_hot, in_cold = f"`{hot}`.`{table.name}`", f"`{cold}`.`{table.name}`"
     begins = f"SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM {in_hot}"
     return (
         f"SELECT {columns} FROM {in_hot}\n"
-        f"WHERE ({where}) AND (_seq = 0 OR (_stream, _seq) NOT IN (\n"
+        f"WHERE ({where}) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (\n"
         f"    SELECT _stream, _seq FROM {in_cold} WHERE _seq != 0 AND ({where}) AND timestamp >= ({begins})))\n"
         f"UNION ALL\nSELECT {columns} FROM {in_cold} WHERE {where}"
     )
