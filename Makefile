@@ -173,7 +173,7 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --all-extras --group dev --upgrade \
+		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --no-emit-package marketprism-operator --all-extras --group dev --upgrade \
 		api/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
 	@# The images' own parts of it.
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
