@@ -152,6 +152,18 @@ chart: $(INSTALLED) ## Write the generated parts of helm/ and deploy/, and test 
 	$(BIN)/python helm/generate.py
 	$(BIN)/pytest tests/chart $(ARGS)
 
+CHECKOV := .checkov/bin/checkov
+.PHONY: checkov
+checkov: $(CHECKOV) ## What checkov says of the chart, of what the operator makes and of the images (needs helm)
+	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 > .checkov/chart.yaml
+	$(CHECKOV) --framework kubernetes --file .checkov/chart.yaml $(wildcard tests/operator/golden/*.yaml)
+	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator
+
+# A venv of its own: it pins half of PyPI.
+$(CHECKOV):
+	$(PYTHON) -m venv .checkov
+	.checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+
 .PHONY: images
 images: ## Build the images and hand them to the cluster of KUBECONFIG
 	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
@@ -184,4 +196,4 @@ lock: ## Resolve the dependencies anew into requirements.lock
 
 .PHONY: clean
 clean: ## Remove what the targets made
-	rm -rf .venv .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo
+	rm -rf .venv .checkov .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo

@@ -217,7 +217,12 @@ async def test_logs_are_those_of_all_pods_each_line_with_its_pod(world: World, t
 
 
 async def test_render_is_what_the_operator_makes_and_diff_what_of_it_is_not_so(world: World, tmp_path: Path) -> None:
-    with world.operator(MARKETPRISM_IMAGE="registry/consumer:7"):
+    told = {
+        "MARKETPRISM_IMAGE": "registry/consumer:7",
+        "MARKETPRISM_EGRESS": "true",
+        "MARKETPRISM_PLATFORM_UIDS": "true",
+    }
+    with world.operator(**told):
         async with world.controllers():
             await world.pipeline(**TWO)
             await world.apply("TieringPolicy", "main", spec=POLICY)
@@ -229,6 +234,10 @@ async def test_render_is_what_the_operator_makes_and_diff_what_of_it_is_not_so(w
             made = await world.children("main") | {"CronJob/main-migrate"}
             assert made <= {f"{each['kind']}/{each['metadata']['name']}" for each in rendered}
             assert "image: registry/consumer:7" in said.out
+            policy = await world.get("NetworkPolicy", "main-storage")
+            assert policy
+            assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+            assert "runAsUser" not in said.out
             said = await plugin(world, "diff", "main")
             assert (said.code, said.out, said.err) == (0, "", "")
 

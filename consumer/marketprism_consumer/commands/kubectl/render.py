@@ -144,14 +144,24 @@ def given(file: str, name: str, live: Iterable[KubeObject]) -> list[KubeObject]:
 
 
 def environment(kubectl: Kubectl, live: Iterable[KubeObject]) -> dict[str, str]:
-    """What the running operator was told of images, by what it has made."""
+    """What the running operator was told, by what it has made."""
     found = {}
     for pipeline in live:
         if pipeline["kind"] == StoragePipeline.KIND and (image := (pipeline.get("status") or {}).get("image")):
-            found["MARKETPRISM_IMAGE"] = image
-            made = kubectl.select("deployments.apps", {MANAGED_BY: OPERATOR, PIPELINE: pipeline["metadata"]["name"]})
-            names = (s["name"] for one in made for s in one["spec"]["template"]["spec"].get("imagePullSecrets") or [])
-            found["MARKETPRISM_PULL_SECRETS"] = ",".join(dict.fromkeys(names))
+            labels = {MANAGED_BY: OPERATOR, PIPELINE: pipeline["metadata"]["name"]}
+            made = kubectl.select("deployments.apps,networkpolicies.networking.k8s.io", labels)
+            pods = [each["spec"]["template"]["spec"] for each in made if each["kind"] == "Deployment"]
+            secrets = (secret["name"] for pod in pods for secret in pod.get("imagePullSecrets") or [])
+            uids = bool(pods) and not any("runAsUser" in (pod.get("securityContext") or {}) for pod in pods)
+            egress = any(
+                "Egress" in each["spec"].get("policyTypes", ()) for each in made if each["kind"] == "NetworkPolicy"
+            )
+            found = {
+                "MARKETPRISM_IMAGE": image,
+                "MARKETPRISM_PULL_SECRETS": ",".join(dict.fromkeys(secrets)),
+                "MARKETPRISM_PLATFORM_UIDS": str(uids).lower(),
+                "MARKETPRISM_EGRESS": str(egress).lower(),
+            }
     return found
 
 
