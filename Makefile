@@ -164,6 +164,16 @@ $(CHECKOV):
 	$(PYTHON) -m venv .checkov
 	.checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 
+CYCLONEDX := .sbom/bin/cyclonedx-py
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## What the images have of PyPI, as CycloneDX, in .sbom/
+	for image in consumer operator; do $(CYCLONEDX) requirements $$image/requirements.lock --pyproject $$image/pyproject.toml \
+		--mc-type application --output-reproducible --output-format JSON --output-file .sbom/marketprism-$$image.cdx.json || exit; done
+
+$(CYCLONEDX):
+	$(PYTHON) -m venv .sbom
+	.sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+
 .PHONY: images
 images: ## Build the images and hand them to the cluster of KUBECONFIG
 	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
@@ -196,4 +206,4 @@ lock: ## Resolve the dependencies anew into requirements.lock
 
 .PHONY: clean
 clean: ## Remove what the targets made
-	rm -rf .venv .checkov .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo
+	rm -rf .venv .checkov .sbom .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo
