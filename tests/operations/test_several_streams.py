@@ -92,7 +92,7 @@ async def test_where_streams_are_named_exactly_those_are_read_and_the_others_tol
     assert report.not_read == {"trade": ("MARKET_DATA",)}
     assert await split.count("trades") == 2
     async with PullClientOf(split) as client:
-        lines = [line async for line in check_nats(split.settings, NatsAuth(), client)]
+        lines = [line async for line in check_nats(split.settings, NatsAuth, client)]
     assert any("MARKET_DATA holds trade.>, and is not read" in line.found for line in lines)
 
 
