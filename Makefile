@@ -152,6 +152,28 @@ chart: $(INSTALLED) ## Write the generated parts of helm/ and deploy/, and test 
 	$(BIN)/python helm/generate.py
 	$(BIN)/pytest tests/chart $(ARGS)
 
+CHECKOV := .checkov/bin/checkov
+.PHONY: checkov
+checkov: $(CHECKOV) ## What checkov says of the chart, of what the operator makes and of the images (needs helm)
+	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 > .checkov/chart.yaml
+	$(CHECKOV) --framework kubernetes --file .checkov/chart.yaml $(wildcard tests/operator/golden/*.yaml)
+	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator
+
+# A venv of its own: it pins half of PyPI.
+$(CHECKOV):
+	$(PYTHON) -m venv .checkov
+	.checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+
+CYCLONEDX := .sbom/bin/cyclonedx-py
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## What the images have of PyPI, as CycloneDX, in .sbom/
+	for image in consumer operator; do $(CYCLONEDX) requirements $$image/requirements.lock --pyproject $$image/pyproject.toml \
+		--mc-type application --output-reproducible --output-format JSON --output-file .sbom/marketprism-$$image.cdx.json || exit; done
+
+$(CYCLONEDX):
+	$(PYTHON) -m venv .sbom
+	.sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+
 .PHONY: images
 images: ## Build the images and hand them to the cluster of KUBECONFIG
 	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
@@ -173,7 +195,7 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --all-extras --group dev --upgrade \
+		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --no-emit-package marketprism-operator --all-extras --group dev --upgrade \
 		api/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
 	@# The images' own parts of it.
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -184,4 +206,4 @@ lock: ## Resolve the dependencies anew into requirements.lock
 
 .PHONY: clean
 clean: ## Remove what the targets made
-	rm -rf .venv .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo
+	rm -rf .venv .checkov .sbom .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo

@@ -62,7 +62,8 @@ StreamKey = Literal[
 ]
 
 
-DEFAULT_REQUESTS = {"cpu": Quantity("100m"), "memory": Quantity("256Mi")}
+# What is written to a node: /tmp, and logs until the kubelet rotates them.
+DEFAULT_REQUESTS = {"cpu": Quantity("100m"), "memory": Quantity("256Mi"), "ephemeral-storage": Quantity("128Mi")}
 DEFAULT_LIMITS = {"memory": Quantity("512Mi")}
 
 
@@ -70,7 +71,7 @@ class Resources(Model):
     """CPU and memory of a container."""
 
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """What the scheduler reserves. By default 100m of cpu and 256Mi of memory."""
+    """What the scheduler reserves. By default 100m of cpu, 256Mi of memory and 128Mi of ephemeral-storage."""
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """What may not be exceeded. By default 512Mi of memory."""
 

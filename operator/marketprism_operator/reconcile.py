@@ -198,6 +198,7 @@ async def find_references(current: Reconciliation) -> None:
         policy,
         current.config.pull_secrets,
         policies=() if policy else tuple(await _policies(current, current.name)),
+        platform=current.config.platform,
     )
     versions, missing = {}, []
     for name in sorted(referenced(request)):
