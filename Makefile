@@ -127,8 +127,12 @@ monitoring-tools: ## Build prometheus and promtool with Go, for `make monitoring
 		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS) github.com/prometheus/prometheus/cmd/prometheus@$(PROMETHEUS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## End to end against a hand-written service, in one run
+bench: $(INSTALLED) ## End to end against a hand-written service, in one run: rates, CPU, memory, bytes a row, freshness
 	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-gate
+bench-gate: $(INSTALLED) ## Fails where this branch is 15 % slower than what it branched off, both in one run, in turn
+	$(BIN)/python -m bench.gate $(ARGS)
 
 .PHONY: bench-tiering
 bench-tiering: $(INSTALLED) ## Hot to cold with every check against a bare INSERT … SELECT and DELETE, in one run

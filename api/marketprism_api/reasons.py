@@ -262,7 +262,7 @@ NO_DEDUP_WINDOW = Reason(
     "run `marketprism schema apply`",
 )
 
-# MP6xxx: the state of a data type.
+# MP6xxx: the state of a data type, or of a process.
 RUNNING = Reason("MP6001", "Running", "messages are stored as they come", "")
 DEAD_LETTER_FLOOD = Reason(
     "MP6002",
@@ -271,6 +271,12 @@ DEAD_LETTER_FLOOD = Reason(
     "look at `marketprism dlq list`, fix the publisher, or raise spec.deadLetters.maxRatio",
 )
 STOPPING = Reason("MP6003", "Stopping", "what is held is stored, then the process ends", "")
+PROCESS_ENDED = Reason(
+    "MP6004",
+    "ProcessEnded",
+    "one of several processes has ended unasked, and is started again",
+    "its last lines in the log say why; SIGKILL is mostly the memory's limit: raise it, or run fewer --processes",
+)
 
 # MP7xxx: what the operator finds and does.
 VALID = Reason("MP7001", "Valid", "the spec is valid", "")

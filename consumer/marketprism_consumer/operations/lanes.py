@@ -140,6 +140,11 @@ def tail_of(record: Record | None) -> Claim | None:
     return record.claims[-1] if record and record.has_tail else None
 
 
+def owners(lanes: Iterable[FoundLane]) -> set[str]:
+    """Processes that have something of these lanes, whether or not they are heard."""
+    return {claim.owner for lane in lanes if lane.record for claim in lane.record.claims if claim.owner}
+
+
 # --- what waits -------------------------------------------------------------------------------------------------------
 
 SequenceRange = tuple[int, int | None]

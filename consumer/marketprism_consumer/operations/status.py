@@ -35,7 +35,8 @@ class Tier:
 @dataclass(slots=True)
 class TypeStatus:
     """`rate`: rows stored per second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
-    hot has none. `lag`: messages not known to be stored, `set_aside` those that are looked up first; None without a record."""
+    hot has none. `lag`: messages not known to be stored, `set_aside` those that are looked up first; None without a record.
+    `processes`: that have a stretch of it in hand, or its tail."""
 
     data_type: str
     stream: str
@@ -44,6 +45,7 @@ class TypeStatus:
     age: float | None = None
     lag: int | None = None
     set_aside: int | None = None
+    processes: int = 0
     dead_letters: int = 0
     hot: Tier = field(default_factory=Tier)
     cold: Tier = field(default_factory=Tier)
@@ -84,6 +86,7 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
     for data_type, type_settings in settings.data_types.items():
         streams = ",".join(lane.stream for lane in ours[data_type]) or type_settings.stream
         made = TypeStatus(str(data_type), streams, _state(ours[data_type], read))
+        made.processes = len(lanes.owners(ours[data_type]))
         waits = [await lanes.backlog(broker, lane) for lane in ours[data_type] if lane.record]
         if waits:
             made.lag, made.set_aside = sum(each.lag for each in waits), sum(each.set_aside for each in waits)
