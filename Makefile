@@ -80,7 +80,7 @@ control-plane: $(INSTALLED) ## The operator against a real API server
 	$(BIN)/pytest tests/operator/controlplane -m "not scale" $(ARGS)
 
 .PHONY: scale
-scale: $(INSTALLED) ## Two hundred pipelines: Ready, memory, writes at rest (minutes)
+scale: $(INSTALLED) ## A thousand pipelines: time to Ready, memory, CPU, requests at rest and in an outage (a quarter of an hour)
 	$(BIN)/python -m tests.operator.controlplane.control_plane
 	$(BIN)/pytest tests/operator/controlplane -m scale -s $(ARGS)
 
