@@ -71,6 +71,9 @@ class Worker:
         self._stopping = asyncio.Event()
         self._waits_for = "the JetStream streams"
         self._gone: dict[str, str] = {}  # why no stream holds it any more, by data type
+        self._unfit: dict[
+            str, str
+        ] = {}  # streams that have come, and can't be read beside those that are, by data type
         self._replicas = 1  # of what we make
 
     # --- from outside -------------------------------------------------------------------------------------------------
@@ -90,7 +93,7 @@ class Worker:
             return {"worker": f"waits for {self._waits_for}"}
         found = {}
         for (name, stream), ingest in self.ingests.items():
-            if why := self._gone.get(name) or ingest.not_ready():
+            if why := self._gone.get(name) or self._unfit.get(name) or ingest.not_ready():
                 found[name if len(self._of(name)) == 1 else f"{name} in {stream}"] = why
         return found
 
@@ -177,6 +180,10 @@ class Worker:
         if chosen.left:
             log.warning(
                 "held by streams that are not read: others are named", data_type=str(data_type), streams=chosen.left
+            )
+        if chosen.copies:
+            log.info(
+                "streams that only have copies of it are not read", data_type=str(data_type), streams=chosen.copies
             )
 
     async def _schema(self) -> None:
@@ -267,9 +274,16 @@ class Worker:
         for data_type in () if self._stopping.is_set() else self.data_types:
             try:
                 streams = (await choose(self._broker, self.settings, data_type, moved=False)).read
+                if any((str(data_type), stream) not in self.ingests for stream in streams):
+                    streams = (
+                        await choose(self._broker, self.settings, data_type)
+                    ).read  # what has moved may be in both
             except BrokerError as refused:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail)
+                if refused.reason is reasons.STREAM_UNFIT:
+                    self._unfit[str(data_type)] = str(refused)
                 continue
+            self._unfit.pop(str(data_type), None)
             if not streams:
                 streamless.append(data_type)
             for stream in streams:

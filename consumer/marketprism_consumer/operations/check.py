@@ -167,6 +167,8 @@ async def _data_type(
     if chosen.left:
         todo = f"name them in spec.nats.streams.{data_type}, too, unless others store them"
         yield warning(what, f"{', '.join(chosen.left)} holds {type_settings.subject}, and is not read", todo)
+    if chosen.copies:
+        yield ok(what, f"{', '.join(chosen.copies)} has copies of what is in {', '.join(chosen.read)}, and is not read")
     for stream in chosen.read:
         if stream not in streams:
             streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
