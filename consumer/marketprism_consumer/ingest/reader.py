@@ -33,7 +33,7 @@ class Reader:
     """From sequence `next` on. `receive` gets what came at once, in order; `look` is called when a request has ended, or the
     reader broke. `pending`: what is to come after what has been received, as it was last heard;
     `delivered`: how many have been received. `first`: where the stream began when the reader was made. `missed`: how many
-    were discarded before they came, of those that were expected."""
+    were discarded before they came, of those that were expected. `last`: sequence and arrival [µs] of the last that was received."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Reader:
         self.next = start
         self.pending = 0
         self.broken = ""
+        self.last: tuple[int, int] | None = None
         self.outstanding = 0
         self.first = self.missed = 0
         self._expected: tuple[int, int] | None = None
@@ -180,6 +181,7 @@ class Reader:
         if pull.left <= 0 or pull.bytes_left == 0:
             self._end(number)
         self._see(messages)
+        self.last = messages[-1].seq, messages[-1].arrived
         self.next, self.pending = messages[-1].seq + 1, messages[-1].pending
         self._receive_messages(messages)
 
