@@ -22,6 +22,7 @@ def _goes_on(ingest: Ingest, rows: int = 300) -> None:
     wait_for(lambda: ingest.ready, "ready")
 
 
+@pytest.mark.every_nats
 def test_nats_restarted(world: World) -> None:
     world.feed()
     ingest = world.ingest()
@@ -80,6 +81,7 @@ def test_stream_deleted_and_made_again(world: World) -> None:
     assert streams == [(2,)]
 
 
+@pytest.mark.every_nats
 def test_readers_deleted(world: World) -> None:
     world.feed()
     ingest = world.ingest()
@@ -123,8 +125,8 @@ async def _restore(world: World, of: dict[str, Any], chunks: list[bytes]) -> Non
 
 @pytest.mark.every_nats
 def test_a_stream_restored_under_a_running_ingest_is_another_one(world: World) -> None:
-    """It has gone on beyond what was read. Servers from 2.11 on say that it was made now, and what it holds is a lane of its own; older
-    ones that it was made when its backup was, and that it was set back is seen by what it holds."""
+    """It has gone on beyond what was read. Present servers say that it was made now: what it holds is a lane of its own. Those up to 2.12
+    say that it was made when the old one was: that it was set back is seen by what it holds."""
     ingest = world.ingest()
     world.feed().until(400).stop()
     of, chunks = world.call(_copy(world))

@@ -98,6 +98,7 @@ async def test_where_streams_are_named_exactly_those_are_read_and_the_others_tol
     assert any("MARKET_DATA holds trade.>, and is not read" in line.found for line in lines)
 
 
+@pytest.mark.every_nats
 async def test_a_mirror_that_is_named_is_read_and_not_its_origin(split: Pipeline) -> None:
     await make(split, "MIRROR", mirror={"name": "MARKET_DATA"})
     named(split, "MIRROR", "OKX")
@@ -109,6 +110,7 @@ async def test_a_mirror_that_is_named_is_read_and_not_its_origin(split: Pipeline
     assert sorted(streams[0]) == ["MIRROR", "OKX"]
 
 
+@pytest.mark.every_nats
 async def test_an_aggregate_beside_its_origin_is_told_and_not_read(split: Pipeline) -> None:
     """Read together, each of its messages would be stored twice."""
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX"}])
@@ -152,6 +154,7 @@ async def test_an_aggregate_of_what_nobody_reads_has_to_be_chosen_by_name(split:
         await choose(split.broker, split.settings, DataType.TRADE)
 
 
+@pytest.mark.every_nats
 async def test_what_is_changed_on_the_way_is_no_copy(split: Pipeline) -> None:
     transforms = [{"src": "trade.okx_spot.>", "dest": "trade.copied.>"}]
     await make(
@@ -161,6 +164,7 @@ async def test_what_is_changed_on_the_way_is_no_copy(split: Pipeline) -> None:
         await choose(split.broker, split.settings, DataType.TRADE)
 
 
+@pytest.mark.every_nats
 @pytest.mark.parametrize(
     "source",
     [
@@ -202,6 +206,7 @@ class PullClientOf:
         await self._client.close()
 
 
+@pytest.mark.every_nats
 async def test_what_comes_by_detours_is_a_copy_as_well(split: Pipeline) -> None:
     await make(split, "MIRROR", mirror={"name": "MARKET_DATA"})
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "MIRROR"}])
