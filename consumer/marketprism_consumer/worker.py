@@ -25,9 +25,10 @@ from marketprism_consumer.clickhouse.servers import refuse_split
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest import levels
+from marketprism_consumer.ingest.allowance import TAIL_BYTES
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
-from marketprism_consumer.ingest.ingest import PULL_BYTES, Ingest, LaneSource
+from marketprism_consumer.ingest.ingest import Ingest, LaneSource
 from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.ingest.owner import Owner
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
@@ -315,7 +316,7 @@ class Worker:
 
     def _share_connection(self) -> None:
         for ingest in self.ingests.values():
-            ingest.pull_bytes = PULL_BYTES // len(self.ingests)
+            ingest.pull_bytes = TAIL_BYTES // len(self.ingests)
 
     async def _is_gone(self, stream: str) -> bool:
         try:

@@ -143,8 +143,9 @@ async def test_where_it_cannot_be_told_whether_there_are_leaf_nodes_none_is_made
         server.kill()
 
 
-@pytest.mark.every_nats
-@pytest.mark.parametrize("named", [", domain: hub", ", apiPrefix: $JS.hub.API"])
+@pytest.mark.parametrize(
+    "named", [pytest.param(", domain: hub", marks=pytest.mark.every_nats), ", apiPrefix: $JS.hub.API"]
+)
 def test_by_its_domain_the_hub_is_read_through_the_leaf(servers: dict[str, str], tmp_path: Path, named: str) -> None:
     path = file(tmp_path, named)
     done = call("schema", "ensure", "-f", path, environ=servers)

@@ -52,7 +52,6 @@ def environ(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str
         server.kill()
 
 
-@pytest.mark.every_nats
 @pytest.mark.parametrize(("environ", "more"), [((block, ""), MORE[block]) for block in MORE], indirect=["environ"])
 def test_with_these_rights_all_of_it_works(environ: dict[str, str], more: str, tmp_path: Path) -> None:
     path = market_account.pipeline_file(tmp_path, more)

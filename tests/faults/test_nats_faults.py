@@ -22,7 +22,6 @@ def _goes_on(ingest: Ingest, rows: int = 300) -> None:
     wait_for(lambda: ingest.ready, "ready")
 
 
-@pytest.mark.every_nats
 def test_nats_restarted(world: World) -> None:
     world.feed()
     ingest = world.ingest()

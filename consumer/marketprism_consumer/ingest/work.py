@@ -152,7 +152,7 @@ class ClaimWork:
         if self.reader is not None and not self._paused_until:
             with suppress(ReaderBrokenError):
                 self.reader.check()
-            if self.reader.broken:
+            if self.reader.broken or not self.reader.outstanding:
                 self._wake.set()
 
     async def watch(self, state: StreamState) -> None:

@@ -15,6 +15,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from marketprism_api import reasons
 from marketprism_consumer import times
 from marketprism_consumer.errors import BrokerError, JetStreamError
+from marketprism_consumer.ingest.allowance import Allowance
 from marketprism_consumer.ingest.broker import ReaderMade, ReaderState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
 from marketprism_consumer.ingest.values import micros
@@ -62,6 +63,7 @@ class NatsBroker:
 
     def __init__(self, client: PullClient) -> None:
         self.client = client
+        self.allowance = Allowance()
 
     @property
     def domain(self) -> str:
