@@ -21,8 +21,8 @@ from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.servers import refuse_split
-from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.clickhouse.servers import connected, refuse_split
+from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest import levels
 from marketprism_consumer.ingest.allowance import TAIL_BYTES
@@ -59,13 +59,16 @@ class Worker:
         self._metrics = IngestMetrics(self.registry)
         self._client = PullClient()
         self._broker = NatsBroker(self._client)
-        self._clickhouse = ClickHouse(
-            settings.clickhouse_urls, lambda: clickhouse_auth(environ), cluster=settings.cluster
+        self._clickhouse = connected(
+            settings.clickhouse_urls,
+            lambda: clickhouse_auth(environ),
+            cluster=settings.cluster,
+            sharded=settings.sharded,
         )
         self._cold = ClickHouse(settings.cold_urls, cold_auth) if settings.cold_urls else self._clickhouse
         self._tiers = (
-            ClickHouseStore(self._clickhouse, settings.hot_db, quorum=settings.insert_quorum),
-            ClickHouseStore(self._cold, settings.cold_db, quorum=settings.insert_quorum),
+            store_of(self._clickhouse, settings.hot_db, quorum=settings.insert_quorum),
+            store_of(self._cold, settings.cold_db, quorum=settings.insert_quorum),
         )
         self._records = NatsRecords(self._client, settings.bucket)
         self._owner = Owner(settings.pipeline_name)
@@ -241,6 +244,7 @@ class Worker:
             Flood(letters.max_ratio, letters.min_messages, letters.window),
             IngestAccount(self._metrics, name, stream),
             self._owner.name,
+            messages=self.settings.messages,
         )
 
     # --- while it runs ------------------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.clickhouse.servers import connected
+from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.feed import arguments, regenerate
@@ -451,7 +451,10 @@ class World:
         self.file = self.write_file("pipeline")
         self.settings = effective(load_pipeline(self.file), {"CLICKHOUSE_HTTP_URL": clickhouse.url})
         self.hot = self.settings.hot_db
-        self.store = ClickHouseStore(ClickHouse(self.settings.clickhouse_urls, cluster=self.settings.cluster), self.hot)
+        clickhouse = connected(
+            self.settings.clickhouse_urls, cluster=self.settings.cluster, sharded=self.settings.sharded
+        )
+        self.store = store_of(clickhouse, self.hot)
         self.client: PullClient = self.call(connect(nats.url, wait=PATIENCE))
         self.broker = NatsBroker(self.client)
 
@@ -502,7 +505,7 @@ class World:
         done: list[Change] = []
         self.call(schema.apply(self.store.clickhouse, self.settings, done.append))
         made = [change.makes for change in done if change.makes]
-        tiers = (self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db))
+        tiers = (self.store, store_of(self.store.clickhouse, self.settings.cold_db))
         self.call(lanes.begin(self.settings, self.broker, tiers, made))
 
     # --- actors ---

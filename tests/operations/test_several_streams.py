@@ -11,6 +11,7 @@ import pytest
 
 from marketprism_api.credentials import NatsAuth
 from marketprism_api.data_types import DataType
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.audit import lines
 from marketprism_consumer.errors import BrokerError, CopyUnnamedError
 from marketprism_consumer.jetstream.client import PullClient
@@ -72,9 +73,10 @@ async def test_each_is_read_stored_and_proven(split: Pipeline) -> None:
     assert report.holds, report
     assert {(each.stream, each.held, each.rows) for each in report.types} == {("MARKET_DATA", 3, 3), ("OKX", 2, 2)}
     assert await split.count("trades") == 5
+    cold = ClickHouseStore(split.clickhouse, split.settings.cold_db)
     (of_trades,) = [
         each
-        for each in (await status(split.settings, split.broker, split.store, split.clickhouse)).types
+        for each in (await status(split.settings, split.broker, split.store, cold)).types
         if each.data_type == "trade"
     ]
     assert (of_trades.stream, of_trades.lag) == ("MARKET_DATA,OKX", 0)

@@ -18,6 +18,7 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
+from marketprism_api.messages import MessageLimits
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -363,7 +364,7 @@ class _StreamAuditor:
         census = _Census()
         for tier, store in self._tiers.items():
             if tier == "hot":
-                await lanes.catch_up(store, table)
+                await store.catch_up(table)
             rows = await store.clickhouse.query(
                 f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
                 f" FROM {self._table(tier, table)} GROUP BY _stream, window"
@@ -524,7 +525,7 @@ class _StreamAuditor:
             async with StreamReader(self._broker, self._stream, [subject], first=min(wanted)) as reader:
                 async for messages in reader.batches(1000):
                     undecodable += sum(
-                        _refused(audited.data_type, m.subject, m.payload, m.arrived)
+                        _refused(audited.data_type, m.subject, m.payload, m.arrived, self._settings.messages)
                         for m in messages
                         if m.seq in wanted
                     )
@@ -542,6 +543,7 @@ class _StreamAuditor:
             streams=self._identities(data_type),
             dead=self._dead[data_type],
             refused=self._refused[data_type],
+            limits=self._settings.messages,
         )
 
 
@@ -553,9 +555,9 @@ def _position(lane: FoundLane) -> Position:
     return Position(record.begin, ((0, record.done), *((claim.start, claim.done) for claim in record.claims)))
 
 
-def _refused(data_type: str, subject: str, payload: bytes, arrived: int) -> bool:
+def _refused(data_type: str, subject: str, payload: bytes, arrived: int, limits: MessageLimits) -> bool:
     try:
-        decode(data_type, subject, payload, arrived)
+        decode(data_type, subject, payload, arrived, limits)
     except MessageError:
         return True
     return False

@@ -22,7 +22,8 @@ from marketprism_api.reasons import Reason
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
-from marketprism_consumer.clickhouse.servers import refuse_split
+from marketprism_consumer.clickhouse.servers import Sharded, connected, refuse_split
+from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, ConflictError, StoreError
 from marketprism_consumer.ingest.ingest import SILENCE
@@ -33,6 +34,7 @@ from marketprism_consumer.jetstream.refusals import STREAM_NOT_FOUND
 from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.lanes import FoundLane
+from marketprism_consumer.schema.ddl import LOCAL
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
@@ -105,13 +107,14 @@ async def check(
                 reached.append(clickhouse)
         if not reached:
             return
-        every = ClickHouse(settings.clickhouse_urls, clickhouse_auth, cluster=settings.cluster)
+        every = connected(settings.clickhouse_urls, clickhouse_auth, cluster=settings.cluster, sharded=settings.sharded)
         stack.push_async_callback(every.close)
         yield await _servers(every)
-        async for line in check_clickhouse(settings, reached[0]):
+        asked = every if settings.sharded else reached[0]
+        async for line in check_clickhouse(settings, asked):
             yield line
         if client.is_connected:
-            async for line in check_lanes(settings, NatsBroker(client), ClickHouseStore(reached[0], settings.hot_db)):
+            async for line in check_lanes(settings, NatsBroker(client), store_of(asked, settings.hot_db)):
                 yield line
 
 
@@ -344,6 +347,8 @@ async def _servers(clickhouse: ClickHouse) -> Line:
         await refuse_split(clickhouse)
     except StoreError as refused:
         return refused_line("servers", refused)
+    if isinstance(clickhouse, Sharded):
+        return ok("servers", f"each URL is of one shard: {', '.join(sorted(await clickhouse.place()))}")
     return ok("servers", "rows can't be split: one server answers, or one shard of the cluster")
 
 
@@ -351,12 +356,29 @@ async def check_clickhouse(settings: Settings, clickhouse: ClickHouse) -> AsyncI
     before = time.time()
     server_time = (await clickhouse.query("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0] / 1000
     yield judge_clock("clickhouse clock", server_time - (before + time.time()) / 2)
-    for checks in (_settings, _schema, _rights, _parts, _disks):
-        try:
-            for line in await checks(settings, clickhouse):
-                yield line
-        except StoreError as refused:
-            yield refused_line(checks.__name__.strip("_"), refused)
+    servers = await _each_shard(clickhouse)
+    for checks, of in (
+        (_settings, servers),
+        (_schema, [clickhouse]),
+        (_rights, servers),
+        (_parts, servers),
+        (_disks, servers),
+    ):
+        for server in of:
+            try:
+                for line in await checks(settings, server):
+                    yield line
+            except StoreError as refused:
+                yield refused_line(checks.__name__.strip("_"), refused)
+
+
+async def _each_shard(clickhouse: ClickHouse) -> list[ClickHouse]:
+    if not isinstance(clickhouse, Sharded):
+        return [clickhouse]
+    try:
+        return [await clickhouse.shard(name) for name in sorted(await clickhouse.place())]
+    except StoreError:
+        return []  # told on the servers' line
 
 
 async def _settings(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
@@ -393,7 +415,7 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
         for data_type in settings.data_types:
             table = BY_DATA_TYPE[str(data_type)]
             names = ", ".join(column.name for column in table.inserted)
-            where = f"`{database}`.`{table.name}`"
+            where = f"`{database}`.`{table.name}{LOCAL if settings.sharded else ''}`"
             try:
                 await clickhouse.command(f"INSERT INTO {where} ({names}) SELECT {names} FROM {where} WHERE 0")
             except StoreError as refused:
