@@ -117,6 +117,14 @@ tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late ro
 engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (downloads each engine once)
 	$(BIN)/pytest tests/engines -m engines $(ARGS)
 
+.PHONY: wild
+wild: $(INSTALLED) nats-servers ## The world around: NATS in its shapes, accounts, limits, proxies (see CONTRIBUTING.md)
+	$(BIN)/pytest tests/storage tests/operations tests/commands tests/compose tests/faults -m "wild and not slow" $(ARGS)
+
+.PHONY: nats-servers
+nats-servers: $(INSTALLED) ## What every nats-server has to do, on the last of 2.10, 2.11 and 2.12 (downloads each once)
+	$(BIN)/python -m tests.nats_servers $(ARGS)
+
 .PHONY: monitoring
 monitoring: $(INSTALLED) ## Alerts and dashboards on a real Prometheus (see monitoring-tools), and compose.yaml
 	$(BIN)/pytest tests/monitoring tests/compose $(ARGS)

@@ -160,8 +160,9 @@ RECORD_IN_DOUBT = Reason(
 STREAM_UNFIT = Reason(
     "MP3012",
     "StreamUnfit",
-    "the stream deletes messages once somebody has read them, so nothing can be read twice",
-    "source it into a stream with retention limits, and name that one in spec.nats.streams",
+    "the stream deletes messages once somebody has read them, so nothing can be read twice; or two streams have the same messages",
+    "source a workqueue or interest stream into one with retention limits, and name that one in spec.nats.streams; of two with the "
+    "same messages name one",
 )
 NATS_LIMIT = Reason(
     "MP3013",

@@ -26,6 +26,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -406,6 +407,13 @@ class Feed:
             self.account = self._running.result(2 * PATIENCE)
         assert self.account is not None
         return self.account
+
+    def trades(self) -> dict[int, str]:
+        """Stops it. Sequence and id of each good trade that JetStream acknowledged."""
+        account = self.stop()
+        where = proof.places(self.manifest)
+        sent = islice(regenerate(self.arguments), account.sent)
+        return {where[m.index][1]: str(m.truth["trade_id"]) for m in sent if m.truth is not None and m.index in where}
 
 
 # --- everything together ----------------------------------------------------------------------------------------------

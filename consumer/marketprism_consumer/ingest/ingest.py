@@ -32,6 +32,7 @@ from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.ingest import epochs
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.again import send_again
+from marketprism_consumer.ingest.allowance import TAIL_BYTES
 from marketprism_consumer.ingest.batch import BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import Broker, Records
 from marketprism_consumer.ingest.dead_letters import Graveyard
@@ -56,8 +57,6 @@ WATCH = 5.0  # how often it is asked where the stream stands [s]
 WATCH_TABLE = 10.0  # how often it is asked whether the table is the same [s]
 TICK = 0.5  # how often the reader is looked after [s]
 CANCEL_AGAIN = 3.0  # up to Python 3.11 `wait_for` swallows a cancellation that comes with its answer [s]
-PULL_BYTES = 48 << 20
-"""What all lanes of a connection may have on their way: nats-server closes one with more than max_pending, 64 MiB, for it."""
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
@@ -109,7 +108,7 @@ class Ingest:
         self._messages = messages
         self._valid, self._random = valid, random or Random()
         self._limits, self._flood = limits, flood
-        self.pull_bytes = PULL_BYTES
+        self.pull_bytes = TAIL_BYTES
         """What may be on its way to us at most, of the connection's share."""
         self._batcher = Batcher(limits)
         self._wake = asyncio.Event()

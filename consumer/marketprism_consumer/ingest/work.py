@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, ReaderBrokenError
+from marketprism_consumer.errors import BrokerError, DoubtError, Fault, LostError, MessageError, ReaderBrokenError
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import StreamState
@@ -26,7 +26,7 @@ from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to
 from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Claim, Cut, Record
-from marketprism_consumer.ingest.set_back import claim_id
+from marketprism_consumer.ingest.set_back import claim_id, message_in_doubt, stream_in_doubt
 
 CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
 """Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
@@ -159,7 +159,7 @@ class ClaimWork:
         if self.reader is not None:
             with suppress(ReaderBrokenError):
                 self.reader.check()
-            if self.reader.broken:
+            if self.reader.broken or not self.reader.outstanding:
                 self._wake.set()
 
     async def watch(self, state: StreamState) -> None:
@@ -219,14 +219,24 @@ class ClaimWork:
             self.lane.alarm(reasons.MESSAGES_MISSED, first=gap[0], last=gap[1])
 
     async def _read_on(self) -> None:
-        """A reader that broke is followed by another, at the next sequence."""
+        """A reader that broke is followed by another, at the next sequence of the same stream. Raises DoubtError where it is not."""
         if self.reader is not None and self.reader.broken:
             self.lane.log.info("reads on", data_type=self.lane.table.data_type, why=self.reader.broken)
             following = self.reader.next
             await self._pause_if_in_vain(self.reader)
+            await self._see_that_the_stream_is_the_same(self.reader)
             self.reader.close()
             self.reader = await self._open(following)
         self._top_up()
+
+    async def _see_that_the_stream_is_the_same(self, reader: Reader) -> None:
+        """One that was restored from a backup may say that it was made when the old one was."""
+        lane = self.lane
+        why = await stream_in_doubt(lane, lane.keeper.record, await lane.broker.stream(lane.id.stream))
+        if not why and reader.last:
+            why = await message_in_doubt(lane, *reader.last)
+        if why:
+            raise DoubtError(why)
 
     async def _pause_if_in_vain(self, reader: Reader) -> None:
         """Whatever keeps breaking readers that have given nothing is asked less and less often, and told."""

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -16,6 +16,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from marketprism_api import reasons
 from marketprism_consumer import times
 from marketprism_consumer.errors import BrokerError, JetStreamError
+from marketprism_consumer.ingest.allowance import Allowance
 from marketprism_consumer.ingest.broker import ReaderMade, ReaderState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import REST, SUBJECT_PREFIX, DeadLetter, part_subject, place_of, prefix_of
 from marketprism_consumer.ingest.values import micros
@@ -41,11 +42,31 @@ HEADERS_AROUND = 128
 READER_FORGOTTEN = 20.0  # after so long without a request the server drops a reader [s]
 
 
+class Source(NamedTuple):
+    """A stream that another one mirrors or has as a source. `subjects`: patterns of what is taken of it, `>` where they are changed on
+    the way (`changes`). `api`: of the domain or account where it is; empty for the one that is asked."""
+
+    stream: str
+    subjects: tuple[str, ...]
+    changes: bool
+    api: str
+
+
+def _source(config: Mapping[str, Any]) -> Source:
+    transforms = config.get("subject_transforms") or []
+    changes = any(each.get("dest", "") not in ("", each["src"]) for each in transforms)
+    subjects = [each["src"] for each in transforms] or [config.get("filter_subject") or ">"]
+    return Source(
+        config["name"], (">",) if changes else tuple(subjects), changes, (config.get("external") or {}).get("api", "")
+    )
+
+
 class NatsBroker:
     """The port of `ingest/broker.py` over a PullClient."""
 
     def __init__(self, client: PullClient) -> None:
         self.client = client
+        self.allowance = Allowance()
 
     @property
     def domain(self) -> str:
@@ -160,17 +181,19 @@ class NatsBroker:
             if not names or len(found) >= page["total"]:
                 return found
 
-    async def sources_of(self, stream: str) -> list[str] | None:
-        """The streams that it mirrors or has as sources, those of another domain or account as `NAME of <API prefix>`; None where
-        there is no such stream. Raises BrokerError."""
+    async def sources_of(self, stream: str) -> list[Source] | None:
+        """The streams that it mirrors or has as sources; None where there is no such stream. Raises BrokerError."""
         try:
             config = (await self.api(f"STREAM.INFO.{stream}", {}))["config"]
         except JetStreamError as error:
             if error.code == STREAM_NOT_FOUND:
                 return None
             raise
-        found = [one for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
-        return [f"{one['name']} of {one['external']['api']}" if one.get("external") else one["name"] for one in found]
+        return [_source(one) for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+
+    async def subjects_taken(self, stream: str) -> list[str]:
+        """The patterns of what is published to it. Raises BrokerError."""
+        return (await self.api(f"STREAM.INFO.{stream}", {}))["config"].get("subjects") or []
 
     async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
         """How many messages the stream holds for each subject that fits; none where there is no such stream."""

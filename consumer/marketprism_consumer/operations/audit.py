@@ -157,6 +157,8 @@ class AuditReport:
     seconds: float = 0.0
     not_read: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By data type: streams that hold it, too, and are not among those that the pipeline names."""
+    copies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By data type: streams that hold nothing of it but what is read elsewhere, and so are not read either."""
 
     @property
     def holds(self) -> bool:
@@ -177,7 +179,7 @@ class AuditReport:
                 for audited in self.types
             ],
             "streams": [camel(stream) | {"holds": stream.holds} for stream in self.streams],
-            "notRead": {data_type: list(streams) for data_type, streams in self.not_read.items()},
+            "notRead": {data_type: list(streams) for data_type, streams in (self.not_read | self.copies).items()},
         }
 
 
@@ -202,14 +204,17 @@ async def audit(
     chosen = list(dict.fromkeys(data_types))
     report = AuditReport([], [], deep, tuple(tiers))
     for data_type in chosen:
-        if named := settings.data_types[data_type].named:
-            streams = await choose(broker, settings, data_type)
-            if streams.left:
-                report.not_read[str(data_type)] = streams.left
-            for name in named if streams.read else ():
-                if name not in streams.read:
-                    why = f"{reasons.STREAM_MISSING}: there is no {name}, which spec.nats.streams names"
-                    report.types.append(TypeAudit(str(data_type), name, problem=why))
+        if not found[data_type][0].stream:
+            continue  # nothing is read, and its lane says why
+        streams = await choose(broker, settings, data_type)
+        if streams.left:
+            report.not_read[str(data_type)] = streams.left
+        if streams.copies:
+            report.copies[str(data_type)] = streams.copies
+        for name in settings.data_types[data_type].named:
+            if name not in streams.read:
+                why = f"{reasons.STREAM_MISSING}: there is no {name}, which spec.nats.streams names"
+                report.types.append(TypeAudit(str(data_type), name, problem=why))
     for stream in dict.fromkeys(lane.stream for data_type in chosen for lane in found[data_type]):
         on_it = {data_type: lane for data_type in found for lane in found[data_type] if lane.stream == stream}
         if not stream or any(lane.problem.startswith(str(reasons.STREAM_UNFIT)) for lane in on_it.values()):

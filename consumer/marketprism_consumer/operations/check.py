@@ -43,6 +43,10 @@ OLDEST_CLICKHOUSE = (23, 10)
 SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for this long [s]
 SHORT_AGE = 3600.0  # of a stream: the outage of ours that loses nothing [s]
 SKEW = 2.0  # between clocks [s]
+NOT_TOLD = (
+    "a server does not tell its sync_interval: unless that is `always`, a power cut can take what was acknowledged in the last two "
+    "minutes (by default), which is then noticed, and lost"
+)
 PARTS_SHARE = 0.5  # of those in a partition at which ClickHouse slows inserts down
 DISK_WARNING, DISK_WRONG = 0.15, 0.03  # free
 
@@ -133,6 +137,7 @@ async def check_nats(settings: Settings, login: Callable[[], NatsAuth], client: 
         broker = NatsBroker(client)
         version = client.connected_server_version
         yield ok("nats", f"{where} answers, nats-server {version.major}.{version.minor}.{version.patch}")
+        yield ok("nats sync", NOT_TOLD)
         streams: dict[str, Mapping[str, Any]] = {}
         for data_type in settings.data_types:
             async for line in _data_type(broker, settings, data_type, streams):
@@ -170,6 +175,8 @@ async def _data_type(
     if chosen.left:
         todo = f"name them in spec.nats.streams.{data_type}, too, unless others store them"
         yield warning(what, f"{', '.join(chosen.left)} holds {type_settings.subject}, and is not read", todo)
+    if chosen.copies:
+        yield ok(what, f"{', '.join(chosen.copies)} has copies of what is in {', '.join(chosen.read)}, and is not read")
     for stream in chosen.read:
         if stream not in streams:
             streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
@@ -183,7 +190,7 @@ def judge_stream(name: str, config: Mapping[str, Any]) -> list[Line]:
     if config.get("storage") != "file":
         found.append(warning(what, f"its storage is {config.get('storage')}", "make it with file storage"))
     if config.get("persist_mode") == "async":
-        todo = "make it without: what a server has acknowledged and not yet written is gone when it dies"
+        todo = "make it without: what a server has acknowledged and not yet written is gone when it is killed, without a power cut"
         found.append(warning(what, "its persist_mode is async", todo))
     window = config.get("duplicate_window", 0) / SECOND
     if window < SHORT_WINDOW:
@@ -244,6 +251,8 @@ def judge_bucket(what: str, config: Mapping[str, Any], stream: str, replicas: in
         loses(f"its retention is {config.get('retention')}")
     if config.get("storage") != "file":
         loses(f"its storage is {config.get('storage')}")
+    if config.get("persist_mode") == "async":
+        loses("its persist_mode is async, so that a server that is killed forgets records")
     if config.get("max_msgs_per_subject", -1) <= 0:
         found.append(warning(what, "it keeps every value that a record ever had", "set its history to 1"))
     if (has := config["num_replicas"]) < replicas:
