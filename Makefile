@@ -142,6 +142,10 @@ bench: $(INSTALLED) ## End to end against a hand-written service, in one run: ra
 bench-gate: $(INSTALLED) ## Fails where this branch is 15 % slower than what it branched off, both in one run, in turn
 	$(BIN)/python -m bench.gate $(ARGS)
 
+.PHONY: bench-queries
+bench-queries: $(INSTALLED) ## The documented queries on a day of data, beside tables as such services keep them
+	$(BIN)/python -m bench.queries $(ARGS)
+
 .PHONY: bench-tiering
 bench-tiering: $(INSTALLED) ## Hot to cold with every check against a bare INSERT … SELECT and DELETE, in one run
 	$(BIN)/python -m bench.tiering $(ARGS)

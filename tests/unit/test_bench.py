@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import freshness, gate
+from bench import freshness, gate, queries, upstream
 from bench.__main__ import Result
 
 BASE = Result("x", 1000, 1.0, 10.0, 20.0, 10.0, 100, 200, 50, 3, 40.0, [1.0])
@@ -33,3 +33,12 @@ def test_the_gate_fails_by_the_median_of_pairs_and_not_by_one_bad_pair() -> None
         "trade: CPU per message is 33% worse than before, 15% are allowed"
     ]
     assert gate.verdict({"trade": gate.losses([(slow, BASE)])}, 0.15) == []
+
+
+def test_what_is_promised_of_a_query_is_judged_and_what_both_are_asked_is_compared() -> None:
+    asked = queries.asked(queries.PAGE.read_text())
+    assert queries.TARGETS.keys() | upstream.QUERIES.keys() <= asked.keys()
+    assert "00:00:00' AND minute < '2025-09-25 00:00:00'" in asked["candles-of-one-day"]
+    assert queries.told("book-at", queries.Cost(20, 0.04, 0.2)).endswith("(5.0x)  target 50 ms: met")
+    assert queries.told("book-at", queries.Cost(20, 0.06)).endswith("target 50 ms: MISSED")
+    assert queries.told("spread", queries.Cost(60, 0.06)) == ""

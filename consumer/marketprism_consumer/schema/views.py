@@ -112,18 +112,31 @@ WHERE sequential >= 0.5 AND id > last_id + 1"""
 _BOOK_ORDER = "(timestamp, _seq, ifNull(last_update_id, 0))"
 
 
-def _book_at(hot: str, _: str) -> str:
+def _book_at(hot: str, cold: str) -> str:
     """The last full book of the 24 hours before, with what came since laid over it; a level of quantity 0 is gone. Full is what says
-    so: a book that says nothing is laid over, too, and where none is full, `snapshot_at` is NULL."""
-    chosen = f"""\
-FROM `{hot}`.`all_orderbooks`
+    so: a book that says nothing is laid over, too, and where none is full, `snapshot_at` is NULL.
+
+    A row that is in both tiers is laid over itself, so that nothing has to be compared; hot stands first, as in `everything`.
+    """
+
+    def of_both(columns: str, where: str) -> str:
+        return " UNION ALL ".join(
+            f"""SELECT {columns} FROM `{database}`.`{ORDERBOOKS.name}`
         WHERE exchange = {{exchange:String}} AND market_type = {{market_type:String}} AND symbol = {{symbol:String}}
-            AND timestamp <= {{at:DateTime64(6, 'UTC')}} AND timestamp > {{at:DateTime64(6, 'UTC')}} - toIntervalDay(1)"""
-    snapshot = f"""\
-SELECT max({_BOOK_ORDER})
-        {chosen} AND update_type = 'snapshot'"""
+            AND timestamp <= {{at:DateTime64(6, 'UTC')}} AND timestamp > {{at:DateTime64(6, 'UTC')}} - toIntervalDay(1)
+            AND {where}
+        """
+            for database in (hot, cold)
+        )
+
+    full = of_both(f"{_BOOK_ORDER} AS moment", "update_type = 'snapshot'")
+    # By time alone, the key of the table, before the rest is looked at.
+    since = of_both(
+        f"{_BOOK_ORDER} AS moment, bid_prices, bid_quantities, ask_prices, ask_quantities",
+        "timestamp >= snapshot.1 AND moment >= snapshot",
+    )
     return f"""\
-WITH ({snapshot}) AS snapshot
+WITH (SELECT max(moment) FROM ({full})) AS snapshot
 SELECT side, row_number() OVER (PARTITION BY side ORDER BY if(side = 'bid', -price, price)) AS level, price, quantity,
     updated_at, if(toUnixTimestamp(snapshot.1) = 0, NULL, snapshot.1) AS snapshot_at
 FROM
@@ -131,12 +144,12 @@ FROM
     SELECT side, price, argMax(amount, moment) AS quantity, max(moment.1) AS updated_at
     FROM
     (
-        SELECT {_BOOK_ORDER} AS moment,
+        SELECT moment,
             arrayJoin(arrayConcat(
                 arrayMap((price, amount) -> ('bid', price, amount), bid_prices, bid_quantities),
                 arrayMap((price, amount) -> ('ask', price, amount), ask_prices, ask_quantities))) AS one,
             one.1 AS side, one.2 AS price, one.3 AS amount
-        {chosen} AND {_BOOK_ORDER} >= snapshot
+        FROM ({since})
     )
     GROUP BY side, price
     HAVING quantity > 0
