@@ -56,7 +56,7 @@ def status(
     async def run(servers: Servers) -> bool:
         with Live(console=stdout, auto_refresh=False) if watch and output != "json" else nullcontext() as live:
             while True:
-                found = await take(settings, servers.broker, servers.hot, servers.cold.clickhouse)
+                found = await take(settings, servers.broker, servers.hot, servers.cold)
                 if output == "json":
                     typer.echo(json.dumps(found.as_dict()))
                 elif live:

@@ -51,14 +51,15 @@ def everything(hot: str, cold: str, table: Table, where: str = "1") -> str:
     """A SELECT of every column of both tiers; a row that is in both (copied, not yet deleted) comes once, from cold.
 
     Hot stands first, so that it is looked at first: a row that moves meanwhile is found in cold. What cold holds of hot's
-    time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal.
+    time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal. GLOBAL
+    matters where the tables are spread over shards: what cold has of hot's time is then asked for once, and not by each shard.
     """
     columns = ", ".join(column.name for column in table.columns if column.kind != "EPHEMERAL")
     in_hot, in_cold = f"`{hot}`.`{table.name}`", f"`{cold}`.`{table.name}`"
     begins = f"SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM {in_hot}"
     return (
         f"SELECT {columns} FROM {in_hot}\n"
-        f"WHERE ({where}) AND (_seq = 0 OR (_stream, _seq) NOT IN (\n"
+        f"WHERE ({where}) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (\n"
         f"    SELECT _stream, _seq FROM {in_cold} WHERE _seq != 0 AND ({where}) AND timestamp >= ({begins})))\n"
         f"UNION ALL\nSELECT {columns} FROM {in_cold} WHERE {where}"
     )
@@ -107,11 +108,13 @@ WHERE sequential >= 0.5 AND id > last_id + 1"""
 
 # --- order books ------------------------------------------------------------------------------------------------------
 
-_BOOK_ORDER = "(timestamp, ifNull(last_update_id, 0), _seq)"
+# By arrival within one time: a venue's numbers may begin anew. They tell only of rows that came from no stream.
+_BOOK_ORDER = "(timestamp, _seq, ifNull(last_update_id, 0))"
 
 
 def _book_at(hot: str, cold: str) -> str:
-    """The last full book of the 24 hours before, with the updates since laid over it; a level of quantity 0 is gone.
+    """The last full book of the 24 hours before, with what came since laid over it; a level of quantity 0 is gone. Full is what says
+    so: a book that says nothing is laid over, too, and where none is full, `snapshot_at` is NULL.
 
     A row that is in both tiers is laid over itself, so that nothing has to be compared; hot stands first, as in `everything`.
     """
@@ -126,7 +129,7 @@ def _book_at(hot: str, cold: str) -> str:
             for database in (hot, cold)
         )
 
-    full = of_both(f"{_BOOK_ORDER} AS moment", "ifNull(update_type, '') != 'update'")
+    full = of_both(f"{_BOOK_ORDER} AS moment", "update_type = 'snapshot'")
     # By time alone, the key of the table, before the rest is looked at.
     since = of_both(
         f"{_BOOK_ORDER} AS moment, bid_prices, bid_quantities, ask_prices, ask_quantities",
