@@ -562,10 +562,10 @@ COMMENT 'marketprism view ecda72a1e8b0';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`book_at` ON CLUSTER `main` AS
 (
-WITH (SELECT max((timestamp, ifNull(last_update_id, 0), _seq))
+WITH (SELECT max((timestamp, _seq, ifNull(last_update_id, 0)))
         FROM `marketprism_hot`.`all_orderbooks`
         WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
-            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND ifNull(update_type, '') != 'update') AS snapshot
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND update_type = 'snapshot') AS snapshot
 SELECT side, row_number() OVER (PARTITION BY side ORDER BY if(side = 'bid', -price, price)) AS level, price, quantity,
     updated_at, if(toUnixTimestamp(snapshot.1) = 0, NULL, snapshot.1) AS snapshot_at
 FROM
@@ -573,21 +573,21 @@ FROM
     SELECT side, price, argMax(amount, moment) AS quantity, max(moment.1) AS updated_at
     FROM
     (
-        SELECT (timestamp, ifNull(last_update_id, 0), _seq) AS moment,
+        SELECT (timestamp, _seq, ifNull(last_update_id, 0)) AS moment,
             arrayJoin(arrayConcat(
                 arrayMap((price, amount) -> ('bid', price, amount), bid_prices, bid_quantities),
                 arrayMap((price, amount) -> ('ask', price, amount), ask_prices, ask_quantities))) AS one,
             one.1 AS side, one.2 AS price, one.3 AS amount
         FROM `marketprism_hot`.`all_orderbooks`
         WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
-            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND (timestamp, ifNull(last_update_id, 0), _seq) >= snapshot
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND (timestamp, _seq, ifNull(last_update_id, 0)) >= snapshot
     )
     GROUP BY side, price
     HAVING quantity > 0
 )
 ORDER BY side DESC, level
 )
-COMMENT 'marketprism view 2856fcc6084b';
+COMMENT 'marketprism view 9bd9b03b9512';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`book_gaps` ON CLUSTER `main` AS
 (
