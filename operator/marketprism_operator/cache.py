@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from marketprism_operator.naming import PIPELINE, POLICY, Manifest
 
-Place = tuple[str, str]
+ObjectKey = tuple[str, str]
 """Namespace and name."""
 
 _IDENTITY = ("name", "namespace", "uid", "resourceVersion")
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 @dataclass
-class Store:
+class KindCache:
     """The objects of one kind, in one namespace or in all of them."""
 
     api_version: str
@@ -46,7 +46,7 @@ class Store:
     """Whether nothing is kept of what they hold."""
     complete: bool = False
     """Whether all are here; before that, and while a watch is refused, the API server is to be asked."""
-    _entries: dict[Place, Entry] = field(default_factory=dict)
+    _entries: dict[ObjectKey, Entry] = field(default_factory=dict)
     _children: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
     """By namespace, label and parent: the names."""
     _deleted: set[str] = field(default_factory=set)
@@ -60,7 +60,7 @@ class Store:
     def list(self, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
         """Copies of all with these labels, by name."""
         label = next((key for key in (PIPELINE, POLICY) if key in labels), None)
-        places: Iterable[Place] = self._entries
+        places: Iterable[ObjectKey] = self._entries
         if label:
             places = [(namespace, name) for name in self._children.get((namespace, label, labels[label]), ())]
         found = [(place, self._entries[place]) for place in sorted(places) if not namespace or place[0] == namespace]
@@ -116,7 +116,7 @@ class Store:
                 self._drop(place)
                 yield self._manifest(entry)
 
-    def _drop(self, place: Place) -> None:
+    def _drop(self, place: ObjectKey) -> None:
         entry = self._entries.pop(place)
         for key in self._keys(place, entry.labels):
             names = self._children[key]
@@ -125,7 +125,7 @@ class Store:
                 del self._children[key]
 
     @staticmethod
-    def _keys(place: Place, labels: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    def _keys(place: ObjectKey, labels: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         for label in (PIPELINE, POLICY):
             if label in labels:
                 yield place[0], label, labels[label]
@@ -142,15 +142,15 @@ class Store:
 class Cache:
     """Stores by kind and namespace; that is empty where one has all namespaces. Without any, the API server is asked for everything."""
 
-    children: Mapping[tuple[str, str], Store] = field(default_factory=dict)
-    references: Mapping[tuple[str, str], Store] = field(default_factory=dict)
+    children: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
+    references: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
     """Secrets and ConfigMaps of others: which there are, and at which version."""
 
-    def of(self, kind: str, namespace: str) -> Store | None:
+    def of(self, kind: str, namespace: str) -> KindCache | None:
         """Where to look for children; None: at the API server."""
         return _complete(self.children, kind, namespace)
 
-    def reference(self, kind: str, namespace: str) -> Store | None:
+    def reference(self, kind: str, namespace: str) -> KindCache | None:
         return _complete(self.references, kind, namespace)
 
     async def answered(self) -> None:
@@ -159,12 +159,12 @@ class Cache:
             await store.answered.wait()
 
 
-def _complete(stores: Mapping[tuple[str, str], Store], kind: str, namespace: str) -> Store | None:
+def _complete(stores: Mapping[tuple[str, str], KindCache], kind: str, namespace: str) -> KindCache | None:
     store = stores.get((kind, "")) or stores.get((kind, namespace))
     return store if store and store.complete else None
 
 
-def _place(found: Manifest) -> Place:
+def _place(found: Manifest) -> ObjectKey:
     return found["metadata"]["namespace"], found["metadata"]["name"]
 
 

@@ -236,11 +236,11 @@ class Cluster:
         self._learn(answer)
         return answer
 
-    async def stop_pods(self, deployment: Manifest) -> None:
-        """No more Pods of a Deployment, whatever else is in it."""
-        metadata = deployment["metadata"]
-        path = self._resource("Deployment").path(name=metadata["name"], namespace=metadata["namespace"])
-        self._learn(await self._replace(path, {"/spec/replicas": 0}))
+    async def stop_pods(self, workload: Manifest) -> None:
+        """No more Pods of a Deployment or a CronJob, whatever else is in it."""
+        metadata, kind = workload["metadata"], workload["kind"]
+        path = self._resource(kind).path(name=metadata["name"], namespace=metadata["namespace"])
+        self._learn(await self._replace(path, {"/spec/suspend": True} if kind == "CronJob" else {"/spec/replicas": 0}))
 
     async def write_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
         """All of it at once. Raises StatusRefusedError.

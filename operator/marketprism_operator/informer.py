@@ -18,7 +18,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
-from marketprism_operator.cache import Store
+from marketprism_operator.cache import KindCache
 from marketprism_operator.naming import Manifest
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Informer:
     """Of one kind: its path, and the label selector."""
 
     api: ApiClient
-    store: Store
+    store: KindCache
     changed: Changed
     path: str
     selector: str = ""

@@ -149,13 +149,15 @@ def parsed(live: Manifest) -> AnyResource:
 
 
 async def suspend(current: Reconciliation) -> None:
-    """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but the Deployments."""
+    """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but Deployments and CronJobs."""
     if not (current.live.get("spec") or {}).get("suspend"):
         return
-    found = await current.cluster.list("Deployment", current.namespace, {_label(current): current.name})
-    for workload in controlled_by(current.uid, found):
-        if workload["spec"].get("replicas"):
-            await current.cluster.stop_pods(workload)
+    for kind in ("Deployment", "CronJob"):
+        found = await current.cluster.list(kind, current.namespace, {_label(current): current.name})
+        for workload in controlled_by(current.uid, found):
+            spec = workload["spec"]
+            if spec.get("replicas") if kind == "Deployment" else not spec.get("suspend"):
+                await current.cluster.stop_pods({**workload, "kind": kind})
 
 
 async def find_pipeline(current: Reconciliation) -> None:

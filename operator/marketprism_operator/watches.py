@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from kubernetes.aio.client import ApiClient
 
-from marketprism_operator.cache import Cache, Store
+from marketprism_operator.cache import Cache, KindCache
 from marketprism_operator.cluster import KINDS, collection
 from marketprism_operator.informer import Changed, Informer
 from marketprism_operator.naming import FIELD_MANAGER, MANAGED_BY
@@ -34,9 +34,11 @@ def cache(namespaces: Iterable[str]) -> Cache:
     """Empty; in all namespaces where none is named."""
     places = tuple(namespaces) or ("",)
     return Cache(
-        children={(kind, place): Store(KINDS[kind][0], kind) for kind in CHILDREN for place in places},
+        children={(kind, place): KindCache(KINDS[kind][0], kind) for kind in CHILDREN for place in places},
         references={
-            (kind, place): Store(KINDS[kind][0], kind, versions_only=True) for kind in REFERENCES for place in places
+            (kind, place): KindCache(KINDS[kind][0], kind, versions_only=True)
+            for kind in REFERENCES
+            for place in places
         },
     )
 

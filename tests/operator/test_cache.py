@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from marketprism_operator.cache import Store
+from marketprism_operator.cache import KindCache
 from marketprism_operator.naming import PIPELINE
 
 
@@ -16,16 +16,16 @@ def made(version: int, uid: str = "u", name: str = "a", labels: Any = None, **re
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store("apps/v1", "Deployment")
+def store() -> KindCache:
+    return KindCache("apps/v1", "Deployment")
 
 
-def version(store: Store) -> str | None:
+def version(store: KindCache) -> str | None:
     found = store.get("n", "a")
     return found and found["metadata"]["resourceVersion"]
 
 
-def test_what_was_put_is_found_whole_and_as_a_copy(store: Store) -> None:
+def test_what_was_put_is_found_whole_and_as_a_copy(store: KindCache) -> None:
     put = made(5, status={"readyReplicas": 1})
     assert store.put(put)
     found = store.get("n", "a")
@@ -34,7 +34,7 @@ def test_what_was_put_is_found_whole_and_as_a_copy(store: Store) -> None:
     assert store.get("n", "a") == {"apiVersion": "apps/v1", "kind": "Deployment", **put}
 
 
-def test_a_watch_that_is_behind_our_own_write_changes_nothing(store: Store) -> None:
+def test_a_watch_that_is_behind_our_own_write_changes_nothing(store: KindCache) -> None:
     store.put(made(5))
     store.put(made(8, spec={"replicas": 3}))  # as our write was answered
     assert not store.put(made(6)), "told late"
@@ -44,13 +44,13 @@ def test_a_watch_that_is_behind_our_own_write_changes_nothing(store: Store) -> N
     assert found["spec"] == {"replicas": 3}
 
 
-def test_versions_are_compared_as_numbers(store: Store) -> None:
+def test_versions_are_compared_as_numbers(store: KindCache) -> None:
     store.put(made(9))
     assert store.put(made(10))
     assert version(store) == "10"
 
 
-def test_what_we_have_deleted_does_not_come_back_by_a_watch_that_is_behind(store: Store) -> None:
+def test_what_we_have_deleted_does_not_come_back_by_a_watch_that_is_behind(store: KindCache) -> None:
     store.put(made(5))
     store.deleted("n", "a", "u")
     assert store.get("n", "a") is None
@@ -60,7 +60,7 @@ def test_what_we_have_deleted_does_not_come_back_by_a_watch_that_is_behind(store
     assert store.get("n", "a") is None
 
 
-def test_what_is_made_again_after_our_deletion_stays_when_that_is_told(store: Store) -> None:
+def test_what_is_made_again_after_our_deletion_stays_when_that_is_told(store: KindCache) -> None:
     store.put(made(5, "old"))
     store.deleted("n", "a", "old")
     store.put(made(8, "new"))  # as our write was answered
@@ -69,13 +69,13 @@ def test_what_is_made_again_after_our_deletion_stays_when_that_is_told(store: St
     assert version(store) == "8"
 
 
-def test_a_deletion_of_another_object_of_that_name_is_none(store: Store) -> None:
+def test_a_deletion_of_another_object_of_that_name_is_none(store: KindCache) -> None:
     store.put(made(8, "new"))
     store.deleted("n", "a", "old")
     assert version(store) == "8"
 
 
-def test_a_list_takes_out_what_has_gone_while_nobody_watched(store: Store) -> None:
+def test_a_list_takes_out_what_has_gone_while_nobody_watched(store: KindCache) -> None:
     store.put(made(5, "u1"))
     store.put(made(6, "u2", "b"))
     assert [gone["metadata"]["name"] for gone in store.prune({"u2"}, 7)] == ["a"]
@@ -83,13 +83,13 @@ def test_a_list_takes_out_what_has_gone_while_nobody_watched(store: Store) -> No
     assert store.get("n", "b")
 
 
-def test_a_list_that_is_older_than_our_own_write_leaves_it(store: Store) -> None:
+def test_a_list_that_is_older_than_our_own_write_leaves_it(store: KindCache) -> None:
     store.put(made(9))
     assert list(store.prune(set(), 7)) == []
     assert version(store) == "9"
 
 
-def test_a_list_that_is_older_than_our_deletion_does_not_undo_it(store: Store) -> None:
+def test_a_list_that_is_older_than_our_deletion_does_not_undo_it(store: KindCache) -> None:
     store.put(made(5))
     store.deleted("n", "a", "u")
     assert not store.put(made(5))
@@ -97,7 +97,7 @@ def test_a_list_that_is_older_than_our_deletion_does_not_undo_it(store: Store) -
     assert store.get("n", "a") is None
 
 
-def test_a_new_status_is_no_new_spec(store: Store) -> None:
+def test_a_new_status_is_no_new_spec(store: KindCache) -> None:
     def since() -> int:
         entry = store.entry("n", "a")
         assert entry
@@ -114,7 +114,7 @@ def test_a_new_status_is_no_new_spec(store: Store) -> None:
     assert since() == 9
 
 
-def test_children_are_found_by_their_parent_and_lost_with_its_label(store: Store) -> None:
+def test_children_are_found_by_their_parent_and_lost_with_its_label(store: KindCache) -> None:
     store.put(made(5, "1", "a", {PIPELINE: "p", "x": "1"}))
     store.put(made(6, "2", "b", {PIPELINE: "p", "x": "2"}))
     store.put(made(7, "3", "c", {PIPELINE: "q", "x": "1"}))
@@ -134,7 +134,7 @@ def test_children_are_found_by_their_parent_and_lost_with_its_label(store: Store
 
 
 def test_of_secrets_only_versions_are_kept() -> None:
-    store = Store("v1", "Secret", versions_only=True)
+    store = KindCache("v1", "Secret", versions_only=True)
     found = made(5)
     found["metadata"]["annotations"] = {"last-applied-configuration": "c2VjcmV0"}
     store.put(found)

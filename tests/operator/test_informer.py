@@ -14,7 +14,7 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from marketprism_operator import informer
-from marketprism_operator.cache import Store
+from marketprism_operator.cache import KindCache
 
 Object = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Server:
         self.answers: list[web.Response | Lines] = []
         self.asked: list[dict[str, str]] = []
         self.told: list[str] = []
-        self.store = Store("v1", "ConfigMap")
+        self.store = KindCache("v1", "ConfigMap")
         self.closing = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
