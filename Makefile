@@ -54,8 +54,8 @@ unit: $(INSTALLED) ## Pure tests: values, messages, batches, resources (seconds)
 	$(BIN)/pytest tests/unit tests/api tests/operator --ignore tests/operator/controlplane $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(INSTALLED) ## The kernel of order books against the one rule, five million times (minutes)
-	MARKETPRISM_FUZZ_CASES=5000000 $(BIN)/pytest tests/unit/test_levels.py --timeout 3000 $(ARGS)
+fuzz: $(INSTALLED) ## The kernel against the one rule, five million times each (minutes)
+	MARKETPRISM_FUZZ_CASES=5000000 $(BIN)/pytest tests/unit/test_levels.py tests/unit/test_columns.py --timeout 3000 $(ARGS)
 
 .PHONY: docs
 docs: $(INSTALLED) ## Build the site without a warning, and do what its pages say
@@ -80,7 +80,7 @@ control-plane: $(INSTALLED) ## The operator against a real API server
 	$(BIN)/pytest tests/operator/controlplane -m "not scale" $(ARGS)
 
 .PHONY: scale
-scale: $(INSTALLED) ## Two hundred pipelines: Ready, memory, writes at rest (minutes)
+scale: $(INSTALLED) ## A thousand pipelines: time to Ready, memory, CPU, requests at rest and in an outage (a quarter of an hour)
 	$(BIN)/python -m tests.operator.controlplane.control_plane
 	$(BIN)/pytest tests/operator/controlplane -m scale -s $(ARGS)
 
@@ -102,7 +102,7 @@ attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half
 	$(BIN)/pytest tests/faults -m slow $(ARGS)
 
 .PHONY: replicated
-replicated: $(INSTALLED) ## Two replicas behind a balancer, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
+replicated: $(INSTALLED) ## Replicas behind a balancer, and two shards of them, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
 	$(BIN)/pytest tests/replicated $(ARGS)
 
 .PHONY: haul
@@ -117,6 +117,14 @@ tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late ro
 engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (downloads each engine once)
 	$(BIN)/pytest tests/engines -m engines $(ARGS)
 
+.PHONY: wild
+wild: $(INSTALLED) nats-servers ## The world around: NATS in its shapes, accounts, limits, proxies (see CONTRIBUTING.md)
+	$(BIN)/pytest tests/storage tests/operations tests/commands tests/compose tests/faults -m "wild and not slow" $(ARGS)
+
+.PHONY: nats-servers
+nats-servers: $(INSTALLED) ## What every nats-server has to do, on the last of 2.10, 2.11 and 2.12 (downloads each once)
+	$(BIN)/python -m tests.nats_servers $(ARGS)
+
 .PHONY: monitoring
 monitoring: $(INSTALLED) ## Alerts and dashboards on a real Prometheus (see monitoring-tools), and compose.yaml
 	$(BIN)/pytest tests/monitoring tests/compose $(ARGS)
@@ -127,8 +135,16 @@ monitoring-tools: ## Build prometheus and promtool with Go, for `make monitoring
 		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS) github.com/prometheus/prometheus/cmd/prometheus@$(PROMETHEUS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## End to end against a hand-written service, in one run
+bench: $(INSTALLED) ## End to end against a hand-written service, in one run: rates, CPU, memory, bytes a row, freshness
 	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-gate
+bench-gate: $(INSTALLED) ## Fails where this branch is 15 % slower than what it branched off, both in one run, in turn
+	$(BIN)/python -m bench.gate $(ARGS)
+
+.PHONY: bench-queries
+bench-queries: $(INSTALLED) ## The documented queries on a day of data, beside tables as such services keep them
+	$(BIN)/python -m bench.queries $(ARGS)
 
 .PHONY: bench-tiering
 bench-tiering: $(INSTALLED) ## Hot to cold with every check against a bare INSERT … SELECT and DELETE, in one run
@@ -152,6 +168,28 @@ chart: $(INSTALLED) ## Write the generated parts of helm/ and deploy/, and test 
 	$(BIN)/python helm/generate.py
 	$(BIN)/pytest tests/chart $(ARGS)
 
+CHECKOV := .checkov/bin/checkov
+.PHONY: checkov
+checkov: $(CHECKOV) ## What checkov says of the chart, of what the operator makes and of the images (needs helm)
+	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 > .checkov/chart.yaml
+	$(CHECKOV) --framework kubernetes --file .checkov/chart.yaml $(wildcard tests/operator/golden/*.yaml)
+	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator
+
+# A venv of its own: it pins half of PyPI.
+$(CHECKOV):
+	$(PYTHON) -m venv .checkov
+	.checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+
+CYCLONEDX := .sbom/bin/cyclonedx-py
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## What the images have of PyPI, as CycloneDX, in .sbom/
+	for image in consumer operator; do $(CYCLONEDX) requirements $$image/requirements.lock --pyproject $$image/pyproject.toml \
+		--mc-type application --output-reproducible --output-format JSON --output-file .sbom/marketprism-$$image.cdx.json || exit; done
+
+$(CYCLONEDX):
+	$(PYTHON) -m venv .sbom
+	.sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+
 .PHONY: images
 images: ## Build the images and hand them to the cluster of KUBECONFIG
 	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
@@ -173,7 +211,7 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --all-extras --group dev --upgrade \
+		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --no-emit-package marketprism-operator --all-extras --group dev --upgrade \
 		api/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
 	@# The images' own parts of it.
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -184,4 +222,4 @@ lock: ## Resolve the dependencies anew into requirements.lock
 
 .PHONY: clean
 clean: ## Remove what the targets made
-	rm -rf .venv .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo
+	rm -rf .venv .checkov .sbom .site .pytest_cache .mypy_cache .ruff_cache .hypothesis marketprism-data marketprism-demo

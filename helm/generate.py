@@ -57,7 +57,7 @@ $ kubectl apply -f examples/pipeline.yaml
 - **Rights.** By default a ClusterRole. With `--set 'namespaces={{market-data}}'` Roles in those namespaces are enough;
   only to install the definitions somebody needs more, once (then `--set crds.install=false` will do). The operator runs
   nothing inside Pods and grants no rights; consumers get no API token at all.
-- **Pods** meet the restricted Pod Security Standard; the root filesystem is read-only.
+- **Pods** meet the restricted Pod Security Standard; the root filesystem is read-only. On OpenShift no UID is asked for (`platformUids`).
 - **Several operators**: `--set replicas=2`; a Lease makes one the leader.
 - **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}).
 

@@ -14,20 +14,26 @@ HEADER = """\
 # Commands
 
 `marketprism COMMAND --help` shows the same. [Exit codes](exit_codes.md) in one table.
+`kubectl marketprism` is [the plugin](../howto/kubectl.md), and the same as `marketprism kubectl`.
 """
 WIDTH = 100
 
 
 def text() -> str:
     """The page."""
-    root = typer.main.get_command(app)
-    commands = sorted(_commands(root, "marketprism", None))
+    root: Any = typer.main.get_command(app)
+    plugin = root.commands.pop("kubectl")
+    commands = [*sorted(_commands(root, "marketprism", None)), *_commands(plugin, "kubectl marketprism", None)]
     return HEADER + "".join(f"\n## {name}\n\n```text\n{shown}\n```\n" for name, shown in commands)
 
 
 def _commands(command: Any, path: str, parent: Any) -> Iterator[tuple[str, str]]:
     context = command.context_class(
-        command, info_name=path.split()[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
+        command,
+        info_name=path.split()[-1] if parent else path,
+        parent=parent,
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
     )
     if hasattr(command, "list_commands"):
         for name in command.list_commands(context):

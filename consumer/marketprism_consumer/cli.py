@@ -13,6 +13,7 @@ from marketprism_consumer.commands import (
     dlq,
     feed,
     ingest,
+    kubectl,
     lanes,
     migrate,
     replay,
@@ -50,6 +51,7 @@ for name, run_it, examples in (
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(lanes.app, name="lanes")
+app.add_typer(kubectl.app, name="kubectl")
 if find_spec("marketprism_embedded"):  # not in the image
     from marketprism_embedded.__main__ import app as embedded
 
@@ -58,6 +60,11 @@ if find_spec("marketprism_embedded"):  # not in the image
 
 def main() -> None:
     app()
+
+
+def plugin() -> None:
+    """`kubectl-marketprism`, which kubectl calls for `kubectl marketprism`."""
+    kubectl.app(prog_name="kubectl marketprism")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ StorageError
 │   └── ReaderBrokenError    … its messages can't be read on
 ├── ReaderRunsError
 ├── NotYetStoredError
+├── KubernetesError          kubectl was refused, or could not ask
 └── PortTakenError
 """
 
@@ -191,6 +192,14 @@ class ReaderRunsError(StorageError):
 
 class NotYetStoredError(StorageError):
     """There is no record: ingest has not run, and will store everything when it does."""
+
+
+class KubernetesError(StorageError):
+    """`usage`: what was asked for is not there, or was asked wrongly; otherwise the cluster can't be used."""
+
+    def __init__(self, message: str, *, usage: bool) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class PortTakenError(StorageError):

@@ -28,6 +28,18 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}{{ else }}{{ $image.repository }}:{{ $image.tag | default (index . 1) }}{{ end }}
 {{- end }}
 
+{{- /* "true" where the platform gives UIDs. */}}
+{{- define "marketprism.platformUids" -}}
+{{- $given := toString .Values.platformUids }}
+{{- if eq $given "auto" }}{{ .Capabilities.APIVersions.Has "security.openshift.io/v1" }}{{ else }}{{ $given }}{{ end }}
+{{- end }}
+
+{{- define "marketprism.podSecurityContext" -}}
+{{- $given := .Values.podSecurityContext }}
+{{- if eq (include "marketprism.platformUids" .) "true" }}{{ $given = omit $given "runAsUser" "runAsGroup" "fsGroup" }}{{ end }}
+{{- toYaml $given }}
+{{- end }}
+
 {{- /* What the operator needs where pipelines are. It can run nothing in a Pod and give nobody a right. */}}
 {{- define "marketprism.rules" -}}
 - apiGroups: [storage.marketprism.io]

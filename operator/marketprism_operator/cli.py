@@ -20,7 +20,7 @@ Raw = argparse.RawDescriptionHelpFormatter
 RUN = """\
 example:  marketprism-operator run --namespace market-data
 
-Settings are in the environment: MARKETPRISM_IMAGE, _PULL_SECRETS, _NAMESPACES, _RESYNC_SECONDS, _PORT, _LEASE.
+Settings are in the environment: MARKETPRISM_IMAGE, _PULL_SECRETS, _NAMESPACES, _RESYNC_SECONDS, _PORT, _LEASE, _PLATFORM_UIDS, _EGRESS.
 """
 RENDER = "example:  marketprism-operator render -f pipeline.yaml > children.yaml"
 EXAMPLES = "example:  marketprism-operator render -f pipeline.yaml\n          marketprism-operator run"
@@ -77,6 +77,7 @@ def render(source: str, config: Config, pod_monitors: bool = False) -> list[Mani
             pull_secrets=config.pull_secrets,
             pod_monitors=pod_monitors,
             policies=own,
+            platform=config.platform,
         )
         manifests += children.all_of(request)
     return manifests

@@ -10,6 +10,16 @@ IMAGE = "ghcr.io/marketprism/marketprism-consumer:0.1.0"
 
 
 @dataclass(frozen=True, slots=True)
+class Platform:
+    """What the cluster gives to Pods, or asks of them."""
+
+    uids: bool = False
+    """Namespaces have UIDs of their own, as OpenShift's, and admission gives them to Pods: none is asked for."""
+    egress: bool = False
+    """Pods may connect to what their resource names only."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """`namespaces` empty: all of them."""
 
@@ -22,10 +32,12 @@ class Config:
     lease: str = ""
     """`namespace/name` of the Lease that makes one of several operators the leader; empty: this one always leads."""
     identity: str = "marketprism-operator"
+    platform: Platform = Platform()
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ, namespaces: tuple[str, ...] = ()) -> Config:
-        """MARKETPRISM_IMAGE, _PULL_SECRETS and _NAMESPACES (separated by commas), _RESYNC_SECONDS, _PORT, _LEASE; POD_NAME."""
+        """MARKETPRISM_IMAGE, _PULL_SECRETS and _NAMESPACES (separated by commas), _RESYNC_SECONDS, _PORT, _LEASE, _PLATFORM_UIDS and
+        _EGRESS (true, or anything else); POD_NAME."""
 
         def listed(name: str) -> tuple[str, ...]:
             return tuple(part.strip() for part in environ.get(name, "").split(",") if part.strip())
@@ -38,4 +50,8 @@ class Config:
             port=int(environ.get("MARKETPRISM_PORT") or 8080),
             lease=environ.get("MARKETPRISM_LEASE", ""),
             identity=environ.get("POD_NAME") or f"{os.uname().nodename}-{os.getpid()}",
+            platform=Platform(
+                uids=environ.get("MARKETPRISM_PLATFORM_UIDS") == "true",
+                egress=environ.get("MARKETPRISM_EGRESS") == "true",
+            ),
         )

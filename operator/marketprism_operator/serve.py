@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 import kopf
-from aiohttp import web
+from aiohttp import ClientError, web
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.electionconfig import Config as ElectionConfig
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -41,7 +42,7 @@ async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
         await kube_config.load_kube_config()  # type: ignore[no-untyped-call]
     async with ApiClient() as api:
         operator = Operator(api, config)
-        server = await _serve_metrics(operator, config.port)
+        server = await _serve_metrics(operator, config)
         try:
             leading = _led(api, operator, config, stop) if config.lease else _lead(operator, config, stop)
             work = asyncio.create_task(leading)
@@ -107,7 +108,7 @@ async def _led(api: ApiClient, operator: Operator, config: Config, stop: asyncio
     lock = LeaderLease(name, namespace, config.identity, api)
     election = LeaderElection(
         ElectionConfig(
-            lock, lease_duration=15, renew_deadline=10, retry_period=2, onstarted_leading=lead, onstopped_leading=_lost
+            lock, lease_duration=12, renew_deadline=8, retry_period=1, onstarted_leading=lead, onstopped_leading=_lost
         )
     )
     try:
@@ -117,14 +118,17 @@ async def _led(api: ApiClient, operator: Operator, config: Config, stop: asyncio
             led.cancel()
             with suppress(asyncio.CancelledError):
                 await led
+            with suppress(ApiException, ClientError, TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await lock.give_up()
 
 
 async def _lost() -> None:
     """Nothing more to do: `serve` ends, and the process is started again."""
 
 
-async def _serve_metrics(operator: Operator, port: int) -> web.AppRunner:
-    """/metrics, and /healthz: whether the periodic resync goes on."""
+async def _serve_metrics(operator: Operator, config: Config) -> web.AppRunner:
+    """/metrics; /healthz: whether the periodic resync goes on; /readyz: and whether it leads, or stands by for a leader."""
 
     async def metrics_(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -132,9 +136,13 @@ async def _serve_metrics(operator: Operator, port: int) -> web.AppRunner:
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n", status=200 if operator.alive else 500)
 
+    async def readyz(_: web.Request) -> web.Response:
+        ready = operator.alive and bool(operator.last_resync is not None or config.lease)
+        return web.Response(text="ok\n" if ready else "does not lead yet\n", status=200 if ready else 503)
+
     app = web.Application()
-    app.add_routes([web.get("/metrics", metrics_), web.get("/healthz", healthz)])
+    app.add_routes([web.get("/metrics", metrics_), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104 - a Pod's own address
+    await web.TCPSite(runner, "0.0.0.0", config.port).start()  # noqa: S104 - a Pod's own address
     return runner

@@ -108,6 +108,48 @@ def test_pods_meet_the_restricted_standard() -> None:
             assert security["capabilities"] == {"drop": ["ALL"]}
 
 
+def contexts(found: list[Manifest]) -> list[Manifest]:
+    pods = [of("Deployment", found)[0]["spec"]["template"]["spec"], of("Pod", found)[0]["spec"]]
+    return [pod["securityContext"] for pod in pods]
+
+
+def variables(found: list[Manifest]) -> dict[str, str]:
+    (container,) = of("Deployment", found)[0]["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable.get("value", "") for variable in container["env"]}
+
+
+def test_no_uid_is_asked_for_where_the_platform_gives_one() -> None:
+    assert all(context["runAsUser"] == context["runAsGroup"] == 65532 for context in contexts(rendered()))
+    assert "MARKETPRISM_PLATFORM_UIDS" not in variables(rendered())
+    for options in (("--set-json", "platformUids=true"), ("--api-versions", "security.openshift.io/v1")):
+        done = helm("template", "m", str(CHART), "--kube-version", "1.36.0", *options)
+        assert done.returncode == 0, done.stderr
+        found = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+        given = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert contexts(found) == [given, given]
+        assert variables(found)["MARKETPRISM_PLATFORM_UIDS"] == "true"
+
+
+def test_security_contexts_are_values() -> None:
+    found = rendered(
+        'podSecurityContext={"runAsUser":12345,"supplementalGroups":[7]}', 'securityContext={"procMount":"Default"}'
+    )
+    assert all((each["runAsUser"], each["supplementalGroups"]) == (12345, [7]) for each in contexts(found))
+    (container,) = of("Deployment", found)[0]["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"]["procMount"] == "Default"
+
+
+def test_the_operator_is_told_whether_pipelines_connect_to_what_they_name_only() -> None:
+    assert "MARKETPRISM_EGRESS" not in variables(rendered())
+    assert variables(rendered('networkPolicy={"pipelineEgress":true}'))["MARKETPRISM_EGRESS"] == "true"
+
+
+def test_liveness_and_readiness_are_told_apart() -> None:
+    (container,) = of("Deployment", rendered())[0]["spec"]["template"]["spec"]["containers"]
+    paths = [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
+    assert paths == ["/healthz", "/readyz"]
+
+
 def test_several_operators_share_a_lease() -> None:
     found = rendered("replicas=2")
     (deployment,) = of("Deployment", found)

@@ -5,6 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
+from marketprism_consumer.commands.exits import spoken
 
 
 def commands(group: typer.core.TyperGroup, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -18,4 +19,4 @@ def commands(group: typer.core.TyperGroup, path: tuple[str, ...] = ()) -> list[t
 def test_help_has_an_example(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*path, "--help"])
     assert shown.exit_code == 0
-    assert f"marketprism {' '.join(path)}" in " ".join(shown.output.split()), "no example of its use"
+    assert spoken(" ".join(path)) in " ".join(shown.output.split()), "no example of its use"

@@ -13,7 +13,9 @@ import typer.main
 from marketprism_consumer.cli import app
 from tests.docs.pages import DOCS, ROOT, Typed, typed
 
-COMMANDS = [one for page in DOCS for one in typed(page) if one.line.startswith("marketprism ")]
+COMMANDS = [
+    one for page in DOCS for one in typed(page) if one.line.startswith(("marketprism ", "kubectl marketprism "))
+]
 VARIABLE = re.compile(r'"((?:MARKETPRISM|CLICKHOUSE|NATS|MIGRATION)_[A-Z][A-Z_]*[A-Z])"')
 
 
@@ -24,7 +26,7 @@ def test_pages_tell_readers_to_type_something() -> None:
 @pytest.mark.parametrize("one", COMMANDS, ids=lambda one: f"{one.page}: {one.line}")
 def test_a_command_on_a_page_is_one(one: Typed) -> None:
     command: Any = typer.main.get_command(app)
-    words = shlex.split(one.line)[1:]
+    words = shlex.split(one.line.replace("kubectl marketprism", "marketprism kubectl"))[1:]
     path = ["marketprism"]
     context = command.context_class(command, info_name="marketprism")
     while hasattr(command, "list_commands"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from marketprism_operator import naming
 from marketprism_operator.builders import (
     children,
     deployment,
+    network_policy,
     pod_disruption_budget,
     pod_monitor,
     schema_job,
@@ -25,7 +27,7 @@ from marketprism_operator.builders import (
 from marketprism_operator.builders.overlay import overlaid
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cli import main, render
-from marketprism_operator.config import Config
+from marketprism_operator.config import Config, Platform
 
 HERE = Path(__file__).parent
 EXAMPLES = sorted((HERE.parent.parent / "examples").glob("*.yaml"))
@@ -315,3 +317,51 @@ def test_a_pipelines_pod_template_is_under_every_pod_and_a_parts_own_on_top() ->
 def test_a_pipelines_pod_template_names_no_container() -> None:
     with pytest.raises(ValueError, match="laid over every Pod"):
         pipeline(podTemplate={"spec": {"containers": [{"name": "consumer"}]}})
+
+
+def test_pods_may_connect_to_what_the_spec_names_where_the_operator_is_told_so() -> None:
+    spec = {
+        "nats": {
+            "url": "nats://10.0.0.7,tls://[fd00::7]:4223,nats://nats:4222,nats://nats-0.nats.messaging.svc.cluster.local"
+        },
+        "clickhouse": {"url": "http://clickhouse.databases,https://ch.example.com"},
+    }
+    assert network_policy.build(request(**spec))["spec"]["policyTypes"] == ["Ingress"]
+    made = network_policy.build(replace(request(**spec), platform=Platform(egress=True)))["spec"]
+    assert made["policyTypes"] == ["Ingress", "Egress"]
+
+    def of_namespace(name: str) -> dict[str, Any]:
+        return {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}]}
+
+    def at(port: int) -> dict[str, Any]:
+        return {"ports": [{"port": port, "protocol": "TCP"}]}
+
+    dns, *found = made["egress"]
+    assert {(each["port"], each["protocol"]) for each in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert found == [
+        # A Service, or a host elsewhere: nothing that is needed may be refused.
+        of_namespace("databases"),
+        at(8123),
+        at(8443),
+        {"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], **at(4222)},
+        {"to": [{"ipBlock": {"cidr": "fd00::7/128"}}], **at(4223)},
+        of_namespace("n"),
+        of_namespace("messaging"),
+    ]
+
+
+@pytest.mark.parametrize("host", ["a_b", "a..svc", "x.b_c.svc"])
+def test_a_host_that_is_no_name_of_a_service_is_allowed_by_its_port(host: str) -> None:
+    assert network_policy.rules(f"http://{host}:1", "n") == [{"ports": [{"port": 1, "protocol": "TCP"}]}]
+
+
+def test_pods_ask_for_no_uid_where_the_platform_gives_one() -> None:
+    context = pod_of(request())["securityContext"]
+    assert {context[key] for key in ("runAsUser", "runAsGroup", "fsGroup")} == {65532}
+    given = pod_of(replace(request(), platform=Platform(uids=True)))["securityContext"]
+    assert given == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def pod_of(made: BuildRequest) -> dict[str, Any]:
+    spec: dict[str, Any] = template_of(made, "default")["spec"]
+    return spec

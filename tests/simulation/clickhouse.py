@@ -4,8 +4,7 @@ their own, answers that get lost, requests that arrive late, twice, or torn."""
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,7 +66,9 @@ def sim_encode(
     columns: Sequence[SimColumns] = (),
     stream: str = "",
 ) -> SimBlock:
-    of_columns = (Row(stream, seq, values) for part in columns for seq, values in zip(part.seqs, part.values, strict=True))
+    of_columns = (
+        Row(stream, seq, values) for part in columns for seq, values in zip(part.seqs, part.values, strict=True)
+    )
     return SimBlock(table, (*of_columns, *map(Row, streams, seqs, rows)), token)
 
 
@@ -77,9 +78,8 @@ class SimColumns(Columns):
 
     values: tuple[Any, ...] = ()
 
-    def up_to(self, seq: int) -> SimColumns:
-        count = bisect_right(self.seqs, seq)
-        return _columns(list(self.seqs[:count]), self.values[:count], self.arrived)
+    def exchanges(self) -> Counter[str]:
+        return Counter(values[1] for values in self.values)
 
 
 def _columns(seqs: Sequence[int], rows: Sequence[Any], arrived: tuple[int, int]) -> SimColumns:

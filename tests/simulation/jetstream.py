@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, JetStreamError
-from marketprism_consumer.ingest.broker import Frame, ReaderMade, ReaderState, Receive, StreamState
+from marketprism_consumer.ingest.allowance import Allowance
+from marketprism_consumer.ingest.broker import ReaderMade, ReaderState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import DeadLetter, place_of, prefix_of
+from marketprism_consumer.ingest.frames import cut
 from tests.simulation.connection import Connection
 from tests.simulation.times import EPOCH
 
@@ -149,7 +151,7 @@ class Stream:
         """Waiting requests get what is there by turns."""
         if not self.nats.serves or reader.stopped or not reader.pulls:
             return
-        frames: dict[int, tuple[Pull, list[Frame]]] = {}
+        sent: list[tuple[Pull, bytes]] = []
         ahead = list(self._ahead(reader))
         for index, message in enumerate(ahead):
             if not reader.pulls:
@@ -162,17 +164,17 @@ class Stream:
             reply = b"$JS.ACK.S.%s.1.%d.%d.%d.%d" % (
                 reader.name.encode(), message.seq, number, message.arrived * 1000, left
             )  # fmt: skip
-            frame = (message.subject, reply, message.payload, b"")
-            frames.setdefault(pull.number, (pull, []))[1].append(frame)
+            head = b"MSG %b %d %b %d\r\n" % (message.subject, pull.number, reply, len(message.payload))
+            sent.append((pull, head + message.payload + b"\r\n"))
             pull.left -= 1
             if not pull.left:
                 reader.pulls.remove(pull)
         reader.heard = self.world.now
-        for pull, sent in frames.values():
-            middle = self.random.randint(0, len(sent))
-            for some in (sent[:middle], sent[middle:]):
-                if some and self.random.random() >= self.lossy:
-                    pull.connection.hear(pull.receive, pull.number, some)
+        middle = self.random.randint(0, len(sent))
+        for some in (sent[:middle], sent[middle:]):
+            if some and self.random.random() >= self.lossy:
+                _deliver(some[0][0], b"".join(frame for _, frame in some))
+        for pull in {pull.number: pull for pull, _ in sent}.values():
             if pull.left and self.random.random() < 0.05:
                 self._end_pull(reader, pull, b"409 Message Size Exceeds MaxBytes")
 
@@ -266,7 +268,16 @@ class Stream:
 
 
 def status(pull: Pull, text: bytes) -> None:
-    pull.connection.hear(pull.receive, pull.number, [(b"_INBOX", b"", b"", b"NATS/1.0 " + text + b"\r\n\r\n")])
+    pull.connection.hear(pull.receive, pull.number, b"NATS/1.0 " + text + b"\r\n\r\n")
+
+
+def _deliver(pull: Pull, data: bytes) -> None:
+    at = 0
+    while at < len(data):
+        found = cut(data, at)
+        assert found.messages
+        pull.connection.hear(pull.receive, next(iter(found.messages.shares)), found.messages)
+        at = found.end
 
 
 class BrokerPort:
@@ -274,6 +285,7 @@ class BrokerPort:
 
     def __init__(self, world: World, connection: Connection) -> None:
         self.world, self.connection = world, connection
+        self.allowance = Allowance()
 
     async def stream(self, name: str) -> StreamState:
         return await self.connection.ask(self.world.stream.state)

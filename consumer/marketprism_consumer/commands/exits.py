@@ -19,7 +19,7 @@ MEANINGS: Mapping[Exit, str] = {
     Exit.OK: "fine",
     Exit.FINDINGS: "findings: it ran, and what it found needs attention",
     Exit.USAGE: "usage: an option, a file or a variable is wrong, or a port is taken",
-    Exit.UNREACHABLE: "unreachable: NATS can't be used, or ClickHouse does not answer",
+    Exit.UNREACHABLE: "unreachable: NATS or the cluster can't be used, or ClickHouse does not answer",
 }
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("the proof holds", "it does not hold"),
@@ -46,10 +46,24 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "lanes list": ("every record can be read", "one is missing, or can't be"),
     "lanes show": ("done", "there is no record, or it can't be read"),
     "lanes reset": ("done", "not confirmed, or it can't be done"),
+    "kubectl status": ("every resource is Ready", "one is not"),
+    "kubectl pause": ("the operator leaves it alone", "the operator has not said so in time"),
+    "kubectl resume": ("the operator looks after it again", "the operator has not said so in time"),
+    "kubectl migrate": ("the run succeeded", "it failed, or did not end in time"),
+    "kubectl audit": ("it holds", "something is missing, double, altered or lost, or it could not run"),
+    "kubectl logs": ("done", "never"),
+    "kubectl render": ("done", "never"),
+    "kubectl diff": ("nothing would change", "something would"),
     "embedded nats": ("ended as asked", "it died"),
     "embedded clickhouse": ("ended as asked", "it died"),
 }
 """By command: what 0 means, and what 1 means. 2 and 4 mean the same everywhere."""
+
+
+def spoken(command: str) -> str:
+    """As it is typed: `kubectl marketprism status` is what kubectl makes of the plugin."""
+    head, _, rest = command.partition(" ")
+    return f"kubectl marketprism {rest}" if head == "kubectl" else f"marketprism {command}"
 
 
 def exit_of(error: StoreError) -> Exit:

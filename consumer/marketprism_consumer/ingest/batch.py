@@ -8,8 +8,7 @@ as large, and shrinks again when the backlog is gone.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -90,20 +89,13 @@ class Batch:
             return self.columns[0].times[0], self.columns[-1].times[1]
         return self.rows[0][0], self.rows[-1][0]
 
+    def exchanges(self) -> Counter[str]:
+        """Of the rows in columns: how many of each."""
+        return sum((part.exchanges() for part in self.columns), Counter[str]())
+
     def seqs(self) -> list[int]:
         """Of the rows, in the order in which they are inserted."""
         return [*chain.from_iterable(part.seqs for part in self.columns), *(message.seq for message in self.messages)]
-
-    def up_to(self, seq: int) -> Batch:
-        """What of it is not above `seq`."""
-        count = bisect_right(self.messages, seq, key=lambda message: message.seq)
-        head = Batch([part.up_to(seq) for part in self.columns if part.seqs[0] <= seq])
-        head.in_columns = sum(map(len, head.columns))
-        head.messages, head.rows = self.messages[:count], self.rows[:count]
-        head.refused = [each for each in self.refused if each[0].seq <= seq]
-        head.bytes = self.bytes * len(head) // len(self)
-        head.opened, head.why = self.opened, self.why
-        return head
 
 
 class Batcher:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from marketprism_consumer.ingest.allowance import Allowance
 from marketprism_consumer.ingest.frames import Messages
 
 Receive = Callable[[int, Messages | bytes], None]
@@ -39,7 +40,11 @@ class ReaderState(NamedTuple):
 
 
 class Broker(Protocol):
-    """All raise BrokerError. What is asked of a stream is answered by its leader; a reader may be on a server that is behind."""
+    """One connection; its readers share `allowance`.
+
+    All raise BrokerError. What is asked of a stream is answered by its leader; a reader may be on a server that is behind."""
+
+    allowance: Allowance
 
     async def stream(self, name: str) -> StreamState: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from array import array
-from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -90,37 +90,10 @@ class Columns:
     def __len__(self) -> int:
         return len(self.seqs)
 
-    def up_to(self, seq: int) -> Columns:
-        """What of it is not above `seq`."""
-        count = bisect_left(self.seqs, seq + 1)
-        if count == len(self.seqs):
-            return self
-        return Columns(
-            self.seqs[:count],
-            self.arrived,
-            self.times,
-            {name: values[: count * (len(values) // len(self.seqs))] for name, values in self.fixed.items()},
-            {name: values[:count] for name, values in self.nulls.items()},
-            {name: numbers[:count] for name, numbers in self.texts.items()},
-            {name: b"".join(_strings(texts, count)) for name, texts in self.strings.items()},
-            self.dictionary,
-            self.hours,
-            self.bytes * count // len(self.seqs),
-        )
-
-
-def _strings(texts: bytes, count: int) -> Iterator[bytes]:
-    at = 0
-    for _ in range(count):
-        length, shift, start = 0, 0, at
-        while True:
-            length |= (texts[at] & 0x7F) << shift
-            shift += 7
-            at += 1
-            if texts[at - 1] < 0x80:
-                break
-        at += length
-        yield texts[start:at]
+    def exchanges(self) -> Counter[str]:
+        """How many rows of each."""
+        of = Counter(self.texts["exchange"])
+        return Counter({self.dictionary[number].decode(): count for number, count in of.items()})
 
 
 Columnar = Callable[[Messages], tuple[Columns | None, Sequence[int]]]
@@ -260,13 +233,13 @@ def _texts(name: str, parts: Sequence[Columns]) -> Iterator[bytes]:
             yield from _low_cardinality(keys, numbers)
             return
         indexes.extend(map(places.__getitem__, numbers))
-    yield from _low_cardinality(keys, indexes)
+    yield from _low_cardinality(keys, array("H", indexes) if len(keys) <= 1 << 16 else indexes)
 
 
 def _compact(numbers: array[int]) -> array[int]:
     """Changes them to 0, 1, 2, … in the order in which they first come. Returns what each was."""
     assert kernel.library
-    used, scratch = array("H", bytes(2 * _MOST)), bytearray(2 * _SLOTS)
+    used, scratch = array("H", bytes(2 * _SLOTS)), bytearray(4 * _SLOTS)
     count = kernel.library.marketprism_compact(
         ctypes.c_void_p(numbers.buffer_info()[0]),
         ctypes.c_size_t(len(numbers)),

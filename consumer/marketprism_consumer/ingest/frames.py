@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from marketprism_consumer.ingest import kernel
 from marketprism_consumer.ingest.message import Message, from_delivery
@@ -20,9 +20,9 @@ _PLACES = 5  # of a message in `where`
 
 @dataclass(slots=True)
 class Messages:
-    """What came for a pull at once, in order, with consecutive numbers from `first_number` on: in columns, beside the bytes in which
-    it stands. `where`: of each, begin and end of the subject, begin of headers, of payload, end. `pending`: of the last one, what was
-    still to come. `size`: in bytes, as the server counts them."""
+    """What came of a reader at once, in order, with consecutive numbers from `first_number` on: in columns, beside the bytes in which it
+    stands. `where`: of each, begin and end of the subject, begin of headers, of payload, end. `pending`: of the last one, what was
+    still to come. `shares`: by pull, how many came for it, and how many bytes, as the server counts them."""
 
     data: bytes
     seqs: array[int]
@@ -30,7 +30,7 @@ class Messages:
     where: array[int]
     first_number: int
     pending: int
-    size: int
+    shares: dict[int, tuple[int, int]]
 
     def __len__(self) -> int:
         return len(self.seqs)
@@ -64,45 +64,34 @@ class Messages:
             self.where[_PLACES * first : _PLACES * stop],
             self.first_number + first,
             self.pending + len(self.seqs) - stop,
-            self.size,
+            self.shares,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """What stands at the front: messages of the pull `sid`, or the headers of a status; nothing where it is neither, or not whole.
-    `end`: where it ends. `missing`: how many bytes the next one lacks; 0 where that is not known."""
+class Front:
+    """What stands at the front: messages of a reader, or the headers of a status of the pull `sid`; nothing where it is neither, or not
+    whole. `end`: where it ends, behind all that there is where it is not whole."""
 
-    sid: int
     end: int
-    missing: int = 0
     messages: Messages | None = None
+    sid: int = 0
     status: bytes | None = None
 
 
-def cut(data: bytes, at: int) -> Cut:
+def cut(data: bytes, at: int) -> Front:
     """From `at` on."""
     found = _cutter.cut(data, at) if _cutter else None
-    return found if found and (found.messages or found.missing) else _cut(data, at)
+    return found or _cut(data, at)
 
 
-def single(subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> Messages | bytes:
-    """What somebody else has cut already."""
-    if not reply.startswith(ACK_PREFIX):
-        return headers
-    message, number = from_delivery(subject, reply, b"")
-    begin, body = len(subject), len(subject) + len(headers)
-    data = subject + headers + payload
-    where = array("I", (0, begin, begin, body, len(data)))
-    size = len(data) + len(reply)
-    return Messages(
-        data, array("Q", [message.seq]), array("q", [message.arrived]), where, number, message.pending, size
-    )
+_SHARES = 16
 
 
 class _Run(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64) for name in ("count", "sid", "end", "missing", "first_number", "pending", "size")
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in ("count", "end", "next_end", "first_number", "pending", "shares")),
+        *((name, ctypes.c_uint64 * _SHARES) for name in ("sids", "counts", "sizes")),
     )
 
 
@@ -119,62 +108,84 @@ class _Cutter:
         self._run = _Run()
         self._out = *map(kernel.address, (self._seqs, self._arrived, self._where)), ROOM, ctypes.addressof(self._run)
 
-    def cut(self, data: bytes, at: int) -> Cut:
+    def cut(self, data: bytes, at: int) -> Front | None:
+        """None where there is something else."""
         with self._lock:
             run = self._run
             self._cut(data, len(data), at, *self._out)
-            count = run.count
-            messages = None
-            if count:
-                messages = Messages(
-                    data,
-                    array("Q", self._seqs[: 8 * count]),
-                    array("q", self._arrived[: 8 * count]),
-                    array("I", self._where[: 4 * _PLACES * count]),
-                    run.first_number,
-                    run.pending,
-                    run.size,
-                )
-            return Cut(run.sid, run.end, run.missing, messages)
+            if not run.count:
+                return Front(run.next_end) if run.next_end else None
+            count, shares = run.count, range(run.shares)
+            messages = Messages(
+                data,
+                array("Q", self._seqs[: 8 * count]),
+                array("q", self._arrived[: 8 * count]),
+                array("I", self._where[: 4 * _PLACES * count]),
+                run.first_number,
+                run.pending,
+                {run.sids[index]: (run.counts[index], run.sizes[index]) for index in shares},
+            )
+            return Front(run.end, messages)
 
 
 _cutter = _Cutter(kernel.library) if kernel.library else None
 
 
-def _cut(data: bytes, start: int) -> Cut:
+class _Frame(NamedTuple):
+    """`end`: behind all that there is where it is not whole; then there is nothing else."""
+
+    end: int
+    sid: int = 0
+    subject: bytes = b""
+    begin: int = 0
+    """Of the subject."""
+    reply: bytes = b""
+    headers: int = 0
+    payload: int = 0
+
+
+def _frame(data: bytes, at: int) -> _Frame:
     """The one rule."""
-    at, sid, size = start, 0, 0
+    line_end = data.find(b"\r\n", at)
+    if line_end < 0:
+        return _Frame(len(data) + 1)
+    line = data[at:line_end].split() or [b""]
+    # MSG subject sid [reply] size, or HMSG subject sid [reply] headers' size, size of both
+    headed = line[0] == b"HMSG"
+    start = line_end + 2
+    if not (headed or line[0] == b"MSG") or not 4 + headed <= len(line) <= 5 + headed:
+        return _Frame(start)
+    reply = line[3] if len(line) == 5 + headed else b""
+    subject = data.index(line[1], at + len(line[0]))
+    payload = start + int(line[-2]) if headed else start
+    return _Frame(start + int(line[-1]) + 2, int(line[2]), line[1], subject, reply, start, payload)
+
+
+def _cut(data: bytes, start: int) -> Front:
+    at, shares = start, dict[int, tuple[int, int]]()
     seqs, arrived, where = array("Q"), array("q"), array("I")
-    first = pending = missing = 0
+    first = pending = 0
+    reader: list[bytes] = []
     while True:
-        line_end = data.find(b"\r\n", at)
-        line = (data[at:line_end].split() if line_end > 0 else []) or [b""]
-        # MSG subject sid [reply] size, or HMSG subject sid [reply] headers' size, size of both
-        headed = line[0] == b"HMSG"
-        if not (headed or line[0] == b"MSG") or not 4 + headed <= len(line) <= 5 + headed:
+        frame = _frame(data, at)
+        acknowledged = frame.reply.startswith(ACK_PREFIX)
+        if frame.end > len(data) or not (frame.sid and acknowledged):
             break
-        begin = line_end + 2
-        end = begin + int(line[-1])
-        if seqs and int(line[2]) != sid:
+        message, number = from_delivery(frame.subject, frame.reply, b"")
+        tokens = frame.reply.split(b".")
+        its = tokens[2:4] if len(tokens) == 9 else tokens[4:6]
+        if seqs and (number != first + len(seqs) or message.seq <= seqs[-1] or its != reader):
             break
-        if end + 2 > len(data):
-            missing, sid = end + 2 - len(data), int(line[2])
-            break
-        payload = begin + int(line[-2]) if headed else begin
-        reply = line[3] if len(line) == 5 + headed else b""
-        if not reply.startswith(ACK_PREFIX):
-            if not seqs:
-                return Cut(int(line[2]), end + 2, status=data[begin:payload])
-            break
-        message, number = from_delivery(line[1], reply, b"")
-        if seqs and (number != first + len(seqs) or message.seq <= seqs[-1]):
-            break
-        sid, first, pending = int(line[2]), first or number, message.pending
-        subject = data.index(line[1], at + len(line[0]))
+        reader, first, pending = its, first or number, message.pending
         seqs.append(message.seq)
         arrived.append(message.arrived)
-        where.extend((subject, subject + len(line[1]), begin, payload, end))
-        size += len(line[1]) + len(reply) + end - begin
-        at = end + 2
-    messages = Messages(data, seqs, arrived, where, first, pending, size) if seqs else None
-    return Cut(sid, at, missing, messages)
+        end = frame.end - 2
+        where.extend((frame.begin, frame.begin + len(frame.subject), frame.headers, frame.payload, end))
+        count, size = shares.get(frame.sid, (0, 0))
+        shares[frame.sid] = count + 1, size + len(frame.subject) + len(frame.reply) + end - frame.headers
+        at = frame.end
+    if seqs:
+        return Front(at, Messages(data, seqs, arrived, where, first, pending, shares))
+    if frame.sid and frame.end <= len(data):
+        return Front(frame.end, None, frame.sid, data[frame.headers : frame.payload])
+    return Front(frame.end)

@@ -6,21 +6,42 @@ const std = @import("std");
 
 pub const Where = extern struct { subject: u32, subject_end: u32, headers: u32, payload: u32, end: u32 };
 
-/// `end`: of the last whole message. `missing`: bytes of the one that stands there and is not whole; 0 where it is not known.
+const SHARES = 16;
+
+/// `end`: of the last whole message. `next_end`: of the one behind it, which is not whole; 0 where that is not known. `sids`: the pulls
+/// for which they came, by turns, with how many and how many bytes of each.
 pub const Run = extern struct {
     count: u64,
-    sid: u64,
     end: u64,
-    missing: u64,
+    next_end: u64,
     first_number: u64,
     pending: u64,
-    size: u64,
+    shares: u64,
+    sids: [SHARES]u64,
+    counts: [SHARES]u64,
+    sizes: [SHARES]u64,
+
+    fn share(self: *Run, sid: u64, size: u64) bool {
+        const count: usize = @intCast(self.shares);
+        var index: usize = 0;
+        while (index < count and self.sids[index] != sid) index += 1;
+        if (index == SHARES) return false;
+        if (index == count) {
+            self.sids[index] = sid;
+            self.shares += 1;
+        }
+        self.counts[index] += 1;
+        self.sizes[index] += size;
+        return true;
+    }
 };
 
 const Failure = error{Other};
 
 const Frame = struct {
     sid: u64,
+    stream: []const u8,
+    consumer: []const u8,
     where: Where,
     body_end: usize, // with the line's end behind it
     seq: u64,
@@ -59,13 +80,15 @@ fn acknowledgement(reply: []const u8, frame: *Frame) Failure!void {
         count += 1;
     }
     const at: usize = if (count == 9) 5 else if (count >= 11) 7 else return error.Other;
+    frame.stream = tokens[at - 3];
+    frame.consumer = tokens[at - 2];
     frame.seq = try number(tokens[at]);
     frame.number = try number(tokens[at + 1]);
     frame.nanos = try number(tokens[at + 2]);
     frame.pending = try number(tokens[at + 3]);
 }
 
-fn read(data: []const u8, start: usize, frame: *Frame, missing: *u64) Failure!void {
+fn read(data: []const u8, start: usize, frame: *Frame, next_end: *u64) Failure!void {
     const line_end = std.mem.indexOfScalarPos(u8, data, start, '\r') orelse return error.Other;
     if (line_end + 1 >= data.len or data[line_end + 1] != '\n') return error.Other;
     const line = data[start..line_end];
@@ -84,7 +107,7 @@ fn read(data: []const u8, start: usize, frame: *Frame, missing: *u64) Failure!vo
     const first = line_end + 2;
     const end = first + body;
     if (end + 2 > data.len) {
-        missing.* = end + 2 - data.len;
+        next_end.* = end + 2;
         return error.Other;
     }
     if (data[end] != '\r' or data[end + 1] != '\n') return error.Other;
@@ -99,7 +122,7 @@ fn read(data: []const u8, start: usize, frame: *Frame, missing: *u64) Failure!vo
     frame.size = subject.len + reply.len + body;
 }
 
-/// As many messages of one pull as stand there with consecutive numbers, up to `room`.
+/// As many messages of one consumer as stand there with consecutive numbers, up to `room`.
 export fn marketprism_cut(
     text: [*]const u8,
     length: usize,
@@ -118,25 +141,24 @@ export fn marketprism_cut(
     run.end = start;
     if (length > std.math.maxInt(i32)) return;
     var at = start;
+    var first: Frame = undefined;
     while (run.count < room) {
         var frame: Frame = undefined;
-        var missing: u64 = 0;
-        read(data, at, &frame, &missing) catch {
-            run.missing = missing;
-            return;
-        };
+        read(data, at, &frame, &run.next_end) catch return;
         const index: usize = @intCast(run.count);
         if (index == 0) {
-            run.sid = frame.sid;
+            first = frame;
             run.first_number = frame.number;
-        } else if (frame.sid != run.sid or frame.number != run.first_number +% run.count or frame.seq <= seqs[index - 1]) {
+        } else if (frame.number != run.first_number +% run.count or frame.seq <= seqs[index - 1] or
+            !std.mem.eql(u8, frame.consumer, first.consumer) or !std.mem.eql(u8, frame.stream, first.stream))
+        {
             return;
         }
+        if (!run.share(frame.sid, frame.size)) return;
         seqs[index] = frame.seq;
         arrived[index] = @intCast(frame.nanos / 1000);
         where[index] = frame.where;
         run.pending = frame.pending;
-        run.size += frame.size;
         run.count += 1;
         at = frame.body_end;
         run.end = at;

@@ -15,7 +15,7 @@ from marketprism_consumer.ingest import kernel
 
 WIDTH = 16  # bytes of one number
 SCALE = 18
-MAX_LEVELS = 10_000  # of one side
+MAX_LEVELS = 10_000  # of one side; more are read in Python
 
 
 class BookSide(NamedTuple):

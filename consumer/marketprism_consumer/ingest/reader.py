@@ -15,7 +15,6 @@ from marketprism_consumer.ingest.broker import Broker
 from marketprism_consumer.ingest.frames import Messages
 from marketprism_consumer.ingest.pull_status import pull_status
 
-MIN_PULL_BYTES = 2 << 20  # a request for less could be too small for a message; where one is larger, more is asked for
 MOST_PULLS = 100  # at once: a server keeps 512 of a reader's requests, and drops more without a word
 EXPIRES = 10.0  # of one request [s]
 HEARTBEAT = 1.0  # [s]
@@ -24,6 +23,7 @@ SILENCE = 3 * HEARTBEAT + 0.5
 
 @dataclass(slots=True)
 class _Pull:
+    size: int  # that was asked for [bytes]
     left: int
     bytes_left: int
     received: bool = False
@@ -33,7 +33,7 @@ class Reader:
     """From sequence `next` on. `receive` gets what came at once, in order; `look` is called when a request has ended, or the
     reader broke. `pending`: what is to come after what has been received, as it was last heard;
     `delivered`: how many have been received. `first`: where the stream began when the reader was made. `missed`: how many
-    were discarded before they came, of those that were expected."""
+    were discarded before they came, of those that were expected. `last`: sequence and arrival [µs] of the last that was received."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Reader:
         self.next = start
         self.pending = 0
         self.broken = ""
+        self.last: tuple[int, int] | None = None
         self.outstanding = 0
         self.first = self.missed = 0
         self._expected: tuple[int, int] | None = None
@@ -56,7 +57,7 @@ class Reader:
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
         self._most = 1 << 30  # rows that a request may ask for
-        self._least = MIN_PULL_BYTES  # that a request has to ask for
+        self._least = 1  # that a request has to ask for, or the next message would not fit [bytes]
         self.delivered = 0
         self._sent = 0
         self._now = asyncio.get_running_loop().time
@@ -78,13 +79,14 @@ class Reader:
         return sum(pull.bytes_left for pull in self._pulls.values())
 
     def request(self, rows: int, max_bytes: int) -> None:
-        if len(self._pulls) == MOST_PULLS:
-            return
+        """Nothing where too much is on its way already: to be asked for again."""
         rows, max_bytes = min(rows, self._most), max(max_bytes, self._least)
+        if len(self._pulls) == MOST_PULLS or not self._broker.allowance.take(self, max_bytes):
+            return
         if not self._pulls:
             self._heard = self._now()
         number = self._broker.pull(self._stream, self.name, rows, max_bytes, EXPIRES, HEARTBEAT, self._receive)
-        self._pulls[number] = _Pull(rows, max_bytes)
+        self._pulls[number] = _Pull(max_bytes, rows, max_bytes)
         self.outstanding += rows
 
     def check(self) -> None:
@@ -125,6 +127,7 @@ class Reader:
     def close(self) -> None:
         for number in list(self._pulls):
             self._end(number)
+        self._broker.allowance.wait_no_more(self)
         if self.name:
             self._broker.forget_reader(self._stream, self.name)
             self.name = ""
@@ -133,6 +136,7 @@ class Reader:
         pull = self._pulls.pop(number, None)
         if pull is not None:
             self.outstanding -= pull.left
+            self._broker.allowance.give_back(pull.bytes_left)
             self._broker.cancel(number)
 
     def _break(self, why: str) -> None:
@@ -142,30 +146,38 @@ class Reader:
         self._look()
 
     def _receive(self, number: int, delivered: Messages | bytes) -> None:
-        pull = self._pulls.get(number)
-        if pull is None:
+        if number not in self._pulls:
             return
         self._heard = self._now()
         if isinstance(delivered, bytes):
             self._status(number, delivered)
             return
-        pull.received = True
         if delivered.first_number != self.delivered + 1:
             self._break(f"delivery {delivered.first_number} came after {self.delivered}")
             return
         self.delivered += len(delivered)
-        pull.left -= len(delivered)
-        self.outstanding -= len(delivered)
-        pull.bytes_left -= delivered.size
-        # Where its bytes come out even, the server ends a request without a word (nats-server's nextWaiting).
-        if pull.left <= 0 or pull.bytes_left == 0:
-            self._end(number)
+        self._account(delivered)
         # A server that has not come so far begins at its own end.
         messages = delivered.between(self.next, delivered.seqs[-1])
         if len(messages):
             self._see(messages)
+            self.last = messages.seqs[-1], messages.arrived[-1]
             self.next, self.pending = messages.seqs[-1] + 1, messages.pending
             self._receive_messages(messages)
+
+    def _account(self, delivered: Messages) -> None:
+        for number, (count, size) in delivered.shares.items():
+            pull = self._pulls.get(number)
+            if pull is None:
+                continue
+            pull.received = True
+            pull.left -= count
+            pull.bytes_left -= size
+            self.outstanding -= count
+            self._broker.allowance.give_back(size)
+            # Where its bytes come out even, the server ends a request without a word (nats-server's nextWaiting).
+            if pull.left <= 0 or pull.bytes_left == 0:
+                self._end(number)
 
     def _status(self, number: int, headers: bytes) -> None:
         if number not in self._pulls:
@@ -173,13 +185,13 @@ class Reader:
         status = pull_status(headers)
         if status.idle:
             return
-        received = self._pulls[number].received
+        pull = self._pulls[number]
         self._end(number)
         if status.at_most:
             self._most = status.at_most
         elif not status.over:
             self._break(f"{status.code} {status.text}")
             return
-        if status.full and not received:
-            self._least *= 2  # the next message alone is larger
+        if status.full and not pull.received:
+            self._least = max(self._least, 2 * pull.size)  # the next message alone is larger
         self._look()

@@ -46,11 +46,11 @@ export fn marketprism_intern(texts: *Texts, text: [*]const u8, length: usize) i6
     return texts.intern(text[0..length]) orelse -1;
 }
 
-/// Numbers to 0, 1, 2, … in the order in which they first come. `used` gets those that come; returns how many. `places` is scratch,
-/// SLOTS long.
-export fn marketprism_compact(numbers: [*]u16, count: usize, places_: [*]u16, used_: [*]u16) usize {
+/// Numbers to 0, 1, 2, … in the order in which they first come. `used` gets those that come; returns how many. `places` is
+/// scratch; both are SLOTS long.
+export fn marketprism_compact(numbers: [*]u16, count: usize, places_: [*]u32, used_: [*]u16) usize {
     const places = places_[0..SLOTS];
-    const used = used_[0..MOST];
+    const used = used_[0..SLOTS];
     @memset(places, 0);
     var distinct: usize = 0;
     for (numbers[0..count]) |*each| {
@@ -59,7 +59,7 @@ export fn marketprism_compact(numbers: [*]u16, count: usize, places_: [*]u16, us
             distinct += 1;
             places[each.*] = @intCast(distinct);
         }
-        each.* = places[each.*] - 1;
+        each.* = @intCast(places[each.*] - 1);
     }
     return distinct;
 }

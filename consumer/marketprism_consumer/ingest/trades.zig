@@ -177,10 +177,13 @@ fn pair(text: []const u8, at: usize) Failure!i64 {
     return @as(i64, tens) * 10 + ones;
 }
 
-/// YYYY-MM-DD HH:MM:SS with up to nine digits of a second behind a point, of UTC; finer than a microsecond is cut [µs].
+/// YYYY-MM-DD HH:MM:SS with up to nine digits of a second behind a point, of UTC; finer than a microsecond is cut [µs]. Or a whole
+/// number since 1970 in s, ms, µs or ns, told apart by its magnitude.
 fn micros(text_: []const u8) Failure!i64 {
     var text = text_;
-    if (text.len > 19 and text[text.len - 1] == 'Z') text = text[0 .. text.len - 1];
+    if (text.len < 5 or text[4] != '-') return epoch(text);
+    if (std.mem.endsWith(u8, text, "Z")) text = text[0 .. text.len - 1];
+    if (std.mem.endsWith(u8, text, "+00:00")) text = text[0 .. text.len - 6];
     if (text.len < 19 or text[4] != '-' or text[7] != '-' or text[13] != ':' or text[16] != ':') return error.NotPlain;
     if (text[10] != ' ' and text[10] != 'T') return error.NotPlain;
     const year = try pair(text, 0) * 100 + try pair(text, 2);
@@ -197,6 +200,20 @@ fn micros(text_: []const u8) Failure!i64 {
     var days = (year - 1970) * 365 + @divTrunc(year - 1969, 4) + day - 1;
     for (lengths[0..month_index]) |length| days += length;
     return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + try fraction(text[19..]);
+}
+
+fn epoch(text: []const u8) Failure!i64 {
+    if (text.len < 1 or text.len > 19) return error.NotPlain;
+    var number: u64 = 0; // of 19 digits at most
+    for (text) |character| {
+        const digit = character -% '0';
+        if (digit > 9) return error.NotPlain;
+        number = number * 10 + digit;
+    }
+    if (number > std.math.maxInt(i64)) return error.NotPlain;
+    const value: i64 = @intCast(number);
+    const found = if (value < 100_000_000_000) value * 1_000_000 else if (value < 100_000_000_000_000) value * 1000 else if (value < 100_000_000_000_000_000) value else @divTrunc(value, 1000);
+    return if (found < EARLIEST or found >= LATEST) error.NotPlain else found;
 }
 
 fn fraction(text: []const u8) Failure!i64 {

@@ -2,7 +2,7 @@
 
 nats-py parses headers and makes an object, a queue entry and a task switch for every message: 30 to 60 µs each. Here frames
 for a pull's inbox are cut out of the read buffer and handed over at once: 3 µs. Everything else takes nats-py's own way.
-This leans on inner names of nats-py (`_ps`, `_process_msg`, `_pending`, `_flush_queue`, `_server_info`, `_current_server`,
+This leans on inner names of nats-py (`_ps`, `_pending`, `_flush_queue`, `_server_info`, `_current_server`,
 `_connect_command`): a test fails if one goes.
 """
 
@@ -20,7 +20,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+from nats.protocol.parser import Parser
 
 from marketprism_api import reasons
 from marketprism_api.credentials import NatsAuth
@@ -29,7 +29,7 @@ from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
 from marketprism_consumer.errors import LoginError
 from marketprism_consumer.ingest.broker import Receive
-from marketprism_consumer.ingest.frames import Messages, cut, single
+from marketprism_consumer.ingest.frames import Messages, cut
 from marketprism_consumer.jetstream.login import connect_fields, tls_context
 
 log = structlog.get_logger()
@@ -39,7 +39,8 @@ nats.aio.client.DEFAULT_BUFFER_SIZE = 1 << 18
 
 
 class _PullParser(Parser):
-    """Takes whole frames of pulls off the front of what was read; leaves the rest to nats-py's parser."""
+    """Cuts what was read into frames: those of pulls are handed over at once, each of the others goes to nats-py's parser alone and
+    whole. Given more than its own frame, that would keep all that follows, the pulls' too, for as long as reads end within one."""
 
     nc: PullClient
 
@@ -49,38 +50,33 @@ class _PullParser(Parser):
         self._missing = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        if self.state == AWAITING_CONTROL_LINE:
-            if self._missing > len(data):
-                self._chunks.append(data)
-                self._missing -= len(data)
-                return
-            if self._chunks or self.buf:
-                data = b"".join((*self._chunks, bytes(self.buf), data))
-                self._chunks, self._missing = [], 0
-                self.buf.clear()
-            at = self._take_pulled(data)
-            if self._missing:
-                self._chunks = [data[at:]]
-                return
-            data = data[at:]
-            if not data:
-                return
-        await super().parse(data)
-
-    def _take_pulled(self, data: bytes) -> int:
-        """Hand over the pulls' messages and statuses at the front of `data`; returns where they end."""
+        if self._missing > len(data):
+            self._chunks.append(data)
+            self._missing -= len(data)
+            return
+        if self._chunks:
+            data = b"".join((*self._chunks, data))
+            self._chunks, self._missing = [], 0
         at = 0
+        while at < len(data):
+            at, end = self._take_pulled(data, at)
+            if end > len(data):
+                self._chunks, self._missing = [data[at:]], end - len(data)
+                return
+            await super().parse(data[at:end])
+            at = end
+
+    def _take_pulled(self, data: bytes, at: int) -> tuple[int, int]:
+        """Hand over the pulls' messages and statuses from `at` on. Returns where the next frame begins, which is none of theirs or is not
+        whole, and where it ends: behind `data` as far as is known."""
         while True:
             found = cut(data, at)
-            delivered = found.messages or found.status
-            if delivered is not None:
-                if found.sid not in self.nc.pulls:
-                    return at
-                self._hand_over(found.sid, delivered)
-                at = found.end
-            if found.missing or delivered is None:
-                self._missing = found.missing
-                return at
+            asked = found.messages.shares if found.messages else (found.sid,)
+            sid = next((sid for sid in asked if sid in self.nc.pulls), 0)
+            if not sid:
+                return at, found.end
+            self._hand_over(sid, found.messages or found.status or b"")
+            at = found.end
 
     def _hand_over(self, sid: int, delivered: Messages | bytes) -> None:
         try:
@@ -126,13 +122,6 @@ class PullClient(Client):
             return self.login()
         except ResourceError as error:
             raise LoginError(reasons.NATS_DENIED, str(error)) from None
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        receive = self.pulls.get(sid)
-        if receive is not None:
-            receive(sid, single(subject, reply, data, headers or b""))
-            return
-        await super()._process_msg(sid, subject, reply, data, headers)
 
     def open_pull(self, request_subject: str, request: bytes, receive: Receive) -> int:
         """Subscribe an inbox of its own and send the request from it, in one write. Lost if there is no connection."""

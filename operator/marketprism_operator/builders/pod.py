@@ -15,6 +15,8 @@ from marketprism_operator.naming import Manifest
 
 CONFIG_DIR = "/etc/marketprism"
 AUTH_DIR = "/var/run/secrets/marketprism"
+UID = 65532
+"""The images' own."""
 
 
 def secrets(request: BuildRequest, cold: Cold | None) -> dict[str, tuple[str, ...]]:
@@ -94,9 +96,7 @@ def template(
         "terminationGracePeriodSeconds": grace,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "fsGroup": 65532,
+            **({} if request.platform.uids else dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), UID)),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],

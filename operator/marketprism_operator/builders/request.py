@@ -9,6 +9,7 @@ from typing import Any
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import Cold, TieringPolicy, cold_server
 from marketprism_operator import naming
+from marketprism_operator.config import Platform
 from marketprism_operator.naming import Manifest
 
 
@@ -26,6 +27,7 @@ class BuildRequest:
     """Whether the cluster has that API."""
     policies: tuple[TieringPolicy, ...] = ()
     """The pipeline's own, where its children are built."""
+    platform: Platform = field(default_factory=Platform)
 
     @property
     def run_now(self) -> str:

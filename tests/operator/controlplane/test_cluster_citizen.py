@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import ClientError, ClientSession
 
 from marketprism_operator.cluster import differing
 from tests.operator.controlplane.pipeline_world import World, until
@@ -187,3 +188,22 @@ async def test_a_child_of_somebody_else_is_left_alone_and_said(world: World) -> 
         live = await world.get("ConfigMap", "main-pipeline")
         assert live
         assert live["data"] == {"theirs": "yes"}
+
+
+@pytest.mark.parametrize("lease", [False, True], ids=["alone", "one of several"])
+async def test_it_is_ready_once_it_leads_or_stands_by(world: World, lease: bool) -> None:
+    async def answers(path: str) -> int:
+        try:
+            async with ClientSession() as session, session.get(f"http://127.0.0.1:{world.port}{path}") as answer:
+                return answer.status
+        except ClientError:
+            return 0
+
+    environ = {"MARKETPRISM_LEASE": f"{world.namespace}/operator"} if lease else {}
+    with world.operator(**environ):
+
+        async def ready() -> bool:
+            return await answers("/readyz") == 200
+
+        await until(ready)
+        assert await answers("/healthz") == 200
