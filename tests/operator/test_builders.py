@@ -350,6 +350,11 @@ def test_pods_may_connect_to_what_the_spec_names_where_the_operator_is_told_so()
     ]
 
 
+@pytest.mark.parametrize("host", ["a_b", "a..svc", "x.b_c.svc"])
+def test_a_host_that_is_no_name_of_a_service_is_allowed_by_its_port(host: str) -> None:
+    assert network_policy.rules(f"http://{host}:1", "n") == [{"ports": [{"port": 1, "protocol": "TCP"}]}]
+
+
 def test_pods_ask_for_no_uid_where_the_platform_gives_one() -> None:
     context = pod_of(request())["securityContext"]
     assert {context[key] for key in ("runAsUser", "runAsGroup", "fsGroup")} == {65532}

@@ -8,6 +8,7 @@ its port, at any address. What a `podTemplate` adds may need a policy of its own
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from marketprism_operator import naming
@@ -16,6 +17,7 @@ from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
 NAMESPACE = "kubernetes.io/metadata.name"
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 PORTS = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443, "http": 8123, "https": 8443}
 """Where a URL has none."""
 DNS: Manifest = {"ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
@@ -62,6 +64,8 @@ def rules(url: str, own: str) -> list[Manifest]:
         address = ipaddress.ip_address(host)
     except ValueError:
         labels = host.split(".")
+        if not all(LABEL.fullmatch(label) for label in labels):  # no Service's
+            return [at_port]
     else:
         return [{"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], **at_port}]
     if len(labels) == 1:

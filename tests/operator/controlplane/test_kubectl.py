@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,9 @@ class Said:
         return json.loads(self.out)
 
 
-async def plugin(world: World, *arguments: str, kubeconfig: Path | None = None) -> Said:
+async def started(world: World, *arguments: str, kubeconfig: Path | None = None) -> asyncio.subprocess.Process:
     """`kubectl marketprism …`, in the namespace of `world`."""
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         "from marketprism_consumer.cli import plugin; plugin()",
@@ -53,6 +54,11 @@ async def plugin(world: World, *arguments: str, kubeconfig: Path | None = None) 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def plugin(world: World, *arguments: str, kubeconfig: Path | None = None) -> Said:
+    """What it says and how it ends."""
+    process = await started(world, *arguments, kubeconfig=kubeconfig)
     out, err = await process.communicate()
     assert process.returncode is not None
     return Said(process.returncode, out.decode(), err.decode())
@@ -121,7 +127,7 @@ async def test_audit_runs_in_a_job_with_the_credentials_of_the_pipeline(
         "dataTypes": {"trade": {}},
     }
     await world.apply("Secret", "nats-auth", stringData={"username": "recorder", "password": "x"})
-    async with node(world, tmp_path, ("schema", "audit", "migrate")):
+    async with node(world, tmp_path, ("audit",)):
         with world.operator():
             async with world.controllers():
                 await world.pipeline(**urls)
@@ -131,7 +137,7 @@ async def test_audit_runs_in_a_job_with_the_credentials_of_the_pipeline(
                 document = {"apiVersion": "storage.marketprism.io/v1alpha1", "kind": "StoragePipeline"}
                 file.write_text(yaml.safe_dump({**document, "metadata": {"name": "main"}, "spec": urls}))
                 auth = {"NATS_USER": "recorder", "NATS_PASSWORD": "x"}
-                done = await asyncio.to_thread(call, "schema", "apply", "-f", str(file), environ=auth)
+                done = await asyncio.to_thread(call, "schema", "ensure", "-f", str(file), environ=auth)
                 assert done.returncode == 0, done.stderr
                 said = await plugin(world, "audit", "main", "--type=trade", "--output=json")
                 assert said.code == 0, said.err
@@ -161,6 +167,26 @@ async def test_an_audit_that_can_not_begin_says_why(world: World) -> None:
             said = await plugin(world, "audit", "main", "--wait=1s")
             assert said.code == 1
             assert "there is none of Job main-audit-" in said.err
+
+
+async def test_an_audit_that_is_interrupted_leaves_no_job(world: World) -> None:
+    with world.operator():
+        async with world.controllers():
+            await world.pipeline()
+            await world.ready()
+            asked = await started(world, "audit", "main")
+
+            async def job() -> bool:
+                return any("-audit-" in name for name in await world.names("Job"))
+
+            async def no_job() -> bool:
+                return not await job()
+
+            await until(job)
+            asked.send_signal(signal.SIGINT)
+            await asked.communicate()
+            assert asked.returncode == 130
+            await until(no_job)
 
 
 async def test_migrate_is_one_run_and_says_how_it_ended(world: World, servers: dict[str, str], tmp_path: Path) -> None:

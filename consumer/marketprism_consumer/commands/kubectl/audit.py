@@ -18,7 +18,6 @@ from marketprism_consumer.commands.kubectl.common import (
     Context,
     Namespace,
     PipelineName,
-    Wait,
     cluster,
     waited,
 )
@@ -59,7 +58,7 @@ def audit(
     both_tiers: Annotated[
         bool, typer.Option("--both-tiers/--hot-only", help="Look for rows in hot and cold, or in hot alone.")
     ] = True,
-    wait: Wait = "2m",
+    wait: Annotated[str, typer.Option("--wait", help="How long to wait for its Pod to begin.")] = "2m",
     namespace: Namespace = "",
     context: Context = "",
     output: Json = Output.TEXT,

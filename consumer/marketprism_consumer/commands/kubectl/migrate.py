@@ -10,7 +10,7 @@ import typer
 
 from marketprism_consumer.commands.common import Json, Output, fail
 from marketprism_consumer.commands.exits import Exit
-from marketprism_consumer.commands.kubectl.common import Context, Namespace, Wait, cluster, condition, until, waited
+from marketprism_consumer.commands.kubectl.common import Context, Namespace, cluster, condition, until, waited
 from marketprism_consumer.commands.kubectl.status import run_line
 from marketprism_consumer.kubectl import POLICIES, RUN_NOW, KubeObject
 
@@ -29,7 +29,7 @@ Beside a run by the schedule it is kept apart by the lease that a run takes. Wha
 
 def migrate(
     name: Annotated[str, typer.Argument(metavar="POLICY", help="Name of a TieringPolicy.")],
-    wait: Wait = "10m",
+    wait: Annotated[str, typer.Option("--wait", help="How long to wait for its end; 0s: not at all.")] = "10m",
     namespace: Namespace = "",
     context: Context = "",
     output: Json = Output.TEXT,
