@@ -80,7 +80,7 @@ control-plane: $(INSTALLED) ## The operator against a real API server
 	$(BIN)/pytest tests/operator/controlplane -m "not scale" $(ARGS)
 
 .PHONY: scale
-scale: $(INSTALLED) ## Two hundred pipelines: Ready, memory, writes at rest (minutes)
+scale: $(INSTALLED) ## A thousand pipelines: time to Ready, memory, CPU, requests at rest and in an outage (a quarter of an hour)
 	$(BIN)/python -m tests.operator.controlplane.control_plane
 	$(BIN)/pytest tests/operator/controlplane -m scale -s $(ARGS)
 
@@ -102,7 +102,7 @@ attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half
 	$(BIN)/pytest tests/faults -m slow $(ARGS)
 
 .PHONY: replicated
-replicated: $(INSTALLED) ## Two replicas behind a balancer, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
+replicated: $(INSTALLED) ## Replicas behind a balancer, and two shards of them, named by CLICKHOUSE_CLUSTER and others (tests/replicated/conftest.py)
 	$(BIN)/pytest tests/replicated $(ARGS)
 
 .PHONY: haul
@@ -117,6 +117,14 @@ tiering: $(INSTALLED) ## Hot to cold: killed at every step, two at once, late ro
 engines: $(INSTALLED) ## The schema and inserts on ClickHouse 23.10 to today (downloads each engine once)
 	$(BIN)/pytest tests/engines -m engines $(ARGS)
 
+.PHONY: wild
+wild: $(INSTALLED) nats-servers ## The world around: NATS in its shapes, accounts, limits, proxies (see CONTRIBUTING.md)
+	$(BIN)/pytest tests/storage tests/operations tests/commands tests/compose tests/faults -m "wild and not slow" $(ARGS)
+
+.PHONY: nats-servers
+nats-servers: $(INSTALLED) ## What every nats-server has to do, on the last of 2.10, 2.11 and 2.12 (downloads each once)
+	$(BIN)/python -m tests.nats_servers $(ARGS)
+
 .PHONY: monitoring
 monitoring: $(INSTALLED) ## Alerts and dashboards on a real Prometheus (see monitoring-tools), and compose.yaml
 	$(BIN)/pytest tests/monitoring tests/compose $(ARGS)
@@ -127,8 +135,16 @@ monitoring-tools: ## Build prometheus and promtool with Go, for `make monitoring
 		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS) github.com/prometheus/prometheus/cmd/prometheus@$(PROMETHEUS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## End to end against a hand-written service, in one run
+bench: $(INSTALLED) ## End to end against a hand-written service, in one run: rates, CPU, memory, bytes a row, freshness
 	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-gate
+bench-gate: $(INSTALLED) ## Fails where this branch is 15 % slower than what it branched off, both in one run, in turn
+	$(BIN)/python -m bench.gate $(ARGS)
+
+.PHONY: bench-queries
+bench-queries: $(INSTALLED) ## The documented queries on a day of data, beside tables as such services keep them
+	$(BIN)/python -m bench.queries $(ARGS)
 
 .PHONY: bench-tiering
 bench-tiering: $(INSTALLED) ## Hot to cold with every check against a bare INSERT … SELECT and DELETE, in one run

@@ -1,6 +1,6 @@
 """End to end on embedded servers: JetStream file stream → consumer process → ClickHouse, rows verified.
 
-    python -m bench [--quick] [--output json]
+    python -m bench [--quick] [--processes 1 2] [--output json]
 
 Ratios are of one run on one machine; absolute figures are that machine's.
 """
@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,11 +25,12 @@ from typing import Any
 import nats
 from nats.js.api import StorageType, StreamConfig
 
+from bench import freshness
 from bench.baseline import DDL
+from bench.process_tree import cpu, forget_peak, peak_mb, tree
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_embedded import process
 
-TICKS = os.sysconf("SC_CLK_TCK")
 STREAM = "BENCH"
 
 
@@ -40,10 +42,18 @@ class Result:
     consumer_us: float
     clickhouse_us: float
     nats_us: float
-    peak_mb: float
-    inserts: int
+    consumer_mb: float
+    """The peak, of all its processes together; so are those of the servers."""
+    clickhouse_mb: float
+    nats_mb: float
+    parts: int
+    """Written and not yet merged."""
+    bytes_a_row: float
+    """On disk, at the end."""
     shares: list[float]
-    """Of the consumers' CPU, by process."""
+    """Of the consumer's CPU, by process: the parent, where there are several, then its children."""
+    fresh: dict[str, float] = field(default_factory=dict)
+    """At half the rate: `p50` and `p99` from publish to visible [s], and the `rate` that was published."""
 
     @property
     def rate(self) -> float:
@@ -107,74 +117,69 @@ async def fill(url: str, data_type: str, count: int) -> None:
     await connection.close()
 
 
-def cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def peak_mb(pid: int) -> float:
-    """0 for a process that has just ended."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-
-
-async def measure(
-    name: str, command: list[str], env: dict[str, str], table: str, count: int, servers: Any, processes: int = 1
-) -> Result:
+async def measure(name: str, command: list[str], env: dict[str, str], table: str, count: int, servers: Any) -> Result:
     """From the first message delivered to `count` rows visible. The stream holds more, so that nothing waits for more."""
     clickhouse = ClickHouse([servers.clickhouse.url])
     connection = await nats.connect(servers.nats.url)
     js = connection.jetstream()
-    before = {server.pid: cpu(server.pid) for server in (servers.clickhouse, servers.nats)}
+    pids = servers.clickhouse.pid, servers.nats.pid
+    before = {pid: cpu(pid) for pid in pids}
+    for pid in pids:
+        forget_peak(pid)
     log = tempfile.TemporaryFile()  # noqa: SIM115
-    children = [subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log) for _ in range(processes)]
+    child = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log)
     start = None
-    used, memory = [0.0], 0.0
-    idle = [0.0] * processes
+    idle: dict[int, float] = {}
+    used: dict[int, float] = {}
+    memory: dict[int, float] = {}
     deadline = time.monotonic() + 300
     try:
         while True:
-            codes = [child.poll() for child in children]
-            if any(code not in (None, 0) for code in codes) or time.monotonic() > deadline:
+            if child.poll() not in (None, 0) or time.monotonic() > deadline:
                 log.seek(0)
-                raise SystemExit(f"{name}: ended with {codes}:\n{log.read().decode()[-2000:]}")
+                raise SystemExit(f"{name}: ended with {child.poll()}:\n{log.read().decode()[-2000:]}")
             if start is None:
                 if any(one.delivered and one.delivered.stream_seq for one in await js.consumers_info(STREAM)):
                     start = time.monotonic()
-                    idle = [cpu(child.pid) for child in children]
+                    idle = {pid: cpu(pid) for pid in tree(child.pid)}
                 await asyncio.sleep(0.01)
                 continue
-            if codes == [None] * processes:
-                used = [cpu(child.pid) - before_it for child, before_it in zip(children, idle, strict=True)]
-                memory = max(memory, *(peak_mb(child.pid) for child in children))
+            if child.poll() is None:
+                for pid in tree(child.pid):
+                    used[pid] = cpu(pid) - idle.get(pid, 0.0)
+                    memory[pid] = max(memory.get(pid, 0.0), peak_mb(pid))
             stored = (await clickhouse.query(f"SELECT count() FROM {table}"))[0][0]
             if stored >= count:
                 break
             await asyncio.sleep(0.1)
         seconds = time.monotonic() - start
-        spent = {pid: cpu(pid) - cpu_before for pid, cpu_before in before.items()}
-        parts = await clickhouse.query(
-            "SELECT count() FROM system.parts WHERE concat(database, '.', table) = {table:String} AND level = 0",
-            {"table": table},
-        )
+        spent = {pid: (cpu(pid) - before[pid]) / stored * 1e6 for pid in pids}
+        peaks = {pid: peak_mb(pid) for pid in pids}
+        parts, size = (
+            await clickhouse.query(
+                "SELECT countIf(level = 0), sum(bytes_on_disk) / sum(rows) FROM system.parts"
+                " WHERE active AND concat(database, '.', table) = {table:String}",
+                {"table": table},
+            )
+        )[0]
         if name.startswith("marketprism"):
-            for child in children:
-                child.terminate()
-                child.wait(30)
-            check = await clickhouse.query(f"SELECT count(), uniqExact(_seq), min(_seq), max(_seq) FROM {table}")
-            rows = check[0][0]
+            child.terminate()
+            child.wait(30)
+            found, different, first, last = (
+                await clickhouse.query(f"SELECT count(), uniqExact(_seq), min(_seq), max(_seq) FROM {table}")
+            )[0]
             # Several are stopped amid stretches of their own.
-            last = rows if processes == 1 else check[0][3]
-            assert check[0] == (rows, rows, 1, last), f"{name}: {check[0]} is not every message once"
+            whole = (found, 1, found) if len(used) == 1 else (found, 1, last)
+            assert (different, first, last) == whole, f"{name}: {found} rows are not every message once"
+        consumer = sum(used.values())
         return Result(
-            name, stored, seconds, sum(used) / stored * 1e6, spent[servers.clickhouse.pid] / stored * 1e6,
-            spent[servers.nats.pid] / stored * 1e6, memory, parts[0][0], [one / (sum(used) or 1) for one in used],
+            name, stored, seconds, consumer / stored * 1e6, spent[pids[0]], spent[pids[1]], sum(memory.values()),
+            peaks[pids[0]], peaks[pids[1]], parts, size, [one / (consumer or 1) for one in used.values()],
         )  # fmt: skip
     finally:
-        for child in children:
-            if child.poll() is None:
-                child.terminate()
-                child.wait(30)
+        if child.poll() is None:
+            child.terminate()
+            child.wait(30)
         await connection.close()
         await clickhouse.close()
 
@@ -197,34 +202,77 @@ class Servers:
     clickhouse: Any
 
 
-async def ours(servers: Servers, directory: Path, data_type: str, rows: int, count: int, processes: int = 1) -> Result:
+async def ours(
+    servers: Servers,
+    directory: Path,
+    data_type: str,
+    rows: int,
+    count: int,
+    processes: int = 1,
+    code: str = "",
+    fresh: bool = False,
+) -> Result:
+    """`code`: a PYTHONPATH with the product to measure; without it, the one that is installed. `fresh`: how fresh is it, too?"""
+    env = {"NATS_URL": servers.nats.url, "CLICKHOUSE_HTTP_URL": servers.clickhouse.url}
+    env |= {"PYTHONPATH": code} if code else {}
+    command = await prepared(servers, directory, env, data_type, rows, count + MORE[data_type], processes)
+    name = f"marketprism, maxRows {rows}" + (f", {processes} processes" if processes > 1 else "")
+    table = f"bench_hot.{TABLE[data_type]}"
+    result = await measure(name, command, env, table, count, servers)
+    if fresh:
+        command = await prepared(servers, directory, env, data_type, rows, 0, processes)
+        result.fresh = await freshly(command, env, table, data_type, result.rate / 2, servers)
+    return result
+
+
+async def prepared(
+    servers: Servers, directory: Path, env: dict[str, str], data_type: str, rows: int, count: int, processes: int
+) -> list[str]:
+    """New tables, and a stream of so many messages. Returns the command that stores them."""
     clickhouse = ClickHouse([servers.clickhouse.url])
     for database in ("bench_hot", "bench_cold"):
         await clickhouse.command(f"DROP DATABASE IF EXISTS {database} SYNC")
     await clickhouse.close()
     # Before the tables are made: whoever makes them begins the records of the streams that are there.
-    await fill(servers.nats.url, data_type, count + MORE[data_type])
+    await fill(servers.nats.url, data_type, count)
     batch = "{}" if rows == 100 else f"{{batch: {{maxRows: {rows}, maxDelay: 1s}}}}"  # or the tail waits 10 s
     file = directory / "pipeline.yaml"
     file.write_text(PIPELINE.format(stream=STREAM, data_type=data_type, batch=batch))
-    env = {"NATS_URL": servers.nats.url, "CLICKHOUSE_HTTP_URL": servers.clickhouse.url}
-    marketprism = str(Path(sys.executable).parent / "marketprism")
-    subprocess.run(
-        [marketprism, "schema", "apply", "-f", str(file)],
-        env={**os.environ, **env},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    command = [marketprism, "ingest", "-f", str(file), "--port", "0", "--log-level", "warning"]
-    return await measure(
-        f"marketprism, maxRows {rows}" + (f", {processes} processes" if processes > 1 else ""),
-        command,
-        env,
-        f"bench_hot.{TABLE[data_type]}",
-        count,
-        servers,
-        processes,
-    )
+    marketprism = [sys.executable, "-m", "marketprism_consumer.cli"]
+    apply = [*marketprism, "schema", "apply", "-f", str(file)]
+    subprocess.run(apply, env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
+    more = ["--processes", str(processes)] if processes > 1 else []
+    return [*marketprism, "ingest", "-f", str(file), "--port", "0", "--log-level", "warning", *more]
+
+
+async def freshly(
+    command: list[str], env: dict[str, str], table: str, data_type: str, rate: float, servers: Servers
+) -> dict[str, float]:
+    """Messages are published at `rate` by this process, on the same machine."""
+    connection = await nats.connect(servers.nats.url)
+    clickhouse = ClickHouse([servers.clickhouse.url])
+    random = Random(7)
+    variants = [MAKE[data_type](index, random) for index in range(500)]
+
+    async def publish(number: int) -> None:
+        await connection.publish(*variants[number % len(variants)])
+
+    async def visible() -> int:
+        return int((await clickhouse.query(f"SELECT count() FROM {table}"))[0][0])
+
+    child = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        await publish(0)
+        while not await visible():
+            assert child.poll() is None, f"ended with {child.poll()}"
+            await asyncio.sleep(0.05)
+        found, reached = await freshness.watch(publish, visible, rate, FRESH_SECONDS)
+        return {"p50": freshness.quantile(found, 0.5), "p99": freshness.quantile(found, 0.99), "rate": reached}
+    finally:
+        child.terminate()
+        child.wait(30)
+        await connection.close()
+        await clickhouse.close()
 
 
 async def usual(servers: Servers, data_type: str, kind: str, count: int) -> Result:
@@ -261,38 +309,78 @@ MORE = {"trade": 150_000, "orderbook": 3_000}
 """What the stream holds beyond that: the last batch would wait up to `maxDelay` for more."""
 
 
-async def run(quick: bool, only: str, processes: int) -> dict[str, list[Result]]:
+FRESH_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def servers_in(directory: Path) -> Iterator[Servers]:
+    with (
+        process.start("nats", directory / "nats") as nats_server,
+        process.start("clickhouse", directory / "ch") as server,
+    ):
+        yield Servers(nats_server, server)
+
+
+async def run(quick: bool, only: str, processes: Sequence[int], fresh: bool) -> dict[str, list[Result]]:
     found: dict[str, list[Result]] = {}
-    with tempfile.TemporaryDirectory(prefix="marketprism-bench-") as name:
-        directory = Path(name)
-        with (
-            process.start("nats", directory / "nats") as nats_server,
-            process.start("clickhouse", directory / "ch") as clickhouse,
-        ):
-            servers = Servers(nats_server, clickhouse)
-            for data_type, sizes in OURS.items():
-                if only and only != data_type:
-                    continue
-                part = 4 if quick else 1
-                bases: list[Result] = []
-                for kind in BASELINES[data_type] if processes == 1 else ():
-                    bases.append(await usual(servers, data_type, kind, COUNT[data_type] // part))
-                    line(data_type, bases[-1], bases[:1])
-                found[data_type] = [*bases]
-                for rows, count in sizes.items():
-                    found[data_type].append(await ours(servers, directory, data_type, rows, count // part, processes))
-                    line(data_type, found[data_type][-1], bases)
+    with tempfile.TemporaryDirectory(prefix="marketprism-bench-") as name, servers_in(Path(name)) as servers:
+        for data_type, sizes in OURS.items():
+            if only and only != data_type:
+                continue
+            part = 4 if quick else 1
+            bases: list[Result] = []
+            for kind in BASELINES[data_type]:
+                bases.append(await usual(servers, data_type, kind, COUNT[data_type] // part))
+                line(data_type, bases[-1], bases[:1])
+            found[data_type] = [*bases]
+            for rows, count in sizes.items():
+                # Several share a backlog that is worth it.
+                for several in processes if rows > 100 else processes[:1]:
+                    result = await ours(
+                        servers, Path(name), data_type, rows, count // part, several, fresh=fresh and rows > 100
+                    )
+                    found[data_type].append(result)
+                    line(data_type, result, bases)
     return found
 
 
 def line(data_type: str, r: Result, bases: list[Result]) -> None:
-    ratios = ", ".join(f"{r.rate / base.rate:5.1f}x" for base in bases) or "/".join(f"{s:.0%}" for s in r.shares)
+    ratios = ", ".join(f"{r.rate / base.rate:5.1f}x" for base in bases)
+    shares = f"  ({'/'.join(f'{share:.0%}' for share in r.shares)})" if len(r.shares) > 1 else ""
+    late = (
+        f"  at {r.fresh['rate']:,.0f}/s visible after p50 {r.fresh['p50']:.2f} s, p99 {r.fresh['p99']:.2f} s"
+        if r.fresh
+        else ""
+    )
     print(
         f"{data_type:10} {r.name:38} {r.messages:9,} in {r.seconds:6.2f} s = {r.rate:9,.0f}/s  {ratios:14}"
-        f"  µs/message: consumer {r.consumer_us:6.1f}  clickhouse {r.clickhouse_us:6.1f}  nats {r.nats_us:5.1f}"
-        f"  peak {r.peak_mb:4.0f} MB  {r.inserts} parts written and not yet merged",
+        f"  µs/message: consumer {r.consumer_us:6.1f}{shares}  clickhouse {r.clickhouse_us:6.1f}  nats {r.nats_us:5.1f}"
+        f"  peak MB {r.consumer_mb:4.0f}/{r.clickhouse_mb:4.0f}/{r.nats_mb:4.0f}  {r.parts} parts not yet merged"
+        f"  {r.bytes_a_row:,.0f} bytes/row{late}",
+        file=sys.stderr,
         flush=True,
     )
+
+
+def table(found: dict[str, list[Result]]) -> str:
+    """For the README."""
+    rows = [
+        "| | per second | × baseline | CPU µs a message: consumer, ClickHouse, NATS | peak MB: the same | bytes a row |"
+        " visible after p50, p99 |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for data_type, results in found.items():
+        base = results[0].rate
+        for r in results:
+            used = ", ".join(
+                f"{each:.0f}" if each >= 10 else f"{each:.1f}" for each in (r.consumer_us, r.clickhouse_us, r.nats_us)
+            )
+            peaks = ", ".join(f"{each:.0f}" for each in (r.consumer_mb, r.clickhouse_mb, r.nats_mb))
+            late = f"{r.fresh['p50']:.2f} s, {r.fresh['p99']:.2f} s" if r.fresh else ""
+            rows.append(
+                f"| {data_type}: {r.name} | {r.rate:,.0f} | {r.rate / base:.1f} | {used} | {peaks} | {r.bytes_a_row:,.0f} | {late} |"
+            )
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -301,12 +389,15 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a quarter of the messages")
     parser.add_argument("--only", choices=OURS, default="", help="only this data type")
-    parser.add_argument("--processes", type=int, default=1, help="that share the backlog; then without the baselines")
-    parser.add_argument("--output", choices=("text", "json"), default="text")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="of the consumer; each number in turn")
+    parser.add_argument("--no-freshness", action="store_true", help="without the part at half the rate")
+    parser.add_argument("--output", choices=("table", "json"), default="table", help="on stdout, at the end")
     arguments = parser.parse_args()
-    found = asyncio.run(run(arguments.quick, arguments.only, arguments.processes))
+    found = asyncio.run(run(arguments.quick, arguments.only, arguments.processes, not arguments.no_freshness))
     if arguments.output == "json":
         print(json.dumps({name: [{**asdict(r), "rate": r.rate} for r in results] for name, results in found.items()}))
+    else:
+        print(table(found))
 
 
 if __name__ == "__main__":

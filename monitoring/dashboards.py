@@ -47,7 +47,7 @@ PIPELINE: dict[str, list[Panel]] = {
         _now("Stored", "rowsps", "sum(rate(marketprism_rows_inserted_total[$__rate_interval]))", "Rows that ClickHouse confirmed."),
         _now("Waiting", "short", "sum(marketprism_stream_lag_messages)", "Messages that are not read yet."),
         _now("Dead letters per hour", "short", "sum(increase(marketprism_dead_letters_total[1h]))", "Messages that can't be rows."),
-        _now("Types not running", "short", 'sum(marketprism_state{reason!="Running"})', "Paused or stopping."),
+        _now("Types not running", "short", 'sum(marketprism_state{reason!="Running"})', "A venue floods, or stopping."),
     ],
     "Intake": [
         Panel("Messages", "cps", {"{{data_type}}": _rate("messages_received_total")}, "Taken from JetStream."),

@@ -20,10 +20,28 @@ HERE = Path(__file__).parent
 
 # What the tests of a folder or a file need; pyproject.toml says what each mark means. What has none of them is `quick`.
 MARKS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            "commands/test_domains.py",
+            "commands/test_nats_logins.py",
+            "commands/test_nats_permissions.py",
+            "commands/test_streams_made.py",
+            "faults/test_attacks_on_nats.py",
+            "faults/test_cluster_faults.py",
+            "faults/test_nats_faults.py",
+            "faults/test_nats_limits.py",
+            "faults/test_streams_come_and_go.py",
+            "faults/test_what_stands_in_front.py",
+            "faults/test_what_vanishes.py",
+            "operations/test_several_streams.py",
+        ),
+        ("wild",),
+    ),
+    **dict.fromkeys(("storage/test_reader.py", "storage/test_refusals.py"), ("wild", "every_nats")),
     "audit": ("servers",),
     "chart": ("helm",),
+    "compose/test_nats_configuration.py": ("servers", "wild"),
     "commands": ("servers",),
-    "compose/test_nats_configuration.py": ("servers",),
     "dlq": ("servers",),
     "docs/test_tutorial.py": ("servers",),
     "e2e": ("cluster",),

@@ -113,6 +113,14 @@ def parse(text: str, name: str = "") -> list[AnyResource]:
     return found
 
 
+def of_manifest(manifest: Mapping[str, Any]) -> AnyResource:
+    """A resource of ours as the API server has it, by the same rules. Raises ResourceError."""
+    found = _resource(dict(manifest), None, "", 1)
+    if found is None:
+        raise ResourceError([Problem("is not a kind of ours", path="kind", allowed=" or ".join(KINDS))])
+    return found
+
+
 def _misfits(found: list[AnyResource], name: str) -> Iterator[Problem]:
     policies = [resource for resource in found if isinstance(resource, TieringPolicy)]
     for pipeline in found:

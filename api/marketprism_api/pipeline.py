@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from .cel import CelRule, one_of, rules, unchangeable
 from .data_types import BatchLimits, DataType
+from .messages import MessagesSpec
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
 from .problems import Objection, ValueRefusedError
 from .types import (
@@ -156,7 +157,11 @@ class ClickHouseSpec(Model):
             CelRule(
                 "!has(self.hotDatabase) || !has(self.coldDatabase) || self.hotDatabase != self.coldDatabase",
                 "coldDatabase must be another database than hotDatabase",
-            )
+            ),
+            CelRule(
+                "!has(self.sharding) || self.sharding == 'none' || (has(self.cluster) && self.cluster != '')",
+                "sharding needs cluster: name the cluster whose shards are meant, as in system.clusters",
+            ),
         )
     )
 
@@ -172,6 +177,9 @@ class ClickHouseSpec(Model):
     """Keeps for good what a TieringPolicy moves there."""
     cluster: Annotated[ClusterName, unchangeable("cluster", _NEW_PIPELINE)] = ClusterName("")
     """When set, tables are made ON CLUSTER with Replicated engines."""
+    sharding: Annotated[Literal["none", "bySymbol"], unchangeable("sharding", _NEW_PIPELINE)] = "none"
+    """bySymbol: rows are spread over all shards of the cluster, each symbol on one of them. The url then lists replicas or
+    balancers of every shard."""
     insert_quorum: Literal["auto", "none"] = "auto"
     """With a cluster: stored is what a majority of a table's replicas have, or what one of them has. Of two replicas, auto
     needs both; what can't be stored meanwhile waits in JetStream."""
@@ -181,6 +189,10 @@ class ClickHouseSpec(Model):
         if self.hot_database == self.cold_database:
             message = "is the hot database too: rows would be copied onto themselves and then deleted"
             raise ValueRefusedError(Objection(message, "two different databases", path="coldDatabase"))
+        if self.sharding != "none" and not self.cluster:
+            raise ValueRefusedError(
+                Objection("needs cluster: its shards are meant", "none, or name the cluster", path="sharding")
+            )
         return self
 
 
@@ -195,15 +207,15 @@ class Schema(Model):
 
 
 class DeadLetters(Model):
-    """Where messages go that can't become rows, and when there are too many to go on."""
+    """Where messages go that can't become rows, and when a venue has too many of them."""
 
     stream: StreamName = StreamName("MARKETPRISM_DLQ")
     """The stream that keeps them with the reason."""
     max_ratio: Ratio = Ratio("0.1")
-    """The data type pauses when more than this part of the messages within `window` are dead letters.
-    A decimal in quotes."""
+    """Of each exchange's messages of a data type within `window`: where more than this part can't be rows, those are held back for
+    minutes before they become dead letters; all else is stored. A decimal in quotes."""
     min_messages: Count = 100
-    """Fewer messages than this within `window` never pause it."""
+    """Fewer messages of an exchange than this within `window` are never held back."""
     window: Annotated[Duration, Between("1s", "1h")] = Duration("1m")
     """The time over which the ratio is taken."""
     max_age: Annotated[Duration, Between("1h", "87600h", or_zero=True)] = Duration("168h")
@@ -346,6 +358,8 @@ class PipelineSpec(Model):
     """The tables."""
     dead_letters: DeadLetters = DeadLetters()
     """Messages that can't become rows."""
+    messages: MessagesSpec = MessagesSpec()
+    """What a message must keep to in order to become a row."""
     pod_template: PodTemplate = PodTemplate()
     """Laid over every Pod: the schema Job's, the consumers', validation's, and the migrations' of its policies. A part's own
     podTemplate goes on top. For what all Pods share (tolerations, nodeSelector, imagePullSecrets, annotations); no containers."""

@@ -63,7 +63,10 @@ DECIMAL_OUT_OF_RANGE = Reason(
     "it is not rounded: widen the column first",
 )
 NEGATIVE_OR_ZERO = Reason(
-    "MP2205", "NotPositive", "a price or quantity is negative, or a price zero", "look at the publisher"
+    "MP2205",
+    "NotPositive",
+    "a price or quantity is negative, or a price zero",
+    "a market type with such prices: take it out of spec.messages.positivePrices",
 )
 BAD_TIME = Reason("MP2206", "BadTime", "a time is not in a known form", "UTC, an offset, or an epoch number")
 TIME_OUT_OF_RANGE = Reason(
@@ -80,10 +83,19 @@ BAD_LEVELS = Reason(
     "MP2210", "BadLevels", "an order-book side is not a list of [price, quantity] levels", "look at the publisher"
 )
 TOO_MANY_LEVELS = Reason(
-    "MP2211", "TooManyLevels", "an order-book side has more than 10,000 levels", "publish fewer levels"
+    "MP2211",
+    "TooManyLevels",
+    "an order-book side has more levels than the pipeline takes",
+    "raise spec.messages.maxLevels",
 )
 BAD_INTEGER = Reason(
     "MP2212", "BadInteger", "an id or count is not a whole number in its range", "look at the publisher"
+)
+BAD_BOOK_TYPE = Reason(
+    "MP2213",
+    "BadBookType",
+    "update_type is no word that says whether an order book is full or an update",
+    "publish snapshot or update; a venue's word that is missing: docs/howto/venues.md",
 )
 ROW_REFUSED = Reason(
     "MP2301",
@@ -148,8 +160,9 @@ RECORD_IN_DOUBT = Reason(
 STREAM_UNFIT = Reason(
     "MP3012",
     "StreamUnfit",
-    "the stream deletes messages once somebody has read them, so nothing can be read twice",
-    "source it into a stream with retention limits, and name that one in spec.nats.streams",
+    "the stream deletes messages once somebody has read them, so nothing can be read twice; or two streams have the same messages",
+    "source a workqueue or interest stream into one with retention limits, and name that one in spec.nats.streams; of two with the "
+    "same messages name one",
 )
 NATS_LIMIT = Reason(
     "MP3013",
@@ -196,13 +209,19 @@ SEVERAL_SERVERS = Reason(
     "MP4010",
     "SeveralServers",
     "rows would be split: more than one ClickHouse server answers and no cluster is named, or more than one shard of it",
-    "name the cluster in spec.clickhouse.cluster, or give the URL of one server, or of one shard",
+    "name the cluster in spec.clickhouse.cluster, or give the URL of one server, or of one shard; with sharding one for each",
 )
 REPLICAS_BEHIND = Reason(
     "MP4011",
     "ReplicasBehind",
     "too few replicas of a table have what was stored last",
     "bring back the replica that is away or behind; one that is gone for good: SYSTEM DROP REPLICA; see docs/howto/cluster.md",
+)
+SHARDS_CHANGED = Reason(
+    "MP4012",
+    "ShardsChanged",
+    "the cluster's shards are not those over which the tables are spread, or one of them has no URL",
+    "give replicas of every shard in spec.clickhouse.url, and a macro `shard` on each; see docs/howto/cluster.md",
 )
 VIEW_FAILED = Reason(
     "MP4009",
@@ -244,15 +263,21 @@ NO_DEDUP_WINDOW = Reason(
     "run `marketprism schema apply`",
 )
 
-# MP6xxx: the state of a data type.
+# MP6xxx: the state of a data type, or of a process.
 RUNNING = Reason("MP6001", "Running", "messages are stored as they come", "")
 DEAD_LETTER_FLOOD = Reason(
     "MP6002",
     "DeadLetterFlood",
-    "too many of the last messages are bad: the data type is paused",
+    "too many of a venue's last messages are bad: they are held back for minutes, then dead letters; all else is stored",
     "look at `marketprism dlq list`, fix the publisher, or raise spec.deadLetters.maxRatio",
 )
 STOPPING = Reason("MP6003", "Stopping", "what is held is stored, then the process ends", "")
+PROCESS_ENDED = Reason(
+    "MP6004",
+    "ProcessEnded",
+    "one of several processes has ended unasked, and is started again",
+    "its last lines in the log say why; SIGKILL is mostly the memory's limit: raise it, or run fewer --processes",
+)
 
 # MP7xxx: what the operator finds and does.
 VALID = Reason("MP7001", "Valid", "the spec is valid", "")
@@ -361,6 +386,12 @@ BOOK_CROSSED = Reason(
     "MP8004", "BookCrossed", "the best bid is not below the best ask", "look at the collector: is it joining two feeds?"
 )
 BOOK_UNSORTED = Reason("MP8005", "BookUnsorted", "an order book's levels are not best first", "look at the collector")
+BOOK_NOT_FULL = Reason(
+    "MP8019",
+    "BookNotFull",
+    "what calls itself a full book takes levels away, or has less than a tenth of the usual levels",
+    "look at the collector: updates that are published as snapshots wipe the book in `book_at`",
+)
 PRICE_JUMP = Reason(
     "MP8006",
     "PriceJump",

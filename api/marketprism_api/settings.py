@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from .data_types import BatchLimits, DataType
+from .messages import MessageLimits
 from .pipeline import PipelineSpec, StoragePipeline
 from .problems import Objection, Problem, ResourceError, ValueRefusedError, shown
 from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, StreamName, SubjectPrefix, endpoints
@@ -46,7 +47,7 @@ class DeadLetterSettings:
 
     stream: str
     max_ratio: float
-    """0 to 1: above it, within `window` and from `min_messages` on, the data type pauses."""
+    """0 to 1: above it, within `window` and from `min_messages` on, an exchange's bad messages are held back."""
     min_messages: int
     window: float
     """Seconds."""
@@ -67,6 +68,8 @@ class Settings:
     """Empty: cold is on hot's server."""
     cluster: str
     """Empty for a single server."""
+    sharded: bool
+    """Are rows spread over the cluster's shards, by symbol?"""
     insert_quorum: bool
     """On a cluster: is stored what a majority of a table's replicas have?"""
     schema_mode: str
@@ -84,6 +87,7 @@ class Settings:
     bucket: str
     """The NATS key-value bucket with the records of the lanes."""
     dead_letters: DeadLetterSettings
+    messages: MessageLimits
     data_types: Mapping[DataType, DataTypeSettings]
     consumers: Mapping[str, tuple[DataType, ...]]
     validation_window: float
@@ -175,6 +179,11 @@ def effective(
     if values.problems:
         raise ResourceError(values.problems)
     clickhouse_urls, cold_urls = tuple(server.url for server in clickhouse), tuple(server.url for server in cold)
+    sharded = databases.sharding != "none"
+    if sharded and cold_urls not in ((), clickhouse_urls):
+        message = "can't be given for a pipeline with spec.clickhouse.sharding: each shard has its own cold tier"
+        where = values.origins["cold_url"]
+        raise ResourceError([Problem(message, path="spec.cold.url" if where == "file" else where, allowed="no URL")])
     return Settings(
         pipeline_name=name,
         nats_urls=tuple(server.url for server in nats),
@@ -183,6 +192,7 @@ def effective(
         cold_db=str(cold_db),
         cold_urls=cold_urls if cold_urls != clickhouse_urls else (),
         cluster=str(databases.cluster),
+        sharded=sharded,
         insert_quorum=databases.insert_quorum == "auto",
         schema_mode=spec.table_schema.mode,
         hot_retention=spec.table_schema.hot_retention.seconds or None,
@@ -198,12 +208,13 @@ def effective(
             spec.dead_letters.window.seconds,
             spec.dead_letters.max_age.seconds or None,
         ),
+        messages=spec.messages.limits,
         data_types={
             t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t), spec.streams(t)) for t in spec.stored
         },
         consumers={str(name): consumer.data_types for name, consumer in spec.carriers.items()},
         validation_window=spec.validation.window.seconds,
-        limits={t: spec.validation.of(t) for t in spec.stored},
+        limits={t: spec.validation.of(t, spec.messages.limits) for t in spec.stored},
         migration_window_hours=window,
         migration_batch_limit=limit,
         origins=values.origins,

@@ -239,6 +239,9 @@ def misfits(
         message = f"is not {where}, where policy {first.metadata.name} moves the same pipeline's rows"
         hint = f"give all policies of a pipeline the same, such as {where}"
         objections.append(Objection(message, where, hint, "spec.cold.url"))
+    if policy.spec.cold.url and pipeline.spec.clickhouse.sharding != "none":
+        message = "can't be given for a pipeline with clickhouse.sharding: each shard has its own cold tier"
+        objections.append(Objection(message, "no url", path="spec.cold.url"))
     retention = pipeline.spec.table_schema.hot_retention
     if 0 < retention.seconds <= policy.spec.older_than.seconds:
         message = (

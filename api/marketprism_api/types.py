@@ -83,6 +83,15 @@ class Text(str):
         return {"type": "string", "pattern": cls.PATTERN, "maxLength": cls.MAX_LENGTH}
 
 
+class MarketType(Text):
+    """A market type as messages name it."""
+
+    PATTERN = r"^[A-Za-z0-9_.-]+$"
+    MAX_LENGTH = 64
+    ALLOWED = "a market type as messages name it, such as spot or perpetual"
+    __slots__ = ()
+
+
 class Duration(Text):
     """A length of time as Go writes it, without sign: `10s`, `1h30m`, `500ms`."""
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from .cel import CelRule, one_of
 from .data_types import DataType
+from .messages import MessageLimits
 from .meta import Bool, Int, Model
 from .types import Between, Cron, Duration, Quantity, Ratio, TimeZone
 
@@ -32,6 +33,8 @@ class ValidationLimits:
     """The part of the rows that may have the side `unknown`."""
     max_repeats: float = 0
     """Publications of one source bucket."""
+    positive_prices: frozenset[str] = MessageLimits().positive_prices
+    """Market types in which no price is zero or less."""
 
 
 _RATIO = ValidationLimits(max_silence=3 * 3600, max_value=1e4, max_delay=3 * 3600, max_repeats=1000)
@@ -91,12 +94,14 @@ class ValidationSpec(Model):
     ] = Field(default_factory=dict)
     """By data type."""
 
-    def of(self, data_type: DataType) -> ValidationLimits:
+    def of(self, data_type: DataType, messages: MessageLimits) -> ValidationLimits:
         """What was given, over the data type's defaults."""
         given = self.limits.get(data_type, LimitsSpec())
         values = {name: getattr(given, name) for name in given.model_fields_set}
         return replace(
-            DEFAULTS[data_type], **{name: _plain(value) for name, value in values.items() if value is not None}
+            DEFAULTS[data_type],
+            positive_prices=messages.positive_prices,
+            **{name: _plain(value) for name, value in values.items() if value is not None},
         )
 
 

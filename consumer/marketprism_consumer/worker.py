@@ -21,13 +21,14 @@ from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.servers import refuse_split
-from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.clickhouse.servers import connected, refuse_split
+from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest import levels
+from marketprism_consumer.ingest.allowance import TAIL_BYTES
 from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
-from marketprism_consumer.ingest.ingest import PULL_BYTES, Ingest, LaneSource
+from marketprism_consumer.ingest.ingest import Ingest, LaneSource
 from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.ingest.owner import Owner
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
@@ -58,19 +59,25 @@ class Worker:
         self._metrics = IngestMetrics(self.registry)
         self._client = PullClient()
         self._broker = NatsBroker(self._client)
-        self._clickhouse = ClickHouse(
-            settings.clickhouse_urls, lambda: clickhouse_auth(environ), cluster=settings.cluster
+        self._clickhouse = connected(
+            settings.clickhouse_urls,
+            lambda: clickhouse_auth(environ),
+            cluster=settings.cluster,
+            sharded=settings.sharded,
         )
         self._cold = ClickHouse(settings.cold_urls, cold_auth) if settings.cold_urls else self._clickhouse
         self._tiers = (
-            ClickHouseStore(self._clickhouse, settings.hot_db, quorum=settings.insert_quorum),
-            ClickHouseStore(self._cold, settings.cold_db, quorum=settings.insert_quorum),
+            store_of(self._clickhouse, settings.hot_db, quorum=settings.insert_quorum),
+            store_of(self._cold, settings.cold_db, quorum=settings.insert_quorum),
         )
         self._records = NatsRecords(self._client, settings.bucket)
         self._owner = Owner(settings.pipeline_name)
         self._stopping = asyncio.Event()
         self._waits_for = "the JetStream streams"
         self._gone: dict[str, str] = {}  # why no stream holds it any more, by data type
+        self._unfit: dict[
+            str, str
+        ] = {}  # streams that have come, and can't be read beside those that are, by data type
         self._replicas = 1  # of what we make
 
     # --- from outside -------------------------------------------------------------------------------------------------
@@ -90,7 +97,7 @@ class Worker:
             return {"worker": f"waits for {self._waits_for}"}
         found = {}
         for (name, stream), ingest in self.ingests.items():
-            if why := self._gone.get(name) or ingest.not_ready():
+            if why := self._gone.get(name) or self._unfit.get(name) or ingest.not_ready():
                 found[name if len(self._of(name)) == 1 else f"{name} in {stream}"] = why
         return found
 
@@ -178,6 +185,10 @@ class Worker:
             log.warning(
                 "held by streams that are not read: others are named", data_type=str(data_type), streams=chosen.left
             )
+        if chosen.copies:
+            log.info(
+                "streams that only have copies of it are not read", data_type=str(data_type), streams=chosen.copies
+            )
 
     async def _schema(self) -> None:
         """Wait until the tables fit: a schema Job may still be at it. Nothing is pulled before."""
@@ -233,6 +244,7 @@ class Worker:
             Flood(letters.max_ratio, letters.min_messages, letters.window),
             IngestAccount(self._metrics, name, stream),
             self._owner.name,
+            messages=self.settings.messages,
         )
 
     # --- while it runs ------------------------------------------------------------------------------------------------
@@ -267,9 +279,16 @@ class Worker:
         for data_type in () if self._stopping.is_set() else self.data_types:
             try:
                 streams = (await choose(self._broker, self.settings, data_type, moved=False)).read
+                if any((str(data_type), stream) not in self.ingests for stream in streams):
+                    streams = (
+                        await choose(self._broker, self.settings, data_type)
+                    ).read  # what has moved may be in both
             except BrokerError as refused:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail)
+                if refused.reason is reasons.STREAM_UNFIT:
+                    self._unfit[str(data_type)] = str(refused)
                 continue
+            self._unfit.pop(str(data_type), None)
             if not streams:
                 streamless.append(data_type)
             for stream in streams:
@@ -301,7 +320,7 @@ class Worker:
 
     def _share_connection(self) -> None:
         for ingest in self.ingests.values():
-            ingest.pull_bytes = PULL_BYTES // len(self.ingests)
+            ingest.pull_bytes = TAIL_BYTES // len(self.ingests)
 
     async def _is_gone(self, stream: str) -> bool:
         try:

@@ -19,6 +19,8 @@ from kubernetes.aio.dynamic.resource import Resource
 
 from marketprism_api.meta import API_VERSION
 from marketprism_operator.additions import Addition, additions
+from marketprism_operator.cache import Cache
+from marketprism_operator.informer import METADATA_ONLY
 from marketprism_operator.naming import APPLIED_HASH, FIELD_MANAGER, Manifest, digest
 
 KINDS = {
@@ -36,8 +38,6 @@ KINDS = {
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodMonitor": ("monitoring.coreos.com/v1", "podmonitors"),
 }
-METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-
 
 SCALER = f"{FIELD_MANAGER}-scaler"
 UNREADABLE = "unreadable"
@@ -67,15 +67,24 @@ class Applied:
 
 
 class Cluster:
-    """Plain dicts in, plain dicts out."""
+    """Plain dicts in, plain dicts out. What the cache has is not asked for; what is answered, it gets."""
 
-    def __init__(self, api: ApiClient) -> None:
+    def __init__(self, api: ApiClient, cache: Cache | None = None) -> None:
         self._client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
-        self._fits: dict[tuple[str, str, str], tuple[str, str]] = {}
-        """Child → the resourceVersion and the manifest's hash at which a dry run last found no difference."""
+        self._cache = cache or Cache()
+        self._fits: dict[tuple[str, str, str], tuple[int, str]] = {}
+        """Child → since which resourceVersion it is what the manifest with that hash makes of it, as the API server has answered."""
+        self._written: dict[tuple[str, str, str], str] = {}
+        """Resource → the resourceVersion that our last write of its status made."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """None where it is not there."""
+        """None where it is not there. It may be behind what others do, and is never older than what we have done."""
+        if store := self._cache.of(kind, namespace):
+            return store.get(namespace, name)
+        return await self.read(kind, namespace, name)
+
+    async def read(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """As it is now; None where it is not there."""
         try:
             found = await self._client.get(self._resource(kind), name=name, namespace=namespace)
         except ApiException as error:
@@ -85,6 +94,9 @@ class Cluster:
         return _plain(found)
 
     async def list(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Manifest]:
+        """Behind as `get` is."""
+        if store := self._cache.of(kind, namespace):
+            return store.list(namespace, labels or {})
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
         found = await self._client.get(self._resource(kind), namespace=namespace or None, label_selector=selector)
         api_version, _ = KINDS[kind]
@@ -93,6 +105,9 @@ class Cluster:
     async def version(self, kind: str, namespace: str, name: str) -> str | None:
         """What changes with the object; None where it is not there, UNREADABLE where we may not know. Its content is
         never asked for."""
+        if store := self._cache.reference(kind, namespace):
+            entry = store.entry(namespace, name)
+            return entry and f"{entry.uid}/{entry.version}"
         path = self._resource(kind).path(name=name, namespace=namespace)
         try:
             found = await self._client.request("get", path, header_params={"Accept": METADATA_ONLY})
@@ -121,7 +136,9 @@ class Cluster:
         )
         return str(last.get("message", ""))
 
-    async def has_pod_monitors(self) -> bool:
+    async def has_pod_monitors(self, namespace: str) -> bool:
+        if self._cache.children:
+            return self._cache.of("PodMonitor", namespace) is not None
         try:
             await self._client.request("get", f"/apis/{KINDS['PodMonitor'][0]}")
         except ApiException as error:
@@ -139,10 +156,14 @@ class Cluster:
             **manifest,
             "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), APPLIED_HASH: wanted}},
         }
-        live = await self.get(kind, namespace, name)
+        key, store = (kind, namespace, name), self._cache.of(kind, namespace)
+        known = store.entry(namespace, name) if store else None
+        if known and self._fits.get(key) == (known.since, wanted):
+            return Applied(Done.UNCHANGED)
+        live = await self.read(kind, namespace, name)  # the cache may be behind
         try:
             if live is None:
-                await self._apply(kind, body)
+                self._fit(await self._apply(kind, body), manifest, wanted)
                 return Applied(Done.CREATED)
             if not _same_owner(live, manifest):
                 raise ApplyRefusedError(
@@ -151,20 +172,18 @@ class Cluster:
             let_go = kind == "Deployment" and "replicas" not in manifest["spec"] and _sets_replicas(live)
             if let_go:
                 # Others scale it from now on: left out by us, the number would fall to one.
-                await self.scale(namespace, name, max(1, live["spec"].get("replicas", 1)))
-                live = await self.get(kind, namespace, name) or live
-            key, fit = (kind, namespace, name), (live["metadata"]["resourceVersion"], wanted)
-            if self._fits.get(key) == fit:
+                live = await self.scale(namespace, name, max(1, live["spec"].get("replicas", 1)))
+            if self._fits.get(key) == (self._learn(live), wanted):
                 return Applied(Done.UNCHANGED)
             added = additions(live, manifest)
             if added:
                 live = await self._remove(live, added)
             fields = tuple(differing(live, await self._apply(kind, body, dry_run="All")))
             if not fields and not added and not let_go:
-                self._fits[key] = fit
+                self._fit(live, manifest, wanted)
                 return Applied(Done.UNCHANGED)
             if fields or let_go:
-                await self._apply(kind, body)
+                self._fit(await self._apply(kind, body), manifest, wanted)
         except ApiException as error:
             if error.status in (400, 403, 422) or (error.status == 500 and UNTYPED in said_by(error)):
                 raise ApplyRefusedError(f"{kind} {name}: {said_by(error)}") from error
@@ -172,6 +191,22 @@ class Cluster:
         before = (live["metadata"].get("annotations") or {}).get(APPLIED_HASH)
         fields = (*(addition.name for addition in added), *fields)
         return Applied(Done.PUT_BACK if before == wanted else Done.CHANGED, fields)
+
+    def _learn(self, answer: Manifest) -> int:
+        """Since which resourceVersion it is what it is, its status aside."""
+        namespace, name = answer["metadata"]["namespace"], answer["metadata"]["name"]
+        if store := self._cache.of(answer["kind"], namespace):
+            store.put(answer)
+            entry = store.entry(namespace, name)
+            if entry and str(entry.version) == answer["metadata"]["resourceVersion"]:
+                return entry.since
+        return int(answer["metadata"]["resourceVersion"])
+
+    def _fit(self, answer: Manifest, manifest: Manifest, wanted: str) -> None:
+        """Remembers that there is nothing to be done, unless somebody has added to it meanwhile."""
+        since = self._learn(answer)
+        if not additions(answer, manifest):
+            self._fits[answer["kind"], answer["metadata"]["namespace"], answer["metadata"]["name"]] = since, wanted
 
     async def _remove(self, live: Manifest, added: Sequence[Addition]) -> Manifest:
         """Without what somebody else has added; refused by the API server where it has changed meanwhile."""
@@ -193,17 +228,19 @@ class Cluster:
             )
         )
 
-    async def scale(self, namespace: str, name: str, replicas: int) -> None:
+    async def scale(self, namespace: str, name: str, replicas: int) -> Manifest:
         """The number of a Deployment's Pods, as a manager of its own: who scales it afterwards takes it over."""
         body: Manifest = {"apiVersion": KINDS["Deployment"][0], "kind": "Deployment"}
         body |= {"metadata": {"name": name, "namespace": namespace}, "spec": {"replicas": replicas}}
-        await self._apply("Deployment", body, manager=SCALER)
+        answer = await self._apply("Deployment", body, manager=SCALER)
+        self._learn(answer)
+        return answer
 
-    async def stop_pods(self, deployment: Manifest) -> None:
-        """No more Pods of a Deployment, whatever else is in it."""
-        metadata = deployment["metadata"]
-        path = self._resource("Deployment").path(name=metadata["name"], namespace=metadata["namespace"])
-        await self._replace(path, {"/spec/replicas": 0})
+    async def stop_pods(self, workload: Manifest) -> None:
+        """No more Pods of a Deployment or a CronJob, whatever else is in it."""
+        metadata, kind = workload["metadata"], workload["kind"]
+        path = self._resource(kind).path(name=metadata["name"], namespace=metadata["namespace"])
+        self._learn(await self._replace(path, {"/spec/suspend": True} if kind == "CronJob" else {"/spec/replicas": 0}))
 
     async def write_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
         """All of it at once. Raises StatusRefusedError.
@@ -212,7 +249,7 @@ class Cluster:
         """
         path = self._resource(kind).path(name=name, namespace=namespace) + "/status"
         try:
-            await self._replace(path, {"/status": status})
+            self._wrote(await self._replace(path, {"/status": status}))
         except ApiException as error:
             if error.status not in (400, 422):
                 raise
@@ -223,22 +260,42 @@ class Cluster:
         path = self._resource(kind).path(name=name, namespace=namespace) + "/status"
         told = {key: status[key] for key in ("observedGeneration", "conditions")}
         fields = {f"/status/{key}": value for key, value in told.items()} if live.get("status") else {"/status": told}
-        await self._replace(path, fields)
+        self._wrote(await self._replace(path, fields))
 
-    async def _replace(self, path: str, fields: Mapping[str, Any]) -> None:
+    def _wrote(self, answer: Manifest) -> None:
+        metadata = answer["metadata"]
+        self._written[answer["kind"], metadata["namespace"], metadata["name"]] = metadata["resourceVersion"]
+
+    def is_own(self, resource: Manifest) -> bool:
+        """Whether it is as our last write of its status left it."""
+        metadata = resource["metadata"]
+        written = self._written.get((resource["kind"], metadata["namespace"], metadata["name"]))
+        return bool(written == metadata["resourceVersion"])
+
+    async def _replace(self, path: str, fields: Mapping[str, Any]) -> Manifest:
         body = [{"op": "add", "path": field, "value": value} for field, value in fields.items()]
         content_type = "application/json-patch+json"
-        await self._client.request("patch", path, body=body, content_type=content_type, field_manager=FIELD_MANAGER)
+        return _plain(
+            await self._client.request("patch", path, body=body, content_type=content_type, field_manager=FIELD_MANAGER)
+        )
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+        """That object and no other of its name, where its uid is given. It is no error that it has gone."""
         self._fits.pop((kind, namespace, name), None)
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        options |= {"preconditions": {"uid": uid}} if uid else {}
         try:
-            await self._client.delete(
-                self._resource(kind), name=name, namespace=namespace, propagation_policy="Background"
+            answer = _plain(
+                await self._client.delete(self._resource(kind), name=name, namespace=namespace, body=options)
             )
         except ApiException as error:
-            if error.status != 404:
+            if error.status not in (404, 409 if uid else 404):
                 raise
+            return
+        if answer["kind"] == kind:  # something holds it up
+            self._learn(answer)
+        elif store := self._cache.of(kind, namespace):
+            store.deleted(namespace, name, uid)
 
     def _resource(self, kind: str) -> Any:
         """Our kinds are a closed set: nothing has to be discovered."""
@@ -254,6 +311,13 @@ class Cluster:
             client=self._client,
             verbs=[],
         )
+
+
+def collection(kind: str, namespace: str) -> str:
+    """The path of a kind; in all namespaces where it is empty."""
+    api_version, plural = KINDS[kind]
+    base = f"/{'apis' if '/' in api_version else 'api'}/{api_version}"
+    return f"{base}/namespaces/{namespace}/{plural}" if namespace else f"{base}/{plural}"
 
 
 def _plain(found: Any) -> Manifest:

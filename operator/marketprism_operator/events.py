@@ -72,10 +72,13 @@ class Events:
 
 
 async def _post(client: Any, path: str, event: Manifest) -> None:
-    name = event["metadata"]["name"]
-    found = (await client.request("get", path, field_selector=f"metadata.name={name}")).to_dict().get("items") or []
-    if not found:
+    try:
         await client.request("post", path, body=event)
         return
+    except ApiException as error:
+        if error.status != 409:
+            raise
+    name = event["metadata"]["name"]
+    found = (await client.request("get", path, field_selector=f"metadata.name={name}")).to_dict().get("items") or [{}]
     again = {"count": (found[0].get("count") or 1) + 1, "lastTimestamp": event["lastTimestamp"]}
     await client.request("patch", f"{path}/{name}", body=again, content_type="application/merge-patch+json")

@@ -17,3 +17,10 @@ class LeaderLease(LeaseLock):
         except ApiException:
             return False  # another was quicker, or the next try will show why
         return True
+
+    async def give_up(self) -> None:
+        """Another may take it at once; else it has to wait until it has expired. Raises ApiException."""
+        held = await self.api_instance.read_namespaced_lease(self.name, self.namespace)
+        if held.spec and held.metadata and held.spec.holder_identity == self.identity:
+            nobody = {"metadata": {"resourceVersion": held.metadata.resource_version}, "spec": {"holderIdentity": None}}
+            await self.api_instance.patch_namespaced_lease(self.name, self.namespace, nobody)

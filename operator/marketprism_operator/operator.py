@@ -10,7 +10,7 @@ from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from marketprism_operator import metrics, naming, references, scaling
+from marketprism_operator import metrics, naming, scaling, watches
 from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
@@ -31,10 +31,12 @@ class Operator:
 
     def __init__(self, api: ApiClient, config: Config) -> None:
         self._api = api
-        self._cluster = Cluster(api)
+        self._cache = watches.cache(config.namespaces)
+        self._cluster = Cluster(api, self._cache)
         self._config = config
         self._parents: dict[ResourceKey, Manifest] = {}
         self._renewed: dict[ResourceKey, float] = {}
+        self._looks: dict[ResourceKey, int] = {}
         self._scaled: dict[tuple[str, str, str], scaling.Memory] = {}
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
@@ -46,10 +48,11 @@ class Operator:
         key = _key(body["kind"], body)
         before = self._parents.pop(key, {})
         if gone:
-            self._renewed.pop(key, None)
-            metrics.conditions(*key, {})
+            self._forget(key)
         else:
             self._parents[key] = body
+            if self._cluster.is_own(body):
+                return
             self.queue.add(key)
         pipeline = _pipeline(key, body)
         # A policy follows its pipeline; and that, and its other policies, what a policy says of where cold is.
@@ -58,7 +61,12 @@ class Operator:
                 if _pipeline(other, parent) == pipeline:
                     self.queue.add(other)
 
-    def child_changed(self, body: Manifest) -> None:
+    def _forget(self, key: ResourceKey) -> None:
+        self._renewed.pop(key, None)
+        self._looks.pop(key, None)
+        metrics.conditions(*key, {})
+
+    def child_changed(self, _: str, body: Manifest) -> None:
         """Queues its owner, whatever was done to its labels. A Pod is owned by a ReplicaSet or a Job: there its labels count."""
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
@@ -71,31 +79,34 @@ class Operator:
             if (key := (kind, metadata["namespace"], name)) in self._parents:
                 self.queue.add_after(key, SETTLE)
 
-    def reference_changed(self, kind: str, body: Manifest) -> None:
+    def reference_changed(self, _: str, body: Manifest) -> None:
         """Queues every parent that names it, in whatever field, and its pipeline: one reconcile too many costs little."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         for key, parent in self._parents.items():
             if key[1] == namespace and name in _names(parent.get("spec")):
                 self.queue.add(key)
                 self.queue.add(_pipeline(key, parent))
-        if kind == "ConfigMap":
-            self.child_changed(body)
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         self.last_resync = time.monotonic()
         async with asyncio.TaskGroup() as group:
+            group.create_task(watches.watch(self._api, self._cache, self.child_changed, self.reference_changed))
+            await self._cache.answered()
             group.create_task(self.queue.run())
-            group.create_task(references.watch(self._api, self._config.namespaces, self.reference_changed))
             group.create_task(self._resync())
 
     async def _resync(self) -> None:
-        """Finds whatever was missed."""
+        """Finds whatever was missed: one resource after the other, so that all of them take their turn in one interval."""
         while True:
-            await asyncio.sleep(self._config.resync * random.uniform(0.9, 1.1))
-            for key in list(self._parents):
+            keys = list(self._parents)
+            pause = self._config.resync * random.uniform(0.9, 1.1) / max(1, len(keys))
+            for key in keys:
+                await asyncio.sleep(pause)
                 self.queue.add(key)
+            if not keys:
+                await asyncio.sleep(pause)
             self.last_resync = time.monotonic()
             metrics.LAST_RESYNC.set_to_current_time()
 
@@ -105,7 +116,11 @@ class Operator:
 
     async def _reconcile(self, key: ResourceKey) -> float:
         kind, namespace, name = key
-        live = await self._cluster.get(kind, namespace, name)
+        known = self._parents.get(key)
+        live = await self._cluster.read(kind, namespace, name)
+        if live is None and self._parents.get(key) is known:
+            self._parents.pop(key, None)  # that it has gone may have been missed
+            self._forget(key)
         if live is None or live["metadata"].get("deletionTimestamp"):
             return 0.0  # its children go with it
         events = Events(live)
@@ -113,10 +128,12 @@ class Operator:
         renew = began - self._renewed.get(key, -math.inf) >= min(RENEW, self._config.resync / 2)
         if renew:
             self._renewed[key] = began
-        current = Reconciliation(self._cluster, self._config, events, live, renew, self._scaled)
+        looks = self._looks.get(key, 0)
+        current = Reconciliation(self._cluster, self._config, events, live, renew, self._scaled, looks=looks)
         try:
             again = await reconcile(current)
             result = "ok"
+            self._looks[key] = 0 if current.news or not again else looks + 1
         finally:
             metrics.RECONCILES.labels(kind, result).inc()
             metrics.DURATION.labels(kind).observe(time.monotonic() - began)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 
 ResourceKey = tuple[str, str, str]
@@ -60,4 +61,4 @@ class Queue:
             if key in self._queued:  # it was asked for in the meantime
                 self._waiting.put_nowait(key)
             elif again:
-                self.add_after(key, again)
+                self.add_after(key, again * random.uniform(1.0, 1.2))  # what failed together doesn't come back together

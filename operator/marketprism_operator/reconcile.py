@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import yaml
 from kubernetes.aio.client.exceptions import ApiException
 
 from marketprism_api import reasons
-from marketprism_api.load import AnyResource, parse
+from marketprism_api.load import AnyResource, of_manifest
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
@@ -27,6 +26,8 @@ from marketprism_operator.naming import Manifest
 
 RETRY = timedelta(minutes=1)
 """After this long a schema Job that failed, or whose tables have gone, is made again."""
+LOOK, LONGEST_LOOK = 15.0, 120.0
+"""Seconds until the first look at what is not ready, and between any two at the most: what lasts is looked at ever less often."""
 LOOP_INTERVAL = 60.0
 """Seconds between two looks at a loop: its runs cause no events."""
 
@@ -51,8 +52,12 @@ class Reconciliation:
     run: tuple[Manifest, str] | None = None
     validating: tuple[Manifest, ...] = ()
     """The Pods that validate, or have."""
+    looks: int = 0
+    """How many looks before this one found it not ready, and nothing new to say of it."""
     again: float = 0.0
     """Come back after this many seconds; 0: when something happens."""
+    news: bool = False
+    """Whether its conditions have changed."""
 
     @property
     def kind(self) -> str:
@@ -140,18 +145,19 @@ async def read_spec(current: Reconciliation) -> None:
 def parsed(live: Manifest) -> AnyResource:
     """A parent as the commands would read it. Raises ResourceError."""
     metadata = {k: live["metadata"][k] for k in ("name", "namespace", "uid", "annotations") if k in live["metadata"]}
-    (found,) = parse(yaml.safe_dump({**live, "status": {}, "metadata": metadata}))
-    return found
+    return of_manifest({**live, "status": {}, "metadata": metadata})
 
 
 async def suspend(current: Reconciliation) -> None:
-    """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but the Deployments."""
+    """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but Deployments and CronJobs."""
     if not (current.live.get("spec") or {}).get("suspend"):
         return
-    found = await current.cluster.list("Deployment", current.namespace, {_label(current): current.name})
-    for workload in controlled_by(current.uid, found):
-        if workload["spec"].get("replicas"):
-            await current.cluster.stop_pods(workload)
+    for kind in ("Deployment", "CronJob"):
+        found = await current.cluster.list(kind, current.namespace, {_label(current): current.name})
+        for workload in controlled_by(current.uid, found):
+            spec = workload["spec"]
+            if spec.get("replicas") if kind == "Deployment" else not spec.get("suspend"):
+                await current.cluster.stop_pods({**workload, "kind": kind})
 
 
 async def find_pipeline(current: Reconciliation) -> None:
@@ -208,7 +214,9 @@ async def find_references(current: Reconciliation) -> None:
             missing.append(name)
         versions[name] = version or ""
     current.seen = replace(current.seen, missing=tuple(missing))
-    current.request = replace(request, versions=versions, pod_monitors=await current.cluster.has_pod_monitors())
+    current.request = replace(
+        request, versions=versions, pod_monitors=await current.cluster.has_pod_monitors(current.namespace)
+    )
 
 
 def referenced(request: BuildRequest) -> set[str]:
@@ -242,7 +250,7 @@ async def run_schema(current: Reconciliation) -> None:
     if live and conditions.job_state(live) == "Failed":
         wait = _ended(live) + RETRY - datetime.now(UTC)
         if wait <= timedelta():
-            await current.cluster.delete("Job", current.namespace, name)
+            await current.cluster.delete("Job", current.namespace, name, live["metadata"]["uid"])
             live = None
         current.again = max(wait.total_seconds(), 1.0)
     if not current.seen.missing and not (live and live["metadata"].get("deletionTimestamp")):
@@ -272,7 +280,7 @@ async def deploy(current: Reconciliation) -> None:
 
 async def _hold(current: Reconciliation, manifest: Manifest) -> None:
     """While an earlier step is not done, an existing Deployment only gets its new number of Pods."""
-    live = await current.cluster.get("Deployment", current.namespace, manifest["metadata"]["name"])
+    live = await current.cluster.read("Deployment", current.namespace, manifest["metadata"]["name"])
     if live and live["spec"].get("replicas") != manifest["spec"].get("replicas", live["spec"].get("replicas")):
         kept = {**manifest["spec"], "template": _ours(live["spec"]["template"])}
         await _apply(current, {**manifest, "spec": kept})
@@ -312,7 +320,7 @@ async def prune(current: Reconciliation) -> None:
         for child in controlled_by(current.uid, found):
             name = child["metadata"]["name"]
             if (kind, name) not in wanted and not child["metadata"].get("deletionTimestamp"):
-                await current.cluster.delete(kind, current.namespace, name)
+                await current.cluster.delete(kind, current.namespace, name, child["metadata"]["uid"])
                 current.events.info(reasons.CHILD_REMOVED, f"{kind} {name}")
 
 
@@ -362,7 +370,7 @@ async def renew_schema(current: Reconciliation) -> None:
         return
     wait = _ended(job) + RETRY - datetime.now(UTC)  # what Pods say may be from before it
     if wait <= timedelta():
-        await current.cluster.delete("Job", current.namespace, job["metadata"]["name"])
+        await current.cluster.delete("Job", current.namespace, job["metadata"]["name"], job["metadata"]["uid"])
         current.events.warn(reasons.SCHEMA_MISSING, f"Job {job['metadata']['name']} is run again: tables are gone")
     current.again = max(wait.total_seconds(), 1.0)
 
@@ -423,7 +431,7 @@ async def report(current: Reconciliation) -> None:
         _announce(current, before.get("conditions") or [], made["conditions"])
     settled = any(c["type"] == "Ready" and c["status"] == "True" for c in made["conditions"])
     if not settled and not current.again:
-        current.again = 15.0  # what Pods say of themselves causes no event
+        current.again = min(LOOK * 2.0**current.looks, LONGEST_LOOK)  # what Pods say of themselves causes no event
 
 
 async def pause(current: Reconciliation) -> None:
@@ -511,6 +519,7 @@ def _policy_status(current: Reconciliation, policy: TieringPolicy | None, before
 
 def _announce(current: Reconciliation, before: list[Any], now: list[Any]) -> None:
     """Ready's changes are events, too."""
+    current.news = before != now
     old: Manifest = next((c for c in before if c["type"] == "Ready"), {})
     new = next(c for c in now if c["type"] == "Ready")
     if (old.get("status"), old.get("reason")) != (new["status"], new["reason"]):

@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 import kopf
-from aiohttp import web
+from aiohttp import ClientError, web
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.electionconfig import Config as ElectionConfig
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -107,7 +108,7 @@ async def _led(api: ApiClient, operator: Operator, config: Config, stop: asyncio
     lock = LeaderLease(name, namespace, config.identity, api)
     election = LeaderElection(
         ElectionConfig(
-            lock, lease_duration=15, renew_deadline=10, retry_period=2, onstarted_leading=lead, onstopped_leading=_lost
+            lock, lease_duration=12, renew_deadline=8, retry_period=1, onstarted_leading=lead, onstopped_leading=_lost
         )
     )
     try:
@@ -117,6 +118,9 @@ async def _led(api: ApiClient, operator: Operator, config: Config, stop: asyncio
             led.cancel()
             with suppress(asyncio.CancelledError):
                 await led
+            with suppress(ApiException, ClientError, TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await lock.give_up()
 
 
 async def _lost() -> None:

@@ -124,7 +124,7 @@ def test_conventions() -> None:
 def test_unchangeable() -> None:
     spec = crd(KINDS[0])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     clickhouse = spec["properties"]["clickhouse"]["properties"]
-    for name in ("hotDatabase", "coldDatabase", "cluster"):
+    for name in ("hotDatabase", "coldDatabase", "cluster", "sharding"):
         assert any(rule["rule"] == "self == oldSelf" for rule in clickhouse[name]["x-kubernetes-validations"])
 
 

@@ -134,6 +134,7 @@ BAD = [
     (pipeline(f"{{clickhouse: {{hotDatabase: {'a' * 300}}}}}"), "spec.clickhouse.hotDatabase", "at most 63"),
     (pipeline("{clickhouse: {hotDatabase: system}}"), "spec.clickhouse.hotDatabase", "belongs to ClickHouse"),
     (pipeline("{clickhouse: {hotDatabase: marketprism_cold}}"), "spec.clickhouse.coldDatabase", "the hot database too"),
+    (pipeline("{clickhouse: {sharding: bySymbol}}"), "spec.clickhouse.sharding", "needs cluster"),
     (pipeline("{clickhouse: {hotDatabase: no}}"), "spec.clickhouse.hotDatabase", "put it in quotes"),
     (pipeline("{nats: {streams: {default: 'a.b'}}}"), "spec.nats.streams.default", "is not a stream name"),
     (pipeline("{nats: {streams: {trad: A}}}"), "spec.nats.streams.trad", "trade"),
@@ -256,6 +257,14 @@ def test_the_policies_of_a_pipeline_name_one_cold_server() -> None:
         assert problem.path == "spec.cold.url"
         assert "http://cold:8123, where policy a moves" in problem.message
     assert len(caught.value.problems) == 2
+
+
+def test_a_cold_server_is_refused_for_a_pipeline_that_is_spread_over_shards() -> None:
+    sharded = pipeline("{clickhouse: {cluster: main, sharding: bySymbol}}")
+    moved = "{pipelineRef: {name: main}, every: 1m, cold: %s}"
+    assert len(parse("---\n".join([sharded, policy(moved % "{}")]))) == 2
+    with pytest.raises(ResourceError, match=r"spec\.cold\.url.*each shard has its own cold tier"):
+        parse("---\n".join([sharded, policy(moved % "{url: 'http://cold:8123'}")]))
 
 
 def test_message_for_people() -> None:

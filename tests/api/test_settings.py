@@ -36,6 +36,13 @@ DEFAULTS = [
 ]
 
 
+def test_a_cold_tier_elsewhere_is_refused_where_rows_are_spread_over_shards() -> None:
+    sharded = pipeline("{clickhouse: {cluster: main, sharding: bySymbol}}")
+    assert effective(sharded, {}).sharded
+    with pytest.raises(ResourceError, match=r"CLICKHOUSE_COLD_HTTP_URL.*each shard has its own cold tier"):
+        effective(sharded, {"CLICKHOUSE_COLD_HTTP_URL": "http://elsewhere:8123"})
+
+
 @pytest.mark.parametrize("given", [None, "{}", ""], ids=["no file", "empty", "null"])
 def test_defaults(given: str | None) -> None:
     settings = effective(None if given is None else pipeline(given), {})

@@ -143,7 +143,9 @@ async def test_where_it_cannot_be_told_whether_there_are_leaf_nodes_none_is_made
         server.kill()
 
 
-@pytest.mark.parametrize("named", [", domain: hub", ", apiPrefix: $JS.hub.API"])
+@pytest.mark.parametrize(
+    "named", [pytest.param(", domain: hub", marks=pytest.mark.every_nats), ", apiPrefix: $JS.hub.API"]
+)
 def test_by_its_domain_the_hub_is_read_through_the_leaf(servers: dict[str, str], tmp_path: Path, named: str) -> None:
     path = file(tmp_path, named)
     done = call("schema", "ensure", "-f", path, environ=servers)
@@ -169,6 +171,7 @@ def test_the_feed_makes_its_streams_in_the_domain(servers: dict[str, str], by_op
     assert set(streams(servers["HUB"])) == {"MARKET_DATA", "RATES"}
 
 
+@pytest.mark.every_nats
 def test_another_accounts_streams_are_read_as_the_page_says(tmp_path: Path) -> None:
     """Records and dead letters go there as well."""
     block = re.search(r"```\n(accounts \{.*?)```", PAGE.read_text(), re.DOTALL)

@@ -94,7 +94,8 @@ def test_a_taken_health_port_is_refused(servers: dict[str, str]) -> None:
     assert "MP1004" in refused.stderr
 
 
-def test_run_brings_its_own_servers_and_keeps_their_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_run_brings_its_own_servers_and_keeps_their_data(tmp_path: Path, processes: int) -> None:
     port = free_port()
     command = [
         *MARKETPRISM,
@@ -107,6 +108,8 @@ def test_run_brings_its_own_servers_and_keeps_their_data(tmp_path: Path) -> None
         "0",
         "--port",
         str(port),
+        "--processes",
+        str(processes),
     ]
     with subprocess.Popen(command, env={**os.environ, **NO_URLS}, stderr=subprocess.PIPE, text=True) as child:
         try:

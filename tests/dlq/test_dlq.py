@@ -12,10 +12,14 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from marketprism_api import reasons
 from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import ReaderRunsError
+from marketprism_consumer.ingest.dead_letters import DeadLetter
+from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.record import dump
+from marketprism_consumer.jetstream.broker import NatsGraveyard
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, LetterFilter, Replay, code_of, printable
 from tests.pipelines import DataType, Pipeline, trade
@@ -63,7 +67,7 @@ def tiers(pipeline: Pipeline) -> list[ClickHouseStore]:
 
 @pytest.fixture
 def replay(pipeline: Pipeline) -> Any:
-    return Replay(pipeline.broker, pipeline.records, stream(pipeline), tiers(pipeline))
+    return Replay(pipeline.broker, pipeline.records, stream(pipeline), tiers(pipeline), pipeline.settings.messages)
 
 
 async def test_no_stream_is_no_dead_letters(pipeline: Pipeline) -> None:
@@ -196,19 +200,59 @@ async def test_only_one_replay_at_a_time(pipeline: Pipeline) -> None:
     assert (await cli(pipeline, "replay"))[1].endswith("replayed 0, stay 1\n")
 
 
-async def test_a_cut_payload_is_taken_whole_from_its_stream(pipeline: Pipeline, replay: Replay) -> None:
-    limit = pipeline.client.max_payload
-    payload = encoded(price="NaN", note="x" * (limit - 400))
-    assert limit - 300 < len(payload) <= limit
+async def dead_letter_stream(pipeline: Pipeline, **config: Any) -> str:
+    name = pipeline.settings.dead_letters.stream
+    await pipeline.broker.api(f"STREAM.CREATE.{name}", {"name": name, "subjects": ["marketprism.dlq.>"], **config})
+    return name
+
+
+@pytest.mark.parametrize("short", [0, 1, 200, 400, 600, 900])
+async def test_a_payload_as_large_as_nats_takes_is_kept_whole_though_its_stream_lets_it_go(
+    pipeline: Pipeline, short: int
+) -> None:
+    payload = b"x" * (pipeline.client.max_payload - short)
     (seq,) = await bury(pipeline, payload)
-    (letter,) = await letters(pipeline)
-    assert letter.is_cut
-    assert len(letter.payload) < len(payload)
-    _, (stays,) = await replay.decode([letter])
-    assert "price" in stays.why  # it is decoded whole: not "bad JSON"
     await pipeline.client.jetstream().delete_msg("MARKET_DATA", seq)
+    (letter,) = await letters(pipeline)
+    assert letter.code == reasons.BAD_JSON.code
+    assert await stream(pipeline).whole(letter) == payload
+    code, shown = await cli(pipeline, "show", str(letter.seq), "--raw")
+    assert (code, shown.encode()) == (0, payload)
+
+
+async def test_a_dead_letter_stream_of_small_messages_has_it_in_many_parts(pipeline: Pipeline, replay: Replay) -> None:
+    name = await dead_letter_stream(pipeline, max_msg_size=2000, storage="memory")
+    payload = encoded(price="NaN", note="x" * 20_000)
+    await bury(pipeline, payload)
+    (letter,) = await letters(pipeline)
+    assert len(letter.parts) > 5
     _, (stays,) = await replay.decode([letter])
-    assert "no longer holds the whole message" in stays.why
+    assert "price" in stays.why, "it is decoded whole: not bad JSON"
+    assert (await cli(pipeline, "list"))[1].count("MP2203") == 2, "one letter, and its count"
+    assert await stream(pipeline).get(1) is None, "a part is no letter"
+    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])
+    assert report.holds, report["trade"].findings
+    await pipeline.broker.api(f"STREAM.MSG.DELETE.{name}", {"seq": 3})
+    _, (stays,) = await replay.decode([letter])
+    assert "the rest of its payload is gone" in stays.why
+    assert await cli(pipeline, "purge", "--yes") == (0, "deleted 1\n")
+    assert (await pipeline.broker.stream(name)).messages == 0
+
+
+async def test_a_letter_that_was_cut_off_between_its_parts_is_written_to_its_end(pipeline: Pipeline) -> None:
+    """The same parts, and one letter."""
+    name = await dead_letter_stream(pipeline, max_msg_size=2000, storage="memory")
+    message = Message(7, 1_758_700_551_000_000, 0, "trade.okx.spot.BTC-USDT", bytes(range(256)) * 20)
+    letter = DeadLetter(message, "MARKET_DATA@now", reasons.BAD_JSON)
+    await NatsGraveyard(pipeline.broker, name, 0).bury(letter)
+    whole = await pipeline.broker.stream(name)
+    await pipeline.broker.api(f"STREAM.MSG.DELETE.{name}", {"seq": whole.last_seq})
+    await pipeline.broker.api(f"STREAM.MSG.DELETE.{name}", {"seq": 2})
+    for _ in range(2):
+        await NatsGraveyard(pipeline.broker, name, 0).bury(letter)
+        (found,) = await letters(pipeline)
+        assert await stream(pipeline).whole(found) == message.payload
+    assert (await pipeline.broker.stream(name)).messages == whole.messages
 
 
 async def test_purge_asks_and_says_how_many(pipeline: Pipeline) -> None:

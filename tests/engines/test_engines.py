@@ -10,14 +10,12 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal, localcontext
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Col
 from marketprism_consumer.schema.views import VIEWS, View
 from marketprism_consumer.validation.checks import SHAPES, parameters, parity, statement
 from tests.blocks import block_of
+from tests.environments import NotInstalledError, interpreter
 from tests.stored_rows import comparable, expected, select
 
 pytestmark = pytest.mark.timeout(600)
@@ -75,39 +74,18 @@ FROM mp_hot.trades WHERE exchange = 'binance_spot' AND symbol = 'BTC-USDT'
 # --- an interpreter for each engine -----------------------------------------------------------------------------------
 
 
-def interpreter(requirement: str) -> str:
+def python_with(requirement: str) -> str:
     """The Python that has this engine, installed now if need be. Skips, with the reason, where it can't be had."""
     if not requirement:
         return sys.executable
-    if requirement in NO_SUCH_ENGINE:
-        pytest.skip(NO_SUCH_ENGINE[requirement])
-    home = CACHE / requirement.replace("==", "-")
-    python, complete = home / "bin" / "python", home / "complete"
-    if not complete.exists():
-        shutil.rmtree(home, ignore_errors=True)
-        for command in _installation(home, python, requirement):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                NO_SUCH_ENGINE[requirement] = (
-                    f"{requirement} ({ENGINES[requirement]}) can't be installed here, so this engine is NOT TESTED:"
-                    f" {' '.join(command)}: {done.stderr.strip()[-500:]}"
-                )
-                pytest.skip(NO_SUCH_ENGINE[requirement])
-        complete.touch()
-    return str(python)
-
-
-def _installation(home: Path, python: Path, requirement: str) -> list[list[str]]:
-    uv = [sys.executable, "-m", "uv"] if find_spec("uv") else [found] if (found := shutil.which("uv")) else None
-    if uv:
-        return [
-            [*uv, "venv", "--quiet", "--python", sys.executable, str(home)],
-            [*uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python), requirement],
-        ]
-    return [
-        [sys.executable, "-m", "venv", str(home)],
-        [str(python), "-m", "pip", "install", "--quiet", "--no-input", "--no-deps", requirement],
-    ]
+    if requirement not in NO_SUCH_ENGINE:
+        try:
+            return str(interpreter(CACHE / requirement.replace("==", "-"), requirement))
+        except NotInstalledError as why:
+            NO_SUCH_ENGINE[requirement] = (
+                f"{requirement} ({ENGINES[requirement]}) can't be installed here, so this engine is NOT TESTED: {why}"
+            )
+    pytest.skip(NO_SUCH_ENGINE[requirement])
 
 
 # --- what is run on each ----------------------------------------------------------------------------------------------
@@ -229,7 +207,7 @@ class Catalogue:
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda requirement: requirement or "installed")
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    python = interpreter(request.param)
+    python = python_with(request.param)
     script = Script(tmp_path_factory.mktemp("engine"))
     rows = decoded()
     asked = Catalogue()

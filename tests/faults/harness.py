@@ -26,6 +26,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,8 +38,8 @@ from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
-from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.clickhouse.servers import connected
+from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.feed import arguments, regenerate
@@ -407,6 +408,13 @@ class Feed:
         assert self.account is not None
         return self.account
 
+    def trades(self) -> dict[int, str]:
+        """Stops it. Sequence and id of each good trade that JetStream acknowledged."""
+        account = self.stop()
+        where = proof.places(self.manifest)
+        sent = islice(regenerate(self.arguments), account.sent)
+        return {where[m.index][1]: str(m.truth["trade_id"]) for m in sent if m.truth is not None and m.index in where}
+
 
 # --- everything together ----------------------------------------------------------------------------------------------
 
@@ -443,7 +451,10 @@ class World:
         self.file = self.write_file("pipeline")
         self.settings = effective(load_pipeline(self.file), {"CLICKHOUSE_HTTP_URL": clickhouse.url})
         self.hot = self.settings.hot_db
-        self.store = ClickHouseStore(ClickHouse(self.settings.clickhouse_urls, cluster=self.settings.cluster), self.hot)
+        clickhouse = connected(
+            self.settings.clickhouse_urls, cluster=self.settings.cluster, sharded=self.settings.sharded
+        )
+        self.store = store_of(clickhouse, self.hot)
         self.client: PullClient = self.call(connect(nats.url, wait=PATIENCE))
         self.broker = NatsBroker(self.client)
 
@@ -494,7 +505,7 @@ class World:
         done: list[Change] = []
         self.call(schema.apply(self.store.clickhouse, self.settings, done.append))
         made = [change.makes for change in done if change.makes]
-        tiers = (self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db))
+        tiers = (self.store, store_of(self.store.clickhouse, self.settings.cold_db))
         self.call(lanes.begin(self.settings, self.broker, tiers, made))
 
     # --- actors ---

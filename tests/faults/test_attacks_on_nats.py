@@ -6,17 +6,14 @@ import base64
 import shutil
 import time
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import JetStreamError
-from marketprism_consumer.feed import regenerate
 from marketprism_consumer.jetstream.refusals import NAME_IN_USE
-from tests.faults.harness import VALID, Feed, Server, World, tell
+from tests.faults.harness import VALID, Server, World, tell
 from tests.faults.proxy import Parking, Proxy
 from tests.waiting import wait_for
 
@@ -175,14 +172,6 @@ def test_bucket_set_back_while_nobody_lives_who_knew_better(proxied: World, prox
 # --- the streams ------------------------------------------------------------------------------------------------------
 
 
-def _trades(feed: Feed) -> dict[int, str]:
-    """Sequence and id of each good trade that JetStream acknowledged."""
-    account = feed.stop()
-    where = proof.places(feed.manifest)
-    sent = islice(regenerate(feed.arguments), account.sent)
-    return {where[m.index][1]: str(m.truth["trade_id"]) for m in sent if m.truth is not None and m.index in where}
-
-
 @pytest.mark.parametrize("processes", ONE)
 @pytest.mark.parametrize("known_by", [pytest.param("the record", marks=pytest.mark.slow), "the table alone"])
 def test_stream_set_back(make_world: Callable[..., World], tmp_path: Path, processes: int, known_by: str) -> None:
@@ -196,7 +185,7 @@ def test_stream_set_back(make_world: Callable[..., World], tmp_path: Path, proce
     old = shutil.copytree(server.directory, tmp_path / "old")
     server.start()
     before.until(before.acknowledged + 600)
-    lost = _trades(before)
+    lost = before.trades()
     wait_for(world.all_done, world.what_waits)
     server.stop()
     if known_by == "the record":
@@ -213,7 +202,7 @@ def test_stream_set_back(make_world: Callable[..., World], tmp_path: Path, proce
     began = time.monotonic()
     wait_for(lambda: any(one.alarms("StreamRegressed") for one in ones), "it is told")
     tell("a stream that was set back is told", time.monotonic() - began, VALID + 5)
-    gained = _trades(after)
+    gained = after.trades()
     assert set(gained) & set(lost), "the sequences come again"
     wait_for(world.all_done, world.what_waits)
     stored = [str(row[0]) for row in world.query("SELECT trade_id FROM {hot}.trades")]

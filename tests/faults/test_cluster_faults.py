@@ -121,7 +121,7 @@ def test_what_we_make_has_as_many_replicas_as_the_stream_and_check_names_what_ha
     async def checked() -> list[str]:
         client = PullClient()
         try:
-            return [line.found async for line in check_nats(clustered.settings, NatsAuth(), client)]
+            return [line.found async for line in check_nats(clustered.settings, NatsAuth, client)]
         finally:
             await client.close()
 

@@ -62,23 +62,43 @@ def test_dead_letter_stream_deleted_under_load_is_made_again(world: World) -> No
     assert ingest.running
 
 
-def test_a_flood_of_bad_messages_pauses_its_type_alone(make_world: Callable[..., World]) -> None:
-    world = make_world(spec={"deadLetters": {"maxRatio": "0.3", "minMessages": 50, "window": "2s"}})
-    world.feed(types=["orderbook"])
+def test_a_venue_that_floods_is_held_back_and_stops_nobody(make_world: Callable[..., World]) -> None:
+    world = make_world(spec={"deadLetters": {"maxRatio": "0.3", "minMessages": 50, "window": "3s"}})
+    world.feed(types=["trade"], bad=0.0)
     ingest = world.ingest()
-    ingest.until_more(100)
-    # So many and no more: the flood is over when good messages outweigh what comes again of these.
-    bad = world.feed(rate=200, bad=1.0, types=["trade"]).until(300)
-    published = bad.stop().acknowledged
+    ingest.until_more(100, "trade")
+
+    async def flood() -> None:
+        for number in range(300):
+            await world.client.jetstream().publish("trade.gate.spot.BTC-USDT", b'{"price":%d' % number)
+
+    world.call(flood())
     line = ingest.until_alarm("DeadLetterFlood")
-    assert line["data_type"] == "trade"
-    wait_for(lambda: ingest.status("trade")["state"] == "DeadLetterFlood", "paused")
-    wait_for(lambda: (found := ingest.get("/readyz"))[0] == 503 and "DeadLetterFlood" in found[1], "unready")
-    ingest.until_more(100, "orderbook")
-    assert ingest.status("trade")["deadLetters"] < published / 2  # most of them are still where they were
-    world.feed(rate=1000, bad=0.0, types=["trade"])
+    assert (line["data_type"], line["exchanges"]) == ("trade", ["gate"])
     ingest.until_more(300, "trade")
-    # Ready it is at each new look already. While good ones come, one look is at enough of them.
-    wait_for(lambda: ingest.status("trade")["deadLetters"] == published, "the bad ones are buried")
-    wait_for(lambda: ingest.ready, "ready")
+    assert ingest.status("trade")["deadLetters"] < 150, "most of them are still where they were"
+    assert ingest.ready
+    wait_for(lambda: ingest.status("trade")["setAside"], "the stretch that is held back")
+    wait_for(lambda: ingest.status("trade")["state"] == "Running", "over")
+    wait_for(lambda: ingest.status("trade")["deadLetters"] == 300, lambda: f"{ingest.status('trade')}")
     world.prove()
+    assert world.dead_letters() == 300
+
+
+def test_what_is_held_back_outlives_the_process(make_world: Callable[..., World]) -> None:
+    world = make_world(spec={"deadLetters": {"maxRatio": "0.3", "minMessages": 50, "window": "1m"}})
+    world.feed(types=["trade"], bad=0.0)
+    ingest = world.ingest()
+
+    async def flood() -> None:
+        for number in range(300):
+            await world.client.jetstream().publish("trade.gate.spot.BTC-USDT", b'{"price":%d' % number)
+
+    world.call(flood())
+    ingest.until_alarm("DeadLetterFlood")
+    wait_for(lambda: ingest.status("trade")["setAside"], "the stretch that is held back")
+    ingest.kill()
+    world.ingest().until_more(100, "trade")
+    wait_for(lambda: world.dead_letters() == 300, lambda: f"{world.dead_letters()} are buried")
+    world.prove()
+    assert world.dead_letters() == 300

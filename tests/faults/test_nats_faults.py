@@ -80,6 +80,7 @@ def test_stream_deleted_and_made_again(world: World) -> None:
     assert streams == [(2,)]
 
 
+@pytest.mark.every_nats
 def test_readers_deleted(world: World) -> None:
     world.feed()
     ingest = world.ingest()
@@ -121,8 +122,10 @@ async def _restore(world: World, of: dict[str, Any], chunks: list[bytes]) -> Non
         await world.client.request(subject, chunk, timeout=PATIENCE)
 
 
+@pytest.mark.every_nats
 def test_a_stream_restored_under_a_running_ingest_is_another_one(world: World) -> None:
-    """The server says that it was made now: what it holds is a lane of its own, though it has gone on beyond what was read."""
+    """It has gone on beyond what was read. Present servers say that it was made now: what it holds is a lane of its own. Those up to 2.12
+    say that it was made when the old one was: that it was set back is seen by what it holds."""
     ingest = world.ingest()
     world.feed().until(400).stop()
     of, chunks = world.call(_copy(world))
@@ -134,10 +137,15 @@ def test_a_stream_restored_under_a_running_ingest_is_another_one(world: World) -
     assert world.stream("MARKET_DATA")["last_seq"] < read_to
     feed = world.feed(types=["trade"])
     wait_for(lambda: world.stream("MARKET_DATA")["last_seq"] > read_to + 300, "it has gone on")
-    feed.stop()
+    gained = feed.trades()
     ingest.thaw()
-    ingest.until_alarm("StreamRecreated")
-    world.prove(feeds=False)
+    wait_for(lambda: ingest.alarms("StreamRecreated") or ingest.alarms("StreamRegressed"), "it is told")
+    wait_for(world.all_done, world.what_waits)
+    stored = {str(row[0]) for row in world.query("SELECT trade_id FROM {hot}.trades")}
+    assert stored >= set(gained.values())
+    assert world.doubles() == 0
+    if not ingest.alarms("StreamRegressed"):
+        world.prove(feeds=False)
 
 
 def test_a_stream_that_begins_to_forget_what_was_read_is_told(world: World) -> None:

@@ -48,6 +48,7 @@ def watched(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Watched]
         made.kill()
 
 
+@pytest.mark.every_nats
 @pytest.mark.parametrize("watched", ["max_request_batch: 10"], indirect=True)
 def test_a_server_that_answers_small_requests_only_is_asked_once_for_each_answer(
     make_world: Callable[..., World], watched: Watched
@@ -62,6 +63,7 @@ def test_a_server_that_answers_small_requests_only_is_asked_once_for_each_answer
     assert not one.alarms("NATSRefused")
 
 
+@pytest.mark.every_nats
 def test_a_message_larger_than_max_bytes_passes(make_world: Callable[..., World], watched: Watched) -> None:
     world = make_world(nats=watched, spec={"dataTypes": {"trade": {"batch": {"maxBytes": "1Mi", "maxDelay": "200ms"}}}})
     world.send(SUBJECT, {**trade(), "padding": "x" * 12 * MIB})

@@ -58,7 +58,7 @@ CAUSES: dict[str, tuple[dict[str, str], int, int | None, dict[str, str]]] = {
         {'marketprism_alarms_total{data_type="trade", reason="MessagesMissed"}': "0x9 1x100"}, 12, 9,
         {**TRADE, "reason": "MessagesMissed"},
     ),
-    "MarketPrismPaused": ({'marketprism_state{data_type="trade", reason="DeadLetterFlood"}': "0x9 1x100"}, 12, 9, TRADE),
+    "MarketPrismVenueFloods": ({'marketprism_state{data_type="trade", reason="DeadLetterFlood"}': "0x9 1x100"}, 12, 9, TRADE),
     "MarketPrismInsertsFailing": (
         {'marketprism_insert_failures_total{data_type="trade", code="0"}': "0x19 0+5x100",
          'marketprism_rows_inserted_total{data_type="trade"}': "0+6000x19 120000x100"}, 35, 24, TRADE,

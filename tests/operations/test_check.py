@@ -78,6 +78,18 @@ async def test_what_is_broken_is_told_with_what_to_do(pipeline: Pipeline) -> Non
     assert any("orderbooks" in one for one in schema)
 
 
+async def test_what_a_server_may_lose_of_what_it_has_acknowledged_is_told(pipeline: Pipeline) -> None:
+    config = (await pipeline.broker.api("STREAM.INFO.ORDERBOOK_SNAP", {}))["config"]
+    await pipeline.broker.api("STREAM.DELETE.ORDERBOOK_SNAP", None)
+    await pipeline.broker.api("STREAM.CREATE.ORDERBOOK_SNAP", {**config, "persist_mode": "async"})
+    _, told = await cli_json(pipeline, "check")
+    line = bad(told)["stream ORDERBOOK_SNAP"]
+    assert (line["level"], line["found"]) == ("warning", "its persist_mode is async")
+    assert "gone when it is killed" in line["todo"]
+    (sync,) = [line["found"] for line in told["lines"] if line["what"] == "nats sync"]
+    assert "unless that is `always`, a power cut can take" in sync
+
+
 async def test_what_does_not_answer_is_wrong_and_the_rest_is_looked_at(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +139,7 @@ async def test_a_bucket_that_may_not_be_written_is_told_with_the_right_that_is_m
         ({"max_bytes": 1 << 20, "discard": "old"}, Level.WRONG, "forgets records"),
         ({"max_age": 600_000_000_000}, Level.WRONG, "after 600 s"),
         ({"storage": "memory"}, Level.WRONG, "memory"),
+        ({"persist_mode": "async"}, Level.WRONG, "killed forgets records"),
         ({"retention": "interest"}, Level.WRONG, "interest"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -11,6 +11,8 @@ import pytest
 
 from marketprism_api.credentials import NatsAuth
 from marketprism_api.data_types import DataType
+from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.commands.audit import lines
 from marketprism_consumer.errors import BrokerError, CopyUnnamedError
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.records import begin
@@ -22,9 +24,10 @@ from marketprism_consumer.operations.status import status
 from marketprism_consumer.worker import Worker
 from tests.commands.command import call
 from tests.pipelines import Pipeline, trade
+from tests.waiting import until
 
 BINANCE, OKX = "trade.binance_spot.spot.BTC-USDT", "trade.okx_spot.spot.BTC-USDT"
-MADE = ("MIRROR", "OKX", "ALL")
+MADE = ("MIRROR", "OKX", "ALL", "RAW")
 
 
 @pytest.fixture
@@ -70,9 +73,10 @@ async def test_each_is_read_stored_and_proven(split: Pipeline) -> None:
     assert report.holds, report
     assert {(each.stream, each.held, each.rows) for each in report.types} == {("MARKET_DATA", 3, 3), ("OKX", 2, 2)}
     assert await split.count("trades") == 5
+    cold = ClickHouseStore(split.clickhouse, split.settings.cold_db)
     (of_trades,) = [
         each
-        for each in (await status(split.settings, split.broker, split.store, split.clickhouse)).types
+        for each in (await status(split.settings, split.broker, split.store, cold)).types
         if each.data_type == "trade"
     ]
     assert (of_trades.stream, of_trades.lag) == ("MARKET_DATA,OKX", 0)
@@ -96,6 +100,7 @@ async def test_where_streams_are_named_exactly_those_are_read_and_the_others_tol
     assert any("MARKET_DATA holds trade.>, and is not read" in line.found for line in lines)
 
 
+@pytest.mark.every_nats
 async def test_a_mirror_that_is_named_is_read_and_not_its_origin(split: Pipeline) -> None:
     await make(split, "MIRROR", mirror={"name": "MARKET_DATA"})
     named(split, "MIRROR", "OKX")
@@ -107,13 +112,87 @@ async def test_a_mirror_that_is_named_is_read_and_not_its_origin(split: Pipeline
     assert sorted(streams[0]) == ["MIRROR", "OKX"]
 
 
-async def test_an_aggregate_beside_its_origin_has_to_be_chosen_by_name(split: Pipeline) -> None:
-    """Both hold the same messages: read together, each would be stored twice."""
+@pytest.mark.every_nats
+async def test_an_aggregate_beside_its_origin_is_told_and_not_read(split: Pipeline) -> None:
+    """Read together, each of its messages would be stored twice."""
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX"}])
-    with pytest.raises(BrokerError, match=r"ALL has the messages of OKX, too: name in spec.nats.streams.trade"):
+    await until(lambda: holds(split, "ALL", 2), "ALL has what OKX has")
+    report = await stored(split)
+    assert report.holds
+    assert {(each.stream, each.held, each.rows) for each in report.types} == {("MARKET_DATA", 3, 3), ("OKX", 2, 2)}
+    assert report.as_dict()["notRead"] == {"trade": ["ALL"]}
+    assert "ALL: has copies of trade that is read elsewhere, and is not read" in lines(report)
+    async with PullClientOf(split) as client:
+        said = [line.found async for line in check_nats(split.settings, NatsAuth, client)]
+    assert "ALL has copies of what is in MARKET_DATA, OKX, and is not read" in said
+
+
+async def test_an_aggregate_that_has_more_than_its_origin_has_to_be_chosen_by_name(split: Pipeline) -> None:
+    """Left alone, what came to it would not be stored; read, what came from its origin twice."""
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX"}])
+    await split.send("trade.bybit_spot.spot.BTC-USDT", json.dumps(trade()).encode())
+    why = (
+        r"ALL has the messages of OKX, too, and those of trade.bybit_spot.> for itself: name in spec.nats.streams.trade"
+    )
+    with pytest.raises(BrokerError, match=why):
         await choose(split.broker, split.settings, DataType.TRADE)
     named(split, "MARKET_DATA", "ALL")
     assert await choose(split.broker, split.settings, DataType.TRADE) == Choice(("MARKET_DATA", "ALL"), ("OKX",))
+
+
+async def test_an_aggregate_that_was_read_before_its_origin_came_has_to_be_chosen_by_name(split: Pipeline) -> None:
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"])
+    await stored(split)
+    config = (await split.broker.api("STREAM.INFO.ALL", {}))["config"]
+    await split.broker.api("STREAM.UPDATE.ALL", {**config, "sources": [{"name": "OKX"}]})
+    with pytest.raises(BrokerError, match="ALL was read before, and has the messages of others"):
+        await choose(split.broker, split.settings, DataType.TRADE)
+
+
+async def test_an_aggregate_of_what_nobody_reads_has_to_be_chosen_by_name(split: Pipeline) -> None:
+    elsewhere = {"name": "TRADES", "external": {"api": "$JS.hub.API"}}
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX"}, elsewhere])
+    with pytest.raises(BrokerError, match=r"OKX, too, and those of TRADES of \$JS.hub.API, which is not read"):
+        await choose(split.broker, split.settings, DataType.TRADE)
+
+
+@pytest.mark.every_nats
+async def test_what_is_changed_on_the_way_is_no_copy(split: Pipeline) -> None:
+    transforms = [{"src": "trade.okx_spot.>", "dest": "trade.copied.>"}]
+    await make(
+        split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX", "subject_transforms": transforms}]
+    )
+    with pytest.raises(BrokerError, match="OKX, too, and those of OKX under other subjects, which is not read"):
+        await choose(split.broker, split.settings, DataType.TRADE)
+
+
+@pytest.mark.every_nats
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"name": "OKX", "filter_subject": "funding_rate.>"},
+        {"name": "OKX", "subject_transforms": [{"src": "funding_rate.>", "dest": ""}]},
+    ],
+    ids=["filter", "filters"],
+)
+async def test_a_stream_that_has_another_data_type_of_a_second_one_is_read_beside_it(
+    split: Pipeline, source: dict[str, Any]
+) -> None:
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[source])
+    assert (await choose(split.broker, split.settings, DataType.TRADE)) == Choice(("MARKET_DATA", "ALL", "OKX"))
+
+
+async def test_two_that_have_the_same_from_a_third_have_to_be_chosen_by_name(split: Pipeline) -> None:
+    await make(split, "RAW", subjects=["raw.>"])
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "RAW"}])
+    config = (await split.broker.api("STREAM.INFO.OKX", {}))["config"]
+    await split.broker.api("STREAM.UPDATE.OKX", {**config, "sources": [{"name": "RAW"}]})
+    with pytest.raises(BrokerError, match="ALL and OKX have the same messages, those of RAW: name in"):
+        await choose(split.broker, split.settings, DataType.TRADE)
+
+
+async def holds(pipeline: Pipeline, stream: str, messages: int) -> bool:
+    return (await pipeline.broker.stream(stream)).messages == messages
 
 
 class PullClientOf:
@@ -129,11 +208,12 @@ class PullClientOf:
         await self._client.close()
 
 
-async def test_what_is_shared_by_detours_is_seen_as_well(split: Pipeline) -> None:
+@pytest.mark.every_nats
+async def test_what_comes_by_detours_is_a_copy_as_well(split: Pipeline) -> None:
     await make(split, "MIRROR", mirror={"name": "MARKET_DATA"})
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "MIRROR"}])
-    with pytest.raises(BrokerError, match="has the messages of MARKET_DATA, too"):
-        await choose(split.broker, split.settings, DataType.TRADE)
+    chosen = await choose(split.broker, split.settings, DataType.TRADE)
+    assert (chosen.read, chosen.copies) == (("MARKET_DATA", "OKX"), ("ALL",))
 
 
 async def test_a_named_stream_that_is_missing_is_no_proof(split: Pipeline) -> None:

@@ -1,5 +1,6 @@
-"""A replicated ClickHouse behind a balancer, from the environment: CLICKHOUSE_CLUSTER, CLICKHOUSE_NODES (of one shard),
-CLICKHOUSE_BALANCED, and for the faults CLICKHOUSE_CLUSTER_CONTROL, a folder with the commands `node`, `keeper` and `balancer`."""
+"""A replicated ClickHouse behind a balancer, from the environment: CLICKHOUSE_CLUSTER, CLICKHOUSE_SHARD1 (URLs of its replicas),
+CLICKHOUSE_BALANCED, for sharding CLICKHOUSE_SHARD2 and CLICKHOUSE_BALANCED_ALL, and for the faults CLICKHOUSE_CLUSTER_CONTROL, a folder
+with the commands `node`, `keeper` and `balancer`."""
 
 from __future__ import annotations
 
@@ -26,15 +27,33 @@ class Replicas:
         self.cluster = os.environ["CLICKHOUSE_CLUSTER"]
         self.url = os.environ["CLICKHOUSE_BALANCED"]
         self.nodes = os.environ["CLICKHOUSE_SHARD1"].split(",")
+        self.all_nodes = list(self.nodes)
         self._control = Path(os.environ["CLICKHOUSE_CLUSTER_CONTROL"])
 
     def do(self, command: str, *arguments: str) -> None:
         subprocess.run([self._control / command, *arguments], check=True, capture_output=True, timeout=120)
 
 
+class Shards(Replicas):
+    """All of a cluster's: the first behind its balancer, of the second each replica."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not os.environ.get("CLICKHOUSE_SHARD2"):
+            pytest.skip("NOT TESTED: the cluster has one shard (CLICKHOUSE_SHARD2)")
+        self.second = os.environ["CLICKHOUSE_SHARD2"].split(",")
+        self.all_nodes += self.second
+        self.url = ",".join([self.url, *self.second])
+
+
 @pytest.fixture(scope="session")
 def replicas() -> Replicas:
     return Replicas()
+
+
+@pytest.fixture(scope="session")
+def shards() -> Shards:
+    return Shards()
 
 
 @pytest.fixture
@@ -62,6 +81,19 @@ def quorum() -> str:
 def world(replicas: Replicas, nats: Server, tmp_path: Path, loop: Loop, quorum: str) -> Iterator[World]:
     spec = {"clickhouse": {"cluster": replicas.cluster, "insertQuorum": quorum}}
     made = World(nats, replicas, tmp_path, loop, spec=spec)  # type: ignore[arg-type]
+    made.clean()
+    made.make_streams()
+    made.make_tables()
+    yield made
+    unexpected = made.close()
+    assert not unexpected, "in the log of ingest:\n" + "\n".join(unexpected)
+
+
+@pytest.fixture
+def sharded(shards: Shards, nats: Server, tmp_path: Path, loop: Loop, quorum: str) -> Iterator[World]:
+    """A pipeline over all shards."""
+    spec = {"clickhouse": {"cluster": shards.cluster, "sharding": "bySymbol", "insertQuorum": quorum}}
+    made = World(nats, shards, tmp_path, loop, spec=spec)  # type: ignore[arg-type]
     made.clean()
     made.make_streams()
     made.make_tables()

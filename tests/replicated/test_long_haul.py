@@ -1,6 +1,7 @@
-"""Three nats-servers, replicas of ClickHouse behind a balancer, three consumers, and faults of all kinds, drawn from a seed.
+"""Three nats-servers, replicas of ClickHouse, three consumers, and faults of all kinds, drawn from a seed: with one shard behind a
+balancer, and with two.
 
-A minute by default; `make haul` takes half an hour. MARKETPRISM_HAUL_SEED repeats a run's faults.
+A minute each by default; `make haul` takes half an hour each. MARKETPRISM_HAUL_SEED repeats a run's faults.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import STREAMS, Cluster, Ingest, Loop, World
-from tests.replicated.conftest import Replicas
+from tests.replicated.conftest import Replicas, Shards
 from tests.waiting import wait_for
 
 SECONDS = float(os.environ.get("MARKETPRISM_HAUL_SECONDS", "60"))
@@ -51,15 +52,30 @@ class Haul:
             one.until_ready()
         self.peak_mb = self.descriptors = 0.0
 
+    def draw_several(self, count: int) -> list[Fault]:
+        """Of those of replicas one at most: what is killed can't be thawed."""
+        faults = [self.draw() for _ in range(count)]
+        of_replicas = [fault for fault in faults if fault.name.startswith("replica")]
+        return [fault for fault in faults if fault not in of_replicas[1:]]
+
     def draw(self) -> Fault:
         random, do = self.random, self.replicas.do
         one = random.randrange(CONSUMERS)
-        node = random.choice(self.replicas.nodes)
+        node = random.choice(self.replicas.all_nodes)
         name = node.rpartition(":")[2]
         server_name, server = random.choice(sorted(self.nats.nodes.items()))
         stream = random.choice((BUCKET, *STREAMS))
+        second = self.replicas.second if isinstance(self.replicas, Shards) else []
+        whole_shard = [
+            Fault(
+                "replicas of a whole shard are frozen",
+                lambda: [do("node", "pause", each) for each in second],
+                lambda: [do("node", "resume", each) for each in second],
+            )
+        ]
         return random.choice(
             [
+                *(whole_shard if second else []),
                 Fault(f"consumer {one} is killed", lambda: self._again(one, Ingest.kill)),
                 Fault(f"consumer {one} is stopped", lambda: self._again(one, _terminate)),
                 Fault(f"consumer {one} is frozen", self.consumers[one].freeze, self.consumers[one].thaw),
@@ -109,10 +125,12 @@ def _terminate(one: Ingest) -> None:
     one.ended()
 
 
-@pytest.fixture
-def haul(replicas: Replicas, tmp_path: Path, loop: Loop) -> Iterator[Haul]:
+@pytest.fixture(params=["none", "bySymbol"])
+def haul(request: pytest.FixtureRequest, tmp_path: Path, loop: Loop) -> Iterator[Haul]:
+    replicas: Replicas = request.getfixturevalue("replicas" if request.param == "none" else "shards")
     nats = Cluster(tmp_path / "cluster")
-    world = World(nats, replicas, tmp_path, loop, spec={"clickhouse": {"cluster": replicas.cluster}})  # type: ignore[arg-type]
+    spec = {"clickhouse": {"cluster": replicas.cluster, "sharding": request.param}}
+    world = World(nats, replicas, tmp_path, loop, spec=spec)  # type: ignore[arg-type]
     world.make_streams(replicas=3)
     world.make_tables()
     world.until_whole(BUCKET)
@@ -128,7 +146,7 @@ def test_a_long_haul(haul: Haul) -> None:
     world.feed()
     began = time.monotonic()
     while (passed := time.monotonic() - began) < SECONDS:
-        at_once = [haul.draw() for _ in range(random.choice((1, 1, 2)))]
+        at_once = haul.draw_several(random.choice((1, 1, 2)))
         lasts = random.choice((0.0, 0.5, 2.0, 6.0))
         print(f"{passed:6.0f} s: {' and '.join(fault.name for fault in at_once)}, for {lasts} s", flush=True)
         try:

@@ -15,7 +15,7 @@ from marketprism_consumer.ingest.batch import Batch
 from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.insert import Sent, insert
 from marketprism_consumer.ingest.keeper import RecordKeeper
-from marketprism_consumer.ingest.lane import RULES, Lane
+from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Cut, Record
 from marketprism_consumer.ingest.store import Clocks
@@ -76,7 +76,7 @@ _store = ClaimWork._store
 
 async def inserts_first(self: ClaimWork, batch: Batch) -> None:
     lane = self.lane
-    cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, RULES, lane.token())
+    cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, lane.rules, lane.token())
     start, streams = self._position, [lane.present_stream] * len(batch.messages)
     if batch.messages:
         sent, _ = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
@@ -150,6 +150,12 @@ def to_the_records_end(record: Record, after: int, last: int, id: str, *, everyt
     return steps.recovered(record, after, record.end, id, everything=everything)
 
 
+def forgets_what_it_holds_back(
+    record: Record, id: str, owner: str, cut: Cut, _earlier: str, _new: str
+) -> Record | None:
+    return steps.record_done(record, id, owner, cut)
+
+
 def at_once(record: Record, after: int, last: int, id: str, *, everything: bool) -> Record:
     return steps.recovered(record, 0, last, id, everything=everything)
 
@@ -212,6 +218,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "tiering drops a partition at once": Broken(Parts(tiering=DropsAtOnce)),
     "a missing record is a new one": Broken(patches={f"{INGEST}.set_back.recovered": begins_a_record}),
+    "what is held back is forgotten": Broken(patches={f"{INGEST}.record.held_back": forgets_what_it_holds_back}),
     "recovery to the record's end": Broken(patches={f"{INGEST}.set_back.recovered": to_the_records_end}),
     "recovery at once": Broken(patches={f"{INGEST}.set_back.recovered": at_once}),
     "a record that is set back is not noticed": Broken(

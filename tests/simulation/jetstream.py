@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, JetStreamError
+from marketprism_consumer.ingest.allowance import Allowance
 from marketprism_consumer.ingest.broker import Frame, ReaderMade, ReaderState, Receive, StreamState
 from marketprism_consumer.ingest.dead_letters import DeadLetter, place_of, prefix_of
 from tests.simulation.connection import Connection
@@ -274,6 +275,7 @@ class BrokerPort:
 
     def __init__(self, world: World, connection: Connection) -> None:
         self.world, self.connection = world, connection
+        self.allowance = Allowance()
 
     async def stream(self, name: str) -> StreamState:
         return await self.connection.ask(self.world.stream.state)

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import structlog
 
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
 from marketprism_consumer.ingest import batch, epochs, work
@@ -76,7 +77,7 @@ class World:
         self.chunk = random.choice((5, 20, 20, 1000))
         self.partitions = random.choice((2, 32, 32))
         self.set_aside = random.choice((1, 3, 16))
-        self.flood, self.bad_rate = random.choice(((0.3, 0.2), (1.0, 0.05), (1.0, 0.05), (1.0, 0.05)))
+        self.flood, self.bad_rate = random.choice(((0.3, 0.2), (0.3, 0.4), (1.0, 0.05), (1.0, 0.05)))
         self.limits = BatchBounds(
             random.choice((1, 5, 20)), random.choice((0.5, 2.0)), random.choice((5, 20, 60)), 1 << 24
         )
@@ -157,6 +158,7 @@ class World:
             Flood(self.flood, 10, 5.0),
             _SILENT,
             process.owner,
+            messages=MessageLimits(),
             encode=parts.encode,  # type: ignore[arg-type]
             faultpoint=lambda name: self._faultpoint(process, name),
             log=self.log.bind(p=process.name) if self.traced else self.log,
@@ -279,7 +281,8 @@ class World:
         if self.random.random() < 0.2:
             self.stream.publish("orderbook.x.spot.A", key, b"{}")
             return
-        if self.random.random() < self.bad_rate:
+        exchange = self.random.choice("xxy")
+        if self.random.random() < (self.bad_rate if exchange == "x" else 0.05):
             self.bad.add(key)
             payload = key.encode()
         else:
@@ -289,15 +292,15 @@ class World:
             stamp = (EPOCH + hour * 3600) * 1000
             payload = json.dumps(
                 {
-                    "exchange": "x", "market_type": "spot", "symbol": "A", "price": "1.5", "quantity": "1", "side": "buy",
+                    "exchange": exchange, "market_type": "spot", "symbol": "A", "price": "1.5", "quantity": "1", "side": "buy",
                     "trade_id": key, "data_type": "trade", "ts_ms": stamp, "trade_ts_ms": stamp,
                 }
             ).encode()  # fmt: skip
-        self._send(key, payload)
+        self._send(f"trade.{exchange}.spot.A", key, payload)
 
-    def _send(self, key: str, payload: bytes) -> None:
-        if not self.stream.publish("trade.x.spot.A", key, payload):
-            self.after(0.5, self._send, key, payload)
+    def _send(self, subject: str, key: str, payload: bytes) -> None:
+        if not self.stream.publish(subject, key, payload):
+            self.after(0.5, self._send, subject, key, payload)
 
     def _tier(self) -> None:
         self.tiering.step()

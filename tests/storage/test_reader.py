@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import pytest
 
 from marketprism_consumer.errors import LostError, ReaderBrokenError
+from marketprism_consumer.ingest.allowance import PULL_BYTES
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
+from marketprism_consumer.ingest.reader import Reader
 from tests.pipelines import Environ, Pipeline, pipeline, servers
 from tests.waiting import PATIENCE
 
 __all__ = ["Environ", "pipeline", "servers"]
 
 SUBJECT = "trade.okx.spot.BTC-USDT"
+PULL = 2 << 20  # what a request is for [bytes]
 
 
 class Reading:
@@ -58,7 +60,7 @@ async def test_it_reads_its_subject_in_order_from_where_it_was_told(pipeline: Pi
     reading = Reading()
     reader = await reading.open(pipeline, start=3)
     assert reader.pending == 2
-    reader.request(100, MIN_PULL_BYTES)
+    reader.request(100, PULL)
     await reading.until(2)
     assert [(message.seq, message.payload, message.pending) for message in reading.came] == [(4, b"3", 1), (6, b"5", 0)]
     assert (reader.next, reader.pending, reader.delivered) == (7, 0, 2)
@@ -69,10 +71,10 @@ async def test_a_request_whose_bytes_come_out_even_is_over(pipeline: Pipeline) -
     reading = Reading()
     reader = await reading.open(pipeline)
     head = len(SUBJECT) + len(f"$JS.ACK.MARKET_DATA.{reader.name}.1.1.1.1758700007535109819.9")
-    share, rest = divmod(MIN_PULL_BYTES, 9)
+    share, rest = divmod(PULL, 9)
     for size in [share] * 8 + [share + rest, 1]:  # nine of them fill a request, and one is left
         await pipeline.send(SUBJECT, bytes(max(1, size - head)))
-    reader.request(100, MIN_PULL_BYTES)
+    reader.request(100, PULL)
     await reading.until(9)
     assert (reader.outstanding, reader.outstanding_bytes) == (0, 0)
     assert (len(reading.came), reader.pending, reader.broken) == (9, 1, "")
@@ -81,7 +83,7 @@ async def test_a_request_whose_bytes_come_out_even_is_over(pipeline: Pipeline) -
 async def test_a_reader_that_is_deleted_breaks(pipeline: Pipeline) -> None:
     reading = Reading()
     reader = await reading.open(pipeline)
-    reader.request(10, MIN_PULL_BYTES)
+    reader.request(10, PULL)
     await pipeline.broker.api(f"CONSUMER.DELETE.MARKET_DATA.{reader.name}", None)
     # The server may have seen the deletion before the request: then silence tells.
     assert await _broken(reader) in ("409 Consumer Deleted", "silence")
@@ -92,7 +94,7 @@ async def test_a_request_to_a_reader_that_is_gone_breaks_it(pipeline: Pipeline) 
     reading = Reading()
     reader = await reading.open(pipeline)
     await pipeline.broker.api(f"CONSUMER.DELETE.MARKET_DATA.{reader.name}", None)
-    reader.request(10, MIN_PULL_BYTES)
+    reader.request(10, PULL)
     assert await _broken(reader)
 
 
@@ -102,6 +104,37 @@ async def test_a_stream_that_was_made_anew_is_another_lane(pipeline: Pipeline) -
         await reader.open()
 
 
+async def test_all_readers_of_a_connection_ask_for_no_more_than_a_server_bears_and_each_gets_its_turn(
+    pipeline: Pipeline,
+) -> None:
+    await pipeline.send(SUBJECT, b"x" * 1000)
+    broker, readings = pipeline.broker, [Reading() for _ in range(40)]
+    created = (await broker.stream("MARKET_DATA")).created
+    readers = [
+        await Reader(broker, "MARKET_DATA", created, "trade.okx.>", 1, each.receive, each.look.set).open()
+        for each in readings
+    ]
+    async with asyncio.timeout(PATIENCE):
+        while not all(each.came for each in readings):
+            for reader, each in zip(readers, readings, strict=True):
+                if not (reader.outstanding or each.came):
+                    reader.request(1, PULL)
+            assert sum(reader.outstanding_bytes for reader in readers) == broker.allowance.taken <= PULL_BYTES
+            await asyncio.sleep(0.01)
+    assert broker.allowance.taken == 0
+
+
+async def test_a_message_that_is_larger_than_all_that_a_connection_bears_comes_alone(pipeline: Pipeline) -> None:
+    reading = Reading()
+    reader = await reading.open(pipeline)
+    allowance = reader._broker.allowance
+    reader.request(1, 2 * PULL_BYTES)
+    assert allowance.taken == 2 * PULL_BYTES
+    assert not allowance.take(None, 1)
+    reader.close()
+    assert allowance.taken == 0
+
+
 async def test_it_tells_how_many_were_discarded_before_they_came(pipeline: Pipeline) -> None:
     for number in range(6):
         await pipeline.send(SUBJECT, str(number).encode())
@@ -109,7 +142,7 @@ async def test_it_tells_how_many_were_discarded_before_they_came(pipeline: Pipel
     reader = await reading.open(pipeline)
     assert await reader.ask()
     await pipeline.broker.api("STREAM.PURGE.MARKET_DATA", {"keep": 2})
-    reader.request(100, MIN_PULL_BYTES)
+    reader.request(100, PULL)
     await reading.until(2)
     assert reader.missed == 0  # who knows what is to come up to there
     await pipeline.send(SUBJECT, b"6")
@@ -124,7 +157,7 @@ async def test_it_tells_so_too_where_nothing_comes_after(pipeline: Pipeline) -> 
     reader = await reading.open(pipeline)
     assert await reader.ask()
     await pipeline.broker.api("STREAM.PURGE.MARKET_DATA", {})
-    reader.request(100, MIN_PULL_BYTES)
+    reader.request(100, PULL)
     assert await reader.ask()
     assert (reader.pending, reader.missed) == (0, 6)
     assert await reader.ask()
@@ -132,6 +165,8 @@ async def test_it_tells_so_too_where_nothing_comes_after(pipeline: Pipeline) -> 
 
 
 async def test_it_is_known_what_came_after_a_message_that_is_gone(pipeline: Pipeline) -> None:
+    if pipeline.client.connected_server_version.minor == 11:
+        pytest.xfail("nats-server 2.11 finds a time too late where a message was deleted from the middle")
     for number in range(4):
         await pipeline.send(SUBJECT, str(number).encode())
     broker = pipeline.broker

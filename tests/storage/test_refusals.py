@@ -13,7 +13,7 @@ from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer.errors import BrokerError, SubjectsTakenError
 from marketprism_consumer.ingest.message import Message
-from marketprism_consumer.ingest.reader import MIN_PULL_BYTES, Reader
+from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.jetstream.broker import SECOND, NatsBroker
 from marketprism_consumer.jetstream.client import connect
 from marketprism_consumer.jetstream.refusals import jetstream_error
@@ -22,6 +22,7 @@ from marketprism_consumer.jetstream.streams import ensure_streams
 from tests.faults.harness import NatsByHand
 
 SUBJECT = "trade.okx.spot.BTC-USDT"
+PULL = 2 << 20
 LIMITED = 'max_payload: 33554432\njetstream: {{limits: {{max_request_batch: 10}}, store_dir: "{}/js"}}'
 
 Made = Callable[..., Any]
@@ -66,7 +67,7 @@ async def read(broker: NatsBroker, created: str, count: int, rows: int) -> tuple
         while len(found) < count:
             assert not reader.broken
             if not reader.outstanding:
-                reader.request(rows, MIN_PULL_BYTES)
+                reader.request(rows, PULL)
                 requests += 1
             look.clear()
             await look.wait()
@@ -97,7 +98,7 @@ async def test_no_more_requests_wait_than_a_server_keeps(broker: NatsBroker) -> 
 
     reader = await Reader(broker, "MARKET_DATA", created, "trade.>", 1, receive, look.set).open()
     for _ in range(1000):
-        reader.request(1, MIN_PULL_BYTES)
+        reader.request(1, PULL)
     asked = reader.outstanding
     for _ in range(asked):
         await broker.client.jetstream().publish(SUBJECT, b"x")
@@ -124,7 +125,7 @@ async def test_what_reads_a_stream_once_does_not_ask_again_for_what_is_refused(b
 
 async def test_a_message_that_is_larger_than_a_request_comes_all_the_same(broker: NatsBroker) -> None:
     created = await make(broker)
-    large = 2 * MIN_PULL_BYTES + 1
+    large = 2 * PULL + 1
     await broker.client.jetstream().publish(SUBJECT, b"x" * large)
     sizes, requests = await read(broker, created, 1, 5)
     assert sizes == [large]

@@ -112,6 +112,8 @@ def column_values(column: Column) -> st.SearchStrategy[Any]:
         values = st.booleans()
     elif column.name == "side":
         values = st.sampled_from(["buy", "sell", "unknown"])
+    elif column.name == "update_type":
+        values = st.sampled_from(["snapshot", "update"])
     else:
         values = texts
     return st.none() | values if "Nullable" in column.type else values

@@ -251,9 +251,9 @@ def folded(rows: list[Row], moment: int) -> dict[tuple[str, Decimal], Decimal]:
     """The levels of one series at `moment` [µs]."""
     rows = sorted(
         (row for row in rows if moment - 86_400_000_000 < row["timestamp"] <= moment),
-        key=lambda row: (row["timestamp"], row["last_update_id"] or 0, row["_seq"]),
+        key=lambda row: (row["timestamp"], row["_seq"]),
     )
-    full = [number for number, row in enumerate(rows) if row["update_type"] != "update"]
+    full = [number for number, row in enumerate(rows) if row["update_type"] == "snapshot"]
     levels: dict[tuple[str, Decimal], Decimal] = {}
     for row in rows[full[-1] if full else 0 :]:
         for side in ("bid", "ask"):
@@ -282,7 +282,7 @@ def test_the_book_at_a_time_is_the_last_full_one_and_the_updates_since(tiers: Ti
     assert compared > 100
 
 
-def book(us: int, seq: int, kind: str, bids: dict[str, str], **more: Any) -> tuple[Any, ...]:
+def book(us: int, seq: int, kind: str | None, bids: dict[str, str], **more: Any) -> tuple[Any, ...]:
     values: Row = {
         "timestamp": us, "exchange": "e", "market_type": "m", "symbol": "s", "last_update_id": seq, "update_type": kind,
         "bid_prices": list(bids), "bid_quantities": list(bids.values()), "bids_count": len(bids), "data_source": "",
@@ -311,6 +311,33 @@ def test_without_a_full_book_it_says_so(empty: Tiers) -> None:
     empty.insert(ORDERBOOKS, [book(now, 1, "update", {"5": "1"})], 1)
     found = empty.query(f"SELECT toString(price), snapshot_at FROM {BOOK_AT % ('e', 'm', 's', '2025-09-24 08:00:00')}")
     assert found == [("5", None)]
+
+
+def bids_at(tiers: Tiers, us: int) -> list[tuple[str, str]]:
+    place = BOOK_AT % ("e", "m", "s", f"{at(us):%Y-%m-%d %H:%M:%S.%f}")
+    return tiers.query(f"SELECT toString(price), toString(quantity) FROM {place} WHERE side = 'bid' ORDER BY level")
+
+
+def test_what_does_not_call_itself_full_wipes_no_book(empty: Tiers) -> None:
+    now = 1_758_700_551_000_000
+    empty.insert(ORDERBOOKS, [
+        book(now, 1, "snapshot", {"5": "1", "4": "2"}),
+        book(now + 1, 2, None, {"3": "7"}),
+        book(now + 2, 3, "update", {"4": "0"}),
+    ], 1)  # fmt: skip
+    assert bids_at(empty, now + 1) == [("5", "1"), ("4", "2"), ("3", "7")]
+    assert bids_at(empty, now + 2) == [("5", "1"), ("3", "7")]
+
+
+def test_within_one_millisecond_a_book_is_as_it_arrived_though_the_venue_counts_anew(empty: Tiers) -> None:
+    now = 1_758_700_551_000_000
+    empty.insert(ORDERBOOKS, [
+        book(now, 900, "snapshot", {"9": "9"}),
+        book(now, 901, "update", {"9": "8"}),
+        book(now, 1, "snapshot", {"5": "1", "4": "2"}),
+        book(now, 2, "update", {"5": "3"}),
+    ], 1)  # fmt: skip
+    assert bids_at(empty, now) == [("5", "3"), ("4", "2")]
 
 
 # --- gaps ---------------------------------------------------------------------------------------------------------------

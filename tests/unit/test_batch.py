@@ -55,20 +55,6 @@ def test_what_would_bring_one_too_many_makes_the_batch_due_at_the_pace() -> None
     assert batcher.wait(50.0) == 10.0
 
 
-def test_a_batch_up_to_a_sequence_is_what_came_to_there() -> None:
-    batcher = Batcher(LIMITS)
-    for seq in (1, 3, 4, 7):
-        batcher.add(message(seq, seq), (0, seq), 50.0)
-    batcher.refuse(message(2), BAD, 50.0)
-    batcher.refuse(message(5), BAD, 50.0)
-    whole = batcher.take(50.0)
-    assert (whole.first.seq, whole.last.seq) == (1, 7)
-    head = whole.up_to(4)
-    assert [m.seq for m in head.messages] == [row[1] for row in head.rows] == [1, 3, 4]
-    assert [m.seq for m, _ in head.refused] == [2]
-    assert head.last.seq == 4
-
-
 # --- due ----------------------------------------------------------------------------------------------------------------
 
 DUE = [  # rows, bytes each, seconds since the first row → seconds to wait, why

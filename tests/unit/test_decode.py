@@ -15,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketprism_api import reasons
+from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
-from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, MAX_LEVELS, RULES, decode, values_by_column
+from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, RULES, decode, values_by_column
+from marketprism_consumer.ingest.lane import rules_version
+from marketprism_consumer.ingest.levels import MAX_LEVELS
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES
 
 SECOND = 1_758_700_551_000_000  # 2025-09-24 07:55:51 UTC [µs]
@@ -356,6 +359,24 @@ BAD: list[tuple[str, str, bytes, Reason]] = [
     ("update id -1", "orderbook", put(BOOK, last_update_id=-1), reasons.BAD_INTEGER),
     ("update id 1e3", "orderbook", put(BOOK, last_update_id=b"1e3"), reasons.BAD_INTEGER),
     ("update id a word", "orderbook", put(BOOK, last_update_id="last"), reasons.BAD_INTEGER),
+    *((f"update_type {word!r}", "orderbook", put(BOOK, update_type=word), reasons.BAD_BOOK_TYPE) for word in ("delete", "insert", "snapshot ", "trade", "updates", "шаг", "u" * 256)),
+    ("update_type of 257 characters", "orderbook", put(BOOK, update_type="u" * 257), reasons.BAD_TEXT),
+    ("update_type a number", "orderbook", put(BOOK, update_type=1), WRONG_TYPE),
+    ("update_type false", "orderbook", put(BOOK, update_type=False), WRONG_TYPE),
+    ("the one before is -2", "orderbook", put(BOOK, prev_update_id=-2), reasons.BAD_INTEGER),
+    ("the first is -1", "orderbook", put(BOOK, first_update_id=-1), reasons.BAD_INTEGER),
+    ("funding interval 0", "funding_rate", put(FUNDING, funding_interval=0), reasons.NEGATIVE_OR_ZERO),
+    ("funding interval -8", "funding_rate", put(FUNDING, funding_interval=-8), reasons.NEGATIVE_OR_ZERO),
+    ("funding interval of a third of a minute", "funding_rate", put(FUNDING, funding_interval=b"0.01"), reasons.BAD_INTEGER),
+    ("funding interval in ms", "funding_rate", put(FUNDING, funding_interval=28_800_000), reasons.BAD_INTEGER),
+    ("funding interval true", "funding_rate", put(FUNDING, funding_interval=True), WRONG_TYPE),
+    ("liquidation without id and time", "liquidation", put(LIQUIDATION, liquidation_id=None, liquidation_time=...), MISSING),
+    ("liquidation without id and price", "liquidation", put(LIQUIDATION, liquidation_id=None, price=None), MISSING),
+    ("liquidation id true", "liquidation", put(LIQUIDATION, liquidation_id=True), WRONG_TYPE),
+    *((f"price negative, {m}", "trade", put(TRADE, price="-37.63", market_type=m), reasons.NEGATIVE_OR_ZERO) for m in ("spot", "perpetual", "options")),
+    ("price -0.5 in a book of a perpetual", "orderbook", put(PAIRS, market_type="perpetual", bids=[["-0.5", "1"]]), reasons.NEGATIVE_OR_ZERO),
+    ("quantity negative, spread", "trade", put(TRADE, quantity="-1", market_type="spread"), reasons.NEGATIVE_OR_ZERO),
+    ("price NaN, spread", "trade", put(TRADE, price="NaN", market_type="spread"), reasons.BAD_DECIMAL),
     ("depth 2^32", "orderbook", put(BOOK, depth_levels=2**32), reasons.BAD_INTEGER),
 ]  # fmt: skip
 
@@ -421,6 +442,30 @@ GOOD: list[tuple[str, str, bytes, dict[str, Any]]] = [
     ("as many levels as there may be", "orderbook", levels([["1", "1"]] * MAX_LEVELS), {"bids_count": MAX_LEVELS}),
     ("update id 2^63", "orderbook", put(BOOK, last_update_id=2**63), {"last_update_id": 2**63}),
     ("update id 2^64 - 1 in digits", "orderbook", put(BOOK, last_update_id=str(2**64 - 1)), {"last_update_id": 2**64 - 1}),
+    *(
+        (f"update_type {word!r}", "orderbook", put(BOOK, update_type=word), {"update_type": kind})
+        for kind, words in {
+            "snapshot": ("snapshot", "SNAPSHOT", "Snapshot", "partial", "full"),
+            "update": ("update", "UPDATE", "delta", "change", "diff", "incremental", "l2update", "depthUpdate"),
+            None: ("", None, ...),
+        }.items()
+        for word in words
+    ),
+    ("OKX's snapshot follows none", "orderbook", put(BOOK, update_type="snapshot", prev_update_id=-1), {"prev_update_id": None, "last_update_id": 8812345678901}),
+    ("OKX's snapshot follows none, in digits", "orderbook", put(BOOK, update_type="snapshot", prev_update_id="-1"), {"prev_update_id": None}),
+    ("funding interval in hours", "funding_rate", put(FUNDING, funding_interval=8), {"funding_interval": "8h"}),
+    ("funding interval in hours, a float", "funding_rate", put(FUNDING, funding_interval=8.0), {"funding_interval": "8h"}),
+    ("funding interval of half an hour", "funding_rate", put(FUNDING, funding_interval=0.5), {"funding_interval": "30m"}),
+    ("funding interval null", "funding_rate", put(FUNDING, funding_interval=None), {"funding_interval": None}),
+    *(
+        (f"liquidation id {value!r}", "liquidation", put(LIQUIDATION, liquidation_id=value), {"liquidation_id": f"derived:{SECOND + 120_000}:sell:112010.5:0.014"})
+        for value in (..., None, "")
+    ),
+    ("liquidation id a number", "liquidation", put(LIQUIDATION, liquidation_id=7), {"liquidation_id": "7"}),
+    ("liquidation of a spread, without id", "liquidation", put(LIQUIDATION, liquidation_id=None, market_type="spread", price="-1.5", side="BUY"), {"liquidation_id": f"derived:{SECOND + 120_000}:buy:-1.5:0.014"}),
+    *((f"price {value}, {m}", "trade", put(TRADE, price=value, market_type=m), {"price": value}) for m in ("futures", "spread", "combo", "power") for value in ("-37.63", "0", "-0.5")),
+    ("price -3.763e1", "trade", put(TRADE, price=b"-3.763e1", market_type="futures"), {"price": "-37.63"}),
+    ("a book around zero", "orderbook", put(PAIRS, market_type="spread", bids=[["-0.5", "1"], ["-1", "2"]], asks=[["0", "3"], ["0.5", "1"]]), {"best_bid_price": "-0.5", "best_ask_price": "0", "bid_prices": ["-0.5", "-1"]}),
     ("chained ids", "orderbook", put(BOOK, first_update_id=7, prev_update_id=6), {"first_update_id": 7, "prev_update_id": 6}),
 ]  # fmt: skip
 
@@ -439,6 +484,32 @@ def test_a_message_that_cannot_be_a_row_is_refused_with_its_reason(
 def test_a_message_that_is_odd_but_right_is_a_row(data_type: str, payload: bytes, expected: dict[str, Any]) -> None:
     found = columns(data_type, payload)
     assert {name: found[name] for name in expected} == expected
+
+
+def test_a_pipelines_limits_decide_on_levels_and_prices() -> None:
+    def row(data_type: str, payload: bytes, limits: MessageLimits) -> dict[str, Any]:
+        return values_by_column(BY_DATA_TYPE[data_type], decode(data_type, "", payload, ARRIVED, limits))
+
+    deep = levels([["1", "1"]] * (MAX_LEVELS + 1))
+    assert row("orderbook", deep, MessageLimits(max_levels=MAX_LEVELS + 1))["bids_count"] == MAX_LEVELS + 1
+    with pytest.raises(MessageError, match="MP2211"):
+        row("orderbook", PAIRS, MessageLimits(max_levels=1))
+    assert row("trade", price("-1"), MessageLimits(positive_prices=frozenset()))["price"] == "-1"
+    with pytest.raises(MessageError, match="MP2205"):
+        row(
+            "trade",
+            put(TRADE, market_type="futures", price="-1"),
+            MessageLimits(positive_prices=frozenset({"futures"})),
+        )
+
+
+def test_other_limits_are_other_rules() -> None:
+    """A block that was cut by them is not sent again as if it were the same."""
+    kinds = [MessageLimits(), MessageLimits(max_levels=5), MessageLimits(positive_prices=frozenset({"spot"}))]
+    assert len({rules_version(limits) for limits in kinds}) == 3
+    assert rules_version(MessageLimits()) == rules_version(
+        MessageLimits(10_000, frozenset(("spot", "options", "perpetual")))
+    )
 
 
 def test_an_event_may_be_dated_one_day_after_its_arrival_and_no_more() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism_consumer.clickhouse.shards import SYMBOL, shard_of
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.encode import Block, encode
@@ -63,7 +64,26 @@ def test_its_columns_are_the_inserted_ones_the_identity_and_the_deadline(table: 
 
 @by_table
 def test_the_same_rows_are_the_same_bytes(table: Table) -> None:
-    assert block_of(table) == block_of(table)
+    assert block_of(table).expiring(1) == block_of(table).expiring(1)
+
+
+@by_table
+def test_taken_apart_it_is_every_row_once_under_a_token_for_each_part(table: Table) -> None:
+    block = block_of(table)
+    parts = block.parts(lambda row: shard_of(row[SYMBOL], ("1", "2")))
+    assert sorted(seq for part in parts.values() for seq in part.seqs) == list(block.seqs)
+    for name, part in parts.items():
+        assert part.token == f"t@{name}"
+        assert part.values == [block.values[seq - 1] for seq in part.seqs]
+        assert {shard_of(row[SYMBOL], ("1", "2")) for row in part.values} == {name}
+        again = block_of(table).parts(lambda row: shard_of(row[SYMBOL], ("1", "2")))[name]
+        assert again.expiring(1) == part.expiring(1)
+
+
+def test_a_symbol_is_on_the_same_shard_for_ever() -> None:
+    """Another answer here, and blocks that are sent again go astray."""
+    symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT", "BTC", "日本", "")
+    assert [shard_of(symbol, ("a", "b", "c")) for symbol in symbols] == ["a", "b", "c", "c", "c", "c"]
 
 
 @by_table

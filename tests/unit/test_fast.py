@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest import levels
 from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, Row, decode
-from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.decode_fast import DECODERS, fast_decoder
 from marketprism_consumer.ingest.levels import MAX_LEVELS, packed
 
 ARRIVED = 1_758_700_600_000_000
@@ -128,6 +129,7 @@ TIMES = [
 ]
 WHOLE = [0, 1, -1, 2**32 - 1, 2**32, 2**53 + 1, 2**63, 2**64 - 1, 2**64, 10**30, 1.0, 1.5, "7", "", "x", True, None, []]
 SIDES = ["buy", "sell", "unknown", "BUY", "Sell", "", "long", "buy ", 1, None, True]
+BOOK_TYPES = ["snapshot", "update", "delta", "UPDATE", "depthUpdate", "delete", "snapshot ", "u" * 257, 0, False]
 FLAGS = [True, False, None, 0, 1, "true", "", []]
 LEVELS = [
     [], [[]], [["1", "2"]], [["1"]], [["1", "2", "3"]], [{"price": "1", "quantity": "2"}], [{"price": "1"}], [{}],
@@ -148,6 +150,7 @@ NEAR: list[tuple[str, str, list[Any]]] = [
     *(("orderbook", name, TEXTS) for name in ("symbol", "exchange", "market_type", "data_source", "update_type", "data_type")),
     *(("orderbook", name, TIMES) for name in ("timestamp", "ts_ms", "standardized_at", "collected_at", "collected_ts_ms")),
     *(("orderbook", name, WHOLE) for name in ("last_update_id", "first_update_id", "prev_update_id", "depth_levels")),
+    ("orderbook", "update_type", BOOK_TYPES),
     *(("orderbook", name, LEVELS) for name in ("bids", "asks")),
 ]  # fmt: skip
 
@@ -207,6 +210,24 @@ WRITTEN = [
 @pytest.mark.parametrize("write", [case[1] for case in WRITTEN], ids=[case[0] for case in WRITTEN])
 def test_they_agree_on_ways_of_writing_json(body: dict[str, Any], write: Any) -> None:
     assert_agree(body["data_type"], write(msgspec.json.encode(body)))
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "python"])
+def test_both_refuse_a_book_with_more_levels_than_the_pipeline_takes(kernel: bool) -> None:
+    payload = json.dumps(BOOK).encode()
+    with mock.patch.object(levels, "kernel", levels.kernel if kernel else None):
+        for most, taken in ((1, False), (2, True), (MAX_LEVELS + 1, True)):
+            fast = fast_decoder("orderbook", MessageLimits(max_levels=most))
+            assert fast is not None
+            assert (fast(payload, ARRIVED) is not None) is taken
+
+
+def test_they_agree_on_prices_around_zero() -> None:
+    for market_type in ("spot", "perpetual", "options", "futures", "spread"):
+        for price in ("-1", "0", "-0", "0.0", "1"):
+            assert_agree("trade", json.dumps({**TRADE, "market_type": market_type, "price": price}).encode())
+            book = {**BOOK, "market_type": market_type, "bids": [[price, "1"]], "asks": [["2", "1"]]}
+            assert_agree("orderbook", json.dumps(book).encode())
 
 
 def test_they_agree_on_what_is_dated_after_its_arrival() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from marketprism_consumer.backoff import Backoff, Breaker
 from marketprism_consumer.errors import Fault
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, PASSING, ROW, SERVER, fault
-from marketprism_consumer.ingest.flood import Flood
+from marketprism_consumer.ingest.flood import Flood, exchange_of
 
 # --- flood --------------------------------------------------------------------------------------------------------------
 
@@ -34,41 +34,53 @@ FLOODS = [
 ]
 
 
-@pytest.mark.parametrize(("records", "tripped"), [case[1:] for case in FLOODS], ids=[case[0] for case in FLOODS])
+@pytest.mark.parametrize(("records", "floods"), [case[1:] for case in FLOODS], ids=[case[0] for case in FLOODS])
 def test_a_flood_is_a_share_of_enough_messages_within_the_window(
-    records: list[tuple[float, int, int]], tripped: bool
+    records: list[tuple[float, int, int]], floods: bool
 ) -> None:
     watch = flood()
-    assert [watch.record(*record) for record in records][-1] is tripped
+    for now, total, bad in records:
+        watch.record(now, {"okx": total}, {"okx": bad})
+    assert watch.of(records[-1][0]) == ({"okx"} if floods else set())
 
 
-def test_after_a_flood_a_tenth_of_the_messages_is_enough_until_a_window_is_good() -> None:
+def test_each_venue_is_counted_by_itself() -> None:
     watch = flood()
-    assert watch.record(0, 1000, 1000)
-    watch.reset()
-    assert not watch.record(1, 9, 9)
-    assert watch.record(2, 1, 1)
-    watch.reset()
-    assert not watch.record(3, 10, 0)
-    assert not watch.record(4, 80, 80), "99 messages are too few again"
+    watch.record(0, {"okx": 1000, "deribit": 10_000, "gate": 10}, {"okx": 150, "deribit": 5, "gate": 10})
+    assert watch.of(1) == {"okx"}, "of all together 1.5 % are bad, of gate's too few to judge by"
 
 
-steps = st.lists(st.tuples(st.floats(0, 30), st.integers(0, 200), st.floats(0, 1)), max_size=30)
+def test_it_is_over_when_a_window_has_passed_though_nothing_comes() -> None:
+    watch = flood()
+    watch.record(0, {"okx": 100}, {"okx": 100})
+    assert watch.of(60) == {"okx"}
+    assert watch.of(60.1) == set()
+
+
+steps = st.lists(st.tuples(st.floats(0, 30), st.sampled_from("ab"), st.integers(0, 200), st.floats(0, 1)), max_size=30)
 
 
 @given(steps)
-def test_it_is_the_plain_sum_over_the_window(steps: list[tuple[float, int, float]]) -> None:
-    watch, seen, now, enough = flood(), [], 0.0, 100
-    for wait, total, share in steps:
+def test_it_is_the_plain_sum_over_the_window(steps: list[tuple[float, str, int, float]]) -> None:
+    watch, seen, now = flood(), [], 0.0
+    for wait, exchange, total, share in steps:
         now += wait
         bad = int(total * share)
-        seen.append((now, total, bad))
-        inside = [(t, b) for at, t, b in seen if at >= now - 60.0]
-        messages, refused = sum(t for t, _ in inside), sum(b for _, b in inside)
-        trips = messages >= enough and refused > 0.1 * messages
-        assert watch.record(now, total, bad) is trips
-        if messages >= enough:
-            enough = 10 if trips else 100
+        seen.append((now, exchange, total, bad))
+        watch.record(now, {exchange: total}, {exchange: bad})
+        expected = set()
+        for each in "ab":
+            inside = [(t, b) for at, e, t, b in seen if at >= now - 60.0 and e == each]
+            messages, refused = sum(t for t, _ in inside), sum(b for _, b in inside)
+            expected |= {each} if messages >= 100 and refused > 0.1 * messages else set()
+        assert watch.of(now) == expected
+
+
+@pytest.mark.parametrize(
+    ("subject", "exchange"), [("trade.okx.spot.BTC-USDT", "okx"), ("trade.okx", "okx"), ("trade", ""), ("trade..x", "")]
+)
+def test_the_venue_of_what_cannot_be_read_is_in_its_subject(subject: str, exchange: str) -> None:
+    assert exchange_of(subject) == exchange
 
 
 # --- backoff ------------------------------------------------------------------------------------------------------------

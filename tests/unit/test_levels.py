@@ -12,7 +12,7 @@ import pytest
 
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest import levels
-from marketprism_consumer.ingest.decode import book_rule
+from marketprism_consumer.ingest.decode import USUAL, book_rule
 from marketprism_consumer.ingest.levels import MAX_LEVELS, BookSide, packed, read_side
 
 pytestmark = pytest.mark.skipif(
@@ -24,8 +24,8 @@ CASES = int(os.environ.get("MARKETPRISM_FUZZ_CASES", "100000"))
 def by_rule(text: bytes) -> tuple[BookSide, BookSide] | None:
     """As bids and as asks; None where the rule refuses them."""
     try:
-        fields = {"bids": msgspec.Raw(text), "asks": msgspec.Raw(text)}
-        count, _, bid, bid_quantity, ask, ask_quantity, prices, quantities, _, _ = book_rule(fields)
+        fields = {"market_type": msgspec.Raw(b'"spot"'), "bids": msgspec.Raw(text), "asks": msgspec.Raw(text)}
+        count, _, bid, bid_quantity, ask, ask_quantity, prices, quantities, _, _ = book_rule(USUAL)(fields)
     except MessageError:
         return None
     columns = packed(prices), packed(quantities)

@@ -15,9 +15,12 @@ from marketprism_consumer.jetstream.client import PullClient, masked
 
 PULL, OTHER = 7, 8
 Frame = tuple[int, bytes, bytes, bytes, bytes]
+CONTROL = (b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b'INFO {"connect_urls": []}\r\n', b"-ERR 'Permissions Violation'\r\n")
 
 
-def wire(frame: Frame) -> bytes:
+def wire(frame: Frame | bytes) -> bytes:
+    if isinstance(frame, bytes):
+        return frame
     sid, subject, reply, payload, headers = frame
     head = subject + b" " + str(sid).encode() + b" " + (reply + b" " if reply else b"")
     if headers:
@@ -35,21 +38,36 @@ frames = st.tuples(
 
 
 class Recorder(PullClient):
+    """`pulled` came the short way, `others` and `control` came nats-py's."""
+
     def __init__(self) -> None:
         super().__init__()
         self.pulled: list[Frame] = []
         self.others: list[Frame] = []
+        self.control: list[str] = []
         self.pulls[PULL] = lambda sid, frames: self.pulled.extend((sid, *frame) for frame in frames)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        if sid in self.pulls:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        else:
-            self.others.append((sid, bytes(subject), bytes(reply), bytes(data), bytes(headers or b"")))
+        self.others.append((sid, bytes(subject), bytes(reply), bytes(data), bytes(headers or b"")))
+
+    async def _process_ping(self) -> None:
+        self.control.append("PING")
+
+    async def _process_pong(self) -> None:
+        self.control.append("PONG")
+
+    async def _process_info(self, _: Any, initial_connection: bool = False) -> None:
+        self.control.append("INFO")
+
+    async def _process_err(self, _: str) -> None:
+        self.control.append("-ERR")
 
 
-@given(st.lists(frames, max_size=12), st.lists(st.integers(1, 700), min_size=1, max_size=40))
-def test_every_frame_arrives_whole_and_in_order_however_the_bytes_are_cut(sent: list[Frame], cuts: list[int]) -> None:
+@given(st.lists(frames | st.sampled_from(CONTROL), max_size=16), st.lists(st.integers(1, 700), min_size=1, max_size=40))
+def test_every_frame_arrives_whole_and_in_order_however_the_bytes_are_cut(
+    sent: list[Frame | bytes], cuts: list[int]
+) -> None:
+    """And each of a pull's comes the short way, whatever came before it and wherever reads end."""
     client = Recorder()
     data = b"".join(map(wire, sent))
 
@@ -61,8 +79,10 @@ def test_every_frame_arrives_whole_and_in_order_however_the_bytes_are_cut(sent: 
             at += size
 
     asyncio.run(feed())
-    assert client.pulled == [frame for frame in sent if frame[0] == PULL]
-    assert client.others == [frame for frame in sent if frame[0] == OTHER]
+    assert client.pulled == [frame for frame in sent if not isinstance(frame, bytes) and frame[0] == PULL]
+    assert client.others == [frame for frame in sent if not isinstance(frame, bytes) and frame[0] == OTHER]
+    told = [frame.split()[0].decode() for frame in sent if isinstance(frame, bytes)]
+    assert client.control == [each for each in told if each != "+OK"]
 
 
 async def test_a_receiver_that_raises_does_not_end_the_connection() -> None:

@@ -20,6 +20,7 @@ from marketprism_consumer.ingest.record import (
     cut_next,
     dump,
     heard,
+    held_back,
     lane_key,
     load,
     new_epoch,
@@ -157,6 +158,25 @@ class Lane(RuleBasedStateMachine):
             assert (behind is None) == (claim.end == claim.cut.end)
             if behind:
                 assert (behind.end, behind.owner, behind.after) == (claim.end, owner, claim.after)
+
+    @rule(data=st.data(), owner=OWNERS)
+    def holds_back(self, data: st.DataObject, owner: str) -> None:
+        before, claim = self.record, self.pick(data)
+        assume(claim.cut)
+        assert claim.cut
+        earlier, new = data.draw(st.sampled_from(before.claims)), self.name()
+        after = held_back(before, claim.id, owner, claim.cut, earlier.id, new)
+        assert (after is not None) == (claim.owner == owner and claim.after is None)
+        self.take(after)
+        if after:
+            held = after.claim(new) or after.claim(earlier.id)
+            assert held
+            assert held.waits
+            assert held.end == claim.cut.end
+            assert held.done <= claim.done
+            assert held.after
+            assert held.after >= claim.cut.until
+            assert not any(after.is_done(seq) for seq in range(claim.done + 1, claim.cut.end + 1))
 
     @rule(owner=OWNERS)
     def beats(self, owner: str) -> None:

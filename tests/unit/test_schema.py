@@ -24,6 +24,7 @@ from marketprism_consumer.schema.ddl import (
     plan,
     render,
     settings_of,
+    shards_in,
     ttl_of,
 )
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Table
@@ -33,6 +34,7 @@ GOLDEN = Path(__file__).with_name("golden")
 PLAIN = Target("marketprism_hot", "marketprism_cold")
 KEPT = Target("marketprism_hot", "marketprism_cold", retention=259_200)
 CLUSTER = Target("marketprism_hot", "marketprism_cold", cluster="main", retention=259_200)
+SHARDED = replace(CLUSTER, shards=("1", "2"))
 DATABASES = ("marketprism_hot", "marketprism_cold")
 
 
@@ -40,7 +42,8 @@ DATABASES = ("marketprism_hot", "marketprism_cold")
 
 
 @pytest.mark.parametrize(
-    ("name", "target"), [("schema", PLAIN), ("schema_with_retention", KEPT), ("schema_on_cluster", CLUSTER)]
+    ("name", "target"),
+    [("schema", PLAIN), ("schema_with_retention", KEPT), ("schema_on_cluster", CLUSTER), ("schema_sharded", SHARDED)],
 )
 def test_the_ddl_is_word_by_word_the_golden_file(name: str, target: Target) -> None:
     """UPDATE_GOLDEN=1 writes the files anew: then read what changed, and whether a user's table can follow."""
@@ -62,7 +65,7 @@ def columns_of(sql: str) -> list[str]:
     return [line.strip() for line in sql.splitlines() if line.startswith("    `")]
 
 
-@pytest.mark.parametrize("target", [PLAIN, KEPT, CLUSTER])
+@pytest.mark.parametrize("target", [PLAIN, KEPT, CLUSTER, SHARDED])
 def test_every_statement_may_run_twice(target: Target) -> None:
     for change in render(target):
         assert "IF NOT EXISTS" in change.sql
@@ -78,6 +81,16 @@ def test_on_a_cluster_every_statement_is_for_all_of_it_and_tables_are_replicated
         assert "ON CLUSTER `main`" in change.sql
         made = ("CREATE DATABASE", "ENGINE = ReplicatedMergeTree", "CREATE VIEW")
         assert len([words for words in made if words in change.sql]) == 1
+
+
+def test_with_shards_each_has_a_table_of_its_own_that_names_them_and_one_is_over_all() -> None:
+    sql = [change.sql for change in render(SHARDED, [TRADES]) if change.sql.startswith("CREATE TABLE")]
+    assert [shards_in(text.rpartition("COMMENT ")[2].strip("'")) for text in sql[::2]] == [("1", "2"), ("1", "2")]
+    for local, over_all, database in zip(sql[::2], sql[1::2], DATABASES, strict=True):
+        assert f"`{database}`.`trades_local`" in local
+        assert "ENGINE = ReplicatedMergeTree" in local
+        assert f"`{database}`.`trades` ON CLUSTER `main` AS `{database}`.`trades_local`" in over_all
+        assert over_all.endswith(f"ENGINE = Distributed('main', '{database}', 'trades_local')"), "no sharding key"
 
 
 def test_a_chosen_few_tables() -> None:

@@ -134,7 +134,7 @@ def _clean(data_type: DataType, number: int, at: int, symbol: str) -> Row:
                 "best_ask_price": "101",
             }
             own |= {"best_bid_quantity": "1", "best_ask_quantity": "1", "bid_prices": bids, "ask_prices": asks}
-            own |= {"bid_quantities": ["1", "2", "0"], "ask_quantities": ["1", "2", "3"]}
+            own |= {"bid_quantities": ["1", "2", "3"], "ask_quantities": ["1", "2", "3"]}
         case DataType.FUNDING_RATE:
             own = {"funding_rate": "-0.0001", "funding_interval": "1m"}
         case DataType.OPEN_INTEREST:

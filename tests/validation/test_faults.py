@@ -53,6 +53,7 @@ FAULTS: dict[str, tuple[DataType, Callable[[Day, Row], None], str, int, str]] = 
     "a level twice": (BOOK, lambda d, r: change(r, ask_prices=["101", "102", "102"]), "BookUnsorted", 1, ""),
     "a negative level": (BOOK, lambda d, r: change(r, ask_quantities=["1", "-2", "1"]), "OutOfBounds", 1, ""),
     "an absurd level": (BOOK, lambda d, r: change(r, bid_quantities=["1", "2000000000000000", "1"]), "OutOfBounds", 1, ""),
+    "an update that calls itself full": (BOOK, lambda d, r: change(r, bid_quantities=["1", "0", "2"]), "BookNotFull", 1, "taken away 1"),
     "a book is missing": (BOOK, lambda d, r: drop(d.rows, r, 1), "BookChainBroken", 1, "it follows 3010, the one before is 3000"),
     "a wrong link": (BOOK, lambda d, r: change(r, prev_update_id=7), "BookChainBroken", 1, "it follows 7, the one before is 3000"),
     "a wild rate": (FUNDING, lambda d, r: change(r, funding_rate="-0.2"), "OutOfBounds", 1, "funding_rate -0.2"),
@@ -167,6 +168,25 @@ def test_a_removed_level_does_not_cross_a_book(day: Make) -> None:
     update = day(BOOK)
     change(update.of("BBB")[300], best_bid_price="105", best_bid_quantity="0")
     assert update.found() == []
+
+
+def test_a_full_book_with_a_fraction_of_the_usual_levels_is_none_and_a_halted_markets_is_empty(day: Make) -> None:
+    hollow = day(BOOK)
+    for row in hollow.of("BBB"):
+        change(row, bids_count=20, asks_count=20)
+    change(hollow.of("BBB")[300], bids_count=1, asks_count=1)
+    change(hollow.of("BBB")[310], bids_count=1, asks_count=1, update_type="update")
+    change(hollow.of("BBB")[320], bids_count=0, asks_count=0)
+    (finding,) = hollow.found()
+    assert (finding.reason.name, finding.count) == ("BookNotFull", 1)
+
+
+def test_prices_below_zero_are_wrong_only_in_the_market_types_that_have_none(day: Make) -> None:
+    for market_type, wrong in (("spread", set()), ("spot", {"OutOfBounds"})):
+        below = day(TRADE)
+        for row in below.rows:
+            change(row, market_type=market_type, price=f"-{row['price']}")
+        assert {finding.reason.name for finding in below.found()} == wrong
 
 
 def test_a_share_of_unknown_sides_is_usual_and_more_is_not(day: Make) -> None:

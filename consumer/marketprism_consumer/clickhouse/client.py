@@ -177,11 +177,16 @@ class ClickHouse:
         async with self.endpoint() as endpoint:
             await prove_settings(await endpoint.client())
 
-    async def by_new_connections(self, url: str, sql: str, times: int) -> set[str]:
+    def add(self, url: str) -> None:
+        """Another server of the same tables."""
+        self.urls += (url,)
+        self._endpoints.append(Endpoint(url, self._auth, self._patience))
+
+    async def by_new_connections(self, url: str, sql: str, times: int, *, patience: float = 0.0) -> set[str]:
         """What a SELECT of one value says at one of the URLs, each time on another connection."""
         found: set[str] = set()
         try:
-            async with session(url, self._auth(), self._patience, reuse=False) as http:
+            async with session(url, self._auth(), patience or self._patience, reuse=False) as http:
                 for _ in range(times):
                     async with http.post(address(url), data=sql, allow_redirects=False, proxy=proxy_of(url)) as answer:
                         text = await answer.text()

@@ -46,7 +46,7 @@ SHARED = ReplicaState("", "", 1, 0, True, 1)
 
 
 class Replicas:
-    """Of a table on `clickhouse.cluster`."""
+    """Of a table on `clickhouse.cluster`: those of the shard whose server is asked. The other shards have tables of the same name."""
 
     def __init__(self, clickhouse: ClickHouse, database: str, table: str) -> None:
         self._clickhouse = clickhouse
@@ -62,8 +62,12 @@ class Replicas:
         """Returns when this replica has every part that Keeper knows of. Raises StoreError."""
         await self._until(lambda states: name in whole(states))
 
+    async def all_whole(self) -> None:
+        """Returns when all that can be asked have every part that Keeper knows of. Raises StoreError."""
+        await self._until(lambda states: whole(states) == {state.name for state in states})
+
     async def majority(self) -> None:
-        """Returns when a majority of each shard's replicas have all that was stored before this call. Raises StoreError."""
+        """Returns when a majority of the replicas have all that was stored before this call. Raises StoreError."""
         await self._until(in_majority)
 
     async def _until(self, enough: Any) -> set[str]:
@@ -83,7 +87,8 @@ class Replicas:
         source = self._clickhouse.all_replicas("system", "replicas")
         rows = await self._clickhouse.query(
             "SELECT replica_name, zookeeper_path, log_pointer, log_max_index,"
-            f" inserts_in_queue = 0 AND NOT is_session_expired, total_replicas FROM {source} {_OF_TABLE}",
+            f" inserts_in_queue = 0 AND NOT is_session_expired, total_replicas FROM {source} {_OF_TABLE}"
+            f" AND zookeeper_path = (SELECT any(zookeeper_path) FROM system.replicas {_OF_TABLE})",
             self.given,
             settings={**self._clickhouse.reachable, **SOON},
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.servers import refuse_split
-from marketprism_consumer.schema.ddl import Change, Existing, ExistingTable, Plan, Target, plan
+from marketprism_consumer.clickhouse.servers import Sharded, refuse_split
+from marketprism_consumer.clickhouse.shards import recorded, shards_now
+from marketprism_consumer.schema.ddl import Change, Difference, Existing, ExistingTable, Plan, Target, plan
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 DDL_SETTINGS: Mapping[str, Any] = {"flatten_nested": 0}  # 23.x would take Array(Tuple) apart
@@ -52,9 +54,28 @@ async def current_plan(clickhouse: ClickHouse, settings: Settings) -> Plan:
     """Raises StoreError, also where the tables would be split among servers."""
     await refuse_split(clickhouse)
     target = target_of(settings)
+    differences: list[Difference] = []
+    if isinstance(clickhouse, Sharded):
+        shards, differences = await _shards(clickhouse, target)
+        target = replace(target, shards=shards)
     found, databases = await existing(clickhouse, target)
     tables = [BY_DATA_TYPE[str(data_type)] for data_type in settings.data_types]
-    return plan(target, found, databases, tables)
+    made = plan(target, found, databases, tables)
+    return replace(made, differences=(*made.differences, *differences))
+
+
+async def _shards(clickhouse: Sharded, target: Target) -> tuple[tuple[str, ...], list[Difference]]:
+    """Those of the tables that are there already, for good; else all that the cluster has now."""
+    shards = await recorded(clickhouse, [target.hot, target.cold])
+    differences = []
+    if not shards:
+        shards = await shards_now(clickhouse)
+    elif new := sorted(set(await clickhouse.place()) - set(shards)):
+        what = f"its shard {', '.join(new)} gets no rows: the tables are spread over {', '.join(shards)} for good"
+        differences = [Difference(clickhouse.cluster, what, blocking=False)]
+    for name in shards:
+        await clickhouse.shard(name)
+    return shards, differences
 
 
 async def apply(clickhouse: ClickHouse, settings: Settings, done: Callable[[Change], None] = lambda _: None) -> Plan:

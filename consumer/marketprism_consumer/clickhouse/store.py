@@ -45,16 +45,24 @@ def insert_comment(database: str, table: Table) -> str:
 
 
 class ClickHouseStore:
-    """The port of `ingest/store.py`. `database` holds the tables. `quorum`: on a cluster, stored is what a majority of the table's
-    replicas have."""
+    """The port of `ingest/store.py`. `database` holds the tables, whose names end with `suffix`. `quorum`: on a cluster, stored is
+    what a majority of the table's replicas have."""
 
-    def __init__(self, clickhouse: ClickHouse, database: str, *, quorum: bool = True) -> None:
+    def __init__(self, clickhouse: ClickHouse, database: str, *, quorum: bool = True, suffix: str = "") -> None:
         self.clickhouse = clickhouse
         self.database = database
         self.quorum = quorum
+        self._suffix = suffix
+
+    async def shards(self) -> Mapping[str, ClickHouseStore]:
+        """The stores that this one is made of. Raises StoreError."""
+        return {"": self}
+
+    def name(self, table: Table) -> str:
+        return table.name + self._suffix
 
     def table(self, table: Table) -> str:
-        return f"`{self.database}`.`{table.name}`"
+        return f"`{self.database}`.`{self.name(table)}`"
 
     async def insert(self, block: Block, until: int) -> None:
         settings = {
@@ -85,7 +93,7 @@ class ClickHouseStore:
         return Clocks(float(rows[0][0]), float(rows[0][1]))
 
     async def identity(self, table: Table) -> str:
-        given = {"database": self.database, "table": table.name}
+        given = {"database": self.database, "table": self.name(table)}
         found = await self.clickhouse.query(
             "SELECT engine, toString(uuid) FROM system.tables WHERE database = {database:String} AND name = {table:String}",
             given,
@@ -104,17 +112,22 @@ class ClickHouseStore:
         return str(path)
 
     async def has_all(self, table: Table, stream: str, seqs: Sequence[int]) -> bool:
+        return set(seqs) <= await self.present(table, stream, seqs)
+
+    async def present(self, table: Table, stream: str, seqs: Sequence[int]) -> set[int]:
+        """Those of `seqs` that rows of this very identity have. Raises StoreError."""
+        there: set[int] = set()
         for start in range(0, len(seqs), LOOKUP_CHUNK):
-            chunk = seqs[start : start + LOOKUP_CHUNK]
-            there = await self._from_a_whole_replica(
-                table,
-                f"SELECT uniqExact(_seq) FROM {self.table(table)} WHERE _seq IN ({_listed(chunk)})"
-                " AND _stream = {stream:String}",
-                {"stream": stream},
+            there |= set(
+                await self._from_a_whole_replica(
+                    table,
+                    f"SELECT groupUniqArray(_seq) FROM {self.table(table)}"
+                    f" WHERE _seq IN ({_listed(seqs[start : start + LOOKUP_CHUNK])})"
+                    " AND _stream = {stream:String}",
+                    {"stream": stream},
+                )
             )
-            if there < len(chunk):
-                return False
-        return True
+        return there
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
         columns = ", ".join(_comparable(table, name) for name in content_columns(table))
@@ -153,11 +166,16 @@ class ClickHouseStore:
             await asyncio.sleep(WHOLE_POLL)
 
     def _replicas(self, table: Table) -> Replicas:
-        return Replicas(self.clickhouse, self.database, table.name)
+        return Replicas(self.clickhouse, self.database, self.name(table))
+
+    async def catch_up(self, table: Table) -> None:
+        """Wait until the replica at hand has what the others have. Raises StoreError."""
+        if self.clickhouse.cluster:
+            await self.clickhouse.command(f"SYSTEM SYNC REPLICA {self.table(table)}")
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
         # Of all that can be reached: one replica alone may be behind.
-        source = self.clickhouse.all_replicas(f"`{self.database}`", f"`{table.name}`")
+        source = self.clickhouse.all_replicas(f"`{self.database}`", f"`{self.name(table)}`")
         sql = (
             f"SELECT max(_seq) FROM {source}"
             " WHERE _seq > {above:UInt64} AND _seq <= {to:UInt64} AND _stream = {stream:String}"

@@ -84,6 +84,8 @@ def lines(report: AuditReport) -> list[str]:
             found.append(f"{stream.stream}: deleted from the stream and in no table: {stream.deleted_unread}")
     for data_type, streams in report.not_read.items():
         found.append(f"{', '.join(streams)}: holds {data_type}, and is not read, since spec.nats.streams names others")
+    for data_type, streams in report.copies.items():
+        found.append(f"{', '.join(streams)}: has copies of {data_type} that is read elsewhere, and is not read")
     how = "every value compared" if report.deep else "by sequence numbers"
     found.append(
         f"{'PROVEN' if report.holds else 'NOT PROVEN'} ({how}, {' and '.join(report.tiers)}, {report.seconds:.1f} s)"

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -22,7 +23,7 @@ from marketprism_consumer import logs, times
 from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.errors import ReaderRunsError
+from marketprism_consumer.errors import MessageError, ReaderRunsError
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations.dlq import (
     DeadLetterStream,
@@ -127,7 +128,7 @@ def show(
     output: Json = Output.TEXT,
 ) -> None:
     """Show one dead letter: why it is one, what to do, and the message itself."""
-    letter = _with_stream(settings_of(file), lambda stream, _: stream.get(seq))
+    letter = _with_stream(settings_of(file), lambda stream, _: _whole(stream, seq))
     if letter is None:
         fail(f"there is no dead letter {seq}", Exit.FINDINGS)
     if raw:
@@ -234,6 +235,17 @@ def _with_stream(settings: Settings, ask: Callable[[DeadLetterStream, Servers], 
         fail(str(error), Exit.FINDINGS)
 
 
+async def _whole(stream: DeadLetterStream, seq: int) -> Letter | None:
+    letter = await stream.get(seq)
+    if letter is None:
+        return None
+    try:
+        return replace(letter, payload=await stream.whole(letter))
+    except MessageError as gone:
+        typer.echo(str(gone), err=True)
+        return letter
+
+
 async def _collect(
     stream: DeadLetterStream, wanted: LetterFilter, limit: int, order: Order
 ) -> tuple[list[Letter], Counter[tuple[str, str]]]:
@@ -256,7 +268,7 @@ async def _replay(
     counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
     stays: list[Outcome] = []
     records = NatsRecords(servers.client, settings.bucket)
-    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold])
+    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold], settings.messages)
     async for letters in stream.batches(wanted, alone=not dry_run):
         if dry_run:
             entries, outcomes = await replay.decode(letters)

@@ -199,7 +199,7 @@ def lines(result: Result) -> list[str]:
 
 
 async def _history(job: Job, output: str) -> int:
-    _, cold = servers.both(job, "marketprism migrate --history")
+    _, cold = servers.both(job, "marketprism migrate --history", job.cluster)
     try:
         entries = await Ledger(cold, job.cold_db, "", "").history(200)
     except StoreError as refused:

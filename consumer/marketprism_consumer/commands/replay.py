@@ -133,6 +133,7 @@ async def _replay(
                 [servers.hot, servers.cold],
                 lane,
                 stretch,
+                settings.messages,
                 subject="" if narrowed == ">" else narrowed,
                 dry_run=dry_run,
                 progress=lambda so_far, task=task, table=table: progress.update(  # type: ignore[misc]

@@ -168,6 +168,8 @@ def _misfits(plan: Plan) -> list[str]:
 def render_(file: File = "") -> None:
     """Print the whole DDL for an empty server, or for a cluster where spec.clickhouse.cluster names one. Offline."""
     settings = settings_of(file)
+    if settings.sharded:
+        fail("only the cluster knows its shards, which the tables name: see `marketprism schema plan`", Exit.USAGE)
     tables = [BY_DATA_TYPE[str(data_type)] for data_type in settings.data_types]
     for change in render(schema.target_of(settings), tables):
         typer.echo(change.sql + ";\n")

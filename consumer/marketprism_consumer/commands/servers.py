@@ -15,6 +15,8 @@ from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.servers import connected
+from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.common import fail
 from marketprism_consumer.commands.exits import Exit, exit_of
@@ -44,8 +46,12 @@ class Servers:
 def clickhouse_of(settings: Settings, command: str) -> ClickHouse:
     """Hot's server. Credentials are read anew for every connection."""
     comment = f"marketprism {command}"
-    return ClickHouse(
-        settings.clickhouse_urls, lambda: clickhouse_auth(os.environ), comment=comment, cluster=settings.cluster
+    return connected(
+        settings.clickhouse_urls,
+        lambda: clickhouse_auth(os.environ),
+        comment=comment,
+        cluster=settings.cluster,
+        sharded=settings.sharded,
     )
 
 
@@ -55,7 +61,7 @@ def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHo
     if settings.cold_urls:
         cold = ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment)
     quorum = settings.insert_quorum
-    return ClickHouseStore(hot, settings.hot_db, quorum=quorum), ClickHouseStore(cold, settings.cold_db, quorum=quorum)
+    return store_of(hot, settings.hot_db, quorum=quorum), store_of(cold, settings.cold_db, quorum=quorum)
 
 
 async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:

@@ -34,8 +34,8 @@ Examples:
   marketprism status --output json | jq '.types[] | {dataType, rate, lag}'
 
 \b
-rate: rows stored per second over the last minute; lag: messages not yet stored, those set aside (to be looked up first)
-apart; newest: how long ago the newest row was stored.
+processes: at work on it just now, others stand by; rate: rows stored per second over the last minute; lag: messages
+not yet stored, those set aside (to be looked up first) apart; newest: how long ago the newest row was stored.
 """
 
 
@@ -56,7 +56,7 @@ def status(
     async def run(servers: Servers) -> bool:
         with Live(console=stdout, auto_refresh=False) if watch and output != "json" else nullcontext() as live:
             while True:
-                found = await take(settings, servers.broker, servers.hot, servers.cold.clickhouse)
+                found = await take(settings, servers.broker, servers.hot, servers.cold)
                 if output == "json":
                     typer.echo(json.dumps(found.as_dict()))
                 elif live:
@@ -78,12 +78,26 @@ def screen(found: Status) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     table.add_column(f"pipeline {found.pipeline}")
     table.add_column("")
-    for name in ("rate/s", "lag", "aside", "newest", "dead", "hot rows", "MB", "parts", "cold rows", "MB", "parts"):
+    for name in (
+        "processes",
+        "rate/s",
+        "lag",
+        "aside",
+        "newest",
+        "dead",
+        "hot rows",
+        "MB",
+        "parts",
+        "cold rows",
+        "MB",
+        "parts",
+    ):
         table.add_column(name, justify="right")
     for of_type in found.types:
         table.add_row(
             of_type.data_type,
             Text(of_type.state, style="green" if of_type.state == READ else "red"),
+            str(of_type.processes),
             f"{of_type.rate:,.1f}",
             "-" if of_type.lag is None else f"{of_type.lag:,}",
             "-" if of_type.set_aside is None else f"{of_type.set_aside:,}",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 
 import typer
 from rich.table import Table
 
+from marketprism_api import reasons
+from marketprism_api.credentials import clickhouse_auth
 from marketprism_consumer.commands.common import Json, Output, fail, stdout
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.migrate import ColdUrl, OlderThan, PolicyFile, Tables, resolve
 from marketprism_consumer.errors import StoreError, TieringError
+from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.tiering import servers
 from marketprism_consumer.tiering.job import Job
 from marketprism_consumer.tiering.overview import TableOverview, overview, run_name
@@ -55,12 +59,18 @@ def tiers(
 
 
 async def _run(job: Job) -> dict[str, TableOverview]:
-    hot, cold = servers.both(job, "marketprism tiers")
-    try:
-        return {table: await overview(job, hot, cold, table, run_name()) for table in job.tables}
-    finally:
-        await hot.close()
-        await cold.close()
+    found: dict[str, TableOverview] = {}
+    for of_shard in await servers.by_shard(job, lambda: clickhouse_auth(os.environ)):
+        if not of_shard.hot_urls:
+            raise refused(0, f"{reasons.CLICKHOUSE_UNREACHABLE}: no URL of shard {of_shard.shard} answers")
+        hot, cold = servers.both(of_shard, "marketprism tiers")
+        try:
+            for table in job.tables:
+                found.setdefault(table, TableOverview()).add(await overview(of_shard, hot, cold, table, run_name()))
+        finally:
+            await hot.close()
+            await cold.close()
+    return found
 
 
 def _table(found: dict[str, TableOverview]) -> Table:

@@ -6,7 +6,7 @@ from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.epochs import record_done
 from marketprism_consumer.ingest.insert import Sent, insert
-from marketprism_consumer.ingest.lane import RULES, Bad, Lane
+from marketprism_consumer.ingest.lane import Bad, Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import read_range
 from marketprism_consumer.ingest.record import Claim, Cut
@@ -14,7 +14,7 @@ from marketprism_consumer.ingest.record import Claim, Cut
 
 async def send_again(lane: Lane, claim: Claim, cut: Cut) -> bool:
     """True where it is stored, and recorded so; False where that needs a new epoch. Raises AgainError, BrokerError."""
-    if cut.epoch or cut.rules != RULES or await lane.patiently(lane.store.clock) > cut.until:
+    if cut.epoch or cut.rules != lane.rules or await lane.patiently(lane.store.clock) > cut.until:
         return False
     messages = await read_range(lane, claim.done, cut.end)
     if not messages or (messages[-1].seq, messages[-1].arrived) != (cut.end, cut.mark):

@@ -8,7 +8,6 @@ as large, and shrinks again when the backlog is gone.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -62,14 +61,6 @@ class Batch:
     def first(self) -> Message:
         starts = [messages[0] for messages in (self.messages, [message for message, _ in self.refused[:1]]) if messages]
         return min(starts, key=lambda message: message.seq)
-
-    def up_to(self, seq: int) -> Batch:
-        """What of it is not above `seq`."""
-        count = bisect_right(self.messages, seq, key=lambda message: message.seq)
-        head = Batch(self.messages[:count], self.rows[:count], [each for each in self.refused if each[0].seq <= seq])
-        head.bytes = self.bytes * len(head) // len(self)
-        head.opened, head.why = self.opened, self.why
-        return head
 
 
 class Batcher:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from marketprism_consumer.ingest.allowance import Allowance
+
 Frame = tuple[bytes, bytes, bytes, bytes]
 """(subject, reply, payload, headers): a message where `reply` is an acknowledgement subject, else a status."""
 
@@ -42,7 +44,11 @@ class ReaderState(NamedTuple):
 
 
 class Broker(Protocol):
-    """All raise BrokerError. What is asked of a stream is answered by its leader; a reader may be on a server that is behind."""
+    """One connection; its readers share `allowance`.
+
+    All raise BrokerError. What is asked of a stream is answered by its leader; a reader may be on a server that is behind."""
+
+    allowance: Allowance
 
     async def stream(self, name: str) -> StreamState: ...
 

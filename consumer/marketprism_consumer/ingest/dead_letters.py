@@ -2,6 +2,8 @@
 
 Each dead letter has a subject of its own, made of the message's identity, and is published only where that subject is still
 empty. So a message that is buried twice (a crash before its ack) is one dead letter, however long ago the first was.
+
+With the headers a payload may be larger than NATS lets through. Then its rest is published before it, in parts; the letter names them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ STREAM = "Marketprism-Stream"
 SEQ = "Marketprism-Seq"
 TIME = "Marketprism-Time"
 CODE = "Marketprism-Clickhouse-Code"
-CUT = "Marketprism-Payload-Cut"
+REST = "Marketprism-Payload-Rest"
+"""The parts of the payload that have no place in the letter, each as `<start>-<end>`, separated by blanks."""
+PARTS = "rest"  # in the place of the data type: a letter's subject never has it
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,17 @@ def prefix_of(data_type: str, stream: str) -> str:
     subject. The time is there for a stream that went backwards and gives a sequence to another message."""
     name = stream.partition("@")[0]
     return f"{SUBJECT_PREFIX}.{data_type}.{name}.{blake2b(stream.encode(), digest_size=6).hexdigest()}"
+
+
+def part_subject(letter: str, part: Span) -> str:
+    """Of a part of the payload of the letter with that subject."""
+    return f"{SUBJECT_PREFIX}.{PARTS}.{letter.removeprefix(f'{SUBJECT_PREFIX}.')}.{part[0]}-{part[1]}"
+
+
+def spans(headers: Mapping[str, str]) -> list[Span]:
+    """Raises ValueError where the header is not ours."""
+    found = [each.split("-") for each in headers.get(REST, "").split()]
+    return [(int(start), int(end)) for start, end in found]
 
 
 def place_of(subject: str) -> tuple[int, int]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 import msgspec
 
 from marketprism_api import reasons
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest.levels import MAX_LEVELS
 from marketprism_consumer.ingest.values import decimal, epoch, micros, not_negative, positive, shown
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
 
@@ -27,6 +28,8 @@ ARRIVAL_SLACK = (
     86_400_000_000  # an event may be dated a day after its arrival at most: clocks are wrong, not by years [µs]
 )
 
+USUAL: Final = MessageLimits()
+
 Fields = Mapping[str, msgspec.Raw]
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
@@ -35,8 +38,8 @@ _decode_level = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
 _NULL = b"null"
 
 
-def decode(data_type: str, subject: str, payload: bytes, arrived: int) -> Row:
-    """The row of a message that arrived in its stream at `arrived` (µs UTC).
+def decode(data_type: str, subject: str, payload: bytes, arrived: int, limits: MessageLimits = USUAL) -> Row:
+    """The row of a message that arrived in its stream at `arrived` (µs UTC), by the limits of its pipeline.
 
     Raises MessageError, which names the reason and the field: the message then belongs among the dead letters.
     """
@@ -44,7 +47,7 @@ def decode(data_type: str, subject: str, payload: bytes, arrived: int) -> Row:
     claimed = _text(fields, "data_type", required=False)
     if claimed is not None and claimed != data_type:
         raise MessageError(reasons.SUBJECT_MISMATCH, "data_type", f"{shown(claimed)} on subject {shown(subject)}")
-    row = tuple(value for rule in RULES[data_type] for value in rule(fields))
+    row = tuple(value for rule in rules_for(limits)[data_type] for value in rule(fields))
     check_arrival(row[0], arrived)
     return row
 
@@ -159,6 +162,16 @@ def decimal_rule(
     return rule
 
 
+def price_rule(limits: MessageLimits) -> FieldRule:
+    return lambda fields: decimal_rule("price", required=True, check=price_check(fields, limits))(fields)
+
+
+def price_check(fields: Fields, limits: MessageLimits) -> Callable[[str, str], str]:
+    """Spreads, combos and power have prices of zero and less: it is the market type that tells."""
+    market_type = _text(fields, "market_type", required=True, limit=128)
+    return positive if market_type in limits.positive_prices else decimal
+
+
 def time_rule(*names: str, required: bool = False) -> FieldRule:
     def rule(fields: Fields) -> tuple[Any, ...]:
         field, raw = _raw(fields, names)
@@ -201,12 +214,13 @@ def bool_rule(name: str) -> FieldRule:
     return rule
 
 
-def integer_rule(name: str, bits: int) -> FieldRule:
+def integer_rule(name: str, bits: int, *, none: frozenset[bytes] = frozenset()) -> FieldRule:
+    """`none`: what a venue writes instead of leaving it out."""
     whole = re.compile(rb'"?(\d{1,20})"?').fullmatch
 
     def rule(fields: Fields) -> tuple[Any, ...]:
         field, raw = _raw(fields, (name,))
-        if raw is None:
+        if raw is None or raw in none:
             return (None,)
         match = whole(raw)
         if match is None or (value := int(match[1])) >= 1 << bits:
@@ -216,13 +230,68 @@ def integer_rule(name: str, bits: int) -> FieldRule:
     return rule
 
 
+def interval_rule(fields: Fields) -> tuple[Any, ...]:
+    """`8h` as it is written; a number is hours, and becomes such a text: 8 is `8h`, 0.5 is `30m`."""
+    field, raw = _raw(fields, ("funding_interval",))
+    if raw is None or raw[0] not in b"-0123456789":
+        return text_rule("funding_interval")(fields)
+    hours = Decimal(positive(raw.decode(), field))
+    minutes = hours * 60
+    if minutes != int(minutes) or hours > MOST_HOURS:
+        raise MessageError(reasons.BAD_INTEGER, field, f"{shown(raw.decode())} hours")
+    return (f"{int(hours)}h" if hours == int(hours) else f"{int(minutes)}m",)
+
+
+MOST_HOURS: Final = 8760
+
+QUANTITY: Final = decimal_rule("quantity", required=True, check=not_negative)
+LIQUIDATED: Final = time_rule("liquidation_ts_ms", "liquidation_time", required=True)
+
+
+def liquidation_id_rule(limits: MessageLimits) -> FieldRule:
+    """Not every venue numbers its liquidations. Without an id one is made of what tells two of a series apart:
+    `derived:<time, µs>:<side>:<price>:<quantity>`."""
+    given, price = id_rule("liquidation_id"), price_rule(limits)
+
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        if _raw(fields, ("liquidation_id",))[1] not in (None, b'""'):
+            return given(fields)
+        parts = (*LIQUIDATED(fields), *side_rule(fields), *price(fields), *QUANTITY(fields))
+        return (f"derived:{':'.join(map(str, parts))}",)
+
+    return rule
+
+
 # --- order books ------------------------------------------------------------------------------------------------------
 
+BOOK_TYPES: Final = {
+    **dict.fromkeys(("snapshot", "partial", "full"), "snapshot"),
+    **dict.fromkeys(("update", "delta", "change", "diff", "incremental", "l2update", "depthupdate"), "update"),
+}
+"""Venues' words, in lower case: a full book, or one to be laid over it. Taking one for the other wipes a book, or keeps what is gone."""
 
-def book_rule(fields: Fields) -> tuple[Any, ...]:
-    bid_prices, bid_quantities = _side_levels(fields, "bids")
-    ask_prices, ask_quantities = _side_levels(fields, "asks")
-    return book_values(bid_prices, bid_quantities, ask_prices, ask_quantities)
+NO_UPDATE_BEFORE: Final = frozenset((b"-1", b'"-1"'))  # OKX's prevSeqId of a full book
+
+
+def book_type_rule(fields: Fields) -> tuple[Any, ...]:
+    """None where nothing is said: nothing is guessed."""
+    text = _text(fields, "update_type", required=False, limit=256)
+    if not text:
+        return (None,)
+    kind = BOOK_TYPES.get(text.lower())
+    if kind is None:
+        raise MessageError(reasons.BAD_BOOK_TYPE, "update_type", shown(text))
+    return (kind,)
+
+
+def book_rule(limits: MessageLimits) -> FieldRule:
+    def rule(fields: Fields) -> tuple[Any, ...]:
+        check = price_check(fields, limits)
+        bid_prices, bid_quantities = _side_levels(fields, "bids", limits.max_levels, check)
+        ask_prices, ask_quantities = _side_levels(fields, "asks", limits.max_levels, check)
+        return book_values(bid_prices, bid_quantities, ask_prices, ask_quantities)
+
+    return rule
 
 
 def book_values(
@@ -246,7 +315,9 @@ def best(
     return price, quantity
 
 
-def _side_levels(fields: Fields, name: str) -> tuple[list[str], list[str]]:
+def _side_levels(
+    fields: Fields, name: str, most: int, price_check: Callable[[str, str], str]
+) -> tuple[list[str], list[str]]:
     field, raw = _raw(fields, (name,))
     if raw is None:
         raise _missing(field)
@@ -254,24 +325,24 @@ def _side_levels(fields: Fields, name: str) -> tuple[list[str], list[str]]:
         levels = _decode_levels(raw)
     except (msgspec.DecodeError, RecursionError):
         raise MessageError(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
-    if len(levels) > MAX_LEVELS:
-        raise MessageError(reasons.TOO_MANY_LEVELS, field, f"{len(levels)} levels")
+    if len(levels) > most:
+        raise MessageError(reasons.TOO_MANY_LEVELS, field, f"{len(levels)} levels, above {most}")
     prices, quantities = [], []
     for index, level in enumerate(levels):
-        price, quantity = _level(bytes(level), f"{field}[{index}]")
+        price, quantity = _level(bytes(level), f"{field}[{index}]", price_check)
         prices.append(price)
         quantities.append(quantity)
     return prices, quantities
 
 
-def _level(raw: bytes, field: str) -> tuple[str, str]:
+def _level(raw: bytes, field: str, price_check: Callable[[str, str], str]) -> tuple[str, str]:
     try:
         level = _decode_level(raw)
         price, quantity = (level["price"], level["quantity"]) if isinstance(level, dict) else level
     except (msgspec.DecodeError, RecursionError, KeyError, ValueError):
         raise MessageError(reasons.BAD_LEVELS, field, shown(raw[:200].decode(errors="replace"))) from None
     return (
-        positive(_scalar(bytes(price), f"{field}.price"), f"{field}.price"),
+        price_check(_scalar(bytes(price), f"{field}.price"), f"{field}.price"),
         not_negative(_scalar(bytes(quantity), f"{field}.quantity"), f"{field}.quantity"),
     )
 
@@ -293,80 +364,86 @@ def _rules(*own: FieldRule, event: tuple[str, ...] = ()) -> tuple[FieldRule, ...
     )
 
 
-RULES: dict[str, tuple[FieldRule, ...]] = {
-    "trade": _rules(
-        id_rule("trade_id"),
-        decimal_rule("price", required=True, check=positive),
-        decimal_rule("quantity", required=True, check=not_negative),
-        side_rule,
-        bool_rule("is_maker"),
-        time_rule("trade_ts_ms", "trade_time", required=True),
-        event=("trade_ts_ms",),
-    ),
-    "orderbook": _rules(
-        integer_rule("last_update_id", 64),
-        integer_rule("first_update_id", 64),
-        integer_rule("prev_update_id", 64),
-        text_rule("update_type"),
-        integer_rule("depth_levels", 32),
-        book_rule,
-        time_rule("standardized_at"),
-    ),
-    "funding_rate": _rules(
-        decimal_rule("current_funding_rate", required=True),
-        decimal_rule("estimated_funding_rate"),
-        time_rule("next_funding_ts_ms", "next_funding_time"),
-        text_rule("funding_interval"),
-        decimal_rule("mark_price"),
-        decimal_rule("index_price"),
-        decimal_rule("premium_index"),
-        text_rule("instrument_id"),
-    ),
-    "open_interest": _rules(
-        decimal_rule("open_interest_value", required=True, check=not_negative),
-        decimal_rule("open_interest_usd"),
-        text_rule("open_interest_unit"),
-        decimal_rule("mark_price"),
-        decimal_rule("index_price"),
-        decimal_rule("change_24h"),
-        decimal_rule("change_24h_percent"),
-        text_rule("instrument_id"),
-    ),
-    "liquidation": _rules(
-        id_rule("liquidation_id"),
-        side_rule,
-        text_rule("status"),
-        decimal_rule("price", required=True, check=positive),
-        decimal_rule("quantity", required=True, check=not_negative),
-        decimal_rule("filled_quantity"),
-        decimal_rule("notional_value"),
-        decimal_rule("average_price"),
-        decimal_rule("bankruptcy_price"),
-        decimal_rule("margin_ratio"),
-        time_rule("liquidation_ts_ms", "liquidation_time", required=True),
-        text_rule("aggregation_mode"),
-        text_rule("instrument_id"),
-        event=("liquidation_ts_ms",),
-    ),
-    "lsr_top_position": _rules(
-        decimal_rule("long_short_ratio", required=True, scale=28),
-        decimal_rule("long_position_ratio", required=True, scale=28),
-        decimal_rule("short_position_ratio", required=True, scale=28),
-        text_rule("period"),
-        text_rule("instrument_id"),
-    ),
-    "lsr_all_account": _rules(
-        decimal_rule("long_short_ratio", required=True, scale=28),
-        decimal_rule("long_account_ratio", required=True, scale=28),
-        decimal_rule("short_account_ratio", required=True, scale=28),
-        text_rule("period"),
-        text_rule("instrument_id"),
-    ),
-    "volatility_index": _rules(
-        text_rule("currency"),
-        decimal_rule("vol_index", "volatility_index"),
-    ),
-}
+@cache
+def rules_for(limits: MessageLimits) -> Mapping[str, tuple[FieldRule, ...]]:
+    """By data type."""
+    return {
+        "trade": _rules(
+            id_rule("trade_id"),
+            price_rule(limits),
+            QUANTITY,
+            side_rule,
+            bool_rule("is_maker"),
+            time_rule("trade_ts_ms", "trade_time", required=True),
+            event=("trade_ts_ms",),
+        ),
+        "orderbook": _rules(
+            integer_rule("last_update_id", 64),
+            integer_rule("first_update_id", 64),
+            integer_rule("prev_update_id", 64, none=NO_UPDATE_BEFORE),
+            book_type_rule,
+            integer_rule("depth_levels", 32),
+            book_rule(limits),
+            time_rule("standardized_at"),
+        ),
+        "funding_rate": _rules(
+            decimal_rule("current_funding_rate", required=True),
+            decimal_rule("estimated_funding_rate"),
+            time_rule("next_funding_ts_ms", "next_funding_time"),
+            interval_rule,
+            decimal_rule("mark_price"),
+            decimal_rule("index_price"),
+            decimal_rule("premium_index"),
+            text_rule("instrument_id"),
+        ),
+        "open_interest": _rules(
+            decimal_rule("open_interest_value", required=True, check=not_negative),
+            decimal_rule("open_interest_usd"),
+            text_rule("open_interest_unit"),
+            decimal_rule("mark_price"),
+            decimal_rule("index_price"),
+            decimal_rule("change_24h"),
+            decimal_rule("change_24h_percent"),
+            text_rule("instrument_id"),
+        ),
+        "liquidation": _rules(
+            liquidation_id_rule(limits),
+            side_rule,
+            text_rule("status"),
+            price_rule(limits),
+            QUANTITY,
+            decimal_rule("filled_quantity"),
+            decimal_rule("notional_value"),
+            decimal_rule("average_price"),
+            decimal_rule("bankruptcy_price"),
+            decimal_rule("margin_ratio"),
+            LIQUIDATED,
+            text_rule("aggregation_mode"),
+            text_rule("instrument_id"),
+            event=("liquidation_ts_ms",),
+        ),
+        "lsr_top_position": _rules(
+            decimal_rule("long_short_ratio", required=True, scale=28),
+            decimal_rule("long_position_ratio", required=True, scale=28),
+            decimal_rule("short_position_ratio", required=True, scale=28),
+            text_rule("period"),
+            text_rule("instrument_id"),
+        ),
+        "lsr_all_account": _rules(
+            decimal_rule("long_short_ratio", required=True, scale=28),
+            decimal_rule("long_account_ratio", required=True, scale=28),
+            decimal_rule("short_account_ratio", required=True, scale=28),
+            text_rule("period"),
+            text_rule("instrument_id"),
+        ),
+        "volatility_index": _rules(
+            text_rule("currency"),
+            decimal_rule("vol_index", "volatility_index"),
+        ),
+    }
+
+
+RULES = rules_for(USUAL)
 
 
 def values_by_column(table: Table, row: Row) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from marketprism_api import reasons
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest import levels
-from marketprism_consumer.ingest.decode import SIDES, Row, book_values, check_arrival
+from marketprism_consumer.ingest.decode import BOOK_TYPES, SIDES, Row, book_values, check_arrival
 from marketprism_consumer.ingest.levels import MAX_LEVELS, read_side
 from marketprism_consumer.ingest.values import EARLIEST, LATEST, micros
 
@@ -113,7 +116,7 @@ def trade(payload: bytes, arrived: int) -> Row | None:
         return None
 
 
-def orderbook(payload: bytes, arrived: int) -> Row | None:
+def orderbook(payload: bytes, arrived: int, most: int = MAX_LEVELS) -> Row | None:
     if not payload.isascii():
         return None
     try:
@@ -121,26 +124,28 @@ def orderbook(payload: bytes, arrived: int) -> Row | None:
         m, book = found or _by_python(payload)
         event = _time(None, m.timestamp, m.ts_ms)
         ids = (m.last_update_id, m.first_update_id, m.prev_update_id)
+        kind = BOOK_TYPES.get(m.update_type) if m.update_type else None
         if (
             book is None
+            or max(book[0], book[1]) > most
             or event is None
             or m.data_type != "orderbook"
             or not _named(m)
             or not all(i is None or 0 <= i < 1 << 64 for i in ids)
             or not 0 <= (m.depth_levels or 0) < 1 << 32
-            or len(m.update_type or "") > 256
+            or (m.update_type and not kind)
         ):
             return None
         check_arrival(event, arrived)
         return (
-            event, m.exchange, m.market_type, m.symbol, *ids, m.update_type, m.depth_levels, *book,
+            event, m.exchange, m.market_type, m.symbol, *ids, kind, m.depth_levels, *book,
             _time(None, m.standardized_at, None), m.data_source or "", _time(None, m.collected_at, m.collected_ts_ms),
         )  # fmt: skip
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, MessageError):
         return None
 
 
-def _by_kernel(payload: bytes) -> tuple[_Book, tuple[object, ...]] | None:
+def _by_kernel(payload: bytes) -> tuple[_Book, tuple[Any, ...]] | None:
     m = _decode_raws(payload)
     bids = read_side(bytes(m.bids), highest=True)
     asks = read_side(bytes(m.asks), highest=False)
@@ -152,7 +157,7 @@ def _by_kernel(payload: bytes) -> tuple[_Book, tuple[object, ...]] | None:
     )  # fmt: skip
 
 
-def _by_python(payload: bytes) -> tuple[_Book, tuple[object, ...] | None]:
+def _by_python(payload: bytes) -> tuple[_Book, tuple[Any, ...] | None]:
     try:
         m: _BookOfObjects | _BookOfPairs = _decode_objects(payload)
         bid_prices = [level.price for level in m.bids]  # type: ignore[union-attr]
@@ -168,7 +173,13 @@ def _by_python(payload: bytes) -> tuple[_Book, tuple[object, ...] | None]:
     return m, _levels(bid_prices, bid_quantities, ask_prices, ask_quantities)
 
 
-DECODERS: dict[str, Callable[[bytes, int], Row | None]] = {"trade": trade, "orderbook": orderbook}
+FastDecoder = Callable[[bytes, int], Row | None]
+DECODERS: dict[str, FastDecoder] = {"trade": trade, "orderbook": orderbook}
+
+
+def fast_decoder(data_type: str, limits: MessageLimits) -> FastDecoder | None:
+    """None where the data type has none."""
+    return partial(orderbook, most=limits.max_levels) if data_type == "orderbook" else DECODERS.get(data_type)
 
 
 def _named(m: _Common) -> bool:
@@ -197,7 +208,7 @@ def _columns(levels: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return list(prices), list(quantities)
 
 
-def _levels(bp: list[str], bq: list[str], ap: list[str], aq: list[str]) -> tuple[object, ...] | None:
+def _levels(bp: list[str], bq: list[str], ap: list[str], aq: list[str]) -> tuple[Any, ...] | None:
     """The book's values where every level is of plain digits, prices above zero, best first; None where any is not."""
     texts = [*bp, *bq, *ap, *aq]
     text = f"[{','.join(texts)}]".encode()

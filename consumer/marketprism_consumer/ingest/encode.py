@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 from _ch_core import encode_native_block  # clickhouse-connect's Rust codec: one call, one block
@@ -19,24 +20,59 @@ from marketprism_consumer.ingest.levels import WIDTH, packed
 from marketprism_consumer.schema.tables import DECIMALS, EXPIRES, Table
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Block:
-    """`pieces` are the Native block without its header; `expiring` completes it with the moment after which it is refused."""
+    """Rows of one table, each with the identity (stream, sequence) of its message, under one token. Bytes are made once, when they
+    are first asked for: of what is spread over shards, only those of its parts."""
 
     table: Table
-    columns: tuple[str, ...]
-    rows: int
-    pieces: tuple[bytes, ...]
+    values: Sequence[Row]
+    seqs: Sequence[int]
+    streams: Sequence[str]
     token: str
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self._native[0]
+
+    @cached_property
+    def _native(self) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
+        """Columns, and the Native block without its header, in pieces."""
+        return _native(self.table, self.values, self.seqs, self.streams)
 
     def expiring(self, at: int) -> list[bytes]:
         """The block's bytes, in pieces: refused by ClickHouse after `at` (epoch seconds, its own clock)."""
         deadline = _name(EXPIRES) + _name("DateTime") + struct.pack("<I", at) * self.rows
-        return [_varint(len(self.columns)) + _varint(self.rows), *self.pieces, deadline]
+        return [_varint(len(self.columns)) + _varint(self.rows), *self._native[1], deadline]
+
+    def parts(self, part: Callable[[Row], str]) -> dict[str, Block]:
+        """One block for each part that has rows, in the order of the rows, under a token of its own."""
+        of: dict[str, list[int]] = {}
+        for number, row in enumerate(self.values):
+            of.setdefault(part(row), []).append(number)
+        return {
+            name: Block(
+                self.table,
+                [self.values[n] for n in numbers],
+                [self.seqs[n] for n in numbers],
+                [self.streams[n] for n in numbers],
+                f"{self.token}@{name}",
+            )
+            for name, numbers in of.items()
+        }
 
 
 def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str], token: str) -> Block:
-    """`rows` as one block, each with the identity (stream, sequence) of its message."""
+    return Block(table, rows, seqs, streams, token)
+
+
+def _native(
+    table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
     # Not zip(*rows): it makes an iterator for each row, and the garbage collector looks at them all.
     columns = {column.name: [row[i] for row in rows] for i, column in enumerate(table.inserted)}
     levels = {name: columns.pop(name) for name in list(columns) if table.column(name).type == DECIMALS}
@@ -48,7 +84,7 @@ def encode(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequ
     pieces = [data[len(header) :]]
     for name, of_rows in levels.items():
         pieces += _levels(name, of_rows)
-    return Block(table, (*names, *levels, EXPIRES), len(rows), tuple(pieces), token)
+    return (*names, *levels, EXPIRES), tuple(pieces)
 
 
 def _levels(name: str, of_rows: Iterable[bytes | Sequence[str]]) -> list[bytes]:

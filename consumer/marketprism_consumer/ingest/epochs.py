@@ -14,7 +14,7 @@ from marketprism_consumer.ingest.batch import HOUR, PARTITIONS
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.identity import content_indexes, place
 from marketprism_consumer.ingest.insert import Sent, insert
-from marketprism_consumer.ingest.lane import RULES, Bad, Lane
+from marketprism_consumer.ingest.lane import Bad, Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to, read_in_stretches, read_range
 from marketprism_consumer.ingest.record import Claim, Cut
@@ -33,19 +33,32 @@ async def finish(lane: Lane, claim: Claim) -> None:
         claim = await look_through(lane, claim, claim.cut)
     if claim.finished or claim.after is None or claim.end is None:
         return
-    await lane.wait_until_over(claim.after)
-    await settle(lane)
-    id, end = claim.id, claim.end
+    id = claim.id
     while (left := steps.own(lane.keeper.record, id, lane.owner)) and not left.finished:
-        start, mark = left.done, await last_message(lane)
+        await lane.wait_until_over(left.after or claim.after)
+        await settle(lane)
+        now = lane.keeper.record.claim(id)
+        if now is None or (now.end, now.after) != (left.end, left.after):
+            continue  # more was held back meanwhile
+        start, end, mark = left.done, left.end or claim.end, await last_message(lane)
         if mark is None or mark[0] < end:
             await asyncio.sleep(EMPTY_POLL)  # until the stream has a message again that tells that nothing is left
         elif await nothing_to(lane, start) >= end:
-            await lane.keeper.change(lambda r: steps.nothing_left(r, id, lane.owner, start, mark))  # noqa: B023
+            await lane.keeper.change(lambda r: _nothing_left(r, lane, id, start, end, mark))  # noqa: B023
         else:
             async for messages in read_in_stretches(lane, start, end):
                 await _cut_in_doubt(lane, id, messages)
             await asyncio.sleep(BEHIND)
+
+
+def _nothing_left(
+    record: steps.Record, lane: Lane, id: str, start: int, end: int, mark: tuple[int, int]
+) -> steps.Record | None:
+    """Unless more was held back since it was looked."""
+    claim = record.claim(id)
+    if claim is not None and claim.end != end:
+        return record
+    return steps.nothing_left(record, id, lane.owner, start, mark)
 
 
 async def _cut_in_doubt(lane: Lane, id: str, messages: Sequence[Message]) -> None:
@@ -53,7 +66,7 @@ async def _cut_in_doubt(lane: Lane, id: str, messages: Sequence[Message]) -> Non
     claim = steps.own(lane.keeper.record, id, lane.owner)
     if claim is None:
         raise LostError("the claim in doubt is another's")
-    cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, RULES, lane.token())
+    cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, lane.rules, lane.token())
     await lane.keeper.change(lambda r: steps.cut_next(r, id, lane.owner, claim.done, cut, end=claim.end))
     left = await _send_rest(lane, id, cut, messages, Refusals())
     if left is None:
@@ -105,7 +118,7 @@ async def _win(lane: Lane, claim: Claim, cut: Cut, messages: Sequence[Message]) 
     mark = messages[-1].arrived if messages and messages[-1].seq == cut.end else cut.mark
     until, token = await lane.until(), lane.token()
     record = await lane.keeper.change(
-        lambda r: steps.new_epoch(r, claim.id, lane.owner, cut, mark=mark, until=until, rules=RULES, token=token)
+        lambda r: steps.new_epoch(r, claim.id, lane.owner, cut, mark=mark, until=until, rules=lane.rules, token=token)
     )
     lane.account.epochs.inc()
     changed = record.claim(claim.id)

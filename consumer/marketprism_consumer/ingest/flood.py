@@ -1,34 +1,43 @@
-"""Notices when too many of the last messages are bad. Pure: the caller says what time it is."""
+"""Notices which venues send too many bad messages. Pure: the caller says what time it is."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+
+def exchange_of(subject: str) -> str:
+    """What can't be a row names its venue in its subject alone: `trade.<exchange>.…`."""
+    return subject.partition(".")[2].partition(".")[0]
 
 
 @dataclass(slots=True)
 class Flood:
-    """Trips when, of at least `min_messages` within `window` seconds, more than `max_ratio` were bad. Once it has, a tenth
-    of the messages is enough to trip it again, until a window is good."""
+    """A venue floods while, of at least `min_messages` of its own within `window` seconds, more than `max_ratio` are bad."""
 
     max_ratio: float
     min_messages: int
     window: float
-    looks: bool = False
-    """After a pause, until a look is good: what comes is looked at with suspicion."""
-    _wary: bool = False
-    _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
+    _seen: deque[tuple[float, Counter[str], Counter[str]]] = field(default_factory=deque)
+    _messages: Counter[str] = field(default_factory=Counter)
+    _bad: Counter[str] = field(default_factory=Counter)
 
-    def record(self, now: float, total: int, bad: int) -> bool:
-        self._seen.append((now, total, bad))
-        while self._seen[0][0] < now - self.window:
-            self._seen.popleft()
-        messages = sum(seen[1] for seen in self._seen)
-        refused = sum(seen[2] for seen in self._seen)
-        if messages < (self.min_messages // 10 if self._wary else self.min_messages):
-            return False
-        self._wary = refused > self.max_ratio * messages
-        return self._wary
+    def record(self, now: float, messages: Mapping[str, int], bad: Mapping[str, int]) -> None:
+        """How many there were of each exchange, and how many of them bad."""
+        seen = now, Counter(messages), Counter(bad)
+        self._seen.append(seen)
+        self._messages.update(seen[1])
+        self._bad.update(seen[2])
 
-    def reset(self) -> None:
-        self._seen.clear()
+    def of(self, now: float) -> frozenset[str]:
+        """The exchanges that flood."""
+        while self._seen and self._seen[0][0] < now - self.window:
+            _, messages, bad = self._seen.popleft()
+            self._messages -= messages  # and forgets what is at zero
+            self._bad -= bad
+        return frozenset(
+            exchange
+            for exchange, bad in self._bad.items()
+            if self._messages[exchange] >= self.min_messages and bad > self.max_ratio * self._messages[exchange]
+        )

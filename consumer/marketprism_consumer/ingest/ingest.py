@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from marketprism_api import reasons
+from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import (
@@ -31,6 +32,7 @@ from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.ingest import epochs
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.again import send_again
+from marketprism_consumer.ingest.allowance import TAIL_BYTES
 from marketprism_consumer.ingest.batch import BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import Broker, Records
 from marketprism_consumer.ingest.dead_letters import Graveyard
@@ -55,8 +57,6 @@ WATCH = 5.0  # how often it is asked where the stream stands [s]
 WATCH_TABLE = 10.0  # how often it is asked whether the table is the same [s]
 TICK = 0.5  # how often the reader is looked after [s]
 CANCEL_AGAIN = 3.0  # up to Python 3.11 `wait_for` swallows a cancellation that comes with its answer [s]
-PULL_BYTES = 48 << 20
-"""What all lanes of a connection may have on their way: nats-server closes one with more than max_pending, 64 MiB, for it."""
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
 
@@ -76,7 +76,7 @@ class Ingest:
     """`run` until `stop`. Everything that it can't know for certain after a fault it reads from the record again.
 
     `owner` is this process's name among those that share the lane: the same one for a process that is started again in its
-    place. What follows `account` and `owner` is for the simulator, which has its own.
+    place. What follows `messages` is for the simulator, which has its own.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Ingest:
         account: IngestAccount,
         owner: str,
         *,
+        messages: MessageLimits,
         encode: Encode = encode,
         faultpoint: Callable[[str], None] = faultpoint,
         log: FilteringBoundLogger = log,
@@ -104,9 +105,10 @@ class Ingest:
         self._set_state(reasons.RUNNING)
         self._broker, self._records, self._tiers, self._graveyard = broker, records, tiers, graveyard
         self._encode, self._faultpoint, self._log, self._backoff = encode, faultpoint, log, backoff
+        self._messages = messages
         self._valid, self._random = valid, random or Random()
         self._limits, self._flood = limits, flood
-        self.pull_bytes = PULL_BYTES
+        self.pull_bytes = TAIL_BYTES
         """What may be on its way to us at most, of the connection's share."""
         self._batcher = Batcher(limits)
         self._wake = asyncio.Event()
@@ -185,13 +187,13 @@ class Ingest:
         """Nothing in hand, and nothing of more is known: here, or where another has the tail, there."""
         if not self._synced or self._aside or self.in_hand or (self._work and self._work.finished):
             return False
-        if self.reads:
-            return not self.backlog
+        if self._work is not None and self._work.is_tail:
+            return self._work.reader is not None and not self.backlog  # before it reads, nothing is known
         return len(self._claims) == 1 and self._claims[0].end is None and self._claims[0].cut is None
 
     def not_ready(self) -> str:
         """Why this data type does not store what comes just now; empty where it does."""
-        if self.state is not reasons.RUNNING:
+        if self.state is reasons.STOPPING:
             return str(self.state)
         if self.account.refusal:
             return f"{self.account.refusal}: ClickHouse refused what was asked last"
@@ -298,6 +300,7 @@ class Ingest:
             self._graveyard,
             self.account,
             self._valid,
+            self._messages,
             self._encode,
             self._faultpoint,
             self._log,
@@ -376,6 +379,8 @@ class Ingest:
             lambda: self.stopping,
             self._look_for_trouble,
             lambda id, cut: self._set_aside(lane, id, cut),
+            lambda held: self._finish_aside(lane, held),
+            lambda: len(self._aside) < MAX_ASIDE,
             self._set_state,
             lambda: self.pull_bytes,
         )

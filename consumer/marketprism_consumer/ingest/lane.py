@@ -6,11 +6,13 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from random import Random
 from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
@@ -18,7 +20,7 @@ from marketprism_consumer.errors import BrokerError, MessageError, StoreError
 from marketprism_consumer.ingest.broker import Broker
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.ingest.decode import Row, decode
-from marketprism_consumer.ingest.decode_fast import DECODERS
+from marketprism_consumer.ingest.decode_fast import fast_decoder
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import generation, stream_identity
 from marketprism_consumer.ingest.keeper import RecordKeeper
@@ -30,8 +32,16 @@ from marketprism_consumer.schema.tables import Table
 
 T = TypeVar("T")
 
-RULES = 1
+RULES = 2
 """Version of the decoding rules. To be raised with every change that makes another row of a message, or a row of what was bad."""
+
+
+def rules_version(limits: MessageLimits) -> int:
+    """The same for all processes that make the same rows of the same messages."""
+    said = f"{RULES} {limits.max_levels} {sorted(limits.positive_prices)}"
+    return int.from_bytes(blake2b(said.encode(), digest_size=6).digest(), "big")
+
+
 CLOCK_MARGIN = 1.0  # `_expires` is a whole second, and so is its comparison [s]
 
 Encode = Callable[[Table, Sequence[Row], Sequence[int], Sequence[str], str], Block]
@@ -51,6 +61,7 @@ class Lane:
     graveyard: Graveyard
     account: IngestAccount
     valid: int
+    limits: MessageLimits
     encode: Encode
     faultpoint: Callable[[str], None]
     log: FilteringBoundLogger
@@ -77,11 +88,18 @@ class Lane:
 
     def decoded(self, message: Message) -> Row:
         """Raises MessageError."""
-        fast = DECODERS.get(self.table.data_type)
+        fast = fast_decoder(self.table.data_type, self.limits)
         row = fast(message.payload, message.arrived) if fast else None
-        if row is None:
-            row = decode(self.table.data_type, message.subject, message.payload, message.arrived)
-        return row
+        return self.slowly(message) if row is None else row
+
+    def slowly(self, message: Message) -> Row:
+        """By the one rule. Raises MessageError."""
+        return decode(self.table.data_type, message.subject, message.payload, message.arrived, self.limits)
+
+    @property
+    def rules(self) -> int:
+        """What a cut was decoded by: the code's version of the rules, and the pipeline's limits."""
+        return rules_version(self.limits)
 
     async def until(self) -> int:
         """A block that is cut now is refused after this [s since 1970, ClickHouse's clock]."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 WIDTH = 16  # bytes of one number
 SCALE = 18
-MAX_LEVELS = 10_000  # of one side
+MAX_LEVELS = 10_000  # of one side; more are read in Python
 KERNEL = Path(__file__).with_name("_levels.so")
 
 

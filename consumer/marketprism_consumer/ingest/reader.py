@@ -15,7 +15,6 @@ from marketprism_consumer.ingest.broker import ACK_PREFIX, Broker, Frame
 from marketprism_consumer.ingest.message import Message, from_delivery
 from marketprism_consumer.ingest.pull_status import pull_status
 
-MIN_PULL_BYTES = 2 << 20  # a request for less could be too small for a message; where one is larger, more is asked for
 MOST_PULLS = 100  # at once: a server keeps 512 of a reader's requests, and drops more without a word
 EXPIRES = 10.0  # of one request [s]
 HEARTBEAT = 1.0  # [s]
@@ -24,6 +23,7 @@ SILENCE = 3 * HEARTBEAT + 0.5
 
 @dataclass(slots=True)
 class _Pull:
+    size: int  # that was asked for [bytes]
     left: int
     bytes_left: int
     received: bool = False
@@ -33,7 +33,7 @@ class Reader:
     """From sequence `next` on. `receive` gets what came at once, in order; `look` is called when a request has ended, or the
     reader broke. `pending`: what is to come after what has been received, as it was last heard;
     `delivered`: how many have been received. `first`: where the stream began when the reader was made. `missed`: how many
-    were discarded before they came, of those that were expected."""
+    were discarded before they came, of those that were expected. `last`: sequence and arrival [µs] of the last that was received."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Reader:
         self.next = start
         self.pending = 0
         self.broken = ""
+        self.last: tuple[int, int] | None = None
         self.outstanding = 0
         self.first = self.missed = 0
         self._expected: tuple[int, int] | None = None
@@ -56,7 +57,7 @@ class Reader:
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
         self._most = 1 << 30  # rows that a request may ask for
-        self._least = MIN_PULL_BYTES  # that a request has to ask for
+        self._least = 1  # that a request has to ask for, or the next message would not fit [bytes]
         self.delivered = 0
         self._sent = 0
         self._now = asyncio.get_running_loop().time
@@ -78,13 +79,14 @@ class Reader:
         return sum(pull.bytes_left for pull in self._pulls.values())
 
     def request(self, rows: int, max_bytes: int) -> None:
-        if len(self._pulls) == MOST_PULLS:
-            return
+        """Nothing where too much is on its way already: to be asked for again."""
         rows, max_bytes = min(rows, self._most), max(max_bytes, self._least)
+        if len(self._pulls) == MOST_PULLS or not self._broker.allowance.take(self, max_bytes):
+            return
         if not self._pulls:
             self._heard = self._now()
         number = self._broker.pull(self._stream, self.name, rows, max_bytes, EXPIRES, HEARTBEAT, self._receive)
-        self._pulls[number] = _Pull(rows, max_bytes)
+        self._pulls[number] = _Pull(max_bytes, rows, max_bytes)
         self.outstanding += rows
 
     def check(self) -> None:
@@ -125,6 +127,7 @@ class Reader:
     def close(self) -> None:
         for number in list(self._pulls):
             self._end(number)
+        self._broker.allowance.wait_no_more(self)
         if self.name:
             self._broker.forget_reader(self._stream, self.name)
             self.name = ""
@@ -133,6 +136,7 @@ class Reader:
         pull = self._pulls.pop(number, None)
         if pull is not None:
             self.outstanding -= pull.left
+            self._broker.allowance.give_back(pull.bytes_left)
             self._broker.cancel(number)
 
     def _break(self, why: str) -> None:
@@ -164,7 +168,9 @@ class Reader:
             delivered = count
             pull.left -= 1
             self.outstanding -= 1
-            pull.bytes_left -= len(subject) + len(reply) + len(headers) + len(payload)  # as the server counts them
+            size = len(subject) + len(reply) + len(headers) + len(payload)  # as the server counts them
+            pull.bytes_left -= size
+            self._broker.allowance.give_back(size)
             if message.seq >= self.next:  # a server that has not come so far begins at its own end
                 messages.append(message)
         self.delivered = delivered
@@ -180,6 +186,7 @@ class Reader:
         if pull.left <= 0 or pull.bytes_left == 0:
             self._end(number)
         self._see(messages)
+        self.last = messages[-1].seq, messages[-1].arrived
         self.next, self.pending = messages[-1].seq + 1, messages[-1].pending
         self._receive_messages(messages)
 
@@ -189,13 +196,13 @@ class Reader:
         status = pull_status(headers)
         if status.idle:
             return
-        received = self._pulls[number].received
+        pull = self._pulls[number]
         self._end(number)
         if status.at_most:
             self._most = status.at_most
         elif not status.over:
             self._break(f"{status.code} {status.text}")
             return
-        if status.full and not received:
-            self._least *= 2  # the next message alone is larger
+        if status.full and not pull.received:
+            self._least = max(self._least, 2 * pull.size)  # the next message alone is larger
         self._look()

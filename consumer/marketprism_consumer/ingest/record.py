@@ -245,6 +245,23 @@ def set_aside(record: Record, id: str, owner: str, rest: str) -> Record | None:
     return replace(record, claims=(*record.claims[:at], aside, behind, *record.claims[at + 1 :]))
 
 
+def held_back(record: Record, id: str, owner: str, cut: Cut, earlier: str, new: str) -> Record | None:
+    """The cut's rows are in the table, and what of it is bad is not buried yet: a stretch `new` is put in doubt for that, to be
+    looked up like any other once the cut's moment is over. The stretch `earlier` takes it in, if it ends where the cut begins."""
+    claim = own(record, id, owner)
+    if claim is None or claim.cut != cut or claim.after is not None:
+        return None
+    at = record.claims.index(claim)
+    behind = replace(claim, start=cut.end, done=cut.end, cut=None, beat=claim.beat + 1)
+    held = record.claims[at - 1] if at else None
+    if held is not None and held.id == earlier and held.owner == owner and claim.start == claim.done:
+        more = replace(held, end=cut.end, after=max(held.after or 0, cut.until))
+        stretches = (*record.claims[: at - 1], more, behind)
+    else:
+        stretches = (*record.claims[:at], Claim(new, claim.start, cut.end, claim.done, owner, after=cut.until), behind)
+    return marked(replace(record, claims=(*stretches, *record.claims[at + 1 :])), (cut.end, cut.mark))
+
+
 def heard(record: Record, owner: str) -> Record:
     """The owner lives."""
     claims = (replace(claim, beat=claim.beat + 1) if claim.owner == owner else claim for claim in record.claims)

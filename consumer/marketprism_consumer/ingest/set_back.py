@@ -103,14 +103,16 @@ async def stream_in_doubt(lane: Lane, record: Record, state: StreamState) -> str
     """A stream loses its end only: the last message that is done tells of all before it."""
     if state.last_seq < record.seen:
         return f"the stream ends at {state.last_seq}, it was seen to have {record.seen}"
-    if record.mark is None:
-        return ""
-    seq, arrived = record.mark
+    return await message_in_doubt(lane, *record.mark) if record.mark else ""
+
+
+async def message_in_doubt(lane: Lane, seq: int, arrived: int) -> str:
+    """Does the stream have another message where it had one that arrived then [µs], or did it lose it together with its end?"""
     found = await lane.broker.arrival(lane.id.stream, seq)
     if found == arrived:
         return ""
     if found is not None:
-        return f"message {seq} is another one than was stored"
+        return f"message {seq} is another one than it was"
     # Where it has gone by itself, what is before it is older.
     younger = await lane.broker.first_after(lane.id.stream, arrived)
     return f"message {younger} came after {seq}" if younger <= seq else ""

@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
-from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, ReaderBrokenError
+from marketprism_consumer.errors import BrokerError, DoubtError, Fault, LostError, MessageError, ReaderBrokenError
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import StreamState
-from marketprism_consumer.ingest.decode import decode
-from marketprism_consumer.ingest.decode_fast import DECODERS
-from marketprism_consumer.ingest.flood import Flood
+from marketprism_consumer.ingest.decode_fast import fast_decoder
+from marketprism_consumer.ingest.flood import Flood, exchange_of
 from marketprism_consumer.ingest.insert import Sent, insert
-from marketprism_consumer.ingest.lane import RULES, Lane
+from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.ranges import BEHIND, last_message, nothing_to
 from marketprism_consumer.ingest.reader import Reader
 from marketprism_consumer.ingest.record import Claim, Cut, Record
+from marketprism_consumer.ingest.set_back import claim_id, message_in_doubt, stream_in_doubt
 
 CHUNK = int(os.environ.get("MARKETPRISM_TEST_CHUNK", "200000"))
 """Messages: further ahead than this, the stream is split into stretches, so that others find work as well. Smaller for tests."""
+HOLD = 120.0
+"""So long a flood adds to one stretch that is held back, of which no message is buried before a minute after its last [s]."""
+TELL_FLOOD_EVERY = 30.0  # [s]
 ASK_BYTES = 8 << 20  # what a request is for, beside what fills two batches
 
 
@@ -58,13 +62,16 @@ class StreamSeen:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What a claim's work needs of the ingest that it is part of. `wake` is set when something is to be looked at;
-    `set_aside(claim, cut)` gives the claim that goes on behind the cut, or none; `look_for_trouble` raises AgainError or
-    BrokerError where the record may not be what it was; `pull_bytes` may be on their way at most."""
+    `set_aside(claim, cut)` gives the claim that goes on behind the cut, or none; `finish_aside` looks after a claim that waits,
+    and `may_hold` says whether there may be one more; `look_for_trouble` raises AgainError or BrokerError where the record may not be
+    what it was; `pull_bytes` may be on their way at most."""
 
     wake: asyncio.Event
     stopping: Callable[[], bool]
     look_for_trouble: Callable[[], None]
     set_aside: Callable[[str, Cut], Awaitable[str]]
+    finish_aside: Callable[[Claim], None]
+    may_hold: Callable[[], bool]
     set_state: Callable[[Reason], None]
     pull_bytes: Callable[[], int]
 
@@ -93,10 +100,11 @@ class ClaimWork:
         self._position = claim.done
         self._ended = False  # all of it is read
         self._mark: tuple[int, int] | None = None  # a message at its end, or behind it
-        self._paused_until = 0.0
+        self._held = "", 0.0  # the last stretch that was held back, and since when
+        self._tell_flood_at = 0.0
         self._in_vain = 0  # readers in a row that broke and had given nothing
         self._batcher, self._limits, self._flood, self._seen, self._around = batcher, limits, flood, seen, around
-        self._fast = DECODERS.get(lane.table.data_type)
+        self._fast = fast_decoder(lane.table.data_type, lane.limits)
         self._wake = around.wake
         self._now = asyncio.get_running_loop().time
 
@@ -142,29 +150,29 @@ class ClaimWork:
                 await self._leave()
         finally:
             self._drop()
-            self._end_pause()
 
     def look_after(self) -> None:
         """To be called about twice a second. Raises LostError."""
         if self.claim and steps.own(self.lane.keeper.record, self.claim, self.lane.owner) is None:
             raise LostError("the claim is another's")
-        if self.reader is not None and not self._paused_until:
+        self._see_floods()
+        if self.reader is not None:
             with suppress(ReaderBrokenError):
                 self.reader.check()
-            if self.reader.broken:
+            if self.reader.broken or not self.reader.outstanding:
                 self._wake.set()
 
     async def watch(self, state: StreamState) -> None:
         """Has the stream purged or discarded what was not read? Its start alone does not tell: others' messages are in it, too. And
         is there nothing of ours in what it has beyond?"""
         reader = self.reader
-        if reader is None or reader.broken or self._paused_until:
+        if reader is None or reader.broken:
             return
         all_came = await reader.ask()
         if reader.missed:
             self.lane.alarm(reasons.MESSAGES_MISSED, count=reader.missed)
             reader.missed = 0
-        if not all_came or reader is not self.reader or self._paused_until:
+        if not all_came or reader is not self.reader:
             return
         if self.is_tail and not reader.pending:
             # What the stream has discarded was others', or has been told of.
@@ -211,16 +219,24 @@ class ClaimWork:
             self.lane.alarm(reasons.MESSAGES_MISSED, first=gap[0], last=gap[1])
 
     async def _read_on(self) -> None:
-        """A reader that broke is followed by another, at the next sequence."""
+        """A reader that broke is followed by another, at the next sequence of the same stream. Raises DoubtError where it is not."""
         if self.reader is not None and self.reader.broken:
             self.lane.log.info("reads on", data_type=self.lane.table.data_type, why=self.reader.broken)
             following = self.reader.next
             await self._pause_if_in_vain(self.reader)
+            await self._see_that_the_stream_is_the_same(self.reader)
             self.reader.close()
             self.reader = await self._open(following)
-        if self._paused_until and self._now() >= self._paused_until:
-            await self._resume()
         self._top_up()
+
+    async def _see_that_the_stream_is_the_same(self, reader: Reader) -> None:
+        """One that was restored from a backup may say that it was made when the old one was."""
+        lane = self.lane
+        why = await stream_in_doubt(lane, lane.keeper.record, await lane.broker.stream(lane.id.stream))
+        if not why and reader.last:
+            why = await message_in_doubt(lane, *reader.last)
+        if why:
+            raise DoubtError(why)
 
     async def _pause_if_in_vain(self, reader: Reader) -> None:
         """Whatever keeps breaking readers that have given nothing is asked less and less often, and told."""
@@ -239,7 +255,7 @@ class ClaimWork:
             try:
                 row = fast(message.payload, message.arrived) if fast else None
                 if row is None:
-                    row = decode(self.lane.table.data_type, message.subject, message.payload, message.arrived)
+                    row = self.lane.slowly(message)
             except MessageError as refusal:
                 changed |= batcher.refuse(message, refusal, now)
             else:
@@ -276,7 +292,7 @@ class ClaimWork:
         """Keep on the way or in hand: a block that is being inserted, one that fills meanwhile, and a request's worth more, or
         decoding would rest where an insert takes longer."""
         reader = self.reader
-        if reader is None or reader.broken or self._done_reading or self._paused_until or not self.claim:
+        if reader is None or reader.broken or self._done_reading or not self.claim:
             return
         rows = 5 * self._batcher.cap // 2 - self.in_hand - reader.outstanding
         held = self._batcher.bytes + (self.storing.bytes if self.storing else 0)
@@ -294,8 +310,6 @@ class ClaimWork:
             return True
         if wait == 0.0 or self._done_reading:
             return wait == 0.0
-        if self._paused_until:
-            wait = min(wait, max(0.0, self._paused_until - self._now()))
         self._wake.clear()
         if self.reader is not None and self.reader.broken:
             return False
@@ -306,12 +320,10 @@ class ClaimWork:
 
     async def _flush(self, batch: Batch) -> None:
         """Cut, inserted, buried; that it is done is recorded with the next write."""
-        through = self._unless_flood(batch)
-        if through is None:
-            return
-        self.storing = through
+        self._count(batch)
+        self.storing = batch
         try:
-            await self._store(through)
+            await self._store(batch)
         finally:
             self.storing = None
         self._top_up()
@@ -320,7 +332,7 @@ class ClaimWork:
         lane = self.lane
         lane.account.received(batch)
         last, start = batch.last, self._position
-        cut = Cut(last.seq, last.arrived, await lane.until(), 0, RULES, lane.token())
+        cut = Cut(last.seq, last.arrived, await lane.until(), 0, lane.rules, lane.token())
         await self.change(lambda r: self._cut_next(r, start, batch.first.seq, cut))
         self._position = cut.end
         lane.faultpoint("after_cut")
@@ -333,13 +345,18 @@ class ClaimWork:
                 self.lane.log.info("goes the long way", data_type=self.lane.table.data_type, why=str(why or sent.value))
                 await self._later(cut)
                 return
+        floods = self._flood.of(self._now()) if self._around.may_hold() else frozenset()
+        bad = [each for each in batch.refused if exchange_of(each[0].subject) not in floods]
         try:
-            await lane.bury(batch.refused)
+            await lane.bury(bad)
         except BrokerError as refused:
-            lane.alarm(refused.reason, seq=batch.refused[0][0].seq, error=str(refused))
+            lane.alarm(refused.reason, seq=bad[0][0].seq, error=str(refused))
             await self._later(cut)
             return
-        self.finished = cut
+        if floods:
+            await self._hold_back(cut)
+        else:
+            self.finished = cut
 
     def _cut_next(self, record: Record, start: int, first: int, cut: Cut) -> Record | None:
         claim = record.claim(self.claim)
@@ -382,8 +399,7 @@ class ClaimWork:
         start, id, mark = self._position, self.claim, await last_message(self.lane)
 
         def idle() -> bool:
-            """In a pause what was read is dropped, and read again."""
-            return not (self.in_hand or self._paused_until) and self.claim == id and self._position == start
+            return not self.in_hand and self.claim == id and self._position == start
 
         if mark is None or not idle() or not self.is_tail or await nothing_to(self.lane, start) < mark[0]:
             return
@@ -400,44 +416,48 @@ class ClaimWork:
 
     # --- too many bad ones --------------------------------------------------------------------------------------------
 
-    def _unless_flood(self, batch: Batch) -> Batch | None:
-        """The batch; or, in a flood of bad messages, none or a part of it: nothing of the rest is cut, and it is read again."""
-        flood = self._flood.record(self._now(), len(batch), len(batch.refused)) and batch.refused
-        if not flood:
-            self._flood.looks = False
-            return batch
-        head = None
-        if self._flood.looks:
-            # So that it ends: each look lets as many through as a flood needs.
-            seqs = sorted([m.seq for m in batch.messages] + [m.seq for m, _ in batch.refused])
-            head = batch.up_to(seqs[min(len(seqs), self._flood.min_messages) - 1])
-        self._around.set_state(reasons.DEAD_LETTER_FLOOD)
-        self._paused_until = self._now() + min(30.0, self._flood.window)
-        self.lane.alarm(
-            reasons.DEAD_LETTER_FLOOD, refused=len(batch.refused), of=len(batch), first=str(batch.refused[0][1])
-        )
-        self._ended, self._mark = False, None
-        self._batcher.clear()
-        if self.reader is not None:
-            self.reader.close()
-        return head
+    def _count(self, batch: Batch) -> None:
+        """What came of each venue, and what of it was bad."""
+        bad = Counter(message.subject for message, _ in batch.refused)
+        messages = bad + Counter(message.subject for message in batch.messages)
+        self._flood.record(self._now(), _by_exchange(messages), _by_exchange(bad))
+        floods = self._see_floods()
+        refused = [each for each in batch.refused if exchange_of(each[0].subject) in floods]
+        if refused and self._now() >= self._tell_flood_at:
+            self._tell_flood_at = self._now() + TELL_FLOOD_EVERY
+            first = str(refused[0][1])
+            self.lane.alarm(
+                reasons.DEAD_LETTER_FLOOD, exchanges=sorted(floods), refused=len(refused), of=len(batch), first=first
+            )
 
-    async def _resume(self) -> None:
-        self._end_pause()
-        self._ended, self._mark = False, None
-        self._drop()
-        self.reader = await self._open(self._position + 1)
+    def _see_floods(self) -> frozenset[str]:
+        floods = self._flood.of(self._now())
+        if not self._around.stopping():
+            self._around.set_state(reasons.DEAD_LETTER_FLOOD if floods else reasons.RUNNING)
+        return floods
 
-    def _end_pause(self) -> None:
-        """What comes next is looked at with suspicion."""
-        if self._paused_until:
-            self._paused_until, self._flood.looks = 0.0, True
-            self._flood.reset()
-            if not self._around.stopping():
-                self._around.set_state(reasons.RUNNING)
+    async def _hold_back(self, cut: Cut) -> None:
+        """What is bad of the flooding venues is buried later, and not in the way. While it goes on, cuts without a bad message are held
+        back, too: so that it is one stretch, and not one for each."""
+        lane, new = self.lane, claim_id(self.lane)
+        earlier, since = self._held
+        if self._now() - since > HOLD:
+            earlier = ""
+        record = await self.change(lambda r: steps.held_back(r, self.claim, lane.owner, cut, earlier, new))
+        held = record.claim(new)
+        if held is not None:
+            self._held = new, self._now()
+            self._around.finish_aside(held)
 
     def _drop(self) -> None:
         self._batcher.clear()
         if self.reader is not None:
             self.reader.close()
             self.reader = None
+
+
+def _by_exchange(of_subjects: Mapping[str, int]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for subject, count in of_subjects.items():
+        found[exchange_of(subject)] += count
+    return found

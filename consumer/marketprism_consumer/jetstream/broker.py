@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -15,8 +16,9 @@ from nats.errors import TimeoutError as NatsTimeout
 from marketprism_api import reasons
 from marketprism_consumer import times
 from marketprism_consumer.errors import BrokerError, JetStreamError
+from marketprism_consumer.ingest.allowance import Allowance
 from marketprism_consumer.ingest.broker import ReaderMade, ReaderState, Receive, StreamState
-from marketprism_consumer.ingest.dead_letters import CUT, SUBJECT_PREFIX, DeadLetter, place_of, prefix_of
+from marketprism_consumer.ingest.dead_letters import REST, SUBJECT_PREFIX, DeadLetter, part_subject, place_of, prefix_of
 from marketprism_consumer.ingest.values import micros
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.refusals import (
@@ -35,7 +37,28 @@ ACCOUNT_STATISTICS = "$SYS.REQ.ACCOUNT.PING.STATZ"
 """Of our own account, by whatever server hears it: the one that we are connected to is the first."""
 SECOND = 1_000_000_000  # JetStream counts durations in nanoseconds
 
+HEADERS_AROUND = 128
+"""Of a message's headers: the version, line ends, and the one for compare-and-set [bytes]."""
 READER_FORGOTTEN = 20.0  # after so long without a request the server drops a reader [s]
+
+
+class Source(NamedTuple):
+    """A stream that another one mirrors or has as a source. `subjects`: patterns of what is taken of it, `>` where they are changed on
+    the way (`changes`). `api`: of the domain or account where it is; empty for the one that is asked."""
+
+    stream: str
+    subjects: tuple[str, ...]
+    changes: bool
+    api: str
+
+
+def _source(config: Mapping[str, Any]) -> Source:
+    transforms = config.get("subject_transforms") or []
+    changes = any(each.get("dest", "") not in ("", each["src"]) for each in transforms)
+    subjects = [each["src"] for each in transforms] or [config.get("filter_subject") or ">"]
+    return Source(
+        config["name"], (">",) if changes else tuple(subjects), changes, (config.get("external") or {}).get("api", "")
+    )
 
 
 class NatsBroker:
@@ -43,6 +66,7 @@ class NatsBroker:
 
     def __init__(self, client: PullClient) -> None:
         self.client = client
+        self.allowance = Allowance()
 
     @property
     def domain(self) -> str:
@@ -157,17 +181,19 @@ class NatsBroker:
             if not names or len(found) >= page["total"]:
                 return found
 
-    async def sources_of(self, stream: str) -> list[str] | None:
-        """The streams that it mirrors or has as sources, those of another domain or account as `NAME of <API prefix>`; None where
-        there is no such stream. Raises BrokerError."""
+    async def sources_of(self, stream: str) -> list[Source] | None:
+        """The streams that it mirrors or has as sources; None where there is no such stream. Raises BrokerError."""
         try:
             config = (await self.api(f"STREAM.INFO.{stream}", {}))["config"]
         except JetStreamError as error:
             if error.code == STREAM_NOT_FOUND:
                 return None
             raise
-        found = [one for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
-        return [f"{one['name']} of {one['external']['api']}" if one.get("external") else one["name"] for one in found]
+        return [_source(one) for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+
+    async def subjects_taken(self, stream: str) -> list[str]:
+        """The patterns of what is published to it. Raises BrokerError."""
+        return (await self.api(f"STREAM.INFO.{stream}", {}))["config"].get("subjects") or []
 
     async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
         """How many messages the stream holds for each subject that fits; none where there is no such stream."""
@@ -229,6 +255,7 @@ class NatsGraveyard:
     def __init__(self, broker: NatsBroker, stream: str, max_age: float, replicas: int = 1) -> None:
         self._broker, self._stream, self._max_age, self._replicas = broker, stream, max_age, replicas
         self._ready = False
+        self._max_size = 0  # that the stream takes of a message; 0: as much as NATS does
 
     async def bury(self, letter: DeadLetter) -> None:
         try:
@@ -246,15 +273,37 @@ class NatsGraveyard:
         return {place_of(subject) for subject in subjects}
 
     async def _publish(self, letter: DeadLetter) -> None:
-        client, payload = self._broker.client, letter.message.payload
-        headers = {**letter.headers(), "Nats-Expected-Last-Subject-Sequence": "0"}
-        room = client.max_payload - sum(len(k) + len(v) + 4 for k, v in headers.items()) - 256
+        """Whole: what has no place beside the headers goes before, so that a letter that is there has all of its parts."""
+        subject, payload, headers = letter.subject(), letter.message.payload, letter.headers()
+        room = self._room(headers)
         if len(payload) > room:
-            headers[CUT] = f"{len(payload)} bytes, whole in the origin stream"
+            size = self._room({})
+            room -= len(REST) + 50 * (len(payload) // max(1, size) + 1)
+            if room < 0:
+                raise BrokerError(
+                    reasons.DEAD_LETTERS_UNAVAILABLE,
+                    f"{self._stream} takes {self._most} bytes: not even the headers of a letter",
+                )
+            parts = [(start, min(start + size, len(payload))) for start in range(room, len(payload), size)]
+            for start, end in parts:
+                await self._put(part_subject(subject, (start, end)), payload[start:end], {})
+            headers[REST] = " ".join(f"{start}-{end}" for start, end in parts)
             payload = payload[:room]
-        subject = letter.subject()
+        await self._put(subject, payload, headers)
+
+    @property
+    def _most(self) -> int:
+        """Bytes of a message with its headers."""
+        return min(self._broker.client.max_payload, self._max_size or sys.maxsize)
+
+    def _room(self, headers: Mapping[str, str]) -> int:
+        return self._most - sum(len(name) + len(value) + 4 for name, value in headers.items()) - HEADERS_AROUND
+
+    async def _put(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> None:
+        """Where the subject is still empty."""
+        given = {**headers, "Nats-Expected-Last-Subject-Sequence": "0"}
         try:
-            message = await client.request(subject, payload, timeout=API_TIMEOUT, headers=headers)
+            message = await self._broker.client.request(subject, payload, timeout=API_TIMEOUT, headers=given)
         except (NatsError, OSError) as failed:
             raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, f"{subject}: {failed!r}") from None
         answer = json.loads(message.data)
@@ -264,7 +313,7 @@ class NatsGraveyard:
 
     async def _ensure(self) -> None:
         try:
-            await self._broker.api(f"STREAM.INFO.{self._stream}", None)
+            found = await self._broker.api(f"STREAM.INFO.{self._stream}", None)
         except JetStreamError as error:
             if error.code != STREAM_NOT_FOUND:
                 raise
@@ -278,5 +327,6 @@ class NatsGraveyard:
                 "discard": "new",  # a full dead-letter stream must say so, not forget
                 "allow_direct": True,
             }
-            await self._broker.api(f"STREAM.CREATE.{self._stream}", config)
+            found = await self._broker.api(f"STREAM.CREATE.{self._stream}", config)
+        self._max_size = max(0, int(found["config"].get("max_msg_size") or 0))
         self._ready = True

@@ -2,7 +2,7 @@
 
 nats-py parses headers and makes an object, a queue entry and a task switch for every message: 30 to 60 µs each. Here frames
 for a pull's inbox are cut out of the read buffer and handed over at once: 3 µs. Everything else takes nats-py's own way.
-This leans on inner names of nats-py (`_ps`, `_process_msg`, `_pending`, `_flush_queue`, `_server_info`, `_current_server`,
+This leans on inner names of nats-py (`_ps`, `_pending`, `_flush_queue`, `_server_info`, `_current_server`,
 `_connect_command`): a test fails if one goes.
 """
 
@@ -20,7 +20,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+from nats.protocol.parser import Parser
 
 from marketprism_api import reasons
 from marketprism_api.credentials import NatsAuth
@@ -38,7 +38,8 @@ nats.aio.client.DEFAULT_BUFFER_SIZE = 1 << 18
 
 
 class _PullParser(Parser):
-    """Takes whole frames of pulls off the front of what was read; leaves the rest to nats-py's parser."""
+    """Cuts what was read into frames: those of pulls are handed over at once, each of the others goes to nats-py's parser alone and
+    whole. Given more than its own frame, that would keep all that follows, the pulls' too, for as long as reads end within one."""
 
     nc: PullClient
 
@@ -48,51 +49,52 @@ class _PullParser(Parser):
         self._missing = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        if self.state == AWAITING_CONTROL_LINE:
-            if self._missing > len(data):
-                self._chunks.append(data)
-                self._missing -= len(data)
+        if self._missing > len(data):
+            self._chunks.append(data)
+            self._missing -= len(data)
+            return
+        if self._chunks:
+            data = b"".join((*self._chunks, data))
+            self._chunks, self._missing = [], 0
+        at = 0
+        while at < len(data):
+            at, end = self._take_pulled(data, at)
+            if end > len(data):
+                self._chunks, self._missing = [data[at:]], end - len(data)
                 return
-            if self._chunks or self.buf:
-                data = b"".join((*self._chunks, bytes(self.buf), data))
-                self._chunks, self._missing = [], 0
-                self.buf.clear()
-            at = self._take_pulled(data)
-            if self._missing:
-                self._chunks = [data[at:]]
-                return
-            data = data[at:]
-            if not data:
-                return
-        await super().parse(data)
+            await super().parse(data[at:end])
+            at = end
 
-    def _take_pulled(self, data: bytes) -> int:
-        """Hand over the pulls' frames at the front of `data`; returns where they end."""
-        at, size = 0, len(data)
+    def _take_pulled(self, data: bytes, at: int) -> tuple[int, int]:
+        """Hand over the pulls' frames from `at` on. Returns where the next one begins, which is none of theirs or is not whole, and where
+        it ends: behind `data` as far as is known."""
+        size = len(data)
         sid, frames = b"", list[Frame]()  # of one pull
         while True:
             line_end = data.find(b"\r\n", at)
-            line = (data[at:line_end].split() if line_end > 0 else []) or [b""]
+            if line_end < 0:
+                end = size + 1
+                break
+            line = data[at:line_end].split() or [b""]
             # MSG subject sid [reply] size, or HMSG subject sid [reply] headers' size, size of both
             headed = line[0] == b"HMSG"
+            start = end = line_end + 2
             if not (headed or line[0] == b"MSG") or not 4 + headed <= len(line) <= 5 + headed:
                 break
+            end = start + int(line[-1]) + 2
             if line[2] != sid:
                 self._hand_over(sid, frames)
                 sid, frames = line[2], []
                 if int(sid) not in self.nc.pulls:
                     break
-            start = line_end + 2
-            end = start + int(line[-1])
-            if end + 2 > size:
-                self._missing = end + 2 - size
+            if end > size:
                 break
             body = start + int(line[-2]) if headed else start
             reply = line[3] if len(line) == 5 + headed else b""
-            frames.append((line[1], reply, data[body:end], data[start:body]))
-            at = end + 2
+            frames.append((line[1], reply, data[body : end - 2], data[start:body]))
+            at = end
         self._hand_over(sid, frames)
-        return at
+        return at, end
 
     def _hand_over(self, sid: bytes, frames: list[Frame]) -> None:
         receive = self.nc.pulls.get(int(sid)) if frames else None
@@ -140,13 +142,6 @@ class PullClient(Client):
             return self.login()
         except ResourceError as error:
             raise LoginError(reasons.NATS_DENIED, str(error)) from None
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        receive = self.pulls.get(sid)
-        if receive is not None:
-            receive(sid, [(subject, reply, data, headers or b"")])
-            return
-        await super()._process_msg(sid, subject, reply, data, headers)
 
     def open_pull(self, request_subject: str, request: bytes, receive: Receive) -> int:
         """Subscribe an inbox of its own and send the request from it, in one write. Lost if there is no connection."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import combinations
 from typing import Any, NamedTuple
 
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.errors import (
@@ -22,40 +20,41 @@ from marketprism_consumer.errors import (
 )
 from marketprism_consumer.ingest.record import load
 from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.copies import find_copies, unnamed
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.refusals import NAME_IN_USE, SUBJECTS_OVERLAP, jetstream_error
 
 
 class Choice(NamedTuple):
     """Streams of one data type. `read`: each is a lane of its own. `left`: hold it as well, and are not read, since others were
-    named."""
+    named. `copies`: not read either, since those that are have each of their messages."""
 
     read: tuple[str, ...]
-    left: tuple[str, ...]
+    left: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
 
 async def choose(broker: NatsBroker, settings: Settings, data_type: DataType, *, moved: bool = True) -> Choice:
     """The one rule for which streams a data type is read from: those that the pipeline names for it, whatever they are; else all
-    that hold its subject. `moved`: also those that have given it to another, and hold messages of it still.
+    that hold its subject, but for copies. `moved`: also those that have given it to another, and hold messages of it still.
 
-    Raises BrokerError, StreamUnfit where two that are not named hold the same messages."""
+    Raises BrokerError, StreamUnfit where two that are not named hold the same messages, and neither can be left."""
     chosen = settings.data_types[data_type]
     holders = await broker.streams_of(chosen.subject)
     if moved:
-        begun = await _begun(broker, settings, data_type)
-        holders += [name for name in begun if name not in holders and await _holds_more(broker, name, chosen.subject)]
+        known = {name for name, _ in await _begun(broker, settings, data_type)}
+        holders += [name for name in known if name not in holders and await _holds_more(broker, name, chosen.subject)]
     if chosen.named:
         there = tuple([name for name in chosen.named if await broker.sources_of(name) is not None])
         return Choice(there, tuple(name for name in holders if name not in chosen.named))
-    if len(holders) > 1:
-        origins = {name: await _origins(broker, name) for name in holders}
-        for one, other in combinations(holders, 2):
-            if shared := origins[one] & origins[other]:
-                several = " and ".join(sorted({one, other} - shared) or [one])
-                detail = f"{several} has the messages of {', '.join(sorted(shared))}, too: name in"
-                raise BrokerError(reasons.STREAM_UNFIT, f"{detail} spec.nats.streams.{data_type} which to read")
+    copies = await find_copies(broker, data_type, chosen.subject, holders) if len(holders) > 1 else ()
+    begun = await _begun(broker, settings, data_type) if copies else set()
+    for name in copies:
+        if (name, (await broker.stream(name)).created) in begun:
+            raise unnamed(data_type, f"{name} was read before, and has the messages of others")
+    read = [name for name in holders if name not in copies]
     # The one where it would be made comes first.
-    return Choice(tuple(sorted(holders, key=lambda name: (name != chosen.stream, name))), ())
+    return Choice(tuple(sorted(read, key=lambda name: (name != chosen.stream, name))), copies=copies)
 
 
 def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> dict[str, list[str]]:
@@ -66,33 +65,22 @@ def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> di
     return found
 
 
-async def _begun(broker: NatsBroker, settings: Settings, data_type: DataType) -> list[str]:
-    """The streams of the data type's records: each has been read, at least for a while."""
+async def _begun(broker: NatsBroker, settings: Settings, data_type: DataType) -> set[tuple[str, str]]:
+    """The streams of the data type's records, and when they were made: each has been read, at least for a while."""
     records = NatsRecords(broker.client, settings.bucket)
-    found = {}
+    found = set()
     for key in await records.keys():
         if key.startswith(f"{data_type}."):
             with suppress(ValueError):  # told by whoever works with that very record
                 record = load((await records.read(key))[1])
                 if record.subject == settings.data_types[data_type].subject:
-                    found[record.stream] = True
-    return list(found)
+                    found.add((record.stream, record.created))
+    return found
 
 
 async def _holds_more(broker: NatsBroker, stream: str, subject: str) -> bool:
     """False for a mirror as well, and for what has sources: such a stream is read by its name only."""
     return await broker.sources_of(stream) == [] and await broker.next_of(stream, subject, 1) is not None
-
-
-async def _origins(broker: NatsBroker, stream: str) -> set[str]:
-    """The stream, and all that its messages come from."""
-    found, left = {stream}, [stream]
-    while left:
-        for origin in set(await broker.sources_of(left.pop()) or ()) - found:
-            found.add(origin)
-            if " of " not in origin:  # that one can't be asked
-                left.append(origin)
-    return found
 
 
 async def create_missing(js: Any, broker: NatsBroker, settings: Settings) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
+from marketprism_api.messages import MessageLimits
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -156,6 +157,8 @@ class AuditReport:
     seconds: float = 0.0
     not_read: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By data type: streams that hold it, too, and are not among those that the pipeline names."""
+    copies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By data type: streams that hold nothing of it but what is read elsewhere, and so are not read either."""
 
     @property
     def holds(self) -> bool:
@@ -176,7 +179,7 @@ class AuditReport:
                 for audited in self.types
             ],
             "streams": [camel(stream) | {"holds": stream.holds} for stream in self.streams],
-            "notRead": {data_type: list(streams) for data_type, streams in self.not_read.items()},
+            "notRead": {data_type: list(streams) for data_type, streams in (self.not_read | self.copies).items()},
         }
 
 
@@ -201,14 +204,17 @@ async def audit(
     chosen = list(dict.fromkeys(data_types))
     report = AuditReport([], [], deep, tuple(tiers))
     for data_type in chosen:
-        if named := settings.data_types[data_type].named:
-            streams = await choose(broker, settings, data_type)
-            if streams.left:
-                report.not_read[str(data_type)] = streams.left
-            for name in named if streams.read else ():
-                if name not in streams.read:
-                    why = f"{reasons.STREAM_MISSING}: there is no {name}, which spec.nats.streams names"
-                    report.types.append(TypeAudit(str(data_type), name, problem=why))
+        if not found[data_type][0].stream:
+            continue  # nothing is read, and its lane says why
+        streams = await choose(broker, settings, data_type)
+        if streams.left:
+            report.not_read[str(data_type)] = streams.left
+        if streams.copies:
+            report.copies[str(data_type)] = streams.copies
+        for name in settings.data_types[data_type].named:
+            if name not in streams.read:
+                why = f"{reasons.STREAM_MISSING}: there is no {name}, which spec.nats.streams names"
+                report.types.append(TypeAudit(str(data_type), name, problem=why))
     for stream in dict.fromkeys(lane.stream for data_type in chosen for lane in found[data_type]):
         on_it = {data_type: lane for data_type in found for lane in found[data_type] if lane.stream == stream}
         if not stream or any(lane.problem.startswith(str(reasons.STREAM_UNFIT)) for lane in on_it.values()):
@@ -358,7 +364,7 @@ class _StreamAuditor:
         census = _Census()
         for tier, store in self._tiers.items():
             if tier == "hot":
-                await lanes.catch_up(store, table)
+                await store.catch_up(table)
             rows = await store.clickhouse.query(
                 f"SELECT _stream, intDiv(_seq, {WINDOW}) AS window, count(), min(_seq), max(_seq)"
                 f" FROM {self._table(tier, table)} GROUP BY _stream, window"
@@ -519,7 +525,7 @@ class _StreamAuditor:
             async with StreamReader(self._broker, self._stream, [subject], first=min(wanted)) as reader:
                 async for messages in reader.batches(1000):
                     undecodable += sum(
-                        _refused(audited.data_type, m.subject, m.payload, m.arrived)
+                        _refused(audited.data_type, m.subject, m.payload, m.arrived, self._settings.messages)
                         for m in messages
                         if m.seq in wanted
                     )
@@ -537,6 +543,7 @@ class _StreamAuditor:
             streams=self._identities(data_type),
             dead=self._dead[data_type],
             refused=self._refused[data_type],
+            limits=self._settings.messages,
         )
 
 
@@ -548,9 +555,9 @@ def _position(lane: FoundLane) -> Position:
     return Position(record.begin, ((0, record.done), *((claim.start, claim.done) for claim in record.claims)))
 
 
-def _refused(data_type: str, subject: str, payload: bytes, arrived: int) -> bool:
+def _refused(data_type: str, subject: str, payload: bytes, arrived: int, limits: MessageLimits) -> bool:
     try:
-        decode(data_type, subject, payload, arrived)
+        decode(data_type, subject, payload, arrived, limits)
     except MessageError:
         return True
     return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.decode import Row, decode
@@ -69,6 +70,7 @@ async def compare(
     streams: Sequence[str],
     dead: Sequences,
     refused: Sequences,
+    limits: MessageLimits,
 ) -> None:
     """Reads the stream once, a chunk at a time. `refused`: dead letters that decode, but ClickHouse would not have.
 
@@ -82,7 +84,9 @@ async def compare(
             rows: dict[int, Row | MessageError] = {}
             for message in messages:
                 try:
-                    rows[message.seq] = decode(table.data_type, message.subject, message.payload, message.arrived)
+                    rows[message.seq] = decode(
+                        table.data_type, message.subject, message.payload, message.arrived, limits
+                    )
                 except MessageError as refusal:
                     rows[message.seq] = refusal
                     continue

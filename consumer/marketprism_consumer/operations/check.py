@@ -22,7 +22,8 @@ from marketprism_api.reasons import Reason
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
-from marketprism_consumer.clickhouse.servers import refuse_split
+from marketprism_consumer.clickhouse.servers import Sharded, connected, refuse_split
+from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, ConflictError, StoreError
 from marketprism_consumer.ingest.ingest import SILENCE
@@ -33,6 +34,7 @@ from marketprism_consumer.jetstream.refusals import STREAM_NOT_FOUND
 from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.lanes import FoundLane
+from marketprism_consumer.schema.ddl import LOCAL
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 CONNECT_WAIT = 5.0  # [s]
@@ -41,6 +43,10 @@ OLDEST_CLICKHOUSE = (23, 10)
 SHORT_WINDOW = 60.0  # of a stream's deduplication by Nats-Msg-Id: a publisher may try again for this long [s]
 SHORT_AGE = 3600.0  # of a stream: the outage of ours that loses nothing [s]
 SKEW = 2.0  # between clocks [s]
+NOT_TOLD = (
+    "a server does not tell its sync_interval: unless that is `always`, a power cut can take what was acknowledged in the last two "
+    "minutes (by default), which is then noticed, and lost"
+)
 PARTS_SHARE = 0.5  # of those in a partition at which ClickHouse slows inserts down
 DISK_WARNING, DISK_WRONG = 0.15, 0.03  # free
 
@@ -101,13 +107,14 @@ async def check(
                 reached.append(clickhouse)
         if not reached:
             return
-        every = ClickHouse(settings.clickhouse_urls, clickhouse_auth, cluster=settings.cluster)
+        every = connected(settings.clickhouse_urls, clickhouse_auth, cluster=settings.cluster, sharded=settings.sharded)
         stack.push_async_callback(every.close)
         yield await _servers(every)
-        async for line in check_clickhouse(settings, reached[0]):
+        asked = every if settings.sharded else reached[0]
+        async for line in check_clickhouse(settings, asked):
             yield line
         if client.is_connected:
-            async for line in check_lanes(settings, NatsBroker(client), ClickHouseStore(reached[0], settings.hot_db)):
+            async for line in check_lanes(settings, NatsBroker(client), store_of(asked, settings.hot_db)):
                 yield line
 
 
@@ -130,6 +137,7 @@ async def check_nats(settings: Settings, login: Callable[[], NatsAuth], client: 
         broker = NatsBroker(client)
         version = client.connected_server_version
         yield ok("nats", f"{where} answers, nats-server {version.major}.{version.minor}.{version.patch}")
+        yield ok("nats sync", NOT_TOLD)
         streams: dict[str, Mapping[str, Any]] = {}
         for data_type in settings.data_types:
             async for line in _data_type(broker, settings, data_type, streams):
@@ -167,6 +175,8 @@ async def _data_type(
     if chosen.left:
         todo = f"name them in spec.nats.streams.{data_type}, too, unless others store them"
         yield warning(what, f"{', '.join(chosen.left)} holds {type_settings.subject}, and is not read", todo)
+    if chosen.copies:
+        yield ok(what, f"{', '.join(chosen.copies)} has copies of what is in {', '.join(chosen.read)}, and is not read")
     for stream in chosen.read:
         if stream not in streams:
             streams[stream] = await broker.api(f"STREAM.INFO.{stream}", {})
@@ -180,7 +190,7 @@ def judge_stream(name: str, config: Mapping[str, Any]) -> list[Line]:
     if config.get("storage") != "file":
         found.append(warning(what, f"its storage is {config.get('storage')}", "make it with file storage"))
     if config.get("persist_mode") == "async":
-        todo = "make it without: what a server has acknowledged and not yet written is gone when it dies"
+        todo = "make it without: what a server has acknowledged and not yet written is gone when it is killed, without a power cut"
         found.append(warning(what, "its persist_mode is async", todo))
     window = config.get("duplicate_window", 0) / SECOND
     if window < SHORT_WINDOW:
@@ -241,6 +251,8 @@ def judge_bucket(what: str, config: Mapping[str, Any], stream: str, replicas: in
         loses(f"its retention is {config.get('retention')}")
     if config.get("storage") != "file":
         loses(f"its storage is {config.get('storage')}")
+    if config.get("persist_mode") == "async":
+        loses("its persist_mode is async, so that a server that is killed forgets records")
     if config.get("max_msgs_per_subject", -1) <= 0:
         found.append(warning(what, "it keeps every value that a record ever had", "set its history to 1"))
     if (has := config["num_replicas"]) < replicas:
@@ -335,6 +347,8 @@ async def _servers(clickhouse: ClickHouse) -> Line:
         await refuse_split(clickhouse)
     except StoreError as refused:
         return refused_line("servers", refused)
+    if isinstance(clickhouse, Sharded):
+        return ok("servers", f"each URL is of one shard: {', '.join(sorted(await clickhouse.place()))}")
     return ok("servers", "rows can't be split: one server answers, or one shard of the cluster")
 
 
@@ -342,12 +356,29 @@ async def check_clickhouse(settings: Settings, clickhouse: ClickHouse) -> AsyncI
     before = time.time()
     server_time = (await clickhouse.query("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0] / 1000
     yield judge_clock("clickhouse clock", server_time - (before + time.time()) / 2)
-    for checks in (_settings, _schema, _rights, _parts, _disks):
-        try:
-            for line in await checks(settings, clickhouse):
-                yield line
-        except StoreError as refused:
-            yield refused_line(checks.__name__.strip("_"), refused)
+    servers = await _each_shard(clickhouse)
+    for checks, of in (
+        (_settings, servers),
+        (_schema, [clickhouse]),
+        (_rights, servers),
+        (_parts, servers),
+        (_disks, servers),
+    ):
+        for server in of:
+            try:
+                for line in await checks(settings, server):
+                    yield line
+            except StoreError as refused:
+                yield refused_line(checks.__name__.strip("_"), refused)
+
+
+async def _each_shard(clickhouse: ClickHouse) -> list[ClickHouse]:
+    if not isinstance(clickhouse, Sharded):
+        return [clickhouse]
+    try:
+        return [await clickhouse.shard(name) for name in sorted(await clickhouse.place())]
+    except StoreError:
+        return []  # told on the servers' line
 
 
 async def _settings(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
@@ -384,7 +415,7 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
         for data_type in settings.data_types:
             table = BY_DATA_TYPE[str(data_type)]
             names = ", ".join(column.name for column in table.inserted)
-            where = f"`{database}`.`{table.name}`"
+            where = f"`{database}`.`{table.name}{LOCAL if settings.sharded else ''}`"
             try:
                 await clickhouse.command(f"INSERT INTO {where} ({names}) SELECT {names} FROM {where} WHERE 0")
             except StoreError as refused:

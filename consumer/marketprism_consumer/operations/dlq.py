@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
+from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer import times
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -25,7 +26,7 @@ from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.identity import stream_identity
 from marketprism_consumer.ingest.lane_id import lane_of
 from marketprism_consumer.ingest.record import Record
-from marketprism_consumer.ingest.values import micros
+from marketprism_consumer.ingest.values import micros, shown
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
@@ -45,6 +46,7 @@ class Letter:
 
     seq: int
     buried: int
+    subject: str
     data_type: str
     headers: dict[str, str]
     payload: bytes
@@ -52,7 +54,7 @@ class Letter:
     @classmethod
     def of(cls, seq: int, buried: int, subject: str, headers: bytes, payload: bytes) -> Letter:
         data_type = subject.removeprefix(f"{SUBJECT_PREFIX}.").partition(".")[0]
-        return cls(seq, buried, data_type, parse_headers(headers), payload)
+        return cls(seq, buried, subject, data_type, parse_headers(headers), payload)
 
     def header(self, name: str) -> str:
         return self.headers.get(name, "")
@@ -76,8 +78,12 @@ class Letter:
             ) from None
 
     @property
-    def is_cut(self) -> bool:
-        return dead_letters.CUT in self.headers
+    def parts(self) -> list[str]:
+        """The subjects of the rest of its payload. Raises MessageError where the header is not ours."""
+        try:
+            return [dead_letters.part_subject(self.subject, span) for span in dead_letters.spans(self.headers)]
+        except ValueError:
+            raise MessageError(reasons.BAD_TEXT, dead_letters.REST, shown(self.header(dead_letters.REST))) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,8 @@ class LetterFilter:
 
     def __call__(self, letter: Letter) -> bool:
         return (
-            (not self.reason or letter.code == self.reason)
+            letter.data_type != dead_letters.PARTS
+            and (not self.reason or letter.code == self.reason)
             and (not self.data_type or letter.data_type == self.data_type)
             and (not self.seqs or letter.seq in self.seqs)
             and (self.since is None or letter.buried >= self.since)
@@ -148,34 +155,54 @@ class DeadLetterStream:
                 raise
 
     async def get(self, seq: int) -> Letter | None:
-        found = await raw_message(self._broker, self._name, seq)
-        if found is None:
+        found = await raw_message(self._broker, self._name, {"seq": seq})
+        if found is None or found["subject"].startswith(f"{SUBJECT_PREFIX}.{dead_letters.PARTS}."):
             return None
         buried = micros(found["time"], "time")
         headers, payload = (base64.b64decode(found.get(part, "")) for part in ("hdrs", "data"))
         return Letter.of(seq, buried, found["subject"], headers, payload)
 
+    async def whole(self, letter: Letter) -> bytes:
+        """Its message's payload. Raises MessageError where a part of it is gone."""
+        payload = letter.payload
+        for subject in letter.parts:
+            part = await self._part(subject)
+            if part is None:
+                raise MessageError(reasons.BAD_JSON, detail=f"the rest of its payload is gone: {subject}")
+            payload += base64.b64decode(part.get("data", ""))
+        return payload
+
+    async def _part(self, subject: str) -> dict[str, Any] | None:
+        return await raw_message(self._broker, self._name, {"last_by_subj": subject})
+
     async def delete(self, letters: Iterable[Letter]) -> int:
         """How many there still were."""
         deleted = 0
         for letter in letters:
-            try:
-                await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": letter.seq, "no_erase": True})
-                deleted += 1
-            except BrokerError as refused:
-                if refused.code not in GONE:
-                    raise
+            deleted += await self._delete(letter.seq)
+            for subject in letter.parts:
+                if part := await self._part(subject):
+                    await self._delete(part["seq"])
         return deleted
+
+    async def _delete(self, seq: int) -> bool:
+        try:
+            await self._broker.api(f"STREAM.MSG.DELETE.{self._name}", {"seq": seq, "no_erase": True})
+        except BrokerError as refused:
+            if refused.code not in GONE:
+                raise
+            return False
+        return True
 
 
 GONE = (MESSAGE_NOT_FOUND, 10043, 10057)
 """What JetStream says of a sequence that it does not hold (any more)."""
 
 
-async def raw_message(broker: NatsBroker, stream: str, seq: int) -> dict[str, Any] | None:
-    """None where the stream does not hold the sequence, or does not exist."""
+async def raw_message(broker: NatsBroker, stream: str, which: dict[str, Any]) -> dict[str, Any] | None:
+    """None where the stream does not hold it, or does not exist."""
     try:
-        found: dict[str, Any] = (await broker.api(f"STREAM.MSG.GET.{stream}", {"seq": seq}))["message"]
+        found: dict[str, Any] = (await broker.api(f"STREAM.MSG.GET.{stream}", which))["message"]
         return found
     except BrokerError as refused:
         if refused.reason is reasons.STREAM_MISSING or refused.code in GONE:
@@ -207,9 +234,15 @@ class Replay:
     """`tiers`: where a row may be already; the first is where rows are inserted. `records`: of the lanes into it."""
 
     def __init__(
-        self, broker: NatsBroker, records: NatsRecords, stream: DeadLetterStream, tiers: Sequence[ClickHouseStore]
+        self,
+        broker: NatsBroker,
+        records: NatsRecords,
+        stream: DeadLetterStream,
+        tiers: Sequence[ClickHouseStore],
+        limits: MessageLimits,
     ) -> None:
         self._broker, self._records, self._stream, self._hot = broker, records, stream, tiers[0]
+        self._limits = limits
         self._restore: Restore[Letter] = Restore(tiers)
 
     async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
@@ -270,25 +303,9 @@ class Replay:
         if letter.data_type not in BY_DATA_TYPE:
             raise MessageError(reasons.SUBJECT_MISMATCH, detail=f"no such data type: {letter.data_type}")
         letter.origin()  # raises where there is none
-        payload = await self._whole(letter) if letter.is_cut else letter.payload
+        payload = await self._stream.whole(letter)
         arrived = micros(letter.header(dead_letters.TIME), dead_letters.TIME)
-        return decode(letter.data_type, letter.header(dead_letters.SUBJECT), payload, arrived)
-
-    async def _whole(self, letter: Letter) -> bytes:
-        """The payload of a message that was too large for its dead letter, from where it came from."""
-        identity, seq = letter.origin()
-        name = identity.partition("@")[0]
-        why = "its payload was cut, and its stream no longer holds the whole message"
-        try:
-            created = (await self._broker.api(f"STREAM.INFO.{name}", None))["created"]
-        except BrokerError as refused:
-            if refused.reason is not reasons.STREAM_MISSING:
-                raise
-            raise MessageError(reasons.BAD_JSON, detail=why) from None
-        found = await raw_message(self._broker, name, seq) if stream_identity(name, created) == identity else None
-        if found is None:
-            raise MessageError(reasons.BAD_JSON, detail=why)
-        return base64.b64decode(found.get("data", ""))
+        return decode(letter.data_type, letter.header(dead_letters.SUBJECT), payload, arrived, self._limits)
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -319,5 +336,5 @@ def as_dict(letter: Letter) -> dict[str, Any]:
         "streamSeq": letter.header(dead_letters.SEQ),
         "arrived": letter.header(dead_letters.TIME),
         "clickhouseCode": letter.header(dead_letters.CODE),
-        "cut": letter.is_cut,
+        "parts": 1 + len(letter.parts),
     }

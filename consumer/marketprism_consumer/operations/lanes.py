@@ -140,6 +140,11 @@ def tail_of(record: Record | None) -> Claim | None:
     return record.claims[-1] if record and record.has_tail else None
 
 
+def owners(lanes: Iterable[FoundLane]) -> set[str]:
+    """Processes that have something of these lanes, whether or not they are heard."""
+    return {claim.owner for lane in lanes if lane.record for claim in lane.record.claims if claim.owner}
+
+
 # --- what waits -------------------------------------------------------------------------------------------------------
 
 SequenceRange = tuple[int, int | None]
@@ -339,15 +344,9 @@ async def _may_be_written(records: NatsRecords, store: ClickHouseStore, id_: Lan
 
 async def _has_rows(store: ClickHouseStore, table: Table) -> bool:
     try:
-        await catch_up(store, table)
+        await store.catch_up(table)
         return bool(await store.clickhouse.query(f"SELECT 1 FROM {store.table(table)} LIMIT 1"))
     except StoreError as refused:
         if refused.code in NO_SUCH_TABLE:
             return False
         raise
-
-
-async def catch_up(store: ClickHouseStore, table: Table) -> None:
-    """Wait until this replica has what the others have."""
-    if store.clickhouse.cluster:
-        await store.clickhouse.command(f"SYSTEM SYNC REPLICA {store.table(table)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from marketprism_api.messages import MessageLimits
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import MessageError, NotYetStoredError
 from marketprism_consumer.ingest.decode import decode
@@ -67,6 +68,7 @@ async def replay(
     tiers: Sequence[ClickHouseStore],
     lane: LaneId,
     stretch: Stretch,
+    limits: MessageLimits,
     *,
     subject: str = "",
     dry_run: bool = False,
@@ -91,7 +93,7 @@ async def replay(
             until = await restore.until()
             record = await _record(records, lane)
             ours = [m for m in messages if record.is_done(m.seq) and not stretch.ends_before(m)]
-            entries = _entries(data_type, ours, done)
+            entries = _entries(data_type, ours, limits, done)
             if dry_run:
                 there = await restore.stored(table, stream, [seq for _, seq, _ in entries])
                 done.stored_before += len(there)
@@ -107,12 +109,12 @@ async def replay(
     return done
 
 
-def _entries(data_type: str, messages: Sequence[Read], done: Replayed) -> list[Restorable[int]]:
+def _entries(data_type: str, messages: Sequence[Read], limits: MessageLimits, done: Replayed) -> list[Restorable[int]]:
     entries: list[Restorable[int]] = []
     done.read += len(messages)
     for message in messages:
         try:
-            row = decode(data_type, message.subject, message.payload, message.arrived)
+            row = decode(data_type, message.subject, message.payload, message.arrived, limits)
         except MessageError as refusal:
             done.bad[str(refusal.reason)] = done.bad.get(str(refusal.reason), 0) + 1
         else:

@@ -9,12 +9,14 @@ from typing import Any
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.store import ClickHouseStore
+from marketprism_consumer.clickhouse.store import NO_SUCH_TABLE, ClickHouseStore
+from marketprism_consumer.errors import StoreError
 from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.lanes import FoundLane
+from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, Table
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
@@ -33,7 +35,8 @@ class Tier:
 @dataclass(slots=True)
 class TypeStatus:
     """`rate`: rows stored per second, over the last minute. `age`: since the newest row in hot was stored [s]; None where
-    hot has none. `lag`: messages not known to be stored, `set_aside` those that are looked up first; None without a record."""
+    hot has none. `lag`: messages not known to be stored, `set_aside` those that are looked up first; None without a record.
+    `processes`: that have a stretch of it in hand, or its tail."""
 
     data_type: str
     stream: str
@@ -42,6 +45,7 @@ class TypeStatus:
     age: float | None = None
     lag: int | None = None
     set_aside: int | None = None
+    processes: int = 0
     dead_letters: int = 0
     hot: Tier = field(default_factory=Tier)
     cold: Tier = field(default_factory=Tier)
@@ -72,13 +76,9 @@ class Status:
 READ, UNREAD, NO_STREAM = "read", "nobody reads", "no stream"
 
 
-async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore, cold: ClickHouse) -> Status:
+async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore, cold: ClickHouseStore) -> Status:
     """`store`: hot's. Raises BrokerError and StoreError where NATS or ClickHouse can't be asked."""
-    hot = store.clickhouse
-    sizes = {
-        "hot": await _sizes(hot, settings.hot_db),
-        "cold": await _sizes(cold, settings.cold_db),
-    }
+    sizes = (await _sizes(store), await _sizes(cold))
     ours = {data_type: await lanes.find_all(settings, broker, store, data_type) for data_type in settings.data_types}
     every = [lane for of_type in ours.values() for lane in of_type]
     read = await lanes.alive(NatsRecords(broker.client, settings.bucket), every)
@@ -86,21 +86,22 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
     for data_type, type_settings in settings.data_types.items():
         streams = ",".join(lane.stream for lane in ours[data_type]) or type_settings.stream
         made = TypeStatus(str(data_type), streams, _state(ours[data_type], read))
+        made.processes = len(lanes.owners(ours[data_type]))
         waits = [await lanes.backlog(broker, lane) for lane in ours[data_type] if lane.record]
         if waits:
             made.lag, made.set_aside = sum(each.lag for each in waits), sum(each.set_aside for each in waits)
         letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
         made.dead_letters = sum(letters.values())
-        made.hot = sizes["hot"].get(type_settings.table, Tier())
-        made.cold = sizes["cold"].get(type_settings.table, Tier())
+        table = BY_DATA_TYPE[str(data_type)]
+        made.hot, made.cold = (of.get(table.name, Tier()) for of in sizes)
         if made.hot.rows:
-            made.rate, made.age = await _fresh(hot, settings.hot_db, type_settings.table)
+            made.rate, made.age = await _fresh(store, table)
         found.append(made)
     return Status(
         settings.pipeline_name,
         found,
-        await _last_migration(cold, settings.cold_db),
-        await record.last(hot, settings.hot_db),
+        await _last_migration(cold.clickhouse, settings.cold_db),
+        await record.last(store.clickhouse, settings.hot_db),
     )
 
 
@@ -111,16 +112,39 @@ def _state(of_type: Sequence[FoundLane], read: set[str]) -> str:
     return READ if all(lane.key in read for lane in of_type) else UNREAD
 
 
-async def _sizes(server: ClickHouse, database: str) -> dict[str, Tier]:
-    rows = await server.query(
-        "SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts"
-        " WHERE active AND database = {database:String} GROUP BY table",
-        {"database": database},
-    )
-    return {str(table): Tier(int(count), int(size), int(parts)) for table, count, size, parts in rows}
+async def _sizes(store: ClickHouseStore) -> dict[str, Tier]:
+    """By table, of all shards together, each by one of its replicas."""
+    found: dict[str, Tier] = {}
+    for shard in await _shards(store):
+        rows = await shard.clickhouse.query(
+            "SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts"
+            " WHERE active AND database = {database:String} GROUP BY table",
+            {"database": shard.database},
+        )
+        of = {str(table): Tier(int(count), int(size), int(parts)) for table, count, size, parts in rows}
+        for table in TABLES:
+            mine, its = found.get(table.name, Tier()), of.get(shard.name(table), Tier())
+            found[table.name] = Tier(mine.rows + its.rows, mine.bytes + its.bytes, mine.parts + its.parts)
+    return found
 
 
-async def _fresh(server: ClickHouse, database: str, table: str) -> tuple[float, float | None]:
+async def _shards(store: ClickHouseStore) -> list[ClickHouseStore]:
+    try:
+        return list((await store.shards()).values())
+    except StoreError as refused:
+        if refused.code in NO_SUCH_TABLE:
+            return []
+        raise
+
+
+async def _fresh(store: ClickHouseStore, table: Table) -> tuple[float, float | None]:
+    """Of all shards: the sum of their rates, and the least of their ages."""
+    found = [await _fresh_in(shard.clickhouse, shard.database, shard.name(table)) for shard in await _shards(store)]
+    ages = [age for _, age in found if age is not None]
+    return round(sum(rate for rate, _ in found), 2), min(ages) if ages else None
+
+
+async def _fresh_in(server: ClickHouse, database: str, table: str) -> tuple[float, float | None]:
     """Only of the parts that changed in the last minute, and of the one with the newest block: cheap on any table."""
     of = "FROM system.parts WHERE active AND database = {database:String} AND table = {table:String}"
     rows = await server.query(

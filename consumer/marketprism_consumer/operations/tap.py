@@ -14,10 +14,11 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
+from marketprism_api.messages import MessageLimits
 from marketprism_api.settings import Settings
 from marketprism_consumer import times
 from marketprism_consumer.errors import BrokerError, MessageError
-from marketprism_consumer.ingest.decode import decode, values_by_column
+from marketprism_consumer.ingest.decode import USUAL, decode, values_by_column
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.streams import choose
@@ -78,10 +79,10 @@ class TapFilter:
         return (not self.exchange or exchange == self.exchange) and (not self.symbol or symbol == self.symbol)
 
 
-def tapped(stream: str, seq: int, arrived: int, subject: str, payload: bytes) -> Tapped:
+def tapped(stream: str, seq: int, arrived: int, subject: str, payload: bytes, limits: MessageLimits = USUAL) -> Tapped:
     data_type = subject.partition(".")[0]
     try:
-        row = values_by_column(BY_DATA_TYPE[data_type], decode(data_type, subject, payload, arrived))
+        row = values_by_column(BY_DATA_TYPE[data_type], decode(data_type, subject, payload, arrived, limits))
         return Tapped(data_type, stream, seq, arrived, subject, payload, row, None)
     except MessageError as refusal:
         return Tapped(data_type, stream, seq, arrived, subject, payload, None, refusal)
@@ -124,4 +125,4 @@ async def tap(
             message = await queue.get()
             about = message.metadata
             arrived = int(about.timestamp.timestamp() * 1e6)
-            yield tapped(about.stream, about.sequence.stream, arrived, message.subject, message.data)
+            yield tapped(about.stream, about.sequence.stream, arrived, message.subject, message.data, settings.messages)

@@ -22,19 +22,30 @@ PARTITION: Mapping[TierName, str] = {
     "cold": "toYYYYMMDD(timestamp)",
 }
 ORDER_BY = ("exchange", "market_type", "symbol", "timestamp")
+# Without GCD: it gains where prices never move, and mostly loses where they do (`python -m bench.codecs`).
 ZSTD: Mapping[TierName, str] = {"hot": "ZSTD(1)", "cold": "ZSTD(3)"}
 SEQ_INDEX = "_seq_range _seq TYPE minmax GRANULARITY 1"
 WINDOW = 10_000  # insert tokens remembered per table
+LOCAL = "_local"  # ends the name of a shard's own table; the one over all shards has the name itself
+SHARDS = "marketprism shards "
+"""Begins the comment of a shard's own table, which lists the shards for good, in the order that decides on rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the schema goes. `retention` in seconds, counted from when a row was stored; None keeps rows for ever."""
+    """Where the schema goes. `retention` in seconds, counted from when a row was stored; None keeps rows for ever. `shards`: over
+    which rows are spread; none without sharding."""
 
     hot: str
     cold: str
     cluster: str = ""
     retention: int | None = None
+    shards: tuple[str, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """Of tables that hold rows."""
+        return LOCAL if self.shards else ""
 
     def database(self, tier: TierName) -> str:
         return self.hot if tier == "hot" else self.cold
@@ -103,7 +114,22 @@ def create_table(target: Target, tier: TierName, table: Table) -> str:
         + f"\n)\nENGINE = {'ReplicatedMergeTree' if target.cluster else 'MergeTree'}"
         + f"\nPARTITION BY {PARTITION[tier]}\nORDER BY ({', '.join(ORDER_BY)}){ttl}"
         + f"\nSETTINGS {settings_of(target)}"
+        + (f"\nCOMMENT '{SHARDS}{','.join(target.shards)}'" if target.shards else "")
     )
+
+
+def create_distributed(target: Target, tier: TierName, table: Table) -> str:
+    """Over the shards' own tables. To be read: without a sharding key ClickHouse refuses an INSERT into it, whose rows would go to
+    other shards than ours, and whose `_expires` would be looked at before they do."""
+    database, name = target.database(tier), table.name
+    return (
+        f"CREATE TABLE IF NOT EXISTS `{database}`.`{name}`{_on(target.cluster)} AS `{database}`.`{name}{LOCAL}`"
+        f"\nENGINE = Distributed('{target.cluster}', '{database}', '{name}{LOCAL}')"
+    )
+
+
+def shards_in(comment: str) -> tuple[str, ...]:
+    return tuple(comment.removeprefix(SHARDS).split(","))
 
 
 def column_ddl(column: Column, tier: TierName) -> str:
@@ -131,7 +157,8 @@ def ttl_of(target: Target) -> str:
 
 
 def full_name(target: Target, tier: TierName, table: Table) -> str:
-    return f"`{target.database(tier)}`.`{table.name}`"
+    """Of the table that holds rows."""
+    return f"`{target.database(tier)}`.`{table.name}{target.suffix}`"
 
 
 def _on(cluster: str) -> str:
@@ -156,18 +183,24 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
             changes.append(Change(create_database(database, target.cluster), f"database {database} does not exist"))
             there.add(database)
         for table in tables:
-            found = existing.get((database, table.name))
+            name = table.name + target.suffix
+            found = existing.get((database, name))
             if found is None:
-                why = f"table {database}.{table.name} does not exist"
+                why = f"table {database}.{name} does not exist"
                 makes = table if tier == "hot" else None
                 changes.append(Change(create_table(target, tier, table), why, makes=makes))
-                continue
-            more, reported = _compare(target, tier, table, found)
-            changes += more
-            differences += reported
+            else:
+                more, reported = _compare(target, tier, table, found)
+                changes += more
+                differences += reported
+            if target.shards:
+                more, reported = _compare_distributed(target, tier, table, existing.get((database, table.name)))
+                changes += more
+                differences += reported
     for table in tables:
-        if hot := existing.get((target.hot, table.name)):
-            more, reported = _taken_along(target, table, hot, existing.get((target.cold, table.name)))
+        name = table.name + target.suffix
+        if hot := existing.get((target.hot, name)):
+            more, reported = _taken_along(target, table, hot, existing.get((target.cold, name)))
             changes += more
             differences += reported
     for view in VIEWS:
@@ -182,7 +215,7 @@ def _compare(
     target: Target, tier: TierName, table: Table, found: ExistingTable
 ) -> tuple[list[Change], list[Difference]]:
     name = full_name(target, tier, table)
-    where = f"{target.database(tier)}.{table.name}"
+    where = f"{target.database(tier)}.{table.name}{target.suffix}"
     alter = f"ALTER TABLE {name}{_on(target.cluster)}"
     changes: list[Change] = []
     differences: list[Difference] = []
@@ -229,6 +262,24 @@ def _compare(
     return changes, differences
 
 
+def _compare_distributed(
+    target: Target, tier: TierName, table: Table, found: ExistingTable | None
+) -> tuple[list[Change], list[Difference]]:
+    """It holds no rows; what it lacks of columns is added."""
+    where = f"{target.database(tier)}.{table.name}"
+    if found is None:
+        return [Change(create_distributed(target, tier, table), f"table {where} does not exist")], []
+    if found.engine != "Distributed":
+        what = f"its engine is {found.engine}; with sharding it is a Distributed one over {table.name}{LOCAL}"
+        return [], [Difference(where, what, blocking=True)]
+    alter = f"ALTER TABLE `{target.database(tier)}`.`{table.name}`{_on(target.cluster)} ADD COLUMN IF NOT EXISTS"
+    lacking = [column for column in table.columns if column.name not in found.columns]
+    return [
+        Change(f"{alter} {column_ddl(column, tier)}", f"{where} lacks the column {column.name}")
+        for column in sorted(lacking, key=lambda column: column.kind != "EPHEMERAL")
+    ], []
+
+
 def _taken_along(
     target: Target, table: Table, hot: ExistingTable, cold: ExistingTable | None
 ) -> tuple[list[Change], list[Difference]]:
@@ -243,7 +294,7 @@ def _taken_along(
         if there is None:
             default = f" {have['default_kind']} {have['default_expression']}" if have["default_kind"] else ""
             sql = f"ALTER TABLE {full_name(target, 'cold', table)}{_on(target.cluster)} ADD COLUMN IF NOT EXISTS"
-            why = f"{target.cold}.{table.name} lacks the column {name}, a user's own in {target.hot}"
+            why = f"{target.cold}.{table.name}{target.suffix} lacks the column {name}, a user's own in {target.hot}"
             changes.append(Change(f"{sql} `{name}` {have['type']}{default}", why, convenience=True))
         elif there["type"] != have["type"]:
             what = f"its type is {there['type']}, in {target.hot} it is {have['type']}: no row is moved until they are equal"

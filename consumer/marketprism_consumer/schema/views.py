@@ -51,14 +51,15 @@ def everything(hot: str, cold: str, table: Table, where: str = "1") -> str:
     """A SELECT of every column of both tiers; a row that is in both (copied, not yet deleted) comes once, from cold.
 
     Hot stands first, so that it is looked at first: a row that moves meanwhile is found in cold. What cold holds of hot's
-    time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal.
+    time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal. GLOBAL
+    matters where the tables are spread over shards: what cold has of hot's time is then asked for once, and not by each shard.
     """
     columns = ", ".join(column.name for column in table.columns if column.kind != "EPHEMERAL")
     in_hot, in_cold = f"`{hot}`.`{table.name}`", f"`{cold}`.`{table.name}`"
     begins = f"SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM {in_hot}"
     return (
         f"SELECT {columns} FROM {in_hot}\n"
-        f"WHERE ({where}) AND (_seq = 0 OR (_stream, _seq) NOT IN (\n"
+        f"WHERE ({where}) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (\n"
         f"    SELECT _stream, _seq FROM {in_cold} WHERE _seq != 0 AND ({where}) AND timestamp >= ({begins})))\n"
         f"UNION ALL\nSELECT {columns} FROM {in_cold} WHERE {where}"
     )
@@ -107,20 +108,35 @@ WHERE sequential >= 0.5 AND id > last_id + 1"""
 
 # --- order books ------------------------------------------------------------------------------------------------------
 
-_BOOK_ORDER = "(timestamp, ifNull(last_update_id, 0), _seq)"
+# By arrival within one time: a venue's numbers may begin anew. They tell only of rows that came from no stream.
+_BOOK_ORDER = "(timestamp, _seq, ifNull(last_update_id, 0))"
 
 
-def _book_at(hot: str, _: str) -> str:
-    """The last full book of the 24 hours before, with the updates since laid over it; a level of quantity 0 is gone."""
-    chosen = f"""\
-FROM `{hot}`.`all_orderbooks`
+def _book_at(hot: str, cold: str) -> str:
+    """The last full book of the 24 hours before, with what came since laid over it; a level of quantity 0 is gone. Full is what says
+    so: a book that says nothing is laid over, too, and where none is full, `snapshot_at` is NULL.
+
+    A row that is in both tiers is laid over itself, so that nothing has to be compared; hot stands first, as in `everything`.
+    """
+
+    def of_both(columns: str, where: str) -> str:
+        return " UNION ALL ".join(
+            f"""SELECT {columns} FROM `{database}`.`{ORDERBOOKS.name}`
         WHERE exchange = {{exchange:String}} AND market_type = {{market_type:String}} AND symbol = {{symbol:String}}
-            AND timestamp <= {{at:DateTime64(6, 'UTC')}} AND timestamp > {{at:DateTime64(6, 'UTC')}} - toIntervalDay(1)"""
-    snapshot = f"""\
-SELECT max({_BOOK_ORDER})
-        {chosen} AND ifNull(update_type, '') != 'update'"""
+            AND timestamp <= {{at:DateTime64(6, 'UTC')}} AND timestamp > {{at:DateTime64(6, 'UTC')}} - toIntervalDay(1)
+            AND {where}
+        """
+            for database in (hot, cold)
+        )
+
+    full = of_both(f"{_BOOK_ORDER} AS moment", "update_type = 'snapshot'")
+    # By time alone, the key of the table, before the rest is looked at.
+    since = of_both(
+        f"{_BOOK_ORDER} AS moment, bid_prices, bid_quantities, ask_prices, ask_quantities",
+        "timestamp >= snapshot.1 AND moment >= snapshot",
+    )
     return f"""\
-WITH ({snapshot}) AS snapshot
+WITH (SELECT max(moment) FROM ({full})) AS snapshot
 SELECT side, row_number() OVER (PARTITION BY side ORDER BY if(side = 'bid', -price, price)) AS level, price, quantity,
     updated_at, if(toUnixTimestamp(snapshot.1) = 0, NULL, snapshot.1) AS snapshot_at
 FROM
@@ -128,12 +144,12 @@ FROM
     SELECT side, price, argMax(amount, moment) AS quantity, max(moment.1) AS updated_at
     FROM
     (
-        SELECT {_BOOK_ORDER} AS moment,
+        SELECT moment,
             arrayJoin(arrayConcat(
                 arrayMap((price, amount) -> ('bid', price, amount), bid_prices, bid_quantities),
                 arrayMap((price, amount) -> ('ask', price, amount), ask_prices, ask_quantities))) AS one,
             one.1 AS side, one.2 AS price, one.3 AS amount
-        {chosen} AND {_BOOK_ORDER} >= snapshot
+        FROM ({since})
     )
     GROUP BY side, price
     HAVING quantity > 0

@@ -13,6 +13,7 @@ from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import Problem, ResourceError
 from marketprism_api.settings import Settings, effective
 from marketprism_api.tiering import TieringPolicy
+from marketprism_consumer.schema.ddl import LOCAL
 from marketprism_consumer.tiering.slices import Filter
 
 
@@ -40,12 +41,20 @@ class Job:
     cold_retention: float | None = None
     cluster: str = ""
     """Hot's; empty for a single server."""
+    sharded: bool = False
+    """Are rows spread over the cluster's shards?"""
+    shard: str = ""
+    """The one that this is about: each shard moves its own rows (`servers.by_shard`)."""
     quorum: bool = True
     """On a cluster: does nothing leave hot before a majority of cold's replicas have it?"""
 
     @property
     def pair(self) -> str:
-        return f"{self.hot_db} → {self.cold_db}"
+        return f"{self.hot_db} → {self.cold_db}" + (f" of shard {self.shard}" if self.shard else "")
+
+    def own(self, table: str) -> str:
+        """The name of the table that holds rows."""
+        return f"{table}{LOCAL}" if self.shard else table
 
 
 def read(file: str, environ: Mapping[str, str]) -> tuple[Settings, TieringPolicy | None]:
@@ -79,6 +88,7 @@ def job_of(settings: Settings, policy: TieringPolicy | None) -> Job:
         filter=Filter(str(spec.filter.exchange or ""), "", str(spec.filter.symbol or "")) if spec else Filter(),
         cold_retention=(spec.cold.retention.seconds or None) if spec else None,
         cluster=settings.cluster,
+        sharded=settings.sharded,
         quorum=settings.insert_quorum,
     )
 

@@ -92,13 +92,15 @@ class Ledger:
         return [Slice(int(begin), int(end)) for begin, end in rows]
 
     async def history(self, limit: int) -> list[LedgerEntry]:
-        """The last slices, newest first. Raises StoreError."""
+        """The last slices, newest first; on a cluster those of all its servers. Raises StoreError."""
+        database, table = self._table.split(".")
         rows = await self._server.query(
             "SELECT run, table, slice_from, slice_to, argMax(rows, at), argMax(bytes, at), argMax(checksum, at), started,"
             " nullIf(max(at), min(at)), any(mode), argMax(status, (at, status != 'began')) AS last, argMax(error, at)"
-            f" FROM {self._table} GROUP BY run, table, slice_from, slice_to, started"
+            f" FROM {self._server.all_replicas(database, table)} GROUP BY run, table, slice_from, slice_to, started"
             " ORDER BY started DESC, table, slice_from DESC LIMIT {limit:UInt32}",
             {"limit": limit},
+            settings=self._server.reachable,
         )
         return [LedgerEntry(*row) for row in rows]
 

@@ -40,6 +40,16 @@ class TierOverview:
     doubles: int = 0
     """Rows beyond the first of their identity."""
 
+    def add(self, other: TierOverview) -> None:
+        """Another shard's."""
+        self.rows += other.rows
+        self.bytes += other.bytes
+        self.parts += other.parts
+        self.first = min(filter(None, (self.first, other.first)), default=None)
+        self.last = max(filter(None, (self.last, other.last)), default=None)
+        self.by_hand += other.by_hand
+        self.doubles += other.doubles
+
 
 @dataclass(slots=True)
 class TableOverview:
@@ -57,13 +67,22 @@ class TableOverview:
     def doubles(self) -> int:
         return self.hot.doubles + self.cold.doubles + self.doubles_by_hand
 
+    def add(self, other: TableOverview) -> None:
+        """Another shard's."""
+        for mine, its in ((self.hot, other.hot), (self.cold, other.cold)):
+            mine.add(its)
+        self.overlap += other.overlap
+        self.doubles_by_hand += other.doubles_by_hand
+        self.backlog_rows += other.backlog_rows
+        self.oldest_seconds = max(self.oldest_seconds, other.oldest_seconds)
+
     def as_dict(self) -> dict[str, Any]:
         return {**camel(self), "doubles": self.doubles}
 
 
 async def overview(job: Job, hot: ClickHouse, cold: ClickHouse, table: str, run: str) -> TableOverview:
     """A day at a time: the server never holds more identities in memory. Raises StoreError, TieringError."""
-    tiers = await open_tiers(hot, job.hot_db, cold, job.cold_db, table, run, lambda: 0)
+    tiers = await open_tiers(hot, job.hot_db, cold, job.cold_db, job.own(table), run, lambda: 0)
     found = TableOverview(await _tier(tiers.hot), await _tier(tiers.cold))
     days: set[int] = set()
     for place, tier in ((tiers.hot, found.hot), (tiers.cold, found.cold)):

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ from marketprism_consumer.tiering.algorithm import Moved, move_slices, plan
 from marketprism_consumer.tiering.job import Job, Mode
 from marketprism_consumer.tiering.lease import Lease
 from marketprism_consumer.tiering.ledger import Ledger
-from marketprism_consumer.tiering.servers import one_replica, server, settle
+from marketprism_consumer.tiering.servers import by_shard, one_replica, server, settle
 from marketprism_consumer.tiering.slices import SECOND, Slice, together, within
 from marketprism_consumer.tiering.two_tiers import BROUGHT, TwoTiers, condition, open_tiers, values
 
@@ -60,7 +60,7 @@ class Failure:
 
 @dataclass(slots=True)
 class TableResult:
-    """`rows` are those moved; in a copy those copied; in a dry run those that would move."""
+    """`rows` are those moved; in a copy those copied; in a dry run those that would move. Of all shards together."""
 
     rows: int = 0
     bytes: int = 0
@@ -71,6 +71,18 @@ class TableResult:
     backlog_seconds: float = 0.0
     expired_rows: int = 0
     notes: list[str] = field(default_factory=list)
+
+    def add(self, other: TableResult) -> None:
+        """Another shard's."""
+        self.rows += other.rows
+        self.bytes += other.bytes
+        self.seconds += other.seconds
+        self.limit_reached |= other.limit_reached
+        self.oldest_in_hot = min(filter(None, (self.oldest_in_hot, other.oldest_in_hot)), default=None)
+        self.backlog_rows += other.backlog_rows
+        self.backlog_seconds = max(self.backlog_seconds, other.backlog_seconds)
+        self.expired_rows += other.expired_rows
+        self.notes += [note for note in other.notes if note not in self.notes]
 
 
 @dataclass(slots=True)
@@ -83,6 +95,12 @@ class Result:
     """RFC 3339."""
     tables: dict[str, TableResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+
+    def add(self, shard: str, other: Result) -> None:
+        """What was done in one shard."""
+        for name, of_table in other.tables.items():
+            self.tables.setdefault(name, TableResult()).add(of_table)
+        self.failures += [replace(each, table=f"{each.table} of shard {shard}".strip()) for each in other.failures]
 
     @property
     def ok(self) -> bool:
@@ -161,12 +179,39 @@ class Migration:
         self._lease_seconds = lease
         self._slice_rows = slice_rows
         self._progress = progress
+        self._of_shard: Migration | None = None
 
     def stop(self) -> None:
         """Ends the run after the slice that it is working on."""
         self.stopping = True
+        if self._of_shard:
+            self._of_shard.stop()
 
     async def run(self) -> Result:
+        return await self._run_shards() if self.job.sharded and not self.job.shard else await self._run()
+
+    async def _run_shards(self) -> Result:
+        """A run for each shard, one after the other: a row's cold place is on its own shard."""
+        started = time.monotonic()
+        result = Result(uuid.uuid4().hex[:12], self.job.mode.value)
+        try:
+            for job in await by_shard(self.job, self._auth):
+                if not self.stopping:
+                    self._of_shard = Migration(
+                        job,
+                        self._auth,
+                        self._cold_auth,
+                        lease=self._lease_seconds,
+                        slice_rows=self._slice_rows,
+                        progress=self._progress,
+                    )
+                    result.add(job.shard, await self._of_shard.run())
+        except (StoreError, TieringError) as error:
+            result.failures.append(failure("", error))
+        result.seconds, result.finished, result.stopped = time.monotonic() - started, _now(), self.stopping
+        return result
+
+    async def _run(self) -> Result:
         started = time.monotonic()
         job = self.job
         result = Result(uuid.uuid4().hex[:12], job.mode.value)
@@ -241,8 +286,8 @@ class _TableRun:
         self._result.tables[self._table] = self.done
         try:
             tiers = await open_tiers(
-                self._hot, self._job.hot_db, self._cold, self._job.cold_db, self._table, self._result.run, self._fence,
-                quorum=self._job.quorum,
+                self._hot, self._job.hot_db, self._cold, self._job.cold_db, self._job.own(self._table), self._result.run,
+                self._fence, quorum=self._job.quorum,
             )  # fmt: skip
             await self._ttl(tiers)
             try:

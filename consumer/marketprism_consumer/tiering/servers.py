@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth, clickhouse_auth
 from marketprism_consumer.clickhouse.client import ClickHouse, redacted
-from marketprism_consumer.clickhouse.servers import LOOKS, WHO
-from marketprism_consumer.errors import StoreError, TieringError
+from marketprism_consumer.clickhouse.servers import LOOKS, WHO, Sharded
+from marketprism_consumer.clickhouse.shards import recorded
+from marketprism_consumer.errors import Fault, StoreError, TieringError
 from marketprism_consumer.tiering.job import Job, cold_auth
 
 PATIENCE = 1800.0  # for the answer to one statement: an hour of a busy table on a slow disk [s]
@@ -47,12 +49,27 @@ async def one_replica(urls: Sequence[str], auth: Callable[[], ClickHouseAuth]) -
         except StoreError:
             if number == len(urls):
                 raise
-    raise ValueError("no URL")
+    raise StoreError(0, "none of its URLs answers", Fault.PASSING)
 
 
-def both(job: Job, comment: str) -> tuple[ClickHouse, ClickHouse]:
+async def by_shard(job: Job, auth: Callable[[], ClickHouseAuth]) -> list[Job]:
+    """One job for each shard, at the URLs of it that answer; the job itself where rows are not spread over shards. Raises StoreError,
+    TieringError."""
+    if not job.sharded:
+        return [job]
+    clickhouse = Sharded(job.hot_urls, auth, cluster=job.cluster)
+    try:
+        urls, names = await clickhouse.place(), await recorded(clickhouse, [job.hot_db, job.cold_db])
+    finally:
+        await clickhouse.close()
+    if not names:
+        raise TieringError(reasons.SCHEMA_MISSING, f"there are no tables in {job.hot_db}: `marketprism schema apply`")
+    return [replace(job, hot_urls=urls.get(name, ()), shard=name) for name in names]
+
+
+def both(job: Job, comment: str, cluster: str = "") -> tuple[ClickHouse, ClickHouse]:
     """Hot's server and cold's, which may be the same."""
-    hot = server(job.hot_urls, lambda: clickhouse_auth(os.environ), comment)
+    hot = server(job.hot_urls, lambda: clickhouse_auth(os.environ), comment, cluster)
     return hot, server(job.cold_urls, cold_auth, comment) if job.cold_urls else hot
 
 

@@ -72,6 +72,7 @@ class Shape:
 
 _OBSERVED = "ifNull(collected_at, timestamp)"
 _TOO_LARGE = "({max_value:Float64} > 0 AND abs(value) > {max_value:Float64})"
+_ABOVE_ZERO = "has({positive_prices:Array(String)}, toString(market_type))"
 _AMOUNT_WRONG = "(amount <= 0 OR ({max_quantity:Float64} > 0 AND amount > {max_quantity:Float64}))"
 
 
@@ -97,7 +98,8 @@ _CLOCKS = (
 )
 _JUMP = Check(
     reasons.PRICE_JUMP,
-    "{max_jump:Float64} > 0 AND neighbours > 5 AND abs(value - near) > {max_jump:Float64} * abs(near)",
+    # A share of a price means nothing where prices are about zero.
+    "{max_jump:Float64} > 0 AND neighbours > 5 AND near > 0 AND abs(value - near) > {max_jump:Float64} * near",
     {"price": "value", "its neighbours' median": "near"},
 )
 AROUND = {
@@ -148,7 +150,7 @@ SHAPES: Mapping[str, Shape] = {
             number="toUInt64OrZero(trade_id)",
             windows=AROUND,
             checks=(
-                _bounds(f"value <= 0 OR {_AMOUNT_WRONG}", "price", "quantity"),
+                _bounds(f"(value <= 0 AND {_ABOVE_ZERO}) OR {_AMOUNT_WRONG}", "price", "quantity"),
                 replace(_JUMP, shows={"price": "price", "its neighbours' median": "near"}),
                 _sides(),
                 *_CLOCKS,
@@ -161,17 +163,28 @@ SHAPES: Mapping[str, Shape] = {
                 "crossed": "ifNull(best_bid_price >= best_ask_price AND best_bid_quantity > 0 AND best_ask_quantity > 0, 0)",
                 "unsorted": "arrayExists(d -> d >= 0, arrayPopFront(arrayDifference(bid_prices)))"
                 " OR arrayExists(d -> d <= 0, arrayPopFront(arrayDifference(ask_prices)))",
-                "odd": "arrayExists(p -> p <= 0, bid_prices) OR arrayExists(p -> p <= 0, ask_prices)"
+                "odd": f"({_ABOVE_ZERO} AND (arrayExists(p -> p <= 0, bid_prices) OR arrayExists(p -> p <= 0, ask_prices)))"
                 " OR arrayExists(q -> q < 0, bid_quantities) OR arrayExists(q -> q < 0, ask_quantities)"
                 " OR ({max_quantity:Float64} > 0 AND"
                 " greatest(toFloat64(arrayMax(arrayPushBack(bid_quantities, toDecimal128(0, 18)))),"
                 " toFloat64(arrayMax(arrayPushBack(ask_quantities, toDecimal128(0, 18))))) > {max_quantity:Float64})",
+                "full": "ifNull(update_type = 'snapshot', 0)",
+                "levels": "toUInt64(bids_count) + asks_count",
+                "taken_away": "countEqual(bid_quantities, 0) + countEqual(ask_quantities, 0)",
             },
-            tie="ifNull(last_update_id, 0)",
             link="ifNull(prev_update_id, toUInt64(first_update_id - 1))",
             linked="last_update_id",
-            windows={**AROUND, "previous_linked": f"lagInFrame(linked) OVER (by_arrival {PREVIOUS})"},
+            windows={
+                **AROUND,
+                "previous_linked": f"lagInFrame(linked) OVER (by_arrival {PREVIOUS})",
+                "usual": f"round(avgIf(levels, full) OVER (PARTITION BY {SERIES}, period_text))",
+            },
             checks=(
+                Check(
+                    reasons.BOOK_NOT_FULL,
+                    "full AND (taken_away > 0 OR (levels > 0 AND levels * 10 < usual))",  # a halted market's book is empty
+                    {"levels": "levels", "taken away": "taken_away", "usual": "usual"},
+                ),
                 Check(reasons.BOOK_CROSSED, "crossed", {"best bid": "best_bid_price", "best ask": "best_ask_price"}),
                 Check(reasons.BOOK_UNSORTED, "unsorted", {"last_update_id": "last_update_id"}),
                 Check(
@@ -211,7 +224,7 @@ SHAPES: Mapping[str, Shape] = {
             value="toFloat64(price)",
             before={"amount": "toFloat64(quantity)"},
             checks=(
-                _bounds(f"value <= 0 OR {_AMOUNT_WRONG}", "price", "quantity"),
+                _bounds(f"(value <= 0 AND {_ABOVE_ZERO}) OR {_AMOUNT_WRONG}", "price", "quantity"),
                 _sides(),
                 *_CLOCKS,
             ),
@@ -320,9 +333,10 @@ def _texts(check: Check) -> str:
     return ", ".join(f"ifNull(toString({expression}), 'NULL')" for expression in check.shows.values())
 
 
-def parameters(limits: ValidationLimits) -> dict[str, float | int]:
+def parameters(limits: ValidationLimits) -> dict[str, float | int | list[str]]:
     return {
         **{name: value for name, value in asdict(limits).items() if name != "max_silence"},
+        "positive_prices": sorted(limits.positive_prices),
         "silence": int(limits.max_silence * 1e6) or 1 << 62,
     }
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.schema import ON_CLUSTER
+from marketprism_consumer.tiering.servers import on_cluster
 from marketprism_consumer.validation.report import verdict
 from marketprism_consumer.validation.run import Report
 
@@ -25,11 +27,13 @@ class Verdict(NamedTuple):
 
 
 async def note(server: ClickHouse, database: str, report: Report, scope: str) -> None:
-    """Raises StoreError: a validation needs no right to write, and goes on without."""
+    """Raises StoreError: a validation needs no right to write, and goes on without. On a cluster each server has a table of its own,
+    and all are asked."""
     await server.command(
-        f"CREATE TABLE IF NOT EXISTS `{database}`.`{TABLE}` (at DateTime64(3, 'UTC') DEFAULT now64(3),"
+        f"CREATE TABLE IF NOT EXISTS `{database}`.`{TABLE}`{on_cluster(server)} (at DateTime64(3, 'UTC') DEFAULT now64(3),"
         " since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), rows UInt64, ok Bool, scope String, verdict String)"
-        " ENGINE = MergeTree ORDER BY at TTL toDateTime(at) + INTERVAL 1 YEAR"
+        " ENGINE = MergeTree ORDER BY at TTL toDateTime(at) + INTERVAL 1 YEAR",
+        settings=ON_CLUSTER if server.cluster else None,
     )
     await server.command(
         f"INSERT INTO `{database}`.`{TABLE}` (since, until, rows, ok, scope, verdict)"
@@ -51,6 +55,8 @@ async def last(server: ClickHouse, database: str) -> Verdict | None:
     if not await server.has_table(database, TABLE):
         return None
     rows = await server.query(
-        f"SELECT at, since, until, rows, ok, scope, verdict FROM `{database}`.`{TABLE}` ORDER BY at DESC LIMIT 1"
+        f"SELECT at, since, until, rows, ok, scope, verdict FROM {server.all_replicas(f'`{database}`', f'`{TABLE}`')}"
+        " ORDER BY at DESC LIMIT 1",
+        settings=server.reachable,
     )
     return Verdict(*rows[0]) if rows else None

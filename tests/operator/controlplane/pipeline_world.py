@@ -115,10 +115,10 @@ class World:
             return next((found for found in jobs if not (found.get("status") or {}).get("conditions")), None)
 
         name: str = (await until(job))["metadata"]["name"]
-        await self._complete(name)
+        await self.complete(name)
         return name
 
-    async def _complete(self, job: str) -> None:
+    async def complete(self, job: str) -> None:
         now = "2020-01-01T00:00:00Z"  # long enough ago for whatever waits after it
         true = {"status": "True", "lastTransitionTime": now, "lastProbeTime": now}
         conditions = [{"type": "SuccessCriteriaMet", **true}, {"type": "Complete", **true}]
@@ -128,7 +128,7 @@ class World:
     async def jobs_succeed(self) -> None:
         for job in await self.cluster.list("Job", self.namespace):
             if not (job.get("status") or {}).get("conditions"):
-                await self._complete(job["metadata"]["name"])
+                await self.complete(job["metadata"]["name"])
 
     async def _roll_out(self, deployment: Object) -> None:
         count = deployment["spec"]["replicas"]
@@ -178,11 +178,12 @@ class World:
         items: list[Object] = found.to_dict()["items"]
         return items
 
-    async def metric(self, name: str) -> float:
-        """The sum over its labels."""
+    async def metric(self, name: str, *labels: str) -> float:
+        """The sum over its labels, of the lines that have these."""
         async with ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/metrics") as answer:
             lines = (await answer.text()).splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+        found = [line for line in lines if line.startswith(name) and all(label in line for label in labels)]
+        return sum(float(line.split()[-1]) for line in found)
 
     @contextmanager
     def operator(self, **environ: str) -> Iterator[subprocess.Popen[bytes]]:

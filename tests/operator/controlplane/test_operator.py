@@ -34,6 +34,7 @@ async def brought_up(world: World, **spec: Any) -> None:
     ("spec", "said"),
     [
         ({"clickhouse": {"hotDatabase": "a", "coldDatabase": "a"}}, "another database"),
+        ({"clickhouse": {"sharding": "bySymbol"}}, "sharding needs cluster"),
         ({"dataTypes": {"trade": {}}, "consumers": {"one": {"dataTypes": ["orderbook"]}}}, "exactly one consumer"),
         ({"deadLetters": {"window": "2h"}}, "1s to 1h"),
     ],

@@ -451,82 +451,82 @@ SETTINGS non_replicated_deduplication_window = 10000;
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_orderbooks` AS
 (
 SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`orderbooks`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`orderbooks` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`orderbooks`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`orderbooks` WHERE 1
 )
-COMMENT 'marketprism view 48c438d3242a';
+COMMENT 'marketprism view b7008a917d8a';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_trades` AS
 (
 SELECT timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker, trade_time, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`trades`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`trades` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker, trade_time, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`trades` WHERE 1
 )
-COMMENT 'marketprism view 3309efe95126';
+COMMENT 'marketprism view 9516c4a76acf';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_funding_rates` AS
 (
 SELECT timestamp, exchange, market_type, symbol, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price, index_price, premium_index, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`funding_rates`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`funding_rates` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`funding_rates`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price, index_price, premium_index, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`funding_rates` WHERE 1
 )
-COMMENT 'marketprism view 796afabe5823';
+COMMENT 'marketprism view 2e1314d059e3';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_open_interests` AS
 (
 SELECT timestamp, exchange, market_type, symbol, open_interest_value, open_interest_usd, open_interest_unit, mark_price, index_price, change_24h, change_24h_percent, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`open_interests`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`open_interests` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`open_interests`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, open_interest_value, open_interest_usd, open_interest_unit, mark_price, index_price, change_24h, change_24h_percent, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`open_interests` WHERE 1
 )
-COMMENT 'marketprism view edb05fb83f5a';
+COMMENT 'marketprism view 0076ab7a19b0';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_liquidations` AS
 (
 SELECT timestamp, exchange, market_type, symbol, liquidation_id, side, status, price, quantity, filled_quantity, notional_value, average_price, bankruptcy_price, margin_ratio, liquidation_time, aggregation_mode, instrument_id, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`liquidations`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`liquidations` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`liquidations`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, liquidation_id, side, status, price, quantity, filled_quantity, notional_value, average_price, bankruptcy_price, margin_ratio, liquidation_time, aggregation_mode, instrument_id, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`liquidations` WHERE 1
 )
-COMMENT 'marketprism view 15efec5f33c2';
+COMMENT 'marketprism view e0308ab9fbc9';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_lsr_top_positions` AS
 (
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_position_ratio, short_position_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`lsr_top_positions`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`lsr_top_positions` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_top_positions`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_position_ratio, short_position_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`lsr_top_positions` WHERE 1
 )
-COMMENT 'marketprism view df31733cc4d1';
+COMMENT 'marketprism view 086c6ac968e6';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_lsr_all_accounts` AS
 (
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_account_ratio, short_account_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`lsr_all_accounts`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`lsr_all_accounts` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_all_accounts`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_account_ratio, short_account_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`lsr_all_accounts` WHERE 1
 )
-COMMENT 'marketprism view b8fc66028488';
+COMMENT 'marketprism view 59b92465bc9a';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_volatility_indices` AS
 (
 SELECT timestamp, exchange, market_type, symbol, currency, volatility_index, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`volatility_indices`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) NOT IN (
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`volatility_indices` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`volatility_indices`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, currency, volatility_index, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`volatility_indices` WHERE 1
 )
-COMMENT 'marketprism view 7e2a92145b33';
+COMMENT 'marketprism view 6bd9846b6c68';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`candles_1m` AS
 (
@@ -562,10 +562,15 @@ COMMENT 'marketprism view ecda72a1e8b0';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`book_at` AS
 (
-WITH (SELECT max((timestamp, ifNull(last_update_id, 0), _seq))
-        FROM `marketprism_hot`.`all_orderbooks`
+WITH (SELECT max(moment) FROM (SELECT (timestamp, _seq, ifNull(last_update_id, 0)) AS moment FROM `marketprism_hot`.`orderbooks`
         WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
-            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND ifNull(update_type, '') != 'update') AS snapshot
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1)
+            AND update_type = 'snapshot'
+         UNION ALL SELECT (timestamp, _seq, ifNull(last_update_id, 0)) AS moment FROM `marketprism_cold`.`orderbooks`
+        WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1)
+            AND update_type = 'snapshot'
+        )) AS snapshot
 SELECT side, row_number() OVER (PARTITION BY side ORDER BY if(side = 'bid', -price, price)) AS level, price, quantity,
     updated_at, if(toUnixTimestamp(snapshot.1) = 0, NULL, snapshot.1) AS snapshot_at
 FROM
@@ -573,21 +578,27 @@ FROM
     SELECT side, price, argMax(amount, moment) AS quantity, max(moment.1) AS updated_at
     FROM
     (
-        SELECT (timestamp, ifNull(last_update_id, 0), _seq) AS moment,
+        SELECT moment,
             arrayJoin(arrayConcat(
                 arrayMap((price, amount) -> ('bid', price, amount), bid_prices, bid_quantities),
                 arrayMap((price, amount) -> ('ask', price, amount), ask_prices, ask_quantities))) AS one,
             one.1 AS side, one.2 AS price, one.3 AS amount
-        FROM `marketprism_hot`.`all_orderbooks`
+        FROM (SELECT (timestamp, _seq, ifNull(last_update_id, 0)) AS moment, bid_prices, bid_quantities, ask_prices, ask_quantities FROM `marketprism_hot`.`orderbooks`
         WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
-            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1) AND (timestamp, ifNull(last_update_id, 0), _seq) >= snapshot
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1)
+            AND timestamp >= snapshot.1 AND moment >= snapshot
+         UNION ALL SELECT (timestamp, _seq, ifNull(last_update_id, 0)) AS moment, bid_prices, bid_quantities, ask_prices, ask_quantities FROM `marketprism_cold`.`orderbooks`
+        WHERE exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}
+            AND timestamp <= {at:DateTime64(6, 'UTC')} AND timestamp > {at:DateTime64(6, 'UTC')} - toIntervalDay(1)
+            AND timestamp >= snapshot.1 AND moment >= snapshot
+        )
     )
     GROUP BY side, price
     HAVING quantity > 0
 )
 ORDER BY side DESC, level
 )
-COMMENT 'marketprism view 2856fcc6084b';
+COMMENT 'marketprism view 5093497f22ef';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`book_gaps` AS
 (
