@@ -127,7 +127,7 @@ async def test_audit_runs_in_a_job_with_the_credentials_of_the_pipeline(
         "dataTypes": {"trade": {}},
     }
     await world.apply("Secret", "nats-auth", stringData={"username": "recorder", "password": "x"})
-    async with node(world, tmp_path, ("schema", "audit", "migrate")):
+    async with node(world, tmp_path, ("audit",)):
         with world.operator():
             async with world.controllers():
                 await world.pipeline(**urls)
@@ -137,7 +137,7 @@ async def test_audit_runs_in_a_job_with_the_credentials_of_the_pipeline(
                 document = {"apiVersion": "storage.marketprism.io/v1alpha1", "kind": "StoragePipeline"}
                 file.write_text(yaml.safe_dump({**document, "metadata": {"name": "main"}, "spec": urls}))
                 auth = {"NATS_USER": "recorder", "NATS_PASSWORD": "x"}
-                done = await asyncio.to_thread(call, "schema", "apply", "-f", str(file), environ=auth)
+                done = await asyncio.to_thread(call, "schema", "ensure", "-f", str(file), environ=auth)
                 assert done.returncode == 0, done.stderr
                 said = await plugin(world, "audit", "main", "--type=trade", "--output=json")
                 assert said.code == 0, said.err
