@@ -15,13 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.__main__ import OURS, Result, Servers, ours, servers_in
 
 ROOT = Path(__file__).parents[1]
-KERNEL = Path("consumer/marketprism_consumer/ingest")
 ROWS = 10_000
 PART = 4  # of the bench's messages
 
@@ -87,13 +87,12 @@ def check_out(commit: str, tree: Path) -> None:
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
     tree.mkdir()
     subprocess.run(["tar", "-x", "-C", str(tree)], input=archive, check=True)
-    source = KERNEL / "levels.zig"
-    if (tree / source).exists() and (tree / source).read_bytes() == (ROOT / source).read_bytes():
-        for library in (ROOT / KERNEL).glob("_levels.so"):
-            (tree / KERNEL / library.name).write_bytes(library.read_bytes())
-    elif (tree / source).exists():
-        compile_it = "from compile_levels import compile_levels; compile_levels()"
-        subprocess.run([sys.executable, "-c", compile_it], cwd=tree / "consumer", check=True)
+    (compiler,) = (tree / "consumer").glob("compile_*.py")
+    build = tomllib.loads((tree / "consumer" / "pyproject.toml").read_text())["build-system"]["requires"]
+    zig = next(each.partition(";")[0] for each in build if each.startswith("ziglang"))
+    # By the compiler that its own build asks for: this environment has none.
+    compiled = [sys.executable, "-m", "uv", "run", "--quiet", "--no-project", "--with", zig, "python", compiler.name]
+    subprocess.run(compiled, cwd=compiler.parent, check=True)
 
 
 def main() -> int:
