@@ -33,9 +33,15 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 .PHONY: test
 test: ## Everything that must pass, about 25 minutes
 	$(MAKE) lint unit docs
-	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other. Tests with deadlines run alone.
-	$(MAKE) -j 2 --output-sync=target sim storage
-	$(MAKE) tiering control-plane faults monitoring
+	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other. Faults have deadlines.
+	$(MAKE) -j 2 --output-sync=target beside-storage storage
+	$(MAKE) faults monitoring
+
+.PHONY: beside-storage
+beside-storage: $(INSTALLED)
+	$(MAKE) sim
+	$(MAKE) tiering
+	$(MAKE) control-plane
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types, layers, generated files
