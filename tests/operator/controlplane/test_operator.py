@@ -247,11 +247,12 @@ async def test_at_rest_nothing_is_written(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "seconds"), [(signal.SIGTERM, 3), (signal.SIGKILL, 15)], ids=["asked to end", "killed"]
+    ("end", "seconds"), [(signal.SIGTERM, 10), (signal.SIGKILL, 30)], ids=["asked to end", "killed"]
 )
 async def test_of_two_operators_one_works_and_the_other_takes_over(
     world: World, end: signal.Signals, seconds: float
 ) -> None:
+    """A Lease that is not given up expires after 12 s."""
     lease = f"{world.namespace}/marketprism-operator"
     with world.operator(MARKETPRISM_LEASE=lease, POD_NAME="one") as first:
         await until(lambda: holder(world))
