@@ -13,7 +13,7 @@ from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest import record as steps
 from marketprism_consumer.ingest.batch import Batch
 from marketprism_consumer.ingest.clickhouse_errors import refused
-from marketprism_consumer.ingest.insert import Sent, insert
+from marketprism_consumer.ingest.insert import Sent, insert_batch
 from marketprism_consumer.ingest.keeper import RecordKeeper
 from marketprism_consumer.ingest.lane import Lane
 from marketprism_consumer.ingest.reader import Reader
@@ -76,14 +76,14 @@ _store = ClaimWork._store
 
 async def inserts_first(self: ClaimWork, batch: Batch) -> None:
     lane = self.lane
-    cut = Cut(batch.last.seq, batch.last.arrived, await lane.until(), 0, lane.rules, lane.token())
-    start, streams = self._position, [lane.present_stream] * len(batch.messages)
-    if batch.messages:
-        sent, _ = await insert(lane, batch.messages, batch.rows, streams, cut.token, cut.until, doubt=False)
+    (last, arrived), start = batch.last, self._position
+    cut = Cut(last, arrived, await lane.until(), 0, lane.rules, lane.token())
+    if batch.stored:
+        sent, _ = await insert_batch(lane, batch, cut.token, cut.until)
         if sent is not Sent.STORED:
             await _store(self, batch)
             return
-    await self.change(lambda r: self._cut_next(r, start, batch.first.seq, cut))
+    await self.change(lambda r: self._cut_next(r, start, batch.first[0], cut))
     await lane.bury(batch.refused)
     self._position, self.finished = cut.end, cut
 

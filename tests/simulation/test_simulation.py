@@ -16,7 +16,7 @@ from tests.simulation.broken import BROKEN
 from tests.simulation.bucket import RecordsPort
 from tests.simulation.clickhouse import StorePort
 from tests.simulation.jetstream import BrokerPort, GraveyardPort
-from tests.simulation.world import Violation, World
+from tests.simulation.world import Crash, Violation, World
 
 SEEDS = int(os.environ.get("MARKETPRISM_SIM_SEEDS", "2000"))
 CHUNK = 250
@@ -56,6 +56,8 @@ def test_the_simulator_notices_when_a_rule_is_broken(rule: str) -> None:
         for seed in range(SEEDS_TO_NOTICE):
             try:
                 World(seed, parts).run()
+            except Crash:
+                raise  # the broken rule is broken code
             except Violation as violation:
                 print(f"seed {seed}: {violation}")
                 return

@@ -43,6 +43,10 @@ class Violation(AssertionError):
     """The guarantee does not hold in this history."""
 
 
+class Crash(Violation):
+    """A process ended by a mistake, which says nothing of what it would have stored."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a world is made of; tests replace some of it by what breaks a rule."""
@@ -346,7 +350,7 @@ class World:
 
     def _check(self) -> None:
         if self._crash:
-            raise Violation("".join(traceback.format_exception(self._crash)))
+            raise Crash("".join(traceback.format_exception(self._crash)))
         clickhouse = self.clickhouse
         # What tiering has copied and not dropped yet is one row.
         rows = list({id(row): row for row in clickhouse.rows() + clickhouse.cold}.values())
