@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 from typing import Protocol, TypeVar
@@ -22,7 +22,7 @@ from marketprism_consumer.ingest.broker import Broker
 from marketprism_consumer.ingest.columns import Columnar, Columns
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
 from marketprism_consumer.ingest.decode import Row, decode
-from marketprism_consumer.ingest.decode_fast import fast_decoder
+from marketprism_consumer.ingest.decode_fast import FastDecoder, fast_decoder
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import generation, stream_identity
 from marketprism_consumer.ingest.keeper import RecordKeeper
@@ -81,6 +81,13 @@ class Lane:
     log: FilteringBoundLogger
     backoff: Callable[[], Backoff]
     random: Random
+    rules: int = field(init=False)
+    """What a cut is decoded by: the code's version of the rules, and the pipeline's limits."""
+    _fast: FastDecoder | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rules = rules_version(self.limits)
+        self._fast = fast_decoder(self.table.data_type, self.limits)
 
     @property
     def store(self) -> Store:
@@ -102,18 +109,10 @@ class Lane:
 
     def decoded(self, message: Message) -> Row:
         """Raises MessageError."""
-        fast = fast_decoder(self.table.data_type, self.limits)
-        row = fast(message.payload, message.arrived) if fast else None
-        return self.slowly(message) if row is None else row
-
-    def slowly(self, message: Message) -> Row:
-        """By the one rule. Raises MessageError."""
-        return decode(self.table.data_type, message.subject, message.payload, message.arrived, self.limits)
-
-    @property
-    def rules(self) -> int:
-        """What a cut was decoded by: the code's version of the rules, and the pipeline's limits."""
-        return rules_version(self.limits)
+        row = self._fast(message.payload, message.arrived) if self._fast else None
+        if row is None:
+            row = decode(self.table.data_type, message.subject, message.payload, message.arrived, self.limits)
+        return row
 
     async def until(self) -> int:
         """A block that is cut now is refused after this [s since 1970, ClickHouse's clock]."""
