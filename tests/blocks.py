@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 from marketprism_consumer.ingest.decode import Row
-from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.operations.restore import token
 from marketprism_consumer.schema.tables import Table
 
 
 def block_of(table: Table, rows: Sequence[Row], seqs: Sequence[int], streams: Sequence[str]) -> Block:
-    return encode(table, rows, seqs, streams, token(table, seqs, streams))
+    return Block(table, rows, seqs, streams, token(table, seqs, streams))
 
 
 def seconds_from_now(seconds: float = 60.0) -> int:

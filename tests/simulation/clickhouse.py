@@ -50,11 +50,18 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class SimBlock:
-    """What `encode` makes, without the bytes."""
+    """A `Block` without the bytes."""
 
     table: Table
-    rows: tuple[Row, ...]
+    values: tuple[Row, ...]
     token: str
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    def identities(self) -> tuple[list[int], list[str]]:
+        return [row.seq for row in self.values], [row.stream for row in self.values]
 
 
 def sim_encode(
@@ -208,7 +215,7 @@ class ClickHouse:
         elif self.trouble and self.random.random() < 0.7:
             self.answer(request, refused(self.random.choice(self.trouble), "refused"))
         else:
-            partitions = sorted({row.partition for row in request.block.rows})
+            partitions = sorted({row.partition for row in request.block.values})
             one = Running(request, server, deque(partitions))
             self.running.append(one)
             self.world.after(self._some(2.0), self._check, one)
@@ -218,7 +225,7 @@ class ClickHouse:
             return
         if int(self.clock(one.server)) > one.request.until:
             self._end(one, refused(LATE_INSERT, "too late"))
-        elif any(row.key in self.poison for row in one.request.block.rows):
+        elif any(row.key in self.poison for row in one.request.block.values):
             self._end(one, refused(469, "a constraint is violated"))
         else:
             # In time, and then slow: only waiting for it tells whoever looks its rows up meanwhile.
@@ -244,14 +251,14 @@ class ClickHouse:
     def _store(self, server: Server, block: SimBlock, partition: int) -> None:
         known = (partition, block.token) in self.tokens
         if self.world.traced:
-            rows = ", ".join(f"{row.seq} {row.key}" for row in block.rows if row.partition == partition)
+            rows = ", ".join(f"{row.seq} {row.key}" for row in block.values if row.partition == partition)
             self.world.tell(
                 f"{server.name} {'knows' if known else 'stores'} {rows} [{block.token[-8:]}] in {partition}"
             )
         if known:
             return
         self._log(partition, block.token)
-        part = Part(partition, tuple(row for row in block.rows if row.partition == partition))
+        part = Part(partition, tuple(row for row in block.values if row.partition == partition))
         self.hot.append(part)
         self.late |= {row.key for row in part.rows} & self.world.stream.lost
         self.inserted_at[partition] = self.world.now

@@ -16,7 +16,7 @@ from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest import kernel
 from marketprism_consumer.ingest.columns import Columns, Texts, columnar, native, of_rows
 from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, Row, decode
-from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.frames import Messages, cut
 from marketprism_consumer.ingest.values import LATEST
 from marketprism_consumer.schema.tables import TRADES
@@ -166,10 +166,10 @@ def test_a_block_of_columns_is_that_of_the_same_rows() -> None:
         in_order += [(seq, row) for seq in columns.seqs if (row := rows[seq - 1])]
         rest += [(index + 1, row) for index in others if (row := rows[index])]
     assert rest
-    block = encode(TRADES, [row for _, row in rest], [seq for seq, _ in rest], [], "t", parts, "S@now")
+    block = Block(TRADES, [row for _, row in rest], [seq for seq, _ in rest], [], "t", parts, "S@now")
     assert block.rows == 300
     whole = of_rows(TRADES, [row for _, row in in_order + rest], [seq for seq, _ in in_order + rest])
-    assert b"".join(block.expiring(0)) == b"".join(encode(TRADES, [], [], [], "t", [whole], "S@now").expiring(0))
+    assert b"".join(block.expiring(0)) == b"".join(Block(TRADES, [], [], [], "t", [whole], "S@now").expiring(0))
 
 
 def test_more_texts_than_one_number_tells_apart_are_told_by_two() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from marketprism_consumer.clickhouse.shards import SYMBOL, shard_of
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import Row, decode
-from marketprism_consumer.ingest.encode import Block, encode
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.operations.restore import token
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Table
 from marketprism_embedded.native_blocks import with_revision
@@ -28,7 +28,7 @@ def rows_of(table: Table, count: int = 50) -> list[Row]:
 
 def block_of(table: Table, seqs: list[int] | None = None) -> Block:
     rows = rows_of(table)
-    return encode(table, rows, seqs or range(1, len(rows) + 1), [STREAM] * len(rows), "t")
+    return Block(table, rows, seqs or range(1, len(rows) + 1), [STREAM] * len(rows), "t")
 
 
 def by_table(test: Any) -> Any:
@@ -49,7 +49,7 @@ def test_a_batch_is_one_block_whatever_its_size(table: Table) -> None:
 
 def test_a_large_batch_is_one_block_too() -> None:
     rows = rows_of(TRADES, 100) * 700
-    block = encode(TRADES, rows, range(1, 70_001), [STREAM] * 70_000, "t")
+    block = Block(TRADES, rows, range(1, 70_001), [STREAM] * 70_000, "t")
     data = b"".join(block.expiring(1_800_000_000))
     assert block.rows == 70_000
     assert len(with_revision(data)) == len(data) + 8 + len(block.columns)

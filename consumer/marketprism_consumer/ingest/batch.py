@@ -12,7 +12,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Literal
 
 from marketprism_consumer.errors import MessageError
@@ -92,10 +91,6 @@ class Batch:
     def exchanges(self) -> Counter[str]:
         """Of the rows in columns: how many of each."""
         return sum((part.exchanges() for part in self.columns), Counter[str]())
-
-    def seqs(self) -> list[int]:
-        """Of the rows, in the order in which they are inserted."""
-        return [*chain.from_iterable(part.seqs for part in self.columns), *(message.seq for message in self.messages)]
 
 
 class Batcher:

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from _ch_core import encode_native_block  # clickhouse-connect's Rust codec: one call, one block
 
@@ -43,6 +43,11 @@ class Block:
     def columns(self) -> tuple[str, ...]:
         return self._native[0]
 
+    def identities(self) -> tuple[list[int], list[str]]:
+        """The sequences of its rows, and their streams."""
+        of_columns = list(chain.from_iterable(part.seqs for part in self.in_columns))
+        return [*of_columns, *self.seqs], [*[self.stream] * len(of_columns), *self.streams]
+
     @cached_property
     def _native(self) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
         """Columns, and the Native block without its header, in pieces."""
@@ -73,18 +78,6 @@ class Block:
             )
             for name, numbers in of.items()
         }
-
-
-def encode(
-    table: Table,
-    rows: Sequence[Row],
-    seqs: Sequence[int],
-    streams: Sequence[str],
-    token: str,
-    columns: Sequence[Columns] = (),
-    stream: str = "",
-) -> Block:
-    return Block(table, rows, seqs, streams, token, columns, stream)
 
 
 def _native(

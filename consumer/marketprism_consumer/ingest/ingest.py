@@ -37,7 +37,7 @@ from marketprism_consumer.ingest.batch import BatchBounds, Batcher
 from marketprism_consumer.ingest.broker import Broker, Records
 from marketprism_consumer.ingest.columns import Columnar, columnar
 from marketprism_consumer.ingest.dead_letters import Graveyard
-from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.keeper import RecordKeeper
 from marketprism_consumer.ingest.lane import Encode, Lane
@@ -94,7 +94,7 @@ class Ingest:
         owner: str,
         *,
         messages: MessageLimits,
-        encode: Encode = encode,
+        encode: Encode = Block,
         columnar: Callable[[str], Columnar | None] = columnar,
         faultpoint: Callable[[str], None] = faultpoint,
         log: FilteringBoundLogger = log,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 
 from marketprism_api import reasons
@@ -37,34 +37,21 @@ async def insert(
     doubt: bool,
 ) -> InsertOutcome:
     """`doubt`: an attempt by somebody else may have gone before. Whoever calls it again sends the same rows."""
-    seqs = [message.seq for message in messages]
-    block = lane.encode(lane.table, rows, seqs, streams, token)
-    times = rows[0][0], rows[-1][0]
-    return await _insert(lane, block, lambda: (seqs, streams), len(rows), messages[0].arrived, times, until, doubt)
+    block = lane.encode(lane.table, rows, [message.seq for message in messages], streams, token)
+    return await _insert(lane, block, messages[0].arrived, (rows[0][0], rows[-1][0]), until, doubt=doubt)
 
 
 async def insert_batch(lane: Lane, batch: Batch, token: str, until: int) -> InsertOutcome:
     """The same, of a batch that nobody else has sent anything of."""
-    stream = lane.present_stream
-    of_rows = [message.seq for message in batch.messages], [stream] * len(batch.messages)
-    block = lane.encode(lane.table, batch.rows, *of_rows, token, batch.columns, stream)
-
-    def identities() -> tuple[Sequence[int], Sequence[str]]:
-        return batch.seqs(), [stream] * batch.stored
-
-    return await _insert(lane, block, identities, batch.stored, batch.first[1], batch.times, until, doubt=False)
+    stream, seqs = lane.present_stream, [message.seq for message in batch.messages]
+    block = lane.encode(lane.table, batch.rows, seqs, [stream] * len(seqs), token, batch.columns, stream)
+    return await _insert(lane, block, batch.first[1], batch.times, until, doubt=False)
 
 
 async def _insert(
-    lane: Lane,
-    block: Block,
-    identities: Callable[[], tuple[Sequence[int], Sequence[str]]],
-    rows: int,
-    arrived: int,
-    times: tuple[int, int],
-    until: int,
-    doubt: bool,
+    lane: Lane, block: Block, arrived: int, times: tuple[int, int], until: int, *, doubt: bool
 ) -> InsertOutcome:
+    """`arrived`: the oldest message [µs]. `times`: of two rows that stand for all [µs]."""
     backoff, unknown = lane.backoff(), 0
     now = asyncio.get_running_loop().time
     while True:
@@ -90,12 +77,12 @@ async def _insert(
         seconds = now() - began
         lane.faultpoint("after_insert")
         if doubt:
-            seqs, streams = identities()
+            seqs, streams = block.identities()
             if not await verify(lane, seqs, streams):
-                lane.alarm(reasons.ROWS_NOT_THERE, first=min(seqs), last=max(seqs), rows=rows)
+                lane.alarm(reasons.ROWS_NOT_THERE, first=min(seqs), last=max(seqs), rows=block.rows)
                 return Sent.LATE, None
-        lane.account.inserted(rows, arrived, times, seconds)
-        lane.log.debug("inserted", table=lane.table.name, rows=rows, seconds=round(seconds, 4))
+        lane.account.inserted(block.rows, arrived, times, seconds)
+        lane.log.debug("inserted", table=lane.table.name, rows=block.rows, seconds=round(seconds, 4))
         return Sent.STORED, None
 
 

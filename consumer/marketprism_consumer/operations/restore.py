@@ -17,7 +17,7 @@ from marketprism_api import reasons
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.decode import Row
-from marketprism_consumer.ingest.encode import encode
+from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import content_indexes, place
 from marketprism_consumer.ingest.record import VALID
 from marketprism_consumer.ingest.store import Stored
@@ -68,7 +68,7 @@ class Restore(Generic[T]):
         if not new:
             return known
         rows, seqs, identities = [e[2] for e, _ in new], [e[1] for e, _ in new], [identity for _, identity in new]
-        block = encode(table, rows, seqs, identities, f"{token(table, seqs, identities)}:{again}")
+        block = Block(table, rows, seqs, identities, f"{token(table, seqs, identities)}:{again}")
         try:
             await self._tiers[0].insert(block, until)
         except StoreError as refused:
