@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest.columns import HOUR, Columns
+from marketprism_consumer.ingest.columns import HOUR, PARTITIONS, Columns
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.message import Message
 
-PARTITIONS = 32  # of one block: ClickHouse remembers a token for each, and must remember all of a minute
 PACE = 1.0  # [s] between two inserts of a table: ClickHouse's own advice is about one per second
 GROWN = 50_000  # rows: beyond this a larger batch is no cheaper, only later
 

@@ -18,11 +18,11 @@ from marketprism_consumer.ingest.levels import WIDTH, packed
 from marketprism_consumer.schema.tables import DECIMAL, TEXT, TIME, Table
 
 HOUR = 3_600_000_000  # a partition of hot [µs]
+PARTITIONS = 32  # of one block: ClickHouse remembers a token for each, and must remember all of a minute
 
 _SLOTS = 1 << 16
 _MOST = _SLOTS // 2
 _TEXT_BYTES = 1 << 20
-_MAX_HOURS = 32
 _TEXTS = ("exchange", "market_type", "symbol", "side", "data_source")
 
 
@@ -72,7 +72,7 @@ class _Columns(ctypes.Structure):
 
 @dataclass(slots=True)
 class Columns:
-    """Rows in the order of their messages' sequences. `fixed`: by name, a row's values are as wide as `widths` says [bytes]. `nulls`:
+    """Rows in the order of their messages' sequences. `fixed`: by name, a row's values are equally wide. `nulls`:
     1 where the value is none. `texts`: numbers in `dictionary`. `strings`: each with its length before it. `hours`: all that occur, of
     the rows' times. `arrived`, `times`: of the first and the last [µs]. `bytes`: of the messages' payloads."""
 
@@ -120,8 +120,8 @@ class TradeReader:
         fixed = {name: bytearray(width * count) for name, width in widths.items()}
         nulls = {"collected_at": bytearray(count), "is_maker": bytearray(count)}
         texts = {name: bytearray(2 * count) for name in _TEXTS}
-        seqs, hours, others = bytearray(8 * count), bytearray(8 * _MAX_HOURS), bytearray(4 * count)
-        ids = bytearray(sum(messages.where[4::5]) - sum(messages.where[3::5]))  # an id is shorter than its message
+        seqs, hours, others = bytearray(8 * count), bytearray(8 * PARTITIONS), bytearray(4 * count)
+        ids = bytearray(messages.payload_bytes)  # an id is shorter than its message
         out = _Columns(
             *map(kernel.address, (
                 seqs, fixed["timestamp"], fixed["trade_time"], fixed["collected_at"], nulls["collected_at"], fixed["price"],
@@ -144,10 +144,12 @@ class TradeReader:
         rows = out.count
         if not rows:
             return None, left
+        kept = array("Q", seqs[: 8 * rows])
+        times = memoryview(fixed["timestamp"]).cast("q")
         columns = Columns(
-            array("Q", seqs[: 8 * rows]),
-            (messages.arrived[0], messages.arrived[-1]),
-            _first_and_last(fixed["timestamp"], rows),
+            kept,
+            (messages.arrival(kept[0]), messages.arrival(kept[-1])),
+            (times[0], times[rows - 1]),
             {name: bytes(values[: widths[name] * rows]) for name, values in fixed.items()},
             {name: bytes(values[:rows]) for name, values in nulls.items()},
             {name: array("H", values[: 2 * rows]) for name, values in texts.items()},
@@ -157,11 +159,6 @@ class TradeReader:
             out.payloads,
         )
         return columns, left
-
-
-def _first_and_last(times: bytearray, count: int) -> tuple[int, int]:
-    found = memoryview(times).cast("q")
-    return found[0], found[count - 1]
 
 
 def columnar(data_type: str) -> Columnar | None:

@@ -10,8 +10,8 @@ from functools import partial
 from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, Fault, LostError, MessageError, StoreError
 from marketprism_consumer.ingest import record as steps
-from marketprism_consumer.ingest.batch import PARTITIONS, Refused
-from marketprism_consumer.ingest.columns import HOUR
+from marketprism_consumer.ingest.batch import Refused
+from marketprism_consumer.ingest.columns import HOUR, PARTITIONS
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.identity import content_indexes, place
 from marketprism_consumer.ingest.insert import Sent, insert

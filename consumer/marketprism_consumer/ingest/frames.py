@@ -49,6 +49,14 @@ class Messages:
     def __iter__(self) -> Iterator[Message]:
         return map(self.__getitem__, range(len(self.seqs)))
 
+    def arrival(self, seq: int) -> int:
+        """Of the message at `seq`, which is one of these [µs]."""
+        return self.arrived[bisect_left(self.seqs, seq)]
+
+    @property
+    def payload_bytes(self) -> int:
+        return sum(self.where[4::_PLACES]) - sum(self.where[3::_PLACES])
+
     def headers(self, index: int) -> bytes:
         return self.data[self.where[_PLACES * index + 2] : self.where[_PLACES * index + 3]]
 

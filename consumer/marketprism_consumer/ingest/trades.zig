@@ -10,7 +10,7 @@ const Failure = levels.Failure;
 const EARLIEST: i64 = 1_230_768_000_000_000; // as `values.py` has them [µs]
 const LATEST: i64 = 4_102_444_800_000_000;
 const HOUR: i64 = 3_600_000_000;
-const HOURS = 32; // at most, of one call
+const HOURS = 32; // at most, of one call: `PARTITIONS` of columns.py
 const TEXTS = 5;
 
 /// One entry for each trade that is plain; `seqs` are its message's. `ids`: each with its length before it. `hours`: all that occur.

@@ -16,9 +16,9 @@ from marketprism_api import reasons
 from marketprism_api.reasons import Reason
 from marketprism_consumer.errors import BrokerError, DoubtError, Fault, LostError, MessageError, ReaderBrokenError
 from marketprism_consumer.ingest import record as steps
-from marketprism_consumer.ingest.batch import PARTITIONS, Batch, BatchBounds, Batcher, Refused
+from marketprism_consumer.ingest.batch import Batch, BatchBounds, Batcher, Refused
 from marketprism_consumer.ingest.broker import StreamState
-from marketprism_consumer.ingest.columns import HOUR
+from marketprism_consumer.ingest.columns import HOUR, PARTITIONS
 from marketprism_consumer.ingest.decode import Row
 from marketprism_consumer.ingest.flood import Flood, exchange_of
 from marketprism_consumer.ingest.frames import Messages
