@@ -39,6 +39,8 @@ KINDS = {
     "PodMonitor": ("monitoring.coreos.com/v1", "podmonitors"),
 }
 
+STANDS_STILL: Mapping[str, tuple[str, Any]] = {"Deployment": ("replicas", 0), "CronJob": ("suspend", True)}
+"""What in a workload's spec keeps it from starting Pods."""
 SCALER = f"{FIELD_MANAGER}-scaler"
 UNREADABLE = "unreadable"
 UNTYPED = "failed to create typed patch object"
@@ -238,9 +240,11 @@ class Cluster:
 
     async def stop_pods(self, workload: Manifest) -> None:
         """No more Pods of a Deployment or a CronJob, whatever else is in it."""
-        metadata, kind = workload["metadata"], workload["kind"]
-        path = self._resource(kind).path(name=metadata["name"], namespace=metadata["namespace"])
-        self._learn(await self._replace(path, {"/spec/suspend": True} if kind == "CronJob" else {"/spec/replicas": 0}))
+        metadata, (field, still) = workload["metadata"], STANDS_STILL[workload["kind"]]
+        if workload["spec"].get(field) == still:
+            return
+        path = self._resource(workload["kind"]).path(name=metadata["name"], namespace=metadata["namespace"])
+        self._learn(await self._replace(path, {f"/spec/{field}": still}))
 
     async def write_status(self, kind: str, namespace: str, name: str, status: Manifest) -> None:
         """All of it at once. Raises StatusRefusedError.

@@ -19,7 +19,15 @@ from marketprism_api.tiering import TieringPolicy, misfits
 from marketprism_operator import ask, conditions, metrics, naming, scaling, status, times
 from marketprism_operator.builders import children, deployment, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
-from marketprism_operator.cluster import ApplyRefusedError, Cluster, Done, StatusRefusedError, controlled_by, said_by
+from marketprism_operator.cluster import (
+    STANDS_STILL,
+    ApplyRefusedError,
+    Cluster,
+    Done,
+    StatusRefusedError,
+    controlled_by,
+    said_by,
+)
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
@@ -152,12 +160,10 @@ async def suspend(current: Reconciliation) -> None:
     """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but Deployments and CronJobs."""
     if not (current.live.get("spec") or {}).get("suspend"):
         return
-    for kind in ("Deployment", "CronJob"):
+    for kind in STANDS_STILL:
         found = await current.cluster.list(kind, current.namespace, {_label(current): current.name})
         for workload in controlled_by(current.uid, found):
-            spec = workload["spec"]
-            if spec.get("replicas") if kind == "Deployment" else not spec.get("suspend"):
-                await current.cluster.stop_pods({**workload, "kind": kind})
+            await current.cluster.stop_pods(workload)
 
 
 async def find_pipeline(current: Reconciliation) -> None:
