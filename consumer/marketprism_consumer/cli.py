@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-import typer
-
 from marketprism_consumer.commands import (
     audit,
     check,
@@ -24,30 +22,26 @@ from marketprism_consumer.commands import (
     tiers,
     validate,
 )
-from marketprism_consumer.commands.exits import epilog
+from marketprism_consumer.commands.common import command_line
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Keeps a crypto market-data stream in ClickHouse: exactly once, bit-exact, provably complete.",
+app = command_line(
+    "Keeps a crypto market-data stream in ClickHouse: exactly once, bit-exact, provably complete.",
+    (
+        ("demo", demo.demo, demo.EXAMPLES),
+        ("run", run.run, run.EXAMPLES),
+        ("ingest", ingest.ingest, ingest.EXAMPLES),
+        ("feed", feed.feed, feed.EXAMPLES),
+        ("audit", audit.audit, audit.EXAMPLES),
+        ("status", status.status, status.EXAMPLES),
+        ("check", check.check, check.EXAMPLES),
+        ("tap", tap.tap, tap.EXAMPLES),
+        ("replay", replay.replay_, replay.EXAMPLES),
+        ("migrate", migrate.migrate, migrate.EXAMPLES),
+        ("tiers", tiers.tiers, tiers.EXAMPLES),
+        ("validate", validate.validate, validate.EXAMPLES),
+    ),
+    completion=True,
 )
-for name, run_it, examples in (
-    ("demo", demo.demo, demo.EXAMPLES),
-    ("run", run.run, run.EXAMPLES),
-    ("ingest", ingest.ingest, ingest.EXAMPLES),
-    ("feed", feed.feed, feed.EXAMPLES),
-    ("audit", audit.audit, audit.EXAMPLES),
-    ("status", status.status, status.EXAMPLES),
-    ("check", check.check, check.EXAMPLES),
-    ("tap", tap.tap, tap.EXAMPLES),
-    ("replay", replay.replay_, replay.EXAMPLES),
-    ("migrate", migrate.migrate, migrate.EXAMPLES),
-    ("tiers", tiers.tiers, tiers.EXAMPLES),
-    ("validate", validate.validate, validate.EXAMPLES),
-):
-    app.command(name, epilog=epilog(name, examples))(run_it)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(lanes.app, name="lanes")

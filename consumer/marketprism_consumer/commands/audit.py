@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from marketprism_api.data_types import DataType
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, Json, Output, fail, settings_of
+from marketprism_consumer.commands.common import File, Json, OnlyTypes, Output, fail, settings_of
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import with_servers
 from marketprism_consumer.operations.audit import AuditReport
@@ -25,15 +24,17 @@ Examples:
 """
 
 
+Deep = Annotated[bool, typer.Option("--deep", help="Compare every value that the stream still holds.")]
+BothTiers = Annotated[
+    bool, typer.Option("--both-tiers/--hot-only", help="Look for rows in hot and cold, or in hot alone.")
+]
+
+
 def audit(
     file: File = "",
-    types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
-    ] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Compare every value that the stream still holds.")] = False,
-    both_tiers: Annotated[
-        bool, typer.Option("--both-tiers/--hot-only", help="Look for rows in hot and cold, or in hot alone.")
-    ] = True,
+    types: OnlyTypes = None,
+    deep: Deep = False,
+    both_tiers: BothTiers = True,
     output: Json = Output.TEXT,
 ) -> None:
     """Prove what became of every message: held = rows + dead letters + pending, none missing, none double.

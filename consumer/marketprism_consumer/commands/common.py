@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,15 +13,21 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from marketprism_api.data_types import DataType
 from marketprism_api.load import load, pipeline_of
 from marketprism_api.problems import ResourceError, ValueRefusedError
 from marketprism_api.settings import Settings, effective
 from marketprism_api.tiering import TieringPolicy
 from marketprism_api.types import Duration
-from marketprism_consumer.commands.exits import Exit
+from marketprism_consumer.commands.exits import Exit, epilog
 
 File = Annotated[
     str, typer.Option("--file", "-f", help="The StoragePipeline; - reads stdin. Without it, the defaults.")
+]
+
+
+OnlyTypes = Annotated[
+    list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
 ]
 
 
@@ -34,6 +41,22 @@ Json = Annotated[Output, typer.Option("--output", "-o", help="For people, or for
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 # In a pipe or a file lines may be long.
 stdout = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def command_line(
+    help: str, commands: Iterable[tuple[str, Callable[..., None], str]], *, within: str = "", completion: bool = False
+) -> typer.Typer:
+    """Of commands with their names and examples. `within`: the command of which they are parts."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=completion,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        help=help,
+    )
+    for name, run_it, examples in commands:
+        app.command(name, epilog=epilog(f"{within} {name}".strip(), examples))(run_it)
+    return app
 
 
 def settings_of(file: str) -> Settings:

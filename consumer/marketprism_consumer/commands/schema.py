@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated
 
@@ -12,17 +11,16 @@ import typer
 from nats.errors import Error as NatsError
 
 from marketprism_api import reasons
-from marketprism_api.credentials import nats_auth
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.commands.common import File, Json, Output, fail, seconds, settings_of, stderr, stdout
 from marketprism_consumer.commands.exits import Exit, epilog, exit_of
-from marketprism_consumer.commands.servers import begin_lanes, clickhouse_of
+from marketprism_consumer.commands.servers import begin_lanes, clickhouse_of, nats_of
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.jetstream.broker import NatsBroker
-from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.schema.ddl import Change, Plan, render
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
@@ -119,14 +117,7 @@ async def _nats(settings: Settings, wait: float) -> list[Misfit]:
     """Whether JetStream takes the request that every consumer begins with; the streams that all consumers will look for."""
     client = PullClient()
     try:
-        await connect(
-            settings.nats_url,
-            lambda: nats_auth(os.environ),
-            name="marketprism schema",
-            wait=wait,
-            client=client,
-            api=settings.jetstream,
-        )
+        await nats_of(settings, "schema", wait, client)
         broker = NatsBroker(client)
         for type_settings in settings.data_types.values():
             await broker.streams_of(type_settings.subject)

@@ -64,6 +64,20 @@ def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHo
     return store_of(hot, settings.hot_db, quorum=quorum), store_of(cold, settings.cold_db, quorum=quorum)
 
 
+async def nats_of(
+    settings: Settings, command: str, wait: float = CONNECT_WAIT, client: PullClient | None = None
+) -> PullClient:
+    """A connection, as `connect` makes it. The login is read anew at every try."""
+    return await connect(
+        settings.nats_url,
+        lambda: nats_auth(os.environ),
+        name=f"marketprism {command}",
+        wait=wait,
+        client=client,
+        api=settings.jetstream,
+    )
+
+
 async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:
     """Write the first records of tables that this process has just made; why not where it can't be done, which only means
     that the first consumer waits a minute."""
@@ -71,14 +85,7 @@ async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:
         return ""
     client, tiers = PullClient(), tiers_of(settings, "schema")
     try:
-        await connect(
-            settings.nats_url,
-            lambda: nats_auth(os.environ),
-            name="marketprism schema",
-            wait=CONNECT_WAIT,
-            client=client,
-            api=settings.jetstream,
-        )
+        await nats_of(settings, "schema", client=client)
         await lanes.begin(settings, NatsBroker(client), tiers, created)
     except (ResourceError, BrokerError, StoreError, NatsError, TimeoutError, OSError) as error:
         return f"no first record was written, so that the first consumer looks for rows for a minute: {error}"
@@ -94,10 +101,7 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
 
     async def run() -> T:
         async with AsyncExitStack() as stack:
-            name = f"marketprism {command}"
-            client = await connect(
-                settings.nats_url, lambda: nats_auth(os.environ), name=name, wait=CONNECT_WAIT, api=settings.jetstream
-            )
+            client = await nats_of(settings, command)
             stack.push_async_callback(client.close)
             servers = Servers(client, *tiers_of(settings, command))
             stack.push_async_callback(servers.hot.clickhouse.close)

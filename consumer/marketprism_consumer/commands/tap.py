@@ -13,9 +13,18 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from marketprism_api.data_types import DataType
 from marketprism_consumer import logs, times
-from marketprism_consumer.commands.common import File, Json, Output, fail, moment, seconds, settings_of, stdout
+from marketprism_consumer.commands.common import (
+    File,
+    Json,
+    OnlyTypes,
+    Output,
+    fail,
+    moment,
+    seconds,
+    settings_of,
+    stdout,
+)
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.operations.dlq import printable
@@ -39,9 +48,7 @@ WIDEST = 56  # characters of a value
 
 def tap(
     file: File = "",
-    types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
-    ] = None,
+    types: OnlyTypes = None,
     exchange: Annotated[str, typer.Option(help="Only of this exchange.")] = "",
     symbol: Annotated[str, typer.Option(help="Only of this symbol.")] = "",
     refused: Annotated[bool, typer.Option("--refused", help="Only what can't be a row.")] = False,

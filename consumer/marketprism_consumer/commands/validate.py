@@ -15,7 +15,7 @@ from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.commands import loop
-from marketprism_consumer.commands.common import File, fail, leave_word, moment, seconds, settings_of, stderr
+from marketprism_consumer.commands.common import File, OnlyTypes, fail, leave_word, moment, seconds, settings_of, stderr
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.commands.servers import clickhouse_of
@@ -52,9 +52,7 @@ def validate(
     ] = "",
     start: Annotated[str, typer.Option("--from", help="From this time on (ISO 8601, UTC); instead of --since.")] = "",
     end: Annotated[str, typer.Option("--to", help="Up to this time; without it, now.")] = "",
-    types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
-    ] = None,
+    types: OnlyTypes = None,
     exchanges: Annotated[list[str] | None, typer.Option("--exchange", help="Only this exchange.")] = None,
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol.")] = None,
     output: Annotated[ReportOutput, typer.Option("--output", "-o", help="The form of the report.")] = ReportOutput.TEXT,

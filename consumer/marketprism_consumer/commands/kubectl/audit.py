@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from marketprism_api.data_types import DataType
-from marketprism_consumer.commands.common import Json, Output, fail, stderr
+from marketprism_consumer.commands.audit import BothTiers, Deep
+from marketprism_consumer.commands.common import Json, OnlyTypes, Output, fail, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.kubectl.common import (
     LOOK_EVERY,
@@ -51,13 +51,9 @@ KEPT = 3600  # [s]
 
 def audit(
     name: PipelineName,
-    types: Annotated[
-        list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
-    ] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Compare every value that the stream still holds.")] = False,
-    both_tiers: Annotated[
-        bool, typer.Option("--both-tiers/--hot-only", help="Look for rows in hot and cold, or in hot alone.")
-    ] = True,
+    types: OnlyTypes = None,
+    deep: Deep = False,
+    both_tiers: BothTiers = True,
     wait: Annotated[str, typer.Option("--wait", help="How long to wait for its Pod to begin.")] = "2m",
     namespace: Namespace = "",
     context: Context = "",
