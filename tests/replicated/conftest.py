@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.harness import Loop, Server, World
+from tests.faults.harness import Ingest, Loop, Server, World
 
 VARIABLES = ("CLICKHOUSE_CLUSTER", "CLICKHOUSE_SHARD1", "CLICKHOUSE_BALANCED", "CLICKHOUSE_CLUSTER_CONTROL")
 
@@ -32,6 +32,14 @@ class Replicas:
 
     def do(self, command: str, *arguments: str) -> None:
         subprocess.run([self._control / command, *arguments], check=True, capture_output=True, timeout=120)
+
+    def cut_and_reset(self, world: World, times: int) -> None:
+        """Answers that end early, and connections that are reset, while rows flow."""
+        for _ in range(times):
+            self.do("balancer", "shard1", "cut", "2")
+            world.until_more(300)
+            self.do("balancer", "shard1", "reset")
+            world.until_more(300)
 
 
 class Shards(Replicas):
@@ -77,29 +85,33 @@ def quorum() -> str:
     return "auto"
 
 
-@pytest.fixture
-def world(replicas: Replicas, nats: Server, tmp_path: Path, loop: Loop, quorum: str) -> Iterator[World]:
-    spec = {"clickhouse": {"cluster": replicas.cluster, "insertQuorum": quorum}}
-    made = World(nats, replicas, tmp_path, loop, spec=spec)  # type: ignore[arg-type]
+@contextmanager
+def _made(servers: Replicas, nats: Server, place: Path, loop: Loop, **clickhouse: str) -> Iterator[World]:
+    spec = {"clickhouse": {"cluster": servers.cluster, **clickhouse}}
+    made = World(nats, servers, place, loop, spec=spec)  # type: ignore[arg-type]
     made.clean()
     made.make_streams()
     made.make_tables()
     yield made
     unexpected = made.close()
     assert not unexpected, "in the log of ingest:\n" + "\n".join(unexpected)
+
+
+@pytest.fixture
+def world(replicas: Replicas, nats: Server, tmp_path: Path, loop: Loop, quorum: str) -> Iterator[World]:
+    with _made(replicas, nats, tmp_path, loop, insertQuorum=quorum) as made:
+        yield made
 
 
 @pytest.fixture
 def sharded(shards: Shards, nats: Server, tmp_path: Path, loop: Loop, quorum: str) -> Iterator[World]:
     """A pipeline over all shards."""
-    spec = {"clickhouse": {"cluster": shards.cluster, "sharding": "bySymbol", "insertQuorum": quorum}}
-    made = World(nats, shards, tmp_path, loop, spec=spec)  # type: ignore[arg-type]
-    made.clean()
-    made.make_streams()
-    made.make_tables()
-    yield made
-    unexpected = made.close()
-    assert not unexpected, "in the log of ingest:\n" + "\n".join(unexpected)
+    with _made(shards, nats, tmp_path, loop, sharding="bySymbol", insertQuorum=quorum) as made:
+        yield made
+
+
+def lookups(ingests: Iterable[Ingest]) -> float:
+    return sum(one.metric("marketprism_lookups_total") for one in ingests)
 
 
 Heal = Callable[[Callable[[], Any]], None]

@@ -17,15 +17,11 @@ from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.tables import TRADES
-from tests.faults.harness import MARKETPRISM, VALID, Ingest, World
-from tests.replicated.conftest import Heal, Replicas
+from tests.faults.harness import MARKETPRISM, VALID, World
+from tests.replicated.conftest import Heal, Replicas, lookups
 from tests.waiting import free_port, wait_for
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def _lookups(ingests: list[Ingest]) -> float:
-    return sum(one.metric("marketprism_lookups_total") for one in ingests)
 
 
 def test_both_replicas_know_the_table_as_the_same(world: World, replicas: Replicas) -> None:
@@ -38,7 +34,7 @@ def test_nothing_is_looked_up_while_all_is_well(world: World) -> None:
     ingests = world.several(2)
     world.until_more(2000)
     world.prove()
-    assert _lookups(ingests) == 0
+    assert lookups(ingests) == 0
 
 
 without_quorum = pytest.mark.parametrize("quorum", ["none"])
@@ -56,19 +52,15 @@ def test_a_replica_that_fetches_nothing(world: World, replicas: Replicas, heal: 
         world.until_more(800)
         replicas.do("node", "fetches", node, "on")
     world.prove()
-    assert _lookups(ingests) == 0
+    assert lookups(ingests) == 0
 
 
 def test_answers_cut_and_connections_reset(world: World, replicas: Replicas) -> None:
     world.feed()
     ingests = world.several(2)
-    for _ in range(5):
-        replicas.do("balancer", "shard1", "cut", "2")
-        world.until_more(300)
-        replicas.do("balancer", "shard1", "reset")
-        world.until_more(300)
+    replicas.cut_and_reset(world, 5)
     world.prove()
-    assert _lookups(ingests) == 0
+    assert lookups(ingests) == 0
 
 
 @without_quorum

@@ -15,7 +15,7 @@ from marketprism_consumer.clickhouse.shards import shard_of
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
 from tests.faults.harness import MARKETPRISM, VALID, World
-from tests.replicated.conftest import Heal, Shards
+from tests.replicated.conftest import Heal, Shards, lookups
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -56,7 +56,7 @@ def test_nothing_is_looked_up_while_all_is_well(sharded: World) -> None:
     ingests = sharded.several(2)
     sharded.until_more(1500)
     sharded.prove()
-    assert sum(one.metric("marketprism_lookups_total") for one in ingests) == 0
+    assert lookups(ingests) == 0
 
 
 def test_a_shard_is_away_and_what_is_its_own_waits(sharded: World, shards: Shards, heal: Heal) -> None:
@@ -111,13 +111,9 @@ def test_one_shard_has_its_part_of_a_block_and_the_other_has_not_when_its_sender
 def test_answers_cut_and_connections_reset(sharded: World, shards: Shards) -> None:
     sharded.feed()
     ingests = sharded.several(2)
-    for _ in range(4):
-        shards.do("balancer", "shard1", "cut", "2")
-        sharded.until_more(300)
-        shards.do("balancer", "shard1", "reset")
-        sharded.until_more(300)
+    shards.cut_and_reset(sharded, 4)
     sharded.prove()
-    assert sum(one.metric("marketprism_lookups_total") for one in ingests) == 0
+    assert lookups(ingests) == 0
 
 
 def test_a_majority_of_each_shard_is_waited_for(sharded: World, shards: Shards, heal: Heal) -> None:
