@@ -157,7 +157,12 @@ class Outcome:
 def _literal(sql: str, data_type: DataType) -> str:
     """With what would be sent as parameters written into it."""
     given = {**parameters(DEFAULTS[data_type]), "since": 0, "until": 4_000_000_000_000_000}
-    return re.sub(r"\{(\w+):(\w+)\}", lambda found: f"CAST('{given[found[1]]}', '{found[2]}')", sql)
+
+    def literal(found: re.Match[str]) -> str:
+        value = given[found[1]]
+        return f"CAST({value if isinstance(value, list) else repr(str(value))}, '{found[2]}')"
+
+    return re.sub(r"\{(\w+):([\w()]+)\}", literal, sql)
 
 
 def decoded() -> dict[str, list[Row]]:
