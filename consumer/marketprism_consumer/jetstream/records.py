@@ -68,12 +68,11 @@ class NatsRecords:
             raise BrokerError(reasons.RECORD_UNAVAILABLE, f"{subject}: {refused.get('description')}")
         return int(answer["seq"])
 
-    async def keys(self) -> list[str]:
-        """Of all lanes; none where there is no bucket."""
-        prefix = self._subject("")
-        return sorted(
-            subject.removeprefix(prefix) for subject in await self._broker.subjects(self.stream, f"{prefix}>")
-        )
+    async def keys(self, data_type: str = "") -> list[str]:
+        """All, or those of a data type's lanes; none where there is no bucket."""
+        pattern = self._subject(f"{data_type}.>" if data_type else ">")
+        found = await self._broker.subjects(self.stream, pattern)
+        return sorted(subject.removeprefix(self._subject("")) for subject in found)
 
     async def state(self) -> dict[str, Any]:
         """What JetStream says of the bucket. Raises JetStreamError where it is missing."""

@@ -69,12 +69,11 @@ async def _begun(broker: NatsBroker, settings: Settings, data_type: DataType) ->
     """The streams of the data type's records, and when they were made: each has been read, at least for a while."""
     records = NatsRecords(broker.client, settings.bucket)
     found = set()
-    for key in await records.keys():
-        if key.startswith(f"{data_type}."):
-            with suppress(ValueError):  # told by whoever works with that very record
-                record = load((await records.read(key))[1])
-                if record.subject == settings.data_types[data_type].subject:
-                    found.add((record.stream, record.created))
+    for key in await records.keys(str(data_type)):
+        with suppress(ValueError):  # told by whoever works with that very record
+            record = load((await records.read(key))[1])
+            if record.subject == settings.data_types[data_type].subject:
+                found.add((record.stream, record.created))
     return found
 
 

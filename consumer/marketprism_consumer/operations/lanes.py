@@ -330,8 +330,8 @@ async def begin(
 async def _may_be_written(records: NatsRecords, store: ClickHouseStore, id_: LaneId) -> bool:
     """Were the same messages stored in a table that is gone? Its consumers may not know yet, and send rows into the new one."""
     others = set()
-    for key in await records.keys():
-        if key.startswith(f"{id_.data_type}.") and key != id_.key:
+    for key in await records.keys(id_.data_type):
+        if key != id_.key:
             _, value = await records.read(key)
             record = load(value) if value else id_.empty_record()
             if (record.stream, record.created, record.subject) == (id_.stream, id_.created, id_.subject):
