@@ -298,8 +298,8 @@ def judge_lane(lane: FoundLane, *, heard: bool) -> Line:
 
 
 def _most_replicas(streams: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
-    """The stream that has most of those that are read, and how many."""
-    each = [(name, int(info["config"]["num_replicas"])) for name, info in streams.items()]
+    """The stream that has most of those that are read, and how many; of several the first by name."""
+    each = [(name, int(info["config"]["num_replicas"])) for name, info in sorted(streams.items())]
     return max(each, key=lambda one: one[1], default=("", 1))
 
 
