@@ -57,6 +57,7 @@ LOOK = 1.0  # who has nothing to do looks at the record so often [s]
 WATCH = 5.0  # how often it is asked where the stream stands [s]
 WATCH_TABLE = 10.0  # how often it is asked whether the table is the same [s]
 TICK = 0.5  # how often the reader is looked after [s]
+STANDSTILL = 1.0  # a tick that comes so late: the process was suspended, or starved [s]
 CANCEL_AGAIN = 3.0  # up to Python 3.11 `wait_for` swallows a cancellation that comes with its answer [s]
 MAX_ASIDE = 16  # stretches of a lane that one process has set aside; with more it waits for them
 
@@ -441,12 +442,14 @@ class Ingest:
     async def _keep(self, lane: Lane) -> None:
         """Looks after what is in hand, and is heard by the others."""
         while True:
+            asleep = self._now()
             await asyncio.sleep(TICK)
+            stood_still = self._now() - asleep > TICK + STANDSTILL
             self._tell()
             work = self._work
             try:
                 if work is not None:
-                    work.look_after()
+                    work.look_after(stood_still=stood_still)
                     if not work.called and any(map(self._is_free, self._claims)):
                         work.call()
                 if self._now() - lane.keeper.written_at < BEAT or not self._owns(lane):

@@ -101,7 +101,7 @@ class Reader:
         has not come, is lost: only a later message would tell of it, and there may be none for long. Raises BrokerError."""
         pending, sent = await self._broker.reader_state(self._stream, self.name)
         if self.delivered < self._sent:
-            self._break(f"{self._sent} were delivered, {self.delivered} came")
+            self.give_up(f"{self._sent} were delivered, {self.delivered} came")
         self._sent = sent
         if pending and self._expected is None:
             # Asked after that: all that was pending is at or before what is the last one now.
@@ -139,7 +139,8 @@ class Reader:
             self._broker.allowance.give_back(pull.bytes_left)
             self._broker.cancel(number)
 
-    def _break(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
+        """It is broken: another one is to read on."""
         self.broken = self.broken or why
         for number in list(self._pulls):
             self._end(number)
@@ -153,7 +154,7 @@ class Reader:
             self._status(number, delivered)
             return
         if delivered.first_number != self.delivered + 1:
-            self._break(f"delivery {delivered.first_number} came after {self.delivered}")
+            self.give_up(f"delivery {delivered.first_number} came after {self.delivered}")
             return
         self.delivered += len(delivered)
         self._account(delivered)
@@ -190,7 +191,7 @@ class Reader:
         if status.at_most:
             self._most = status.at_most
         elif not status.over:
-            self._break(f"{status.code} {status.text}")
+            self.give_up(f"{status.code} {status.text}")
             return
         if status.full and not pull.received:
             self._least = max(self._least, 2 * pull.size)  # the next message alone is larger

@@ -160,12 +160,15 @@ class ClaimWork:
         finally:
             self._drop()
 
-    def look_after(self) -> None:
-        """To be called about twice a second. Raises LostError."""
+    def look_after(self, *, stood_still: bool) -> None:
+        """To be called about twice a second. Who `stood_still` has asked for nothing meanwhile, and the stream may have discarded
+        what came: it reads on by another reader, which looks where the stream begins. Raises LostError."""
         if self.claim and steps.own(self.lane.keeper.record, self.claim, self.lane.owner) is None:
             raise LostError("the claim is another's")
         self._see_floods()
         if self.reader is not None:
+            if stood_still:
+                self.reader.give_up("this process stood still")
             with suppress(ReaderBrokenError):
                 self.reader.check()
             if self.reader.broken or not self.reader.outstanding:
