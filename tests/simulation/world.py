@@ -17,7 +17,9 @@ from unittest.mock import patch
 
 import structlog
 
+from marketprism_api import reasons
 from marketprism_api.messages import MessageLimits
+from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
 from marketprism_consumer.ingest import batch, epochs, work
@@ -97,6 +99,7 @@ class World:
         self.ingests: dict[Process, Ingest] = {}
         self.bad: set[str] = set()
         self.calm = self.record_lost = False
+        self.false_alarms: list[str] = []
         self._crash: Exception | None = None
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ class World:
             parts.graveyard(self, connection),
             self.limits,
             Flood(self.flood, 10, 5.0),
-            _SILENT,
+            _Alarms(self),  # type: ignore[arg-type]
             process.owner,
             messages=MessageLimits(),
             encode=parts.encode,  # type: ignore[arg-type]
@@ -369,6 +372,7 @@ class World:
         self._demand("neither stored nor buried", [(s, key) for s, key in held.items() if not keys[key] + buried[key]])
         self._demand("both stored and buried", [key for key in keys if buried[key]])
         self._demand("good and buried", [key for key in buried if key not in self.bad | clickhouse.poison])
+        self._demand("told of a loss that was none", self.false_alarms)
         counts = self._counts()
         self._demand("a hot loop", [f"{n} {what}" for what, n in counts.items() if n > 100 + MOST[what] * self.now])
         if self.seed % 4 == 0:
@@ -404,6 +408,15 @@ class _Silent:
 
 
 _SILENT: Any = _Silent()
+
+
+class _Alarms(_Silent):
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def alarm(self, reason: Reason) -> None:
+        if reason is reasons.MESSAGES_MISSED and self._world.stream.whole:
+            self._world.false_alarms.append(f"{reason} at {self._world.now:.1f}")
 
 
 class _Tell:

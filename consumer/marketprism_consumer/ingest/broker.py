@@ -24,6 +24,11 @@ class StreamState:
     messages: int
     leader: str = ""
 
+    def lacks(self, first: int) -> int:
+        """How many messages from sequence `first` on it does not hold any more, at most."""
+        inside = max(0, self.last_seq + 1 - self.first_seq - self.messages)
+        return max(0, self.first_seq - first) + inside
+
 
 class ReaderMade(NamedTuple):
     """An ephemeral consumer: its name, and how many messages it has to deliver."""

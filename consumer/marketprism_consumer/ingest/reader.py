@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marketprism_consumer.errors import LostError, ReaderBrokenError
-from marketprism_consumer.ingest.broker import Broker
+from marketprism_consumer.ingest.broker import Broker, StreamState
 from marketprism_consumer.ingest.frames import Messages
 from marketprism_consumer.ingest.pull_status import pull_status
 
@@ -19,6 +19,7 @@ MOST_PULLS = 100  # at once: a server keeps 512 of a reader's requests, and drop
 EXPIRES = 10.0  # of one request [s]
 HEARTBEAT = 1.0  # [s]
 SILENCE = 3 * HEARTBEAT + 0.5
+LOOKS = 2  # at the stream, before what it is said to lack is not believed: its servers discard by clocks of their own
 
 
 @dataclass(slots=True)
@@ -29,11 +30,29 @@ class _Pull:
     received: bool = False
 
 
+@dataclass(slots=True)
+class _Expected:
+    """The reader's `count`th delivery is the last of what was pending: from sequence `first` on, none behind `last`."""
+
+    count: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class _Lacking:
+    """So many of those that were expected, from sequence `first` on, have not come. `looks`: how often the stream was asked."""
+
+    count: int
+    first: int
+    looks: int = 0
+
+
 class Reader:
     """From sequence `next` on. `receive` gets what came at once, in order; `look` is called when a request has ended, or the
     reader broke. `pending`: what is to come after what has been received, as it was last heard;
-    `delivered`: how many have been received. `first`: where the stream began when the reader was made. `missed`: how many
-    were discarded before they came, of those that were expected. `last`: sequence and arrival [µs] of the last that was received."""
+    `delivered`: how many have been received. `first`: where the stream began when the reader was made. `last`: sequence and
+    arrival [µs] of the last that was received."""
 
     def __init__(
         self,
@@ -51,8 +70,9 @@ class Reader:
         self.broken = ""
         self.last: tuple[int, int] | None = None
         self.outstanding = 0
-        self.first = self.missed = 0
-        self._expected: tuple[int, int] | None = None
+        self.first = 0
+        self._expected: _Expected | None = None
+        self._lacking: _Lacking | None = None
         self._broker, self._stream, self._created, self._subject = broker, stream, created, subject
         self._receive_messages, self._look = receive, look
         self._pulls: dict[int, _Pull] = {}
@@ -104,25 +124,45 @@ class Reader:
             self.give_up(f"{self._sent} were delivered, {self.delivered} came")
         self._sent = sent
         if pending and self._expected is None:
-            # Asked after that: all that was pending is at or before what is the last one now.
-            self._expected = sent + pending, (await self._broker.stream(self._stream)).last_seq
+            await self._expect(sent + pending)
         if self.broken or self.delivered != sent:
             return False
         self.pending = pending
         if self._expected is not None and not pending:
             # Nothing is to come: what was pending and has not come is gone, whether or not a later message tells.
-            self.missed += max(0, self._expected[0] - self.delivered)
-            self._expected = None
+            self._came(self._expected, self.delivered)
         return True
+
+    def missed(self, state: StreamState) -> int:
+        """How many were discarded before they came, of those that were expected, and were not told of yet; not more than the
+        stream lacks: its servers count what is pending for each reader as it goes, and for a moment there may be one too many."""
+        lacking = self._lacking
+        if lacking is None:
+            return 0
+        missed = min(lacking.count, state.lacks(lacking.first))
+        lacking.count -= missed
+        lacking.looks += 1
+        if not lacking.count or lacking.looks == LOOKS:
+            self._lacking = None
+        return missed
+
+    async def _expect(self, count: int) -> None:
+        first = await self._broker.next_of(self._stream, self._subject, self.next)
+        if first is not None:
+            # Asked after that: all that was pending is at or before what is the last one now.
+            self._expected = _Expected(count, first, (await self._broker.stream(self._stream)).last_seq)
+
+    def _came(self, expected: _Expected, delivered: int) -> None:
+        self._expected = None
+        if delivered < expected.count:
+            self._lacking = _Lacking(expected.count - delivered, expected.first)
 
     def _see(self, messages: Messages) -> None:
         """When a message comes from behind what was the last one, all that was pending then has come, or was discarded."""
-        if self._expected is None or messages.seqs[-1] <= self._expected[1]:
-            return
-        expected, last = self._expected
-        beyond = len(messages.between(last + 1, messages.seqs[-1]))
-        self.missed += max(0, expected - (self.delivered - beyond))
-        self._expected = None
+        expected = self._expected
+        if expected is not None and messages.seqs[-1] > expected.last:
+            beyond = len(messages.between(expected.last + 1, messages.seqs[-1]))
+            self._came(expected, self.delivered - beyond)
 
     def close(self) -> None:
         for number in list(self._pulls):

@@ -180,10 +180,8 @@ class ClaimWork:
         reader = self.reader
         if reader is None or reader.broken:
             return
+        self._tell_missed(reader, state)
         all_came = await reader.ask()
-        if reader.missed:
-            self.lane.alarm(reasons.MESSAGES_MISSED, count=reader.missed)
-            reader.missed = 0
         if not all_came or reader is not self.reader:
             return
         if self.is_tail and not reader.pending:
@@ -226,6 +224,10 @@ class ClaimWork:
         self._see_start(reader.first)
         return reader
 
+    def _tell_missed(self, reader: Reader, state: StreamState) -> None:
+        if missed := reader.missed(state):
+            self.lane.alarm(reasons.MESSAGES_MISSED, count=missed)
+
     def _see_start(self, first: int) -> None:
         if gap := self._seen.discarded(first):
             self.lane.alarm(reasons.MESSAGES_MISSED, first=gap[0], last=gap[1])
@@ -244,11 +246,13 @@ class ClaimWork:
     async def _see_that_the_stream_is_the_same(self, reader: Reader) -> None:
         """One that was restored from a backup may say that it was made when the old one was."""
         lane = self.lane
-        why = await stream_in_doubt(lane, lane.keeper.record, await lane.broker.stream(lane.id.stream))
+        state = await lane.broker.stream(lane.id.stream)
+        why = await stream_in_doubt(lane, lane.keeper.record, state)
         if not why and reader.last:
             why = await message_in_doubt(lane, *reader.last)
         if why:
             raise DoubtError(why)
+        self._tell_missed(reader, state)
 
     async def _pause_if_in_vain(self, reader: Reader) -> None:
         """Whatever keeps breaking readers that have given nothing is asked less and less often, and told."""
