@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
+from marketprism_consumer.errors import LostError
 from marketprism_consumer.ingest.broker import Broker, Records
 from marketprism_consumer.ingest.dead_letters import Graveyard
+from marketprism_consumer.ingest.ingest import Ingest
 from marketprism_consumer.ingest.store import Store
 from tests.simulation.broken import BROKEN
 from tests.simulation.bucket import RecordsPort
 from tests.simulation.clickhouse import StorePort
+from tests.simulation.faults import heal
 from tests.simulation.jetstream import BrokerPort, GraveyardPort
-from tests.simulation.world import Crash, Violation, World
+from tests.simulation.world import Crash, Parts, Violation, World
 
 SEEDS = int(os.environ.get("MARKETPRISM_SIM_SEEDS", "2000"))
 CHUNK = 250
@@ -47,6 +50,27 @@ def test_the_same_seed_is_the_same_history() -> None:
         return world.now, world.clickhouse.rows(), world.bucket.entries
 
     assert end(5) == end(5)
+
+
+def test_where_nothing_breaks_nobody_loses_a_claim() -> None:
+    """Work in hand is not given up, and done again, because others claim what follows, or since what is set aside is written of."""
+    lost: list[str] = []
+
+    class Tells(Ingest):
+        async def _session(self) -> None:
+            try:
+                await super()._session()
+            except LostError as error:
+                lost.append(str(error))
+                raise
+
+    for seed in range(CHUNK):
+        world = World(seed, Parts(ingest=Tells, faults=(heal,)))
+        world.fault_rate = world.edge_rate = 0.0
+        world.replicas, world.flood = 3, 1.0
+        heal(world)
+        world.run()
+        assert not lost, f"seed {seed}"
 
 
 @pytest.mark.timeout(600)

@@ -299,7 +299,7 @@ class Ingest:
             self.table,
             self.owner,
             self._broker,
-            RecordKeeper(self._records, id.key, self.account, self._random),
+            RecordKeeper(self._records, id.key, self.owner, self.account, self._random),
             self._tiers,
             self._graveyard,
             self.account,
@@ -454,10 +454,7 @@ class Ingest:
                         work.call()
                 if self._now() - lane.keeper.written_at < BEAT or not self._owns(lane):
                     continue
-                if work is not None:
-                    await work.change(lambda r: r)
-                else:
-                    await lane.keeper.change(lambda r: steps.heard(r, self.owner))
+                await (work or lane.keeper).change(lambda r: r)
             except (AgainError, BrokerError) as trouble:
                 self._trouble = self._trouble or trouble
                 self._wake.set()

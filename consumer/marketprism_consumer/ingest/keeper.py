@@ -12,16 +12,17 @@ from marketprism_api import reasons
 from marketprism_consumer.errors import BrokerError, ConflictError, DoubtError, LostError
 from marketprism_consumer.ingest.broker import Records
 from marketprism_consumer.ingest.metrics import IngestAccount
-from marketprism_consumer.ingest.record import NOT_LOOKED_INTO, Record, dump, load
+from marketprism_consumer.ingest.record import NOT_LOOKED_INTO, Record, dump, heard, load
 
 RecordStep = Callable[[Record], Record | None]
 
 
 class RecordKeeper:
-    """`doubt`: why nothing may be written by what is known; only an inspection (`set_back.py`) ends it. All raise BrokerError."""
+    """`owner`: who is heard with whatever is written. `doubt`: why nothing may be written by what is known; only an inspection
+    (`set_back.py`) ends it. All raise BrokerError."""
 
-    def __init__(self, records: Records, key: str, account: IngestAccount, random: Random) -> None:
-        self.key = key
+    def __init__(self, records: Records, key: str, owner: str, account: IngestAccount, random: Random) -> None:
+        self.key, self.owner = key, owner
         self.records = records
         self.doubt = "start"
         self.doubts = 1
@@ -97,7 +98,7 @@ class RecordKeeper:
                     fresh = True
                     continue
                 try:
-                    return await self._write(self._revision, new)
+                    return await self._write(self._revision, heard(new, self.owner))
                 except ConflictError:
                     self._account.conflicts.inc()
                     tries += 1

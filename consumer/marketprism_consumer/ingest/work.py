@@ -108,6 +108,8 @@ class ClaimWork:
         self._position = claim.done
         self._ended = False  # all of it is read
         self._mark: tuple[int, int] | None = None  # a message at its end, or behind it
+        self._certain: int | None = None  # to there all is ours, while a cut is written that moves the end
+        self._undecided: list[Messages] = []  # came meanwhile from behind there
         self._held = "", 0.0  # the last stretch that was held back, and since when
         self._tell_flood_at = 0.0
         self._in_vain = 0  # readers in a row that broke and had given nothing
@@ -163,7 +165,8 @@ class ClaimWork:
     def look_after(self, *, stood_still: bool) -> None:
         """To be called about twice a second. Who `stood_still` has asked for nothing meanwhile, and the stream may have discarded
         what came: it reads on by another reader, which looks where the stream begins. Raises LostError."""
-        if self.claim and steps.own(self.lane.keeper.record, self.claim, self.lane.owner) is None:
+        record = self.lane.keeper.record
+        if self.claim and steps.own(record, self.claim, self.lane.owner) is None and not self._is_done(record):
             raise LostError("the claim is another's")
         self._see_floods()
         if self.reader is not None:
@@ -200,8 +203,7 @@ class ClaimWork:
             nonlocal finished
             finished = self.finished
             after = steps.record_done(record, self.claim, self.lane.owner, finished) if finished else record
-            after = after and step(after)
-            return after and steps.heard(after, self.lane.owner)  # of what is set aside, too
+            return after and step(after)
 
         record = await self.lane.keeper.change(both)
         if self.finished is finished:
@@ -263,6 +265,11 @@ class ClaimWork:
             await asyncio.sleep(min(2.0, 0.05 * 2**self._in_vain))
 
     def _receive(self, messages: Messages) -> None:
+        if self._certain is not None and messages.seqs[-1] > self._certain:
+            self._undecided.append(messages.between(self._certain + 1, messages.seqs[-1]))
+            messages = messages.between(0, self._certain)
+            if not len(messages):
+                return
         ours = messages if self.end is None else messages.between(0, self.end)
         changed = self._take(ours) if len(ours) else False
         last = messages.seqs[-1], messages.arrived[-1]
@@ -304,7 +311,7 @@ class ClaimWork:
 
     def _see_end(self, last: tuple[int, int] | None, pending: int) -> None:
         """A closed claim ends with its last sequence, or where nothing more of ours is held."""
-        if self.end is None:
+        if self.end is None or self._certain is not None:
             return
         if last is not None and last[0] >= self.end:
             self._ended, self._mark = True, last
@@ -368,6 +375,7 @@ class ClaimWork:
         cut = Cut(last, arrived, await lane.until(), 0, lane.rules, lane.token())
         await self.change(lambda r: self._cut_next(r, start, batch.first[0], cut))
         self._position = cut.end
+        self._take_undecided()
         lane.faultpoint("after_cut")
         if batch.stored:
             sent, why = await insert_batch(lane, batch, cut.token, cut.until)
@@ -395,8 +403,7 @@ class ClaimWork:
         # We may have moved its `done` ourselves meanwhile, where nothing was left.
         if claim is None or not start <= claim.done < first:
             return None
-        # Where a write came second, what was dropped by the end that it should have brought stays dropped.
-        end = self.end if self._ended else claim.end
+        end = claim.end
         if not self._ended and self.reader is not None:
             # Nobody has claimed what follows? Then as far as the backlog says.
             stretch = self._seen.stretch(cut.end, self.reader.pending)
@@ -406,15 +413,31 @@ class ClaimWork:
             end = None if end is None else max(end, self.reader.next - 1)
         after = steps.cut_next(record, self.claim, self.lane.owner, claim.done, cut, end=end)
         changed = after.claim(self.claim) if after else None
-        if changed is not None:
-            self.end = changed.end  # now, for what comes while it is written
+        if changed is not None and changed.end != self.end:
+            # Another may write first, and claim what follows: then the end stays.
+            self._certain = min(end for end in (self.end, changed.end) if end is not None)
         return after
+
+    def _take_undecided(self) -> None:
+        """The end is written: what came meanwhile is ours, or behind it."""
+        self._certain = None
+        undecided, self._undecided = self._undecided, []
+        for messages in undecided:
+            self._receive(messages)
+        if self.reader is not None:
+            self._see_end(self.reader.last, self.reader.pending)
+
+    def _is_done(self, record: Record) -> bool:
+        """A claim that ends with its last cut has gone from the record."""
+        return self.end is not None and record.is_done(self.end)
 
     async def _leave(self) -> None:
         """The claim is read to its end, or given up: what is stored is recorded."""
         start, mark = self._position, await self._mark_of_end() if self._ended else None
 
         def step(record: Record) -> Record | None:
+            if self._is_done(record):
+                return record
             if mark is not None:
                 return steps.nothing_left(record, self.claim, self.lane.owner, start, mark)
             return steps.released(record, self.lane.owner, self.claim)
