@@ -110,7 +110,9 @@ class Worker:
         return [ingest for (name, _), ingest in self.ingests.items() if name == data_type]
 
     async def run(self, *, until_idle: float | None = None) -> None:
-        if kernel.library is None:
+        if kernel.failed:
+            log.error("messages are decoded in Python: a check of the kernel's has failed; please report it")
+        elif kernel.library is None:
             log.info("messages are decoded in Python: the kernel was not compiled")
         try:
             if not await self._unless_stopped(self._start()):

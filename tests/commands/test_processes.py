@@ -43,6 +43,23 @@ async def test_one_that_ends_unasked_is_started_again(tmp_path: Path, end: int) 
     assert await running == 0
 
 
+@pytest.mark.parametrize("signal_name", ["SIGILL", "SIGTRAP", "SIGKILL"])
+async def test_one_that_a_check_of_the_kernels_ended_goes_on_without_the_kernel(
+    tmp_path: Path, signal_name: str
+) -> None:
+    """The same message would end it again, for ever."""
+    file = "file = share.socket.with_suffix('.lives')"
+    life = f"file.exists() or (file.write_text(''), os.kill(os.getpid(), signal.{signal_name}))"
+    told = "from marketprism_consumer.ingest import kernel; file.write_text(str(kernel.failed))"
+    processes = several(tmp_path, f"import os; {file}; {life}; {told}; {STAYS}")
+    running = asyncio.create_task(processes.run())
+    while not all(found := [file.read_text() for file in tmp_path.glob("*.lives")]) or len(found) < 2:
+        await asyncio.sleep(0.05)
+    processes.stop()
+    assert await running == 0
+    assert found == [str(signal_name != "SIGKILL")] * 2
+
+
 async def test_who_was_killed_while_it_ended_is_a_finding(tmp_path: Path) -> None:
     ready = "open(share.socket.with_suffix('.ready'), 'w').close();"
     dies = "signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGKILL));"

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +33,7 @@ from marketprism_consumer.commands.common import fail
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.one_process import ChildShare, Share, work
 from marketprism_consumer.errors import PortTakenError
+from marketprism_consumer.ingest import kernel
 from marketprism_consumer.worker import GRACE, Worker
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ MOST = 64
 ANSWER = 1.5  # a process that turns answers sooner; whoever probes us waits for 2 s [s]
 STEADY = 60.0  # who has lived for so long begins its back-off anew [s]
 STARTS, HANGS = "starts", "does not answer"
+KERNEL_FAILED = (-signal.SIGILL, -signal.SIGTRAP)  # on x86-64, and on ARM
 KILL = GRACE + 5.0  # after the word to end; a Pod is given 30 [s]
 
 
@@ -74,6 +76,8 @@ async def consume(share: Share, processes: int, host: str, port: int) -> int:
         server, bound = await health.serve(worker, host, port)
         return server, f"http://{host}:{bound}/readyz"
 
+    if processes == 1:
+        kernel.go_on_as(sys.executable, sys.orig_argv)
     try:
         return await (work(share, listen) if processes == 1 else _several(share, processes, host, port))
     except PortTakenError as error:
@@ -107,6 +111,7 @@ class Child:
     starts: int = 0
     problem: str = STARTS
     done: bool = False
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
     @property
     def pid(self) -> int | None:
@@ -179,6 +184,8 @@ class Processes:
             if now() - began > STEADY:
                 backoff = Backoff(first=0.5, cap=30.0)
             wait = backoff.next()
+            if code in KERNEL_FAILED:
+                child.environ |= kernel.WITHOUT
             ended = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             child.problem = f"{reasons.PROCESS_ENDED}: {ended}, is started again"
             logs.reason(
@@ -196,6 +203,7 @@ class Processes:
             *self._program,
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
+            env=child.environ,
         )
         child.starts += 1
         child.problem = ""
