@@ -34,6 +34,7 @@ from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.ingest.owner import Owner
 from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.copies import Streams
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.streams import Choice, choose, create_missing
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
@@ -281,13 +282,13 @@ class Worker:
         stream holds its data type."""
         found: list[tuple[str, str]] = []
         streamless: list[DataType] = []
+        known = Streams(self._broker)
         for data_type in () if self._stopping.is_set() else self.data_types:
             try:
-                streams = (await choose(self._broker, self.settings, data_type, moved=False)).read
+                streams = (await choose(self._broker, self.settings, data_type, moved=False, streams=known)).read
                 if any((str(data_type), stream) not in self.ingests for stream in streams):
-                    streams = (
-                        await choose(self._broker, self.settings, data_type)
-                    ).read  # what has moved may be in both
+                    # What has moved may be in both.
+                    streams = (await choose(self._broker, self.settings, data_type, streams=known)).read
             except BrokerError as refused:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail)
                 if refused.reason is reasons.STREAM_UNFIT:

@@ -20,6 +20,7 @@ from marketprism_consumer.ingest.record import Claim, Cut, Record, dump
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.lanes import FoundLane
+from marketprism_consumer.schema.tables import TRADES
 from tests.operations.cli import alone, cli, cli_json
 from tests.pipelines import DataType, Pipeline, trade
 from tests.waiting import PATIENCE, until
@@ -39,6 +40,17 @@ async def write(pipeline: Pipeline, *claims: Claim, done: int = 0, begin: int = 
     record = replace(found.id.empty_record(), done=done, begin=begin, claims=claims)
     await pipeline.records.write(found.key, dump(record), found.revision)
     return await pipeline.lane()
+
+
+async def test_beside_a_record_that_nobody_can_read_no_lane_of_a_new_table_is_begun(pipeline: Pipeline) -> None:
+    """It may be that of the table before, whose consumers still send rows: what the stream holds is looked up."""
+    await pipeline.broker.api(f"STREAM.PURGE.{pipeline.records.stream}", {})
+    await pipeline.records.write("trade.unreadable", b"no record", 0)
+    await lanes.begin(pipeline.settings, pipeline.broker, [pipeline.store], [TRADES])
+    assert await pipeline.records.keys("trade") == ["trade.unreadable"]
+    await pipeline.broker.api(f"STREAM.PURGE.{pipeline.records.stream}", {})
+    await lanes.begin(pipeline.settings, pipeline.broker, [pipeline.store], [TRADES])
+    assert len(await pipeline.records.keys("trade")) == 1
 
 
 async def of_trades(pipeline: Pipeline) -> dict[str, object]:

@@ -182,6 +182,24 @@ async def test_a_stream_that_has_another_data_type_of_a_second_one_is_read_besid
     assert (await choose(split.broker, split.settings, DataType.TRADE)) == Choice(("MARKET_DATA", "ALL", "OKX"))
 
 
+async def test_each_stream_is_asked_for_once(split: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lead to it: this is done every ten seconds."""
+    await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX"}])
+    await until(lambda: holds(split, "ALL", 2), "ALL has what OKX has")
+    asked: list[str] = []
+    api = split.broker.api
+
+    async def counted(subject: str, request: Any) -> Any:
+        asked.append(subject)
+        return await api(subject, request)
+
+    monkeypatch.setattr(split.broker, "api", counted)
+    chosen = await choose(split.broker, split.settings, DataType.TRADE)
+    assert chosen.copies == ("ALL",)
+    infos = [subject for subject in asked if subject.startswith("STREAM.INFO.") and "KV_" not in subject]
+    assert sorted(set(infos)) == sorted(infos)
+
+
 async def test_two_that_have_the_same_from_a_third_have_to_be_chosen_by_name(split: Pipeline) -> None:
     await make(split, "RAW", subjects=["raw.>"])
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "RAW"}])

@@ -61,6 +61,14 @@ def _source(config: Mapping[str, Any]) -> Source:
     )
 
 
+class Described(NamedTuple):
+    """A stream: when it was created, the streams that it mirrors or has as sources, the patterns of what is published to it."""
+
+    created: str
+    sources: list[Source]
+    subjects: list[str]
+
+
 class NatsBroker:
     """The port of `ingest/broker.py` over a PullClient."""
 
@@ -181,19 +189,22 @@ class NatsBroker:
             if not names or len(found) >= page["total"]:
                 return found
 
-    async def sources_of(self, stream: str) -> list[Source] | None:
-        """The streams that it mirrors or has as sources; None where there is no such stream. Raises BrokerError."""
+    async def described(self, stream: str) -> Described | None:
+        """None where there is no such stream. Raises BrokerError."""
         try:
-            config = (await self.api(f"STREAM.INFO.{stream}", {}))["config"]
+            found = await self.api(f"STREAM.INFO.{stream}", {})
         except JetStreamError as error:
             if error.code == STREAM_NOT_FOUND:
                 return None
             raise
-        return [_source(one) for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+        config = found["config"]
+        sources = [_source(one) for one in [config.get("mirror"), *(config.get("sources") or [])] if one]
+        return Described(found["created"], sources, config.get("subjects") or [])
 
-    async def subjects_taken(self, stream: str) -> list[str]:
-        """The patterns of what is published to it. Raises BrokerError."""
-        return (await self.api(f"STREAM.INFO.{stream}", {}))["config"].get("subjects") or []
+    async def sources_of(self, stream: str) -> list[Source] | None:
+        """The streams that it mirrors or has as sources; None where there is no such stream. Raises BrokerError."""
+        found = await self.described(stream)
+        return found and found.sources
 
     async def subjects(self, stream: str, pattern: str) -> dict[str, int]:
         """How many messages the stream holds for each subject that fits; none where there is no such stream."""

@@ -8,13 +8,34 @@ from itertools import combinations
 from marketprism_api import reasons
 from marketprism_api.data_types import DataType
 from marketprism_consumer.errors import BrokerError
-from marketprism_consumer.jetstream.broker import NatsBroker
+from marketprism_consumer.jetstream.broker import Described, NatsBroker, Source
 
 
-async def find_copies(broker: NatsBroker, data_type: DataType, subject: str, holders: Sequence[str]) -> tuple[str, ...]:
+class Streams:
+    """What JetStream says of its streams, asked once for each. Methods raise BrokerError."""
+
+    def __init__(self, broker: NatsBroker) -> None:
+        self.broker = broker
+        self._described: dict[str, Described | None] = {}
+
+    async def described(self, stream: str) -> Described | None:
+        if stream not in self._described:
+            self._described[stream] = await self.broker.described(stream)
+        return self._described[stream]
+
+    async def sources_of(self, stream: str) -> list[Source] | None:
+        """None where there is no such stream."""
+        found = await self.described(stream)
+        return found and found.sources
+
+    async def holds(self, stream: str, subject: str) -> bool:
+        return await self.broker.next_of(stream, subject, 1) is not None
+
+
+async def find_copies(streams: Streams, data_type: DataType, subject: str, holders: Sequence[str]) -> tuple[str, ...]:
     """Those of `holders` that need not be read: every message of the subject that they have is in another one, which is. Raises
     BrokerError; StreamUnfit where, whichever is read, messages would be stored twice, or some not at all."""
-    origins = {name: await _origins(broker, name, subject) for name in holders}
+    origins = {name: await _origins(streams, name, subject) for name in holders}
     copies = [name for name in holders if origins[name].keys() & set(holders) - {name}]
 
     for one, other in combinations([name for name in holders if name not in copies] or holders, 2):
@@ -23,11 +44,12 @@ async def find_copies(broker: NatsBroker, data_type: DataType, subject: str, hol
     for name in copies:
         known = f"{name} has the messages of {', '.join(sorted(origins[name].keys() & set(holders) - {name}))}, too"
         for origin, as_it_is in origins[name].items():
-            if origin not in holders and not (as_it_is and await _passes_on(broker, origin, subject)):
+            if origin not in holders and not (as_it_is and await _passes_on(streams, origin, subject)):
                 raise unnamed(data_type, f"{known}, and those of {origin}, which is not read")
-        for own in await broker.subjects_taken(name):
+        found = await streams.described(name)
+        for own in found.subjects if found else ():
             both = common(own, subject)
-            if both and await broker.next_of(name, both, 1) is not None:
+            if both and await streams.holds(name, both):
                 raise unnamed(data_type, f"{known}, and those of {both} for itself")
     return tuple(copies)
 
@@ -37,11 +59,11 @@ def unnamed(data_type: DataType, why: str) -> BrokerError:
     return BrokerError(reasons.STREAM_UNFIT, f"{why}: name in spec.nats.streams.{data_type} which to read")
 
 
-async def _origins(broker: NatsBroker, stream: str, subject: str) -> dict[str, bool]:
+async def _origins(streams: Streams, stream: str, subject: str) -> dict[str, bool]:
     """The stream, and all that its messages of the subject may come from; False where that can't be asked, or has them otherwise."""
     found, left = {stream: True}, [stream]
     while left:
-        for source in await broker.sources_of(left.pop()) or ():
+        for source in await streams.sources_of(left.pop()) or ():
             if not any(common(each, subject) for each in source.subjects):
                 continue
             if source.api:
@@ -55,9 +77,9 @@ async def _origins(broker: NatsBroker, stream: str, subject: str) -> dict[str, b
     return found
 
 
-async def _passes_on(broker: NatsBroker, stream: str, subject: str) -> bool:
+async def _passes_on(streams: Streams, stream: str, subject: str) -> bool:
     """It has none of the subject but what it has from others."""
-    return bool(await broker.sources_of(stream)) or await broker.next_of(stream, subject, 1) is None
+    return bool(await streams.sources_of(stream)) or not await streams.holds(stream, subject)
 
 
 def common(one: str, other: str) -> str:

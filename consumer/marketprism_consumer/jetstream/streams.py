@@ -20,7 +20,7 @@ from marketprism_consumer.errors import (
 )
 from marketprism_consumer.ingest.record import load
 from marketprism_consumer.jetstream.broker import NatsBroker
-from marketprism_consumer.jetstream.copies import find_copies, unnamed
+from marketprism_consumer.jetstream.copies import Streams, find_copies, unnamed
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.refusals import NAME_IN_USE, SUBJECTS_OVERLAP, jetstream_error
 
@@ -34,23 +34,27 @@ class Choice(NamedTuple):
     copies: tuple[str, ...] = ()
 
 
-async def choose(broker: NatsBroker, settings: Settings, data_type: DataType, *, moved: bool = True) -> Choice:
+async def choose(
+    broker: NatsBroker, settings: Settings, data_type: DataType, *, moved: bool = True, streams: Streams | None = None
+) -> Choice:
     """The one rule for which streams a data type is read from: those that the pipeline names for it, whatever they are; else all
     that hold its subject, but for copies. `moved`: also those that have given it to another, and hold messages of it still.
+    `streams`: what is known of them already; each is asked for once.
 
     Raises BrokerError, StreamUnfit where two that are not named hold the same messages, and neither can be left."""
-    chosen = settings.data_types[data_type]
+    chosen, streams = settings.data_types[data_type], streams or Streams(broker)
     holders = await broker.streams_of(chosen.subject)
     if moved:
         known = {name for name, _ in await _begun(broker, settings, data_type)}
-        holders += [name for name in known if name not in holders and await _holds_more(broker, name, chosen.subject)]
+        holders += [name for name in known if name not in holders and await _holds_more(streams, name, chosen.subject)]
     if chosen.named:
-        there = tuple([name for name in chosen.named if await broker.sources_of(name) is not None])
+        there = tuple([name for name in chosen.named if await streams.described(name) is not None])
         return Choice(there, tuple(name for name in holders if name not in chosen.named))
-    copies = await find_copies(broker, data_type, chosen.subject, holders) if len(holders) > 1 else ()
+    copies = await find_copies(streams, data_type, chosen.subject, holders) if len(holders) > 1 else ()
     begun = await _begun(broker, settings, data_type) if copies else set()
     for name in copies:
-        if (name, (await broker.stream(name)).created) in begun:
+        copy = await streams.described(name)
+        if copy and (name, copy.created) in begun:
             raise unnamed(data_type, f"{name} was read before, and has the messages of others")
     read = [name for name in holders if name not in copies]
     # The one where it would be made comes first.
@@ -77,9 +81,9 @@ async def _begun(broker: NatsBroker, settings: Settings, data_type: DataType) ->
     return found
 
 
-async def _holds_more(broker: NatsBroker, stream: str, subject: str) -> bool:
+async def _holds_more(streams: Streams, stream: str, subject: str) -> bool:
     """False for a mirror as well, and for what has sources: such a stream is read by its name only."""
-    return await broker.sources_of(stream) == [] and await broker.next_of(stream, subject, 1) is not None
+    return await streams.sources_of(stream) == [] and await streams.holds(stream, subject)
 
 
 async def create_missing(js: Any, broker: NatsBroker, settings: Settings) -> list[str]:

@@ -333,7 +333,10 @@ async def _may_be_written(records: NatsRecords, store: ClickHouseStore, id_: Lan
     for key in await records.keys(id_.data_type):
         if key != id_.key:
             _, value = await records.read(key)
-            record = load(value) if value else id_.empty_record()
+            try:
+                record = load(value) if value else id_.empty_record()
+            except ValueError:
+                return True  # perhaps of these messages; what it is is told by whoever works with that very record
             if (record.stream, record.created, record.subject) == (id_.stream, id_.created, id_.subject):
                 others.add(record.table)
     there = await store.clickhouse.query(
