@@ -31,7 +31,7 @@ def new_epoch(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
         version=scope.versions[who],
         token=token(scope, world, job.start, cut.end, epoch),
     )
-    job = job._replace(cut=new, stage="look up", pieces=(), doubt=False)
+    job = job._replace(cut=new, stage="look up", pieces=(), doubt=False, held=False)
     text = f"P{who} begins epoch {epoch} of ({job.start}, {cut.end}] until {new.until}"
     if mine is None or not scope.rules.one_winner:
         yield Step(text, with_job(world, who, job))

@@ -61,6 +61,7 @@ def work(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
         yield from epochs.new_epoch(scope, world, who, job)
     elif job.bad:
         yield bury(scope, world, who, job)
+        yield from hold(world, who, job)
     elif job.pieces and not job.waits:
         yield from insert(scope, world, who, job)
     if job.stage == "store" and not job.bad:
@@ -224,6 +225,26 @@ def bury(scope: Scope, world: World, who: int, job: Job) -> Step:
     return Step(f"P{who} buries {names(job.bad)}", with_job(world, who, job._replace(bad=())))
 
 
+def hold(world: World, who: int, job: Job) -> Iterator[Step]:
+    """Of a venue that sends too many bad ones: they are buried later, and not in the way of its rows."""
+    if world.left.holds and not job.cut.epoch:
+        held = with_job(spent(world, "holds"), who, job._replace(bad=(), held=True))
+        yield Step(f"P{who} leaves {names(job.bad)} for later", held)
+
+
+def held_back(claims: tuple[Claim, ...], mine: Claim, cut: Cut) -> Iterator[tuple[Claim, ...]]:
+    """The cut's rows are in the table: a stretch in doubt, which may be taken into the one that was held back before it."""
+    at = claims.index(mine)
+    held = Claim(mine.start, cut.end, mine.done, mine.owner, None, cut.until)
+    behind = mine._replace(start=cut.end, done=cut.end, cut=None)
+    rest = () if behind.end == cut.end else (behind,)
+    yield (*claims[:at], held, *rest, *claims[at + 1 :])
+    earlier = claims[at - 1] if at else None
+    if earlier and earlier.after is not None and earlier.owner == mine.owner and mine.start == mine.done:
+        more = earlier._replace(end=cut.end, after=max(earlier.after, cut.until))
+        yield (*claims[: at - 1], more, *rest, *claims[at + 1 :])
+
+
 def insert(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step]:
     """Sends the next piece, as often as needed, until it is too late for this epoch."""
     piece = job.pieces[0]
@@ -261,6 +282,11 @@ def record_done(scope: Scope, world: World, who: int, job: Job) -> Iterator[Step
         return
     if scope.copies and job.cut.mark is not None:
         record = record._replace(mark=further(record.mark, (job.cut.end, job.cut.mark)))
+    if job.held and scope.rules.held_stays_in_doubt:
+        text = f"P{who} holds ({job.start}, {job.cut.end}] back"
+        for claims in held_back(record.claims, mine, job.cut):
+            yield write(scope, world, who, text, record._replace(claims=claims), None)
+        return
     done = mine._replace(done=job.cut.end, cut=None)
     text = f"P{who} records ({job.start}, {job.cut.end}] as done"
     yield write(scope, world, who, text, with_claim(record, mine, done), None)

@@ -30,6 +30,8 @@ class Rules:
     """What is set aside ends with its cut. Else two claims have the messages behind it."""
     rest_stays_in_doubt: bool = True
     """And what is split off behind it is as much in doubt as it was."""
+    held_stays_in_doubt: bool = True
+    """Of a cut whose bad messages are held back a stretch in doubt is left, and only what is behind it is done with."""
     owner_writes: bool = True
     """Only the owner of a claim writes to it. All that leans on it is that a cutter need not verify its first attempt."""
 

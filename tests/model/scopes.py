@@ -16,6 +16,7 @@ THREE: Messages = (("A", "good"), ("A", "good"), ("A", "good"))
 APART: Messages = (("A", "good"), ("B", "good"))  # in two partitions
 REFUSED: Messages = (("A", "good"), ("A", "refused"))
 REFUSED_LAST: Messages = (("A", "good"), ("A", "good"), ("A", "refused"))
+BAD: Messages = (("A", "good"), ("A", "bad"))
 OTHERS: Messages = (("A", "good"), ("", "other"))
 ALONE = (0,)  # one process, killed and started again
 TWO_VERSIONS = (0, 1)
@@ -55,6 +56,11 @@ SMALL = (
     Scope("claims end elsewhere", TWO, Faults(moves=1)),
     Scope("claims end elsewhere, killed", THREE, Faults(moves=2, kills=1), versions=ALONE),
     Scope("claims end elsewhere, in doubt", TWO, Faults(moves=1, set_backs=1), clock=1, versions=ALONE),
+    Scope("bad ones are held back", BAD, Faults(holds=1, kills=1), clock=2, versions=ALONE),
+    Scope("bad ones are held back, two processes", BAD, Faults(holds=1), clock=1),
+    Scope("bad ones are held back in one stretch", (*BAD, BAD[1]), Faults(holds=2), clock=2, versions=ALONE),
+    Scope("bad ones are held back, record set back", BAD, Faults(holds=1, set_backs=1), clock=1, versions=ALONE),
+    Scope("bad ones are held back, stream set back", BAD, Faults(holds=1, stream_set_backs=1), clock=1, versions=ALONE),
     Scope("ended in order", ONE, Faults(releases=1, torn=1)),
     Scope("ended in order, epochs", TWO, Faults(releases=2, kills=1), clock=2, versions=ALONE),
     Scope("messages of others", OTHERS, Faults(kills=1, expiries=1)),
@@ -155,6 +161,7 @@ NEEDED = (
     needed("doubt_keeps_its_end", "doubled", TWO, Faults(moves=1, resets=1), clock=2, versions=ALONE),
     needed("aside_ends", "doubled", TWO, Faults(asides=1), versions=ALONE),
     needed("rest_stays_in_doubt", "doubled", TWO, Faults(asides=1, resets=1), clock=2, versions=ALONE),
+    needed("held_stays_in_doubt", "lost", BAD, Faults(holds=1), versions=ALONE),
     needed("owner_writes", "lost", ONE, Faults(torn=1)),
     needed("verify_after_unknown", "lost", ONE, Faults(torn=1), versions=ALONE),
     needed("verify_after_take_over", "lost", ONE, Faults(kills=1, torn=1), versions=ALONE),

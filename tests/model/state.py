@@ -75,6 +75,7 @@ class Job(NamedTuple):
     doubt: bool = False  # an attempt with an unknown outcome, or by somebody else, went before
     finer: int = 0  # how often something was refused: 1 sends pieces in the next epoch, 2 rows alone
     found: frozenset[Message] = frozenset()  # by the first look-up of two
+    held: bool = False  # what is bad of it is not buried with it
 
 
 class Process(NamedTuple):
@@ -112,6 +113,7 @@ class Faults(NamedTuple):
     releases: int = 0  # a process ends in order
     asides: int = 0  # a cut that has to wait is split off
     moves: int = 0  # the last claim ends elsewhere
+    holds: int = 0  # what is bad of a cut is held back
 
 
 NO_FAULTS = Faults()

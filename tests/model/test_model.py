@@ -43,7 +43,7 @@ HAPPENINGS = (
     "answer is lost", "stores only", "by a clock that is behind", "between token and part", "code that nobody knows",
     "is killed", "expires", "to cold", "deleted and made anew", "backed up", "record is set back", "stream is set back",
     "is published", "clock of ClickHouse", "in doubt until", "begins an empty record", "is reset", "ends, and releases",
-    "aside", "out of hand", "and ends the claim at",
+    "aside", "out of hand", "for later", "] back", "and ends the claim at",
 )  # fmt: skip
 
 
