@@ -36,6 +36,7 @@ class Operator:
         self._parents: dict[ResourceKey, Manifest] = {}
         self._renewed: dict[ResourceKey, float] = {}
         self._scaled: dict[tuple[str, str, str], scaling.Memory] = {}
+        self._unused: dict[tuple[str, str], float] = {}
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
         """None while another operator leads."""
@@ -113,7 +114,7 @@ class Operator:
         renew = began - self._renewed.get(key, -math.inf) >= min(RENEW, self._config.resync / 2)
         if renew:
             self._renewed[key] = began
-        current = Reconciliation(self._cluster, self._config, events, live, renew, self._scaled)
+        current = Reconciliation(self._cluster, self._config, events, live, renew, self._scaled, self._unused)
         try:
             again = await reconcile(current)
             result = "ok"

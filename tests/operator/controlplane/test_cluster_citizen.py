@@ -24,6 +24,7 @@ RULES = [
     rule("storage.marketprism.io", "storagepipelines/status tieringpolicies/status", "patch"),
     rule("", "serviceaccounts services configmaps", *READ, *WRITE),
     rule("apps", "deployments", *READ, *WRITE),
+    rule("apps", "replicasets", "list"),
     rule("batch", "jobs cronjobs", *READ, *WRITE),
     rule("policy", "poddisruptionbudgets", *READ, *WRITE),
     rule("networking.k8s.io", "networkpolicies", *READ, *WRITE),
@@ -171,9 +172,9 @@ async def test_a_run_is_made_when_it_is_asked_for_and_only_once(world: World) ->
 
 async def test_a_child_of_somebody_else_is_left_alone_and_said(world: World) -> None:
     owner = {"apiVersion": "v1", "kind": "Namespace", "name": "x", "uid": "11111111-1111-1111-1111-111111111111"}
-    other = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"theirs": "yes"}}
-    path = f"/api/v1/namespaces/{world.namespace}/configmaps"
-    metadata = {"name": "main-pipeline", "ownerReferences": [{**owner, "controller": True}]}
+    other = {"apiVersion": "v1", "kind": "Service", "spec": {"clusterIP": "None", "selector": {"theirs": "yes"}}}
+    path = f"/api/v1/namespaces/{world.namespace}/services"
+    metadata = {"name": "main-metrics", "ownerReferences": [{**owner, "controller": True}]}
     await world.client.request("post", path, body={**other, "metadata": metadata})
     with world.operator():
         await world.pipeline()
@@ -184,6 +185,6 @@ async def test_a_child_of_somebody_else_is_left_alone_and_said(world: World) -> 
             )
 
         await until(said)
-        live = await world.get("ConfigMap", "main-pipeline")
+        live = await world.get("Service", "main-metrics")
         assert live
-        assert live["data"] == {"theirs": "yes"}
+        assert live["spec"]["selector"] == {"theirs": "yes"}
