@@ -20,7 +20,7 @@ Raw = argparse.RawDescriptionHelpFormatter
 RUN = """\
 example:  marketprism-operator run --namespace market-data
 
-Settings are in the environment: MARKETPRISM_IMAGE, _PULL_SECRETS, _NAMESPACES, _RESYNC_SECONDS, _PORT, _LEASE.
+Settings are in the environment: MARKETPRISM_IMAGE, _PULL_SECRETS, _NAMESPACES, _RESYNC_SECONDS, _PORT, _RELEASE.
 """
 RENDER = "example:  marketprism-operator render -f pipeline.yaml > children.yaml"
 EXAMPLES = "example:  marketprism-operator render -f pipeline.yaml\n          marketprism-operator run"

@@ -29,6 +29,7 @@ RULES = [
     rule("policy", "poddisruptionbudgets", *READ, *WRITE),
     rule("networking.k8s.io", "networkpolicies", *READ, *WRITE),
     rule("", "pods", *READ),
+    rule("coordination.k8s.io", "leases", "get", "create", "update"),
     rule("", "events", "create", "list", "patch"),
 ]
 SECRETS = rule("", "secrets", *READ)

@@ -245,15 +245,14 @@ async def test_at_rest_nothing_is_written(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "seconds"), [(signal.SIGTERM, 3), (signal.SIGKILL, 15)], ids=["asked to end", "killed"]
+    ("end", "seconds"), [(signal.SIGTERM, 5), (signal.SIGKILL, 20)], ids=["asked to end", "killed"]
 )
 async def test_of_two_operators_one_works_and_the_other_takes_over(
     world: World, end: signal.Signals, seconds: float
 ) -> None:
-    lease = f"{world.namespace}/marketprism-operator"
-    with world.operator(MARKETPRISM_LEASE=lease, POD_NAME="one") as first:
+    with world.operator(POD_NAME="one") as first:
         await until(lambda: holder(world))
-        with world.operator(MARKETPRISM_LEASE=lease, POD_NAME="two"):
+        with world.operator(POD_NAME="two"):
             await brought_up(world)
             assert await holder(world) == "one"
             first.send_signal(end)
