@@ -58,7 +58,8 @@ $ kubectl apply -f examples/pipeline.yaml
   only to install the definitions somebody needs more, once (then `--set crds.install=false` will do). The operator runs
   nothing inside Pods and grants no rights; consumers get no API token at all.
 - **Pods** meet the restricted Pod Security Standard; the root filesystem is read-only. On OpenShift no UID is asked for (`platformUids`).
-- **Several operators**: `--set replicas=2`; a Lease makes one the leader.
+- **Several operators**: `--set replicas=2`; by a Lease one works at a time. A second release that looks after the same namespaces
+  stands by, not ready, and says so at `/readyz`; one of all namespaces leaves those to others that are another release's own.
 - **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}).
 
 {measured}

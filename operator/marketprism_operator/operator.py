@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from kubernetes.aio.client import ApiClient
 
@@ -18,12 +20,20 @@ from marketprism_operator.naming import Manifest
 from marketprism_operator.queue import Queue, ResourceKey
 from marketprism_operator.reconcile import Reconciliation, reconcile
 
+log = logging.getLogger(__name__)
+
 SETTLE = 0.2
 """Seconds from a child's change to its reconcile: changes of children come in bursts."""
 RENEW = 60.0
 """Seconds for which numbers that change all the time are left as they were written, though Pods are asked more often."""
 STALE = 3
 """Resyncs missed until the operator counts as dead."""
+
+
+class Standby(NamedTuple):
+    why: str
+    ready: bool
+    """Whether that is as it should be."""
 
 
 class Operator:
@@ -38,9 +48,14 @@ class Operator:
         self._renewed: dict[ResourceKey, float] = {}
         self._looks: dict[ResourceKey, int] = {}
         self._scaled: dict[tuple[str, str, str], scaling.Memory] = {}
+        self._unused: dict[tuple[str, str], float] = {}
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
-        """None while another operator leads."""
+        """None while it stands by."""
+        self.standby: Standby | None = Standby("starts", ready=False)
+        """Why it does not work."""
+        self._left: Mapping[str, str] = {}
+        """Namespaces that another operator looks after → that operator."""
 
     # --- triggers -----------------------------------------------------------------------------------------------------
 
@@ -87,6 +102,18 @@ class Operator:
                 self.queue.add(key)
                 self.queue.add(_pipeline(key, parent))
 
+    def leave(self, namespaces: Mapping[str, str]) -> None:
+        """Leaves these namespaces, and no others, to the operators that look after them."""
+        before, self._left = self._left, namespaces
+        for namespace in namespaces.keys() - before.keys():
+            log.warning("namespace %s is left to the operator %s", namespace, namespaces[namespace])
+        for namespace in before.keys() - namespaces.keys():
+            log.warning("namespace %s is looked after again: the operator %s has gone", namespace, before[namespace])
+        metrics.LEFT.set(len(namespaces))
+        for key in self._parents:
+            if (key[1] in before) != (key[1] in namespaces):
+                self.queue.add(key)
+
     # --- work ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -116,6 +143,9 @@ class Operator:
 
     async def _reconcile(self, key: ResourceKey) -> float:
         kind, namespace, name = key
+        if namespace in self._left:
+            metrics.conditions(*key, {})  # the other tells them
+            return 0.0
         known = self._parents.get(key)
         live = await self._cluster.read(kind, namespace, name)
         if live is None and self._parents.get(key) is known:
@@ -129,7 +159,9 @@ class Operator:
         if renew:
             self._renewed[key] = began
         looks = self._looks.get(key, 0)
-        current = Reconciliation(self._cluster, self._config, events, live, renew, self._scaled, looks=looks)
+        current = Reconciliation(
+            self._cluster, self._config, events, live, renew, self._scaled, self._unused, looks=looks
+        )
         try:
             again = await reconcile(current)
             result = "ok"

@@ -21,6 +21,7 @@ CHILDREN = (
     "Service",
     "Pod",
     "Deployment",
+    "ReplicaSet",
     "Job",
     "CronJob",
     "PodDisruptionBudget",

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from marketprism_operator import lease
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"
 pytestmark = pytest.mark.skipif(not shutil.which("helm"), reason="helm is not installed: the chart is not rendered")
@@ -150,17 +152,21 @@ def test_liveness_and_readiness_are_told_apart() -> None:
     assert paths == ["/healthz", "/readyz"]
 
 
-def test_several_operators_share_a_lease() -> None:
-    found = rendered("replicas=2")
-    (deployment,) = of("Deployment", found)
-    environment = {
-        variable["name"]: variable.get("value")
-        for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+def leases(found: list[Manifest]) -> set[tuple[str, str]]:
+    """Namespace and name of each that it may take."""
+    return {
+        (role["metadata"]["namespace"], name)
+        for role in of("Role", found)
+        for rule in role["rules"]
+        if rule["resources"] == ["leases"]
+        for name in rule.get("resourceNames", [])
     }
-    assert environment["MARKETPRISM_LEASE"] == "n/m"
-    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
-    (role,) = of("Role", found)
-    assert rights(role["rules"]) == {("leases", verb) for verb in ("create", "get", "update", "patch")}
+
+
+def test_operators_meet_at_a_lease_whatever_their_releases() -> None:
+    assert leases(rendered()) == {(lease.HOME, lease.OF_ALL)}
+    assert leases(rendered('namespaces=["a","b"]')) == {(name, lease.IN_A_NAMESPACE) for name in ("a", "b")}
+    assert variables(rendered())["MARKETPRISM_RELEASE"] == "n/m"
 
 
 def test_images_are_told_by_tag_or_digest() -> None:
