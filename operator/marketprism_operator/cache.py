@@ -142,20 +142,21 @@ class KindCache:
 class Cache:
     """Stores by kind and namespace; that is empty where one has all namespaces. Without any, the API server is asked for everything."""
 
-    children: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
+    whole: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
+    """Our resources and their children."""
     references: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
     """Secrets and ConfigMaps of others: which there are, and at which version."""
 
     def of(self, kind: str, namespace: str) -> KindCache | None:
-        """Where to look for children; None: at the API server."""
-        return _complete(self.children, kind, namespace)
+        """Where to look for objects; None: at the API server."""
+        return _complete(self.whole, kind, namespace)
 
     def reference(self, kind: str, namespace: str) -> KindCache | None:
         return _complete(self.references, kind, namespace)
 
     async def answered(self) -> None:
         """Until every kind has been listed or refused."""
-        for store in (*self.children.values(), *self.references.values()):
+        for store in (*self.whole.values(), *self.references.values()):
             await store.answered.wait()
 
 

@@ -8,17 +8,22 @@ import math
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from kubernetes.aio.client import ApiClient
 
+from marketprism_api.meta import API_VERSION
+from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.problems import ResourceError
 from marketprism_operator import metrics, naming, scaling, watches
 from marketprism_operator.cluster import Cluster
 from marketprism_operator.config import Config
 from marketprism_operator.events import Events
 from marketprism_operator.naming import Manifest
 from marketprism_operator.queue import Queue, ResourceKey
-from marketprism_operator.reconcile import Reconciliation, reconcile
+from marketprism_operator.reconcile import Reconciliation, parsed, reconcile
+from marketprism_operator.rivals import Rivals, feed_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,7 @@ class Operator:
         self._looks: dict[ResourceKey, int] = {}
         self._scaled: dict[tuple[str, str, str], scaling.Memory] = {}
         self._unused: dict[tuple[str, str], float] = {}
+        self._rivals = Rivals()
         self.queue = Queue(self._reconcile)
         self.last_resync: float | None = None
         """None while it stands by."""
@@ -66,17 +72,46 @@ class Operator:
             self._forget(key)
         else:
             self._parents[key] = body
+            if before.get("spec") != body.get("spec"):
+                self._feeds(key, body)
             if self._cluster.is_own(body):
                 return
             self.queue.add(key)
         pipeline = _pipeline(key, body)
         # A policy follows its pipeline; and that, and its other policies, what a policy says of where cold is.
         if pipeline == key or gone or before.get("spec") != body.get("spec"):
-            for other, parent in self._parents.items():
-                if _pipeline(other, parent) == pipeline:
-                    self.queue.add(other)
+            self._queue_all_of(pipeline)
+
+    def resource_changed(self, kind: str, body: Manifest) -> None:
+        """It is in the cache from now on, for those that look at it: a pipeline's policies, a policy's pipeline, its rivals."""
+        store = self._cache.of(kind, body["metadata"]["namespace"])
+        entry = store.entry(body["metadata"]["namespace"], body["metadata"]["name"]) if store else None
+        if entry is None or entry.since == entry.version:  # more than its status
+            key = kind, body["metadata"]["namespace"], body["metadata"]["name"]
+            self._feeds(key, {} if store and entry is None else body)
+            self._queue_all_of(_pipeline(key, body))
+
+    def _feeds(self, key: ResourceKey, body: Manifest) -> None:
+        """Queues the pipelines in whose way it is, or was; without a body it has gone."""
+        if key[0] != StoragePipeline.KIND:
+            return
+        feed = None
+        with suppress(ResourceError):  # its own reconcile says so
+            if body:
+                pipeline = parsed({**body, "apiVersion": API_VERSION, "kind": key[0]})
+                assert isinstance(pipeline, StoragePipeline)
+                feed = feed_of(pipeline, body["metadata"]["creationTimestamp"])
+        for namespace, name in self._rivals.put(key[1:], feed):
+            self.queue.add((key[0], namespace, name))
+
+    def _queue_all_of(self, pipeline: ResourceKey) -> None:
+        for key, parent in self._parents.items():
+            if _pipeline(key, parent) == pipeline:
+                self.queue.add(key)
 
     def _forget(self, key: ResourceKey) -> None:
+        self._cluster.forget(*key)
+        self._feeds(key, {})
         self._renewed.pop(key, None)
         self._looks.pop(key, None)
         metrics.conditions(*key, {})
@@ -119,7 +154,9 @@ class Operator:
     async def run(self) -> None:
         self.last_resync = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            group.create_task(watches.watch(self._api, self._cache, self.child_changed, self.reference_changed))
+            group.create_task(
+                watches.watch(self._api, self._cache, self.child_changed, self.resource_changed, self.reference_changed)
+            )
             await self._cache.answered()
             group.create_task(self.queue.run())
             group.create_task(self._resync())
@@ -160,7 +197,7 @@ class Operator:
             self._renewed[key] = began
         looks = self._looks.get(key, 0)
         current = Reconciliation(
-            self._cluster, self._config, events, live, renew, self._scaled, self._unused, looks=looks
+            self._cluster, self._config, events, live, renew, self._scaled, self._unused, self._rivals, looks=looks
         )
         try:
             again = await reconcile(current)

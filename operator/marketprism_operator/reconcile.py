@@ -31,6 +31,7 @@ from marketprism_operator.cluster import (
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
+from marketprism_operator.rivals import Rivals
 
 RETRY = timedelta(minutes=1)
 """After this long a schema Job that failed, or whose tables have gone, is made again."""
@@ -56,6 +57,8 @@ class Reconciliation:
     """What is remembered of consumers that are scaled: by namespace, pipeline and consumer."""
     unused: dict[tuple[str, str], float] = field(default_factory=dict)
     """Since when no workload names a ConfigMap [s]: by namespace and name."""
+    rivals: Rivals = field(default_factory=Rivals)
+    """All pipelines, by what they store."""
     resource: AnyResource | None = None
     pipeline: StoragePipeline | None = None
     request: BuildRequest | None = None
@@ -89,7 +92,7 @@ class Reconciliation:
 
     @property
     def may_apply(self) -> bool:
-        return self.request is not None and not self.seen.problems
+        return self.request is not None and not self.seen.problems and not self.seen.rival
 
 
 Step = Callable[[Reconciliation], Awaitable[None]]
@@ -164,10 +167,24 @@ async def suspend(current: Reconciliation) -> None:
     """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but Deployments and CronJobs."""
     if not (current.live.get("spec") or {}).get("suspend"):
         return
+    await _stand_still(current)
+
+
+async def _stand_still(current: Reconciliation) -> None:
     for kind in STANDS_STILL:
         found = await current.cluster.list(kind, current.namespace, {_label(current): current.name})
         for workload in controlled_by(current.uid, found):
             await current.cluster.stop_pods(workload)
+
+
+async def stand_aside(current: Reconciliation) -> None:
+    """No Pods where an older pipeline stores the same messages in the same tables."""
+    first = current.rivals.first((current.namespace, current.name)) if current.pipeline else None
+    if first:
+        (namespace, name), types = first
+        rival = f"pipeline {namespace}/{name} is older, and stores {', '.join(types)} of the same streams in the same tables"
+        current.seen = replace(current.seen, rival=rival)
+        await _stand_still(current)
 
 
 async def find_pipeline(current: Reconciliation) -> None:
@@ -602,6 +619,7 @@ async def _apply(current: Reconciliation, manifest: Manifest) -> None:
 PIPELINE_STEPS: tuple[Step, ...] = (
     read_spec,
     suspend,
+    stand_aside,
     find_references,
     apply_common,
     run_schema,

@@ -152,6 +152,9 @@ async def _keep(leases: Leases, operator: Operator) -> None:
         except FAILURES as error:
             log.warning("a Lease could not be renewed, or those of other operators not be read: %r", error)
             if time.monotonic() - leases.taken_at >= DEADLINE:
+                log.warning(
+                    "for %.0f s no Lease could be renewed, and another may take it soon: this process ends", DEADLINE
+                )
                 return
 
 
