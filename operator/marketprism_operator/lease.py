@@ -30,7 +30,7 @@ HOME = "default"
 DURATION = 12
 """Seconds without a change after which a Lease may be taken."""
 DEADLINE = 8.0
-"""Seconds without a renewal after which its holder stops: an interval and a last try later another may not take it yet."""
+"""Seconds without a renewal after which its holder halts: an interval and a last try later another may not take it yet."""
 INTERVAL = 1.0
 """Seconds between two renewals, or tries."""
 PATIENCE = 2.0

@@ -60,6 +60,9 @@ class Operator:
         """None while it stands by."""
         self.standby: Standby | None = Standby("starts", ready=False)
         """Why it does not work."""
+        self._may_work = asyncio.Event()
+        self._may_work.set()
+        self._working: asyncio.Task[None] | None = None
         self._left: Mapping[str, str] = {}
         """Namespaces that another operator looks after → that operator."""
 
@@ -158,8 +161,34 @@ class Operator:
                 watches.watch(self._api, self._cache, self.child_changed, self.resource_changed, self.reference_changed)
             )
             await self._cache.answered()
-            group.create_task(self.queue.run())
+            group.create_task(self._work())
             group.create_task(self._resync())
+
+    async def _work(self) -> None:
+        """The queue, except while it is halted."""
+        while True:
+            await self._may_work.wait()
+            self._working = asyncio.create_task(self.queue.run())
+            try:
+                await asyncio.wait([self._working])
+            finally:
+                self._working.cancel()
+            if not self._working.cancelled():
+                self._working.result()
+
+    def halt(self, why: Standby) -> None:
+        """Nothing is changed until it goes on, also by what is under way. What changes is seen meanwhile."""
+        self.standby = why
+        self._may_work.clear()
+        if self._working:
+            self._working.cancel()
+
+    def go_on(self) -> None:
+        """With everything: what was under way is not known to be done."""
+        self.standby = None
+        for key in self._parents:
+            self.queue.add(key)
+        self._may_work.set()
 
     async def _resync(self) -> None:
         """Finds whatever was missed: one resource after the other, so that all of them take their turn in one interval."""

@@ -32,7 +32,7 @@ def run(config: Config) -> int:
 
 
 async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
-    """Until SIGTERM, or until the Lease is lost: then it returns 1, to be started again as a follower."""
+    """Until SIGTERM, or until another has taken the Lease: then it returns 1, to be started again as a follower."""
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,7 +100,7 @@ async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None
 
 
 async def _led(leases: Leases, operator: Operator, config: Config, stop: asyncio.Event) -> None:
-    """Works while it holds the Leases. Returns when they are lost, or the work has ended."""
+    """Works while it holds the Leases. Returns when another has taken one, or the work has ended."""
     await _acquire(leases, operator, config)
     tasks = [asyncio.create_task(work) for work in (_keep(leases, operator), _lead(operator, config, stop))]
     try:
@@ -141,21 +141,24 @@ def _standby(other: str, config: Config) -> Standby:
 
 
 async def _keep(leases: Leases, operator: Operator) -> None:
-    """Until they are lost."""
+    """Until another has taken one. While they can't be renewed the operator halts."""
     while True:
         await asyncio.sleep(INTERVAL)
         try:
             if other := await leases.take():
                 log.warning("a Lease is lost to %s", other)
                 return
+            if operator.standby:
+                log.warning("its Leases are renewed: it goes on")
+                operator.go_on()
+                metrics.STANDBY.set(0)
             operator.leave(await leases.elsewhere())
         except FAILURES as error:
-            log.warning("a Lease could not be renewed, or those of other operators not be read: %r", error)
-            if time.monotonic() - leases.taken_at >= DEADLINE:
-                log.warning(
-                    "for %.0f s no Lease could be renewed, and another may take it soon: this process ends", DEADLINE
-                )
-                return
+            if operator.standby is None and time.monotonic() - leases.taken_at >= DEADLINE:
+                why = "can't renew its Lease, which another may take soon: it changes nothing until it can"
+                log.warning("%s: %r", why, error)
+                operator.halt(Standby(why, ready=False))
+                metrics.STANDBY.set(1)
 
 
 async def _serve_metrics(operator: Operator, port: int) -> web.AppRunner:

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from marketprism_operator.naming import MANAGED_BY
+from tests.operator.controlplane.control_plane import ControlPlane
 from tests.operator.controlplane.pipeline_world import World, until
 
 SPEC = {"dataTypes": {"trade": {}}, "consumers": {"one": {"dataTypes": ["trade"]}}}
@@ -106,6 +107,28 @@ async def test_it_ends_when_another_has_taken_its_lease(world: World) -> None:
         lease = (await world.client.request("get", path)).to_dict()
         assert lease["spec"]["holderIdentity"] == "another"
         assert lease["metadata"]["labels"] == {MANAGED_BY: "marketprism-operator"}
+
+
+async def test_one_that_can_not_renew_its_lease_halts_and_goes_on_by_itself(world: World, plane: ControlPlane) -> None:
+    if plane.api_server is None:
+        pytest.skip("THE API SERVER OF KUBECONFIG IS NOT OURS TO STOP")
+
+    async def suspended() -> bool:
+        live = await world.get("Deployment", "main-one")
+        return bool(live and live["spec"]["replicas"] == 0)
+
+    with world.operator() as process:
+        async with world.controllers():
+            await world.pipeline(**SPEC)
+            await world.ready(seconds=60)
+            await asyncio.to_thread(plane.api_server.stop)
+            await says(world.port, 503, "can't renew its Lease")
+            await asyncio.to_thread(plane.api_server.start)
+            await says(world.port, 200, "ok")
+            assert await world.metric("marketprism_operator_standby") == 0
+            await world.edit("StoragePipeline", "main", {"spec": {"suspend": True}})
+            await until(suspended)
+            assert process.poll() is None
 
 
 async def test_it_says_when_it_may_not_take_its_lease(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
