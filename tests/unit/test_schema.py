@@ -13,8 +13,6 @@ import pytest
 
 from marketprism_api import reasons
 from marketprism_consumer.schema.ddl import (
-    ORDER_BY,
-    PARTITION,
     SEQ_INDEX,
     ExistingTable,
     Plan,
@@ -22,6 +20,7 @@ from marketprism_consumer.schema.ddl import (
     TierName,
     column_ddl,
     create_table,
+    partition_of,
     plan,
     render,
     settings_of,
@@ -142,9 +141,9 @@ def there(
     columns(found)
     made = ExistingTable(
         engine=engine,
-        engine_full=f"{engine} PARTITION BY {PARTITION[tier]} ORDER BY ({', '.join(ORDER_BY)}){ttl} SETTINGS {settings}",
-        sorting_key=", ".join(ORDER_BY),
-        partition_key=PARTITION[tier],
+        engine_full=f"{engine} PARTITION BY {partition_of(tier, table)} ORDER BY ({', '.join(table.order_by)}){ttl} SETTINGS {settings}",
+        sorting_key=", ".join(table.order_by),
+        partition_key=partition_of(tier, table),
         create=f"CREATE TABLE {table.name} (INDEX {SEQ_INDEX})",
         columns=found,
     )
