@@ -9,11 +9,25 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.subjects import common
 from marketprism_operator.builders.network_policy import PORTS
 from marketprism_operator.cache import ObjectKey
+
+
+class TableFeed(NamedTuple):
+    """`streams`: none where it is whatever holds the subject."""
+
+    data_type: str
+    subject: str
+    streams: frozenset[str]
+
+    def meet(self, other: TableFeed) -> bool:
+        of_one_stream = not self.streams or not other.streams or self.streams & other.streams
+        return bool(of_one_stream and common(self.subject, other.subject))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +38,16 @@ class Feed:
     """When it was made, and its uid: less is older."""
     sources: frozenset[tuple[str, ...]]
     """NATS servers, each with its JetStream and the login."""
-    tables: frozenset[tuple[str, str]]
+    databases: frozenset[tuple[str, str]]
     """ClickHouse servers, each with the database."""
-    streams: Mapping[str, frozenset[str]]
-    """Of each data type; none where it is whatever holds it."""
+    tables: Mapping[str, TableFeed]
 
     def shared(self, other: Feed) -> tuple[str, ...]:
-        """The data types that both store in the same tables."""
-        if not (self.sources & other.sources and self.tables & other.tables):
+        """The data types of which both store some message in the same table."""
+        if not (self.sources & other.sources and self.databases & other.databases):
             return ()
-        both = sorted(self.streams.keys() & other.streams.keys())
-        return tuple(
-            each
-            for each in both
-            if not self.streams[each] or not other.streams[each] or self.streams[each] & other.streams[each]
-        )
+        both = sorted(self.tables.keys() & other.tables.keys())
+        return tuple(self.tables[table].data_type for table in both if self.tables[table].meet(other.tables[table]))
 
 
 def feed_of(pipeline: StoragePipeline, created: str) -> Feed | None:
@@ -53,7 +62,10 @@ def feed_of(pipeline: StoragePipeline, created: str) -> Feed | None:
         (created, str(metadata.uid or "")),
         frozenset((server, spec.nats.jetstream, login) for server in _servers(spec.nats.url.urls, own)),
         frozenset((server, str(spec.clickhouse.hot_database)) for server in _servers(spec.clickhouse.url.urls, own)),
-        {str(each): frozenset(spec.streams(each)) for each in spec.stored},
+        {
+            each.table: TableFeed(name, each.subject, frozenset(spec.streams(name)))
+            for name, each in spec.declarations.items()
+        },
     )
 
 
@@ -92,13 +104,13 @@ class Rivals:
             self._feeds[key] = feed
             return set()
         found = {other for each in (before, feed) if each for other in self._beside(each) if other != key}
-        for table in before.tables if before else ():
+        for table in before.databases if before else ():
             self._into[table].discard(key)
             if not self._into[table]:
                 del self._into[table]
         if feed:
             self._feeds[key] = feed
-            for table in feed.tables:
+            for table in feed.databases:
                 self._into.setdefault(table, set()).add(key)
         return found
 
@@ -113,5 +125,5 @@ class Rivals:
 
     def _beside(self, feed: Feed) -> set[ObjectKey]:
         none: set[ObjectKey] = set()
-        there = none.union(*(self._into.get(table, none) for table in feed.tables))
+        there = none.union(*(self._into.get(table, none) for table in feed.databases))
         return {other for other in there if other in self._feeds and feed.shared(self._feeds[other])}

@@ -21,6 +21,13 @@ def feed(age: int = 1, namespace: str = "a", **spec: Any) -> Feed:
 
 
 TRADES = {"trade": {}}
+FIELDS = {"fields": {"price": {"type": "Float64"}}}
+OF_OKX, OF_ALL_VENUES = (
+    {"ticker": {"subject": "tick.okx.>", **FIELDS}},
+    {"ticker": {"subject": "tick.*.spot.>", **FIELDS}},
+)
+OF_BYBIT = {"ticker": {"subject": "tick.bybit.>", **FIELDS}}
+BY_ANOTHER_NAME = {"quote": {"subject": "tick.>", "table": "tickers", **FIELDS}}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,8 @@ TRADES = {"trade": {}}
             {"nats": {"url": NATS, "authSecretRef": {"name": "s"}}},
         ),
         ({"clickhouse": {"url": CLICKHOUSE, "coldDatabase": "cold"}}, {}),
+        ({"dataTypes": OF_OKX}, {"dataTypes": OF_ALL_VENUES}),
+        ({"dataTypes": {"ticker": {**OF_OKX["ticker"], "table": "tickers"}}}, {"dataTypes": BY_ANOTHER_NAME}),
     ],
 )
 def test_the_same_messages_into_the_same_tables(one: dict[str, Any], other: dict[str, Any]) -> None:
@@ -51,6 +60,7 @@ def test_the_same_messages_into_the_same_tables(one: dict[str, Any], other: dict
     ("one", "other"),
     [
         ({"dataTypes": TRADES}, {"dataTypes": {"orderbook": {}}}),
+        ({"dataTypes": OF_OKX}, {"dataTypes": OF_BYBIT}),
         ({"nats": {"url": NATS}}, {"nats": {"url": "nats://another.infra:4222"}}),
         ({"nats": {"url": NATS, "domain": "hub"}}, {"nats": {"url": NATS}}),
         (
