@@ -60,7 +60,11 @@ $ kubectl apply -f examples/pipeline.yaml
 - **Pods** meet the restricted Pod Security Standard; the root filesystem is read-only. On OpenShift no UID is asked for (`platformUids`).
 - **Several operators**: `--set replicas=2`; by a Lease one works at a time. A second release that looks after the same namespaces
   stands by, not ready, and says so at `/readyz`; one of all namespaces leaves those to others that are another release's own.
-- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}).
+- **Again, in another namespace.** The definitions that `helm uninstall` has kept are the former release's: give `--take-ownership`
+  (helm 3.17 or newer; with older ones `--set crds.install=false`).
+- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}). Other values:
+  `helm template marketprism ./helm --skip-tests … | kubectl apply --server-side -f -`; without `--skip-tests` the Pod of `helm test`
+  is made, too.
 
 {measured}
 

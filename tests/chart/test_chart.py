@@ -163,6 +163,13 @@ def leases(found: list[Manifest]) -> set[tuple[str, str]]:
     }
 
 
+def test_what_is_rendered_to_be_applied_has_no_test_pod() -> None:
+    rendered_ = helm("template", "m", str(CHART), "--kube-version", "1.36.0", "--skip-tests")
+    assert rendered_.returncode == 0, rendered_.stderr
+    assert not of("Pod", [manifest for manifest in yaml.safe_load_all(rendered_.stdout) if manifest])
+    assert "kind: Pod\n" not in (ROOT / "deploy/install.yaml").read_text()
+
+
 def test_operators_meet_at_a_lease_whatever_their_releases() -> None:
     assert leases(rendered()) == {(lease.HOME, lease.OF_ALL)}
     assert leases(rendered('namespaces=["a","b"]')) == {(name, lease.IN_A_NAMESPACE) for name in ("a", "b")}
