@@ -65,6 +65,8 @@ $ kubectl apply -f examples/pipeline.yaml
 - **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}). Other values:
   `helm template marketprism ./helm --skip-tests … | kubectl apply --server-side -f -`; without `--skip-tests` the Pod of `helm test`
   is made, too.
+- **With kustomize** `images:` reaches the consumers' image, a variable of the operator's, by `configurations: [images.yaml]`, in it
+  `images: [{{kind: Deployment, path: "spec/template/spec/containers[]/env[]/value"}}]`.
 
 {measured}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -168,6 +169,20 @@ def test_what_is_rendered_to_be_applied_has_no_test_pod() -> None:
     assert rendered_.returncode == 0, rendered_.stderr
     assert not of("Pod", [manifest for manifest in yaml.safe_load_all(rendered_.stdout) if manifest])
     assert "kind: Pod\n" not in (ROOT / "deploy/install.yaml").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed: nothing is built by kustomize")
+def test_images_of_kustomize_reach_the_consumers_too(tmp_path: Path) -> None:
+    """As the chart's page says."""
+    (said,) = re.findall(r"`(images: \[\{kind.*\])`", (CHART / "README.md").read_text())
+    (tmp_path / "images.yaml").write_text(said)
+    shutil.copy(ROOT / "deploy/install.yaml", tmp_path)
+    image = {"name": "ghcr.io/marketprism/marketprism-consumer", "newName": "registry.example/consumer", "newTag": "7"}
+    overlay = {"resources": ["install.yaml"], "images": [image], "configurations": ["images.yaml"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    command = ["kubectl", "kustomize", str(tmp_path)]
+    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert variables(list(yaml.safe_load_all(built)))["MARKETPRISM_IMAGE"] == "registry.example/consumer:7"
 
 
 def test_operators_meet_at_a_lease_whatever_their_releases() -> None:
