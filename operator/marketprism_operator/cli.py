@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--config",
         action="append",
         default=[],
+        type=_pair,
         metavar="HASH=NAME",
         help="the ConfigMap of Pods that have this config-hash already: they keep it; may be given again",
     )
@@ -54,13 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return serve.run(Config.from_environment(namespaces=tuple(arguments.namespace or ())))
     try:
-        configs = dict(each.split("=", 1) for each in arguments.config)
-        manifests = render(arguments.file, Config.from_environment(), arguments.pod_monitors, configs)
+        manifests = render(arguments.file, Config.from_environment(), arguments.pod_monitors, dict(arguments.config))
         sys.stdout.write(dumped(*manifests, explicit_start=True))
     except ResourceError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, given, value = text.partition("=")
+    if not given:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HASH=NAME")
+    return key, value
 
 
 def render(
