@@ -58,8 +58,15 @@ $ kubectl apply -f examples/pipeline.yaml
   only to install the definitions somebody needs more, once (then `--set crds.install=false` will do). The operator runs
   nothing inside Pods and grants no rights; consumers get no API token at all.
 - **Pods** meet the restricted Pod Security Standard; the root filesystem is read-only. On OpenShift no UID is asked for (`platformUids`).
-- **Several operators**: `--set replicas=2`; a Lease makes one the leader.
-- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}).
+- **Several operators**: `--set replicas=2`; by a Lease one works at a time. A second release that looks after the same namespaces
+  stands by, not ready, and says so at `/readyz`; one of all namespaces leaves those to others that are another release's own.
+- **Again, in another namespace.** The definitions that `helm uninstall` has kept are the former release's: give `--take-ownership`
+  (helm 3.17 or newer; with older ones `--set crds.install=false`).
+- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}). Other values:
+  `helm template marketprism ./helm --skip-tests … | kubectl apply --server-side -f -`; without `--skip-tests` the Pod of `helm test`
+  is made, too.
+- **With kustomize** `images:` reaches the consumers' image, a variable of the operator's, by `configurations: [images.yaml]`, in it
+  `images: [{{kind: Deployment, path: "spec/template/spec/containers[]/env[]/value"}}]`.
 
 {measured}
 

@@ -112,7 +112,8 @@ class NatsSpec(Model):
     """Of what is made: the bucket of records, the dead letters, streams that are missing. Left out, the first two have as many as the
     stream with the most, and a stream has one."""
     bucket: BucketName = BucketName("MARKETPRISM_LANES")
-    """The key-value bucket that records how far each stream is stored into each table. Made where it is missing."""
+    """The key-value bucket that records how far each stream is stored into each table. Made where it is missing. The tables name it:
+    a pipeline with another one stores nothing into them."""
     domain: StreamName | None = None
     """The JetStream domain that holds the streams, where the server is a leaf node or has domains beside it."""
     api_prefix: SubjectPrefix | None = None

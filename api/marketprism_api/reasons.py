@@ -268,6 +268,13 @@ SCHEMA_MISSING = Reason("MP5001", "SchemaMissing", "a table does not exist", "ru
 SCHEMA_DRIFT = Reason(
     "MP5002", "SchemaDrift", "a table differs from what the pipeline needs", "run `marketprism schema plan`"
 )
+RECORDED_ELSEWHERE = Reason(
+    "MP5004",
+    "RecordedElsewhere",
+    "another pipeline stores into the table, and keeps its records in another bucket: every message would be stored twice",
+    "set spec.nats.bucket to the one that the message names; where nobody uses that any more: ALTER TABLE … COMMENT COLUMN _stream '', "
+    "then `marketprism schema apply`",
+)
 NO_DEDUP_WINDOW = Reason(
     "MP5003",
     "NoDedupWindow",
@@ -338,6 +345,12 @@ PAUSED = Reason(
 SUSPENDED = Reason("MP7020", "Suspended", "spec.suspend is true", "set it to false to go on")
 APPLY_REFUSED = Reason(
     "MP7021", "ApplyRefused", "the API server refuses a child", "correct podTemplate, or the operator's rights"
+)
+STORED_BY_ANOTHER = Reason(
+    "MP7053",
+    "StoredByAnother",
+    "an older pipeline stores the same messages in the same tables",
+    "remove one of the two, or give this one another hotDatabase, or streams of its own; it goes on when the other is suspended or gone",
 )
 SCHEDULED = Reason("MP7022", "Scheduled", "runs are made as the policy says", "")
 RUN_SUCCEEDED = Reason("MP7023", "RunSucceeded", "the last run moved what was due", "")

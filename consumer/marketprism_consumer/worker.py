@@ -20,7 +20,7 @@ from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.servers import connected, refuse_split
+from marketprism_consumer.clickhouse.servers import connected
 from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest import kernel
@@ -191,16 +191,18 @@ class Worker:
         backoff = Backoff()
         while True:
             try:
-                if self.settings.schema_mode == "Ignore":
-                    await refuse_split(self._clickhouse)
-                    return
                 plan = await schema.current_plan(self._clickhouse, self.settings)
-                problems = [change.why for change in plan.changes if not change.convenience]
-                problems += [f"{d.where}: {d.what}" for d in plan.differences if d.blocking]
+                lacking = [change.why for change in plan.changes if not change.convenience]
+                different = [each for each in plan.differences if each.blocking]
+                if self.settings.schema_mode == "Ignore":
+                    lacking, different = [], [each for each in different if each.reason is reasons.RECORDED_ELSEWHERE]
+                problems = [*lacking, *(f"{each.where}: {each.what}" for each in different)]
                 if not problems:
                     return
-                missing = any("does not exist" in problem for problem in problems)
-                reason = reasons.SCHEMA_MISSING if missing else reasons.SCHEMA_DRIFT
+                missing = any("does not exist" in problem for problem in lacking)
+                of_records = any(each.reason is reasons.RECORDED_ELSEWHERE for each in different)
+                reason = reasons.RECORDED_ELSEWHERE if of_records else reasons.SCHEMA_DRIFT
+                reason = reasons.SCHEMA_MISSING if missing else reason
                 shown = problems[:3] + ([f"and {len(problems) - 3} more"] if len(problems) > 3 else [])
             except StoreError as refused:
                 reason = refused.reason if refused.code == 0 else reasons.CLICKHOUSE_DENIED

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from asyncio import Event
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,8 +80,8 @@ class KindCache:
             return False
         kept = {key: value for key, value in metadata.items() if key not in ("managedFields", "resourceVersion")}
         rest = {key: value for key, value in found.items() if key not in ("apiVersion", "kind", "metadata", "status")}
-        if self.kind == "Pod":
-            rest["spec"] = _where_it_answers(rest["spec"])
+        if reduce := _REDUCED.get(self.kind):
+            rest["spec"] = reduce(rest["spec"])
         own = _packed({"metadata": kept, **rest})
         since = version
         if held and held.own == own:
@@ -142,20 +142,21 @@ class KindCache:
 class Cache:
     """Stores by kind and namespace; that is empty where one has all namespaces. Without any, the API server is asked for everything."""
 
-    children: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
+    whole: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
+    """Our resources and their children."""
     references: Mapping[tuple[str, str], KindCache] = field(default_factory=dict)
     """Secrets and ConfigMaps of others: which there are, and at which version."""
 
     def of(self, kind: str, namespace: str) -> KindCache | None:
-        """Where to look for children; None: at the API server."""
-        return _complete(self.children, kind, namespace)
+        """Where to look for objects; None: at the API server."""
+        return _complete(self.whole, kind, namespace)
 
     def reference(self, kind: str, namespace: str) -> KindCache | None:
         return _complete(self.references, kind, namespace)
 
     async def answered(self) -> None:
         """Until every kind has been listed or refused."""
-        for store in (*self.children.values(), *self.references.values()):
+        for store in (*self.whole.values(), *self.references.values()):
             await store.answered.wait()
 
 
@@ -169,8 +170,17 @@ def _place(found: Manifest) -> ObjectKey:
 
 
 def _where_it_answers(spec: Manifest) -> Manifest:
-    """All that is asked of a Pod's spec; there are many Pods."""
+    """All that is asked of a Pod's spec."""
     return {"containers": [{key: each[key] for key in ("name", "ports") if key in each} for each in spec["containers"]]}
+
+
+def _what_it_reads(spec: Manifest) -> Manifest:
+    """All that is asked of a ReplicaSet's spec."""
+    return {"template": {"spec": {"volumes": spec["template"]["spec"].get("volumes") or []}}}
+
+
+_REDUCED: Mapping[str, Callable[[Manifest], Manifest]] = {"Pod": _where_it_answers, "ReplicaSet": _what_it_reads}
+"""Of which there are many."""
 
 
 def _packed(value: object) -> bytes:

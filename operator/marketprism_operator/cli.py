@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from marketprism_api.dump import dumped
 from marketprism_api.load import load
@@ -20,7 +20,7 @@ Raw = argparse.RawDescriptionHelpFormatter
 RUN = """\
 example:  marketprism-operator run --namespace market-data
 
-Settings are in the environment: MARKETPRISM_IMAGE, _PULL_SECRETS, _NAMESPACES, _RESYNC_SECONDS, _PORT, _LEASE, _PLATFORM_UIDS, _EGRESS.
+Settings are in the environment: MARKETPRISM_IMAGE, _PULL_SECRETS, _NAMESPACES, _RESYNC_SECONDS, _PORT, _RELEASE, _PLATFORM_UIDS, _EGRESS.
 """
 RENDER = "example:  marketprism-operator render -f pipeline.yaml > children.yaml"
 EXAMPLES = "example:  marketprism-operator render -f pipeline.yaml\n          marketprism-operator run"
@@ -41,13 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     show.add_argument("-f", "--file", required=True, help="the resources; - reads stdin")
     show.add_argument("--pod-monitors", action="store_true", help="as where the cluster has that API")
+    show.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="HASH=NAME",
+        help="the ConfigMap of Pods that have this config-hash already: they keep it; may be given again",
+    )
     arguments = parser.parse_args(argv)
     if arguments.command == "run":
         from marketprism_operator import serve  # `render` needs neither kopf nor a cluster
 
         return serve.run(Config.from_environment(namespaces=tuple(arguments.namespace or ())))
     try:
-        manifests = render(arguments.file, Config.from_environment(), arguments.pod_monitors)
+        manifests = render(arguments.file, Config.from_environment(), arguments.pod_monitors, dict(arguments.config))
         sys.stdout.write(dumped(*manifests, explicit_start=True))
     except ResourceError as error:
         sys.stderr.write(f"{error}\n")
@@ -55,8 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def render(source: str, config: Config, pod_monitors: bool = False) -> list[Manifest]:
-    """The children of every resource in `source`. A policy takes the pipeline beside it, or that one's defaults."""
+def _pair(text: str) -> tuple[str, str]:
+    key, given, value = text.partition("=")
+    if not given:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HASH=NAME")
+    return key, value
+
+
+def render(
+    source: str, config: Config, pod_monitors: bool = False, configs: Mapping[str, str] | None = None
+) -> list[Manifest]:
+    """The children of every resource in `source`. A policy takes the pipeline beside it, or that one's defaults.
+    `configs`: as a BuildRequest has them."""
     resources = load(source)
     pipelines = {str(found.metadata.name): found for found in resources if isinstance(found, StoragePipeline)}
     policies = [found for found in resources if isinstance(found, TieringPolicy)]
@@ -75,6 +93,7 @@ def render(source: str, config: Config, pod_monitors: bool = False) -> list[Mani
             config.image,
             policy,
             pull_secrets=config.pull_secrets,
+            configs=configs or {},
             pod_monitors=pod_monitors,
             policies=own,
             platform=config.platform,

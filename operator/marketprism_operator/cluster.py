@@ -34,6 +34,7 @@ KINDS = {
     "Job": ("batch/v1", "jobs"),
     "CronJob": ("batch/v1", "cronjobs"),
     "Deployment": ("apps/v1", "deployments"),
+    "ReplicaSet": ("apps/v1", "replicasets"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodMonitor": ("monitoring.coreos.com/v1", "podmonitors"),
@@ -68,11 +69,21 @@ class Applied:
     fields: tuple[str, ...] = ()
 
 
+class _Client(DynamicClient):
+    """Its answers stay as they came: the library would make an object of every field, which costs more than the request."""
+
+    def __init__(self, api: ApiClient) -> None:
+        super().__init__(api)  # type: ignore[no-untyped-call]
+
+    async def request(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        return await super().request(method, path, body=body, serializer=lambda _, found: found, **params)
+
+
 class Cluster:
     """Plain dicts in, plain dicts out. What the cache has is not asked for; what is answered, it gets."""
 
     def __init__(self, api: ApiClient, cache: Cache | None = None) -> None:
-        self._client: Any = DynamicClient(api)  # type: ignore[no-untyped-call]
+        self._client: Any = _Client(api)
         self._cache = cache or Cache()
         self._fits: dict[tuple[str, str, str], tuple[int, str]] = {}
         """Child → since which resourceVersion it is what the manifest with that hash makes of it, as the API server has answered."""
@@ -139,7 +150,7 @@ class Cluster:
         return str(last.get("message", ""))
 
     async def has_pod_monitors(self, namespace: str) -> bool:
-        if self._cache.children:
+        if self._cache.whole:
             return self._cache.of("PodMonitor", namespace) is not None
         try:
             await self._client.request("get", f"/apis/{KINDS['PodMonitor'][0]}")
@@ -276,6 +287,10 @@ class Cluster:
         written = self._written.get((resource["kind"], metadata["namespace"], metadata["name"]))
         return bool(written == metadata["resourceVersion"])
 
+    def forget(self, kind: str, namespace: str, name: str) -> None:
+        """A resource that has gone."""
+        self._written.pop((kind, namespace, name), None)
+
     async def _replace(self, path: str, fields: Mapping[str, Any]) -> Manifest:
         body = [{"op": "add", "path": field, "value": value} for field, value in fields.items()]
         content_type = "application/json-patch+json"
@@ -325,7 +340,7 @@ def collection(kind: str, namespace: str) -> str:
 
 
 def _plain(found: Any) -> Manifest:
-    plain: Manifest = found.to_dict()
+    plain: Manifest = found
     return plain
 
 

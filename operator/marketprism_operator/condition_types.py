@@ -33,7 +33,8 @@ SUMMARY: Mapping[ConditionType, str] = {
 }
 PIPELINE: Mapping[ConditionType, str] = {
     "Reconciled": "every step of the last reconcile was taken; where it is False, the others may be old and Ready is Unknown",
-    "SpecValid": "the spec can be obeyed, what it refers to exists, and the API server took every child",
+    "SpecValid": "the spec can be obeyed, what it refers to exists, no older pipeline stores the same in the same tables, "
+    "and the API server took every child",
     "NATSReachable": "NATS answers, takes the credentials and has JetStream",
     "ClickHouseReachable": "ClickHouse answers and takes the credentials",
     "SchemaReady": "the schema Job has made, compared or left the tables, as spec.schema.mode says",

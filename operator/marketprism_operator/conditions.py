@@ -47,6 +47,8 @@ class Seen:
 
     problems: tuple[str, ...] = ()
     """What is wrong with the spec."""
+    rival: str = ""
+    """The older pipeline that stores the same in the same tables."""
     missing: tuple[str, ...] = ()
     """`Secret/name` and `ConfigMap/name` that are referred to and not there."""
     refused: str = ""
@@ -101,6 +103,8 @@ def _reconciled(seen: Seen) -> UndatedCondition:
 def _spec_valid(seen: Seen) -> UndatedCondition:
     if seen.problems:
         return _false("SpecValid", reasons.INVALID_RESOURCE, "; ".join(seen.problems))
+    if seen.rival:
+        return _false("SpecValid", reasons.STORED_BY_ANOTHER, seen.rival)
     for kind, reason in (("Secret", reasons.SECRET_MISSING), ("ConfigMap", reasons.CONFIG_MAP_MISSING)):
         names = [name for name in seen.missing if name.startswith(f"{kind}/")]
         if names:
@@ -140,7 +144,11 @@ def _schema(seen: Seen, spec: UndatedCondition, ignored: bool) -> UndatedConditi
         return _unknown(kind, "" if spec.good else "waits for a valid spec")
     if job_state(job) == "Complete":
         for line in _spoken(seen):
-            if (reason := reason_of(line)) in (reasons.SCHEMA_MISSING, reasons.SCHEMA_DRIFT):
+            if (reason := reason_of(line)) in (
+                reasons.SCHEMA_MISSING,
+                reasons.SCHEMA_DRIFT,
+                reasons.RECORDED_ELSEWHERE,
+            ):
                 assert reason
                 return _false(kind, reason, line)
         return _true(kind, reasons.SCHEMA_IGNORED if ignored else reasons.SCHEMA_DONE)
@@ -225,6 +233,9 @@ def _available(seen: Seen, schema: UndatedCondition, suspended: bool) -> Undated
         return UndatedCondition(
             kind, "False", reasons.SUSPENDED.name, f"{left} Pods are draining" if left else reasons.SUSPENDED.text
         )
+    if seen.rival:
+        left = len(seen.pods)
+        return _false(kind, reasons.STORED_BY_ANOTHER, f"{left} Pods are draining" if left else "")
     if not seen.deployments or all(live is None for live in seen.deployments.values()):
         return _unknown(kind, "waits for the schema" if not schema.good else "")
     behind = [name for name, live in seen.deployments.items() if not live or not _rolled_out(live)]
@@ -330,6 +341,7 @@ _STALLED = {
     reasons.INVALID_RESOURCE.name,
     reasons.APPLY_REFUSED.name,
     reasons.PIPELINE_MISSING.name,
+    reasons.STORED_BY_ANOTHER.name,
 }
 """Waiting won't fix these: somebody has to act."""
 

@@ -29,14 +29,19 @@ class Config:
     resync: float = 300.0
     """Seconds between two periodic resyncs, which find what no event has reported."""
     port: int = 8080
-    lease: str = ""
-    """`namespace/name` of the Lease that makes one of several operators the leader; empty: this one always leads."""
+    release: str = ""
+    """`namespace/name` of the Deployment that it belongs to: for another of that it stands by, for a stranger it isn't ready."""
     identity: str = "marketprism-operator"
     platform: Platform = Platform()
 
+    @property
+    def holder(self) -> str:
+        """As it stands in a Lease."""
+        return f"{self.release}/{self.identity}" if self.release else self.identity
+
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ, namespaces: tuple[str, ...] = ()) -> Config:
-        """MARKETPRISM_IMAGE, _PULL_SECRETS and _NAMESPACES (separated by commas), _RESYNC_SECONDS, _PORT, _LEASE, _PLATFORM_UIDS and
+        """MARKETPRISM_IMAGE, _PULL_SECRETS and _NAMESPACES (separated by commas), _RESYNC_SECONDS, _PORT, _RELEASE, _PLATFORM_UIDS and
         _EGRESS (true, or anything else); POD_NAME."""
 
         def listed(name: str) -> tuple[str, ...]:
@@ -48,7 +53,7 @@ class Config:
             namespaces=namespaces or listed("MARKETPRISM_NAMESPACES"),
             resync=float(environ.get("MARKETPRISM_RESYNC_SECONDS") or 300),
             port=int(environ.get("MARKETPRISM_PORT") or 8080),
-            lease=environ.get("MARKETPRISM_LEASE", ""),
+            release=environ.get("MARKETPRISM_RELEASE", ""),
             identity=environ.get("POD_NAME") or f"{os.uname().nodename}-{os.getpid()}",
             platform=Platform(
                 uids=environ.get("MARKETPRISM_PLATFORM_UIDS") == "true",

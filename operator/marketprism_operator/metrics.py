@@ -23,6 +23,14 @@ LAST_RESYNC = Gauge(
     "marketprism_operator_last_resync_time", "Unix time of the last periodic resync.", registry=REGISTRY
 )
 LEADER = Gauge("marketprism_operator_leader", "1 while this one leads.", registry=REGISTRY)
+STANDBY = Gauge(
+    "marketprism_operator_standby",
+    "1 while this one stands by for another, or can't take its Lease.",
+    registry=REGISTRY,
+)
+LEFT = Gauge(
+    "marketprism_operator_namespaces_left", "Namespaces that are left to an operator of their own.", registry=REGISTRY
+)
 
 
 _reported: dict[tuple[str, str, str], dict[str, str]] = {}

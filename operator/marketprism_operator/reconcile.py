@@ -17,7 +17,7 @@ from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
 from marketprism_operator import ask, conditions, metrics, naming, scaling, status, times
-from marketprism_operator.builders import children, deployment, pod, schema_job, validation
+from marketprism_operator.builders import children, config_map, deployment, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cluster import (
     STANDS_STILL,
@@ -31,11 +31,14 @@ from marketprism_operator.cluster import (
 from marketprism_operator.config import Config
 from marketprism_operator.events import Speaker
 from marketprism_operator.naming import Manifest
+from marketprism_operator.rivals import Rivals
 
 RETRY = timedelta(minutes=1)
 """After this long a schema Job that failed, or whose tables have gone, is made again."""
 LOOK, LONGEST_LOOK = 15.0, 120.0
 """Seconds until the first look at what is not ready, and between any two at the most: what lasts is looked at ever less often."""
+KEEP = 60.0
+"""Seconds for which a ConfigMap is kept that no workload names any more: a controller may act on what it saw before."""
 LOOP_INTERVAL = 60.0
 """Seconds between two looks at a loop: its runs cause no events."""
 
@@ -52,6 +55,10 @@ class Reconciliation:
     """Whether the numbers that change all the time are written, too."""
     scaled: dict[tuple[str, str, str], scaling.Memory] = field(default_factory=dict)
     """What is remembered of consumers that are scaled: by namespace, pipeline and consumer."""
+    unused: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Since when no workload names a ConfigMap [s]: by namespace and name."""
+    rivals: Rivals = field(default_factory=Rivals)
+    """All pipelines, by what they store."""
     resource: AnyResource | None = None
     pipeline: StoragePipeline | None = None
     request: BuildRequest | None = None
@@ -85,7 +92,7 @@ class Reconciliation:
 
     @property
     def may_apply(self) -> bool:
-        return self.request is not None and not self.seen.problems
+        return self.request is not None and not self.seen.problems and not self.seen.rival
 
 
 Step = Callable[[Reconciliation], Awaitable[None]]
@@ -160,10 +167,24 @@ async def suspend(current: Reconciliation) -> None:
     """No Pods, whatever else is wrong with the spec or the cluster: to stand still takes nothing but Deployments and CronJobs."""
     if not (current.live.get("spec") or {}).get("suspend"):
         return
+    await _stand_still(current)
+
+
+async def _stand_still(current: Reconciliation) -> None:
     for kind in STANDS_STILL:
         found = await current.cluster.list(kind, current.namespace, {_label(current): current.name})
         for workload in controlled_by(current.uid, found):
             await current.cluster.stop_pods(workload)
+
+
+async def stand_aside(current: Reconciliation) -> None:
+    """No Pods where an older pipeline stores the same messages in the same tables."""
+    first = current.rivals.first((current.namespace, current.name)) if current.pipeline else None
+    if first:
+        (namespace, name), types = first
+        rival = f"pipeline {namespace}/{name} is older, and stores {', '.join(types)} of the same streams in the same tables"
+        current.seen = replace(current.seen, rival=rival)
+        await _stand_still(current)
 
 
 async def find_pipeline(current: Reconciliation) -> None:
@@ -221,8 +242,25 @@ async def find_references(current: Reconciliation) -> None:
         versions[name] = version or ""
     current.seen = replace(current.seen, missing=tuple(missing))
     current.request = replace(
-        request, versions=versions, pod_monitors=await current.cluster.has_pod_monitors(current.namespace)
+        request,
+        versions=versions,
+        configs=await _configs(current, request),
+        pod_monitors=await current.cluster.has_pod_monitors(current.namespace),
     )
+
+
+async def _configs(current: Reconciliation, request: BuildRequest) -> dict[str, str]:
+    """Config hash → the ConfigMap that Pods with that hash read. Only what can't have been edited since."""
+    configs = controlled_by(current.uid, await current.cluster.list("ConfigMap", current.namespace, request.selector))
+    unchanged = {config["metadata"]["name"] for config in configs if config.get("immutable")}
+    found = {}
+    for kind in ("Job", "CronJob", "Deployment"):
+        workloads = await current.cluster.list(kind, current.namespace, request.selector)
+        for template in map(pod.template_of, controlled_by(current.uid, workloads)):
+            hash_ = ((template.get("metadata") or {}).get("annotations") or {}).get(naming.CONFIG_HASH)
+            if hash_ and pod.config_of(template) in unchanged:
+                found[hash_] = pod.config_of(template)
+    return found
 
 
 def referenced(request: BuildRequest) -> set[str]:
@@ -328,6 +366,28 @@ async def prune(current: Reconciliation) -> None:
             if (kind, name) not in wanted and not child["metadata"].get("deletionTimestamp"):
                 await current.cluster.delete(kind, current.namespace, name, child["metadata"]["uid"])
                 current.events.info(reasons.CHILD_REMOVED, f"{kind} {name}")
+    await _prune_configs(current, current.request)
+
+
+async def _prune_configs(current: Reconciliation, request: BuildRequest) -> None:
+    """Deletes the ConfigMaps that no Pod will read any more: not those of a Deployment's former ReplicaSets, to which it may go back."""
+    used = {config_map.name(request)}
+    for kind in ("Deployment", "ReplicaSet", "Job", "CronJob"):
+        workloads = await current.cluster.list(kind, current.namespace, request.selector)
+        used |= {pod.config_of(pod.template_of(workload)) for workload in workloads}
+    now = time.monotonic()
+    configs = await current.cluster.list("ConfigMap", current.namespace, request.selector)
+    for config in controlled_by(current.uid, configs):
+        name = config["metadata"]["name"]
+        key = (current.namespace, name)
+        if name in used:
+            current.unused.pop(key, None)
+        elif now - current.unused.setdefault(key, now) < KEEP:
+            current.again = min(current.again or KEEP, KEEP)
+        else:
+            await current.cluster.delete("ConfigMap", *key, config["metadata"]["uid"])
+            del current.unused[key]
+            current.events.info(reasons.CHILD_REMOVED, f"ConfigMap {name}")
 
 
 async def observe(current: Reconciliation) -> None:
@@ -559,6 +619,7 @@ async def _apply(current: Reconciliation, manifest: Manifest) -> None:
 PIPELINE_STEPS: tuple[Step, ...] = (
     read_spec,
     suspend,
+    stand_aside,
     find_references,
     apply_common,
     run_schema,

@@ -1,26 +1,28 @@
-"""Runs the operator: alone, or as one of several, with a Lease to choose the leader."""
+"""Runs the operator, while it holds the Leases of its namespaces."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+import time
 from contextlib import suppress
 from typing import Any
 
 import kopf
-from aiohttp import ClientError, web
+from aiohttp import web
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.leaderelection.electionconfig import Config as ElectionConfig
-from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from marketprism_operator import metrics, triggers
+from marketprism_operator.cluster import said_by
 from marketprism_operator.config import Config
-from marketprism_operator.lease import LeaderLease
-from marketprism_operator.operator import Operator
+from marketprism_operator.lease import DEADLINE, FAILURES, INTERVAL, Leases
+from marketprism_operator.operator import Operator, Standby
+
+log = logging.getLogger(__name__)
 
 
 def run(config: Config) -> int:
@@ -30,7 +32,7 @@ def run(config: Config) -> int:
 
 
 async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
-    """Until SIGTERM, or until the Lease is lost: then it returns 1, to be started again as a follower."""
+    """Until SIGTERM, or until another has taken the Lease: then it returns 1, to be started again as a follower."""
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -41,11 +43,10 @@ async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
     except kube_config.ConfigException:
         await kube_config.load_kube_config()  # type: ignore[no-untyped-call]
     async with ApiClient() as api:
-        operator = Operator(api, config)
-        server = await _serve_metrics(operator, config)
+        operator, leases = Operator(api, config), Leases(api, config.namespaces, config.holder)
+        server = await _serve_metrics(operator, config.port)
         try:
-            leading = _led(api, operator, config, stop) if config.lease else _lead(operator, config, stop)
-            work = asyncio.create_task(leading)
+            work = asyncio.create_task(_led(leases, operator, config, stop))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -57,6 +58,8 @@ async def serve(config: Config, stop: asyncio.Event | None = None) -> int:
                 await work
             return 0
         finally:
+            with suppress(*FAILURES):  # then they expire
+                await leases.release()
             await server.cleanup()
 
 
@@ -96,39 +99,70 @@ async def _lead(operator: Operator, config: Config, stop: asyncio.Event) -> None
             await work
 
 
-async def _led(api: ApiClient, operator: Operator, config: Config, stop: asyncio.Event) -> None:
-    namespace, _, name = config.lease.partition("/")
-    led: asyncio.Task[None] | None = None
-
-    async def lead() -> None:
-        nonlocal led
-        led = asyncio.current_task()
-        await _lead(operator, config, stop)
-
-    lock = LeaderLease(name, namespace, config.identity, api)
-    election = LeaderElection(
-        ElectionConfig(
-            lock, lease_duration=12, renew_deadline=8, retry_period=1, onstarted_leading=lead, onstopped_leading=_lost
-        )
-    )
+async def _led(leases: Leases, operator: Operator, config: Config, stop: asyncio.Event) -> None:
+    """Works while it holds the Leases. Returns when another has taken one, or the work has ended."""
+    await _acquire(leases, operator, config)
+    tasks = [asyncio.create_task(work) for work in (_keep(leases, operator), _lead(operator, config, stop))]
     try:
-        await election.run()
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
     finally:
-        if led:  # the election leaves it running when it is cancelled itself
-            led.cancel()
-            with suppress(asyncio.CancelledError):
-                await led
-            with suppress(ApiException, ClientError, TimeoutError):
-                async with asyncio.timeout(2.0):
-                    await lock.give_up()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _lost() -> None:
-    """Nothing more to do: `serve` ends, and the process is started again."""
+async def _acquire(leases: Leases, operator: Operator, config: Config) -> None:
+    while True:
+        try:
+            other = await leases.take()
+            if not other:
+                operator.leave(await leases.elsewhere())
+            standby = _standby(other, config) if other else None
+        except FAILURES as error:
+            said = said_by(error) if isinstance(error, ApiException) else repr(error)
+            standby = Standby(f"can't take its Lease: {said}", ready=False)
+        if standby and standby != operator.standby:
+            log.log(logging.INFO if standby.ready else logging.WARNING, "%s", standby.why)
+        operator.standby = standby
+        metrics.STANDBY.set(standby is not None)
+        if standby is None:
+            return
+        await asyncio.sleep(INTERVAL)
 
 
-async def _serve_metrics(operator: Operator, config: Config) -> web.AppRunner:
-    """/metrics; /healthz: whether the periodic resync goes on; /readyz: and whether it leads, or stands by for a leader."""
+def _standby(other: str, config: Config) -> Standby:
+    if config.release and other.startswith(f"{config.release}/"):
+        return Standby(f"stands by for {other}, of the same release", ready=True)
+    namespaces = f"namespaces {', '.join(config.namespaces)}" if config.namespaces else "all namespaces"
+    why = f"stands by: another operator, {other}, looks after {namespaces}: remove one of the two, or give each namespaces of its own"
+    return Standby(why, ready=False)
+
+
+async def _keep(leases: Leases, operator: Operator) -> None:
+    """Until another has taken one. While they can't be renewed the operator halts."""
+    while True:
+        await asyncio.sleep(INTERVAL)
+        try:
+            if other := await leases.take():
+                log.warning("a Lease is lost to %s", other)
+                return
+            if operator.standby:
+                log.warning("its Leases are renewed: it goes on")
+                operator.go_on()
+                metrics.STANDBY.set(0)
+            operator.leave(await leases.elsewhere())
+        except FAILURES as error:
+            if operator.standby is None and time.monotonic() - leases.taken_at >= DEADLINE:
+                why = "can't renew its Lease, which another may take soon: it changes nothing until it can"
+                log.warning("%s: %r", why, error)
+                operator.halt(Standby(why, ready=False))
+                metrics.STANDBY.set(1)
+
+
+async def _serve_metrics(operator: Operator, port: int) -> web.AppRunner:
+    """/metrics; /healthz: whether the periodic resync goes on; /readyz: whether it works, or stands by for one of its own release."""
 
     async def metrics_(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -137,12 +171,13 @@ async def _serve_metrics(operator: Operator, config: Config) -> web.AppRunner:
         return web.Response(text="ok\n", status=200 if operator.alive else 500)
 
     async def readyz(_: web.Request) -> web.Response:
-        ready = operator.alive and bool(operator.last_resync is not None or config.lease)
-        return web.Response(text="ok\n" if ready else "does not lead yet\n", status=200 if ready else 503)
+        standby = operator.standby
+        ready = operator.alive and (standby is None or standby.ready)
+        return web.Response(text=f"{standby.why if standby else 'ok'}\n", status=200 if ready else 503)
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics_), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", config.port).start()  # noqa: S104 - a Pod's own address
+    await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104 - a Pod's own address
     return runner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from marketprism_operator import lease
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"
@@ -150,17 +153,42 @@ def test_liveness_and_readiness_are_told_apart() -> None:
     assert paths == ["/healthz", "/readyz"]
 
 
-def test_several_operators_share_a_lease() -> None:
-    found = rendered("replicas=2")
-    (deployment,) = of("Deployment", found)
-    environment = {
-        variable["name"]: variable.get("value")
-        for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+def leases(found: list[Manifest]) -> set[tuple[str, str]]:
+    """Namespace and name of each that it may take."""
+    return {
+        (role["metadata"]["namespace"], name)
+        for role in of("Role", found)
+        for rule in role["rules"]
+        if rule["resources"] == ["leases"]
+        for name in rule.get("resourceNames", [])
     }
-    assert environment["MARKETPRISM_LEASE"] == "n/m"
-    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
-    (role,) = of("Role", found)
-    assert rights(role["rules"]) == {("leases", verb) for verb in ("create", "get", "update", "patch")}
+
+
+def test_what_is_rendered_to_be_applied_has_no_test_pod() -> None:
+    rendered_ = helm("template", "m", str(CHART), "--kube-version", "1.36.0", "--skip-tests")
+    assert rendered_.returncode == 0, rendered_.stderr
+    assert not of("Pod", [manifest for manifest in yaml.safe_load_all(rendered_.stdout) if manifest])
+    assert "kind: Pod\n" not in (ROOT / "deploy/install.yaml").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed: nothing is built by kustomize")
+def test_images_of_kustomize_reach_the_consumers_too(tmp_path: Path) -> None:
+    """As the chart's page says."""
+    (said,) = re.findall(r"`(images: \[\{kind.*\])`", (CHART / "README.md").read_text())
+    (tmp_path / "images.yaml").write_text(said)
+    shutil.copy(ROOT / "deploy/install.yaml", tmp_path)
+    image = {"name": "ghcr.io/marketprism/marketprism-consumer", "newName": "registry.example/consumer", "newTag": "7"}
+    overlay = {"resources": ["install.yaml"], "images": [image], "configurations": ["images.yaml"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    command = ["kubectl", "kustomize", str(tmp_path)]
+    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert variables(list(yaml.safe_load_all(built)))["MARKETPRISM_IMAGE"] == "registry.example/consumer:7"
+
+
+def test_operators_meet_at_a_lease_whatever_their_releases() -> None:
+    assert leases(rendered()) == {(lease.HOME, lease.OF_ALL)}
+    assert leases(rendered('namespaces=["a","b"]')) == {(name, lease.IN_A_NAMESPACE) for name in ("a", "b")}
+    assert variables(rendered())["MARKETPRISM_RELEASE"] == "n/m"
 
 
 def test_images_are_told_by_tag_or_digest() -> None:

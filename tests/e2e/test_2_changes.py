@@ -66,10 +66,9 @@ def test_the_password_of_clickhouse_is_changed() -> None:
             ("set", "image", "deployment/main-slow", "consumer=localhost/other:1"),
             "spec.template.spec.containers[consumer].image",
         ),
-        (("patch", "configmap", "main-pipeline", "-p", '{"data":{"pipeline.yaml":"spec: {}"}}'), "data.pipeline.yaml"),
         (("label", "service/main-metrics", "storage.marketprism.io/pipeline=other", "--overwrite"), "metadata.labels"),
     ],
-    ids=["replicas", "image", "config", "label"],
+    ids=["replicas", "image", "label"],
 )
 def test_a_child_that_is_edited_is_put_back_and_the_field_named(edit: tuple[str, ...], field: str) -> None:
     kubectl(*edit)
@@ -89,7 +88,6 @@ def test_a_child_that_is_edited_is_put_back_and_the_field_named(edit: tuple[str,
     "child",
     [
         "service/main-metrics",
-        "configmap/main-pipeline",
         "serviceaccount/main-storage",
         "pdb/main-fast",
         "deployment/main-slow",

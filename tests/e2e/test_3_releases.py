@@ -47,7 +47,9 @@ def test_what_was_asked_for_meanwhile_is_done_when_it_is_back() -> None:
     install(ROOT / "helm")  # for all namespaces this time
     until("the Service is there again", lambda: get("service", "main-metrics"))
     ready("storagepipeline", "main")
-    assert "maxRows: 700" in get("configmap", "main-pipeline")["data"]["pipeline.yaml"]
+    volumes = get("deployment", "main-fast")["spec"]["template"]["spec"]["volumes"]
+    (config,) = (volume["configMap"]["name"] for volume in volumes if volume["name"] == "config")
+    assert "maxRows: 700" in get("configmap", config)["data"]["pipeline.yaml"]
     data.arriving()
 
 

@@ -16,8 +16,10 @@ from marketprism_api.tiering import TieringPolicy
 from marketprism_operator import naming
 from marketprism_operator.builders import (
     children,
+    config_map,
     deployment,
     network_policy,
+    pod,
     pod_disruption_budget,
     pod_monitor,
     schema_job,
@@ -98,10 +100,27 @@ def template_of(made: BuildRequest, consumer: str) -> dict[str, Any]:
     return found
 
 
+def read_already(made: BuildRequest) -> dict[str, str]:
+    """What the Pods of `made` read, by their config hash."""
+    workloads = (child for child in children.all_of(made) if child["kind"] in ("Job", "CronJob", "Deployment"))
+    templates = [pod.template_of(workload) for workload in workloads]
+    return {each["metadata"]["annotations"][naming.CONFIG_HASH]: pod.config_of(each) for each in templates}
+
+
+def test_what_pods_read_never_changes_under_them() -> None:
+    before, after = request(), request(schema={"mode": "Verify"})
+    first, second = config_map.build(before), config_map.build(after)
+    assert first["immutable"] is True
+    assert first["metadata"]["name"] != second["metadata"]["name"]
+    assert set(read_already(before).values()) == {first["metadata"]["name"]}
+    assert set(read_already(after).values()) == {second["metadata"]["name"]}
+
+
 def test_an_edit_rolls_exactly_the_pods_concerned() -> None:
     types: dict[str, Any] = {"trade": {}, "orderbook": {}}
     before = request(consumers=TWO, dataTypes=types)
     after = request(consumers=TWO, dataTypes={"trade": {"batch": {"maxRows": 7}}, "orderbook": {}})
+    after = replace(after, configs=read_already(before))
     assert template_of(before, "fast") != template_of(after, "fast")
     assert template_of(before, "slow") == template_of(after, "slow")
     assert schema_job.build(before) == schema_job.build(after)

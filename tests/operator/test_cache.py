@@ -142,3 +142,22 @@ def test_of_secrets_only_versions_are_kept() -> None:
     entry = store.entry("n", "a")
     assert entry
     assert entry.version == 5
+
+
+def test_a_list_says_the_same_as_a_watch_which_names_the_kind_too(store: KindCache) -> None:
+    store.put(made(5))
+    store.put({**made(6), "apiVersion": "apps/v1", "kind": "Deployment"})
+    entry = store.entry("n", "a")
+    assert entry
+    assert entry.since == 5
+
+
+def test_of_a_pod_only_where_it_answers_and_its_status_are_kept() -> None:
+    store = KindCache("v1", "Pod")
+    port = {"name": "metrics", "containerPort": 9090}
+    container = {"name": "consumer", "image": "x", "env": [{"name": "A", "value": "b"}], "ports": [port]}
+    store.put(made(5, status={"podIP": "10.0.0.1"}) | {"spec": {"containers": [container], "nodeName": "one"}})
+    found = store.get("n", "a")
+    assert found
+    assert found["spec"] == {"containers": [{"name": "consumer", "ports": [port]}]}
+    assert found["status"] == {"podIP": "10.0.0.1"}

@@ -297,3 +297,38 @@ def test_a_variable_that_is_wrong_is_exit_code_2(site: Site) -> None:
     answer = site.run("plan", CLICKHOUSE_HOT_DB="default; DROP TABLE x")
     assert answer.exit_code == 2
     assert "CLICKHOUSE_HOT_DB" in answer.stderr
+
+
+# --- whose records count ------------------------------------------------------------------------------------------------
+
+
+def with_bucket(bucket: str, place: Path) -> str:
+    """A pipeline file of trades."""
+    spec = {"nats": {"bucket": bucket}, "dataTypes": {"trade": {}}}
+    file = place / f"{bucket}.yaml"
+    kind = {"apiVersion": "storage.marketprism.io/v1alpha1", "kind": "StoragePipeline"}
+    file.write_text(json.dumps({**kind, "metadata": {"name": "main"}, "spec": spec}))
+    return str(file)
+
+
+def test_a_table_is_of_one_bucket_of_records_until_somebody_says_otherwise(site: Site, tmp_path: Path) -> None:
+    ours, theirs = with_bucket("OURS", tmp_path), with_bucket("THEIRS", tmp_path)
+    assert site.run("apply", "-f", ours).exit_code == 0
+    assert site.run("verify", "-f", ours).exit_code == 0
+    for command, code in (("apply", 0), ("verify", 1)):
+        refused = site.run(command, "-f", theirs)
+        assert refused.exit_code == code
+        said = f"MP5004 RecordedElsewhere: {site.trades}._stream: its records are in the bucket OURS, not in THEIRS"
+        assert said in refused.stdout
+    site.alter("COMMENT COLUMN _stream ''")
+    assert "does not say in which bucket" in site.run("verify", "-f", theirs).stdout
+    assert site.run("apply", "-f", theirs).exit_code == 0
+    assert site.run("verify", "-f", ours).exit_code == 1
+
+
+def test_of_two_who_make_a_table_at_once_with_records_in_two_buckets_one_is_refused(site: Site, tmp_path: Path) -> None:
+    environ = {**os.environ, **site.environ}
+    files = [with_bucket(bucket, tmp_path) for bucket in ("OURS", "THEIRS")]
+    both = [subprocess.Popen([*CLI, "apply", "-f", file], env=environ, stdout=subprocess.DEVNULL) for file in files]
+    assert [process.wait(PATIENCE) for process in both] == [0, 0]
+    assert sorted(site.run("verify", "-f", file).exit_code for file in files) == [0, 1]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from marketprism_api import reasons
 from marketprism_consumer.schema.ddl import (
     SEQ_INDEX,
     ExistingTable,
@@ -468,3 +469,47 @@ def test_views_come_after_the_tables_and_after_the_views_that_they_read() -> Non
     for sql in made[first:]:
         assert set(re.findall(r"`(all_\w+)`", sql)) - {sql.split("`")[3]} <= known
         known.add(sql.split("`")[3])
+
+
+# --- whose records count ------------------------------------------------------------------------------------------------
+
+OURS = replace(PLAIN, bucket="OURS")
+
+
+def noted(target: Target, comment: str) -> Plan:
+    """The plan where the table's note is this."""
+
+    def note(columns: dict[str, Any]) -> None:
+        columns["_stream"]["comment"] = comment
+
+    existing = {("marketprism_hot", "trades"): there(target, "hot", TRADES, columns=note)}
+    return plan(target, existing | {("marketprism_cold", "trades"): there(target, "cold", TRADES)}, DATABASES, [TRADES])
+
+
+def test_a_table_of_hot_is_made_with_the_bucket_of_its_records() -> None:
+    told = "DEFAULT '' COMMENT 'marketprism records in the bucket OURS' CODEC("
+    assert told in create_table(OURS, "hot", TRADES)
+    assert "COMMENT" not in create_table(OURS, "cold", TRADES)
+
+
+def of_tables(found: Plan) -> list[str]:
+    return [change.sql for change in found.changes if "VIEW" not in change.sql]
+
+
+def test_records_in_another_bucket_are_a_difference_that_only_a_person_decides_on() -> None:
+    assert of_tables(noted(OURS, "marketprism records in the bucket OURS")) == []
+    found = noted(OURS, "marketprism records in the bucket THEIRS")
+    assert of_tables(found) == []
+    (difference,) = found.differences
+    assert (difference.blocking, difference.reason) == (True, reasons.RECORDED_ELSEWHERE)
+    assert difference.where == "marketprism_hot.trades._stream"
+    assert difference.what == "its records are in the bucket THEIRS, not in OURS"
+
+
+def test_a_table_without_a_note_gets_one_and_a_comment_of_somebodys_own_stays() -> None:
+    assert of_tables(noted(OURS, "")) == [
+        "ALTER TABLE `marketprism_hot`.`trades` COMMENT COLUMN `_stream` 'marketprism records in the bucket OURS'"
+    ]
+    found = noted(OURS, "where it came from")
+    assert of_tables(found) == []
+    assert [difference.blocking for difference in found.differences] == [False]

@@ -23,7 +23,7 @@ ON_CLUSTER: Mapping[str, Any] = {
 
 def target_of(settings: Settings) -> Target:
     retention = None if settings.hot_retention is None else int(settings.hot_retention)
-    return Target(settings.hot_db, settings.cold_db, settings.cluster, retention)
+    return Target(settings.hot_db, settings.cold_db, settings.cluster, retention, bucket=settings.bucket)
 
 
 async def existing(clickhouse: ClickHouse, target: Target) -> tuple[Existing, list[str]]:
@@ -38,14 +38,14 @@ async def existing(clickhouse: ClickHouse, target: Target) -> tuple[Existing, li
         both,
     )
     columns = await clickhouse.query(
-        "SELECT database, table, name, type, default_kind, default_expression FROM system.columns"
+        "SELECT database, table, name, type, default_kind, default_expression, comment FROM system.columns"
         " WHERE database IN {databases:Array(String)} ORDER BY position",
         both,
     )
     found = {(row[0], row[1]): ExistingTable(row[2], row[3], row[4], row[5], row[6], {}) for row in tables}
-    for database, table, name, type_, kind, default in columns:
+    for database, table, name, type_, kind, default, comment in columns:
         if (database, table) in found:
-            entry = {"type": type_, "default_kind": kind, "default_expression": default}
+            entry = {"type": type_, "default_kind": kind, "default_expression": default, "comment": comment}
             found[database, table].columns[name] = entry  # type: ignore[index]
     return found, [row[0] for row in databases]
 

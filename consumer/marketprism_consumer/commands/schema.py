@@ -150,7 +150,7 @@ async def _tables(settings: Settings, clickhouse: ClickHouse, done: list[Change]
 
 def _misfits(plan: Plan) -> list[str]:
     missing = [f"{reasons.SCHEMA_MISSING}: {change.why}" for change in plan.changes if not change.convenience]
-    return missing + [f"{reasons.SCHEMA_DRIFT}: {d.where}: {d.what}" for d in plan.differences if d.blocking]
+    return missing + [f"{d.reason}: {d.where}: {d.what}" for d in plan.differences if d.blocking]
 
 
 @app.command(
@@ -198,6 +198,8 @@ def _show(plan: Plan, output: str, *, statements: bool) -> None:
         typer.echo(f"-- {change.why}\n{change.sql};\n" if statements else f"missing: {change.why}")
     for difference in plan.differences:
         mark = "differs" if difference.blocking else "note"
+        if difference.reason is not reasons.SCHEMA_DRIFT:
+            mark = f"{mark}: {difference.reason}"
         typer.echo(f"{mark}: {difference.where}: {difference.what}")
     if plan.fits:
         typer.echo("the schema fits")

@@ -13,16 +13,18 @@ from typing import IO
 
 
 class Owner:
-    """Host, and the first number that no living process of this host has: the file's lock ends with its process, however it
-    ends. So what a process of this name has left behind is surely nobody's."""
+    """Host, the first number that no living process has here, and what its file says: another directory has other files, though its
+    host may be called the same. The file's lock ends with its process, however it ends. So what a process of this name has left
+    behind is surely nobody's."""
 
     def __init__(self, pipeline: str, directory: Path | None = None) -> None:
         self._lock: IO[str] | None = None
-        self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        new = uuid.uuid4().hex[:8]
+        self.name = f"{socket.gethostname()}-{new}"
         place = directory or Path(tempfile.gettempdir())
         for number in count():
             try:
-                held = (place / f"marketprism-{os.getuid()}-{pipeline}-{number}.lock").open("a")
+                held = (place / f"marketprism-{os.getuid()}-{pipeline}-{number}.lock").open("a+")
             except OSError:
                 return  # nowhere to write: others wait for its silence
             try:
@@ -31,7 +33,12 @@ class Owner:
                 held.close()
                 continue
             self._lock = held
-            self.name = f"{socket.gethostname()}-{number}"
+            held.seek(0)
+            known = held.read()
+            if not known:
+                held.write(new)
+                held.flush()
+            self.name = f"{socket.gethostname()}-{number}-{known or new}"
             return
 
     def close(self) -> None:

@@ -401,7 +401,7 @@ async def _schema(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
     for difference in plan.differences:
         said = f"{difference.where}: {difference.what}"
         if difference.blocking:
-            found.append(wrong("schema", reasons.SCHEMA_DRIFT, said))
+            found.append(wrong("schema", difference.reason, said))
         else:
             found.append(warning("schema", said, "nothing, if it is intended"))
     return found or [ok("schema", f"{len(settings.data_types)} tables in {settings.hot_db} and {settings.cold_db} fit")]

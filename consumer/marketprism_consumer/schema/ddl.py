@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from marketprism_api import reasons
+from marketprism_api.reasons import Reason
 from marketprism_consumer.schema.tables import TABLES, Column, Table
 from marketprism_consumer.schema.views import MARK, View, views_of
 
@@ -25,18 +27,22 @@ WINDOW = 10_000  # insert tokens remembered per table
 LOCAL = "_local"  # ends the name of a shard's own table; the one over all shards has the name itself
 SHARDS = "marketprism shards "
 """Begins the comment of a shard's own table, which lists the shards for good, in the order that decides on rows."""
+RECORDS = "marketprism records in the bucket "
+"""Begins the comment of `_stream` in hot, which names the bucket for good. Records in two buckets know nothing of each other: each
+message would be stored twice. It is made with the table, so of two who come at once one has made it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the schema goes. `retention` in seconds, counted from when a row was stored; None keeps rows for ever. `shards`: over
-    which rows are spread; none without sharding."""
+    which rows are spread; none without sharding. `bucket`: of the records of lanes; empty where nobody asks."""
 
     hot: str
     cold: str
     cluster: str = ""
     retention: int | None = None
     shards: tuple[str, ...] = ()
+    bucket: str = ""
 
     @property
     def suffix(self) -> str:
@@ -65,6 +71,7 @@ class Difference:
     where: str
     what: str
     blocking: bool
+    reason: Reason = reasons.SCHEMA_DRIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ def partition_of(tier: TierName, table: Table) -> str:
 
 
 def create_table(target: Target, tier: TierName, table: Table) -> str:
-    lines = [f"    {column_ddl(column, tier)}" for column in table.columns]
+    lines = [f"    {column_ddl(column, tier, noted(target, tier, column))}" for column in table.columns]
     lines.append(f"    INDEX {SEQ_INDEX}")
     ttl = f"\nTTL {ttl_of(target)}" if tier == "hot" and target.retention else ""
     return (
@@ -132,10 +139,17 @@ def shards_in(comment: str) -> tuple[str, ...]:
     return tuple(comment.removeprefix(SHARDS).split(","))
 
 
-def column_ddl(column: Column, tier: TierName) -> str:
+def noted(target: Target, tier: TierName, column: Column) -> str:
+    """What is said of the column for good."""
+    return f"{RECORDS}{target.bucket}" if target.bucket and tier == "hot" and column.name == "_stream" else ""
+
+
+def column_ddl(column: Column, tier: TierName, comment: str = "") -> str:
     parts = [f"`{column.name}`", column.type]
     if column.default or column.kind != "DEFAULT":
         parts += [column.kind, column.default]
+    if comment:
+        parts.append(f"COMMENT '{comment}'")
     if column.kind == "DEFAULT":
         parts.append(f"CODEC({codec(column, tier)})")
     return " ".join(part for part in parts if part)
@@ -230,11 +244,16 @@ def _compare(
         have = found.columns.get(column.name)
         if have is None:
             after = f" AFTER `{previous}`" if previous else " FIRST"
-            sql = f"{alter} ADD COLUMN IF NOT EXISTS {column_ddl(column, tier)}{after if column.kind == 'DEFAULT' else ''}"
+            definition = column_ddl(column, tier, noted(target, tier, column))
+            sql = f"{alter} ADD COLUMN IF NOT EXISTS {definition}{after if column.kind == 'DEFAULT' else ''}"
             changes.append(Change(sql, f"{where} lacks the column {column.name}"))
         else:
             for what, blocking in _column_differences(column, have):
                 differs(what, blocking=blocking, column=column.name)
+            if note := noted(target, tier, column):
+                more, reported = _compare_note(alter, f"{where}.{column.name}", note, have.get("comment", ""))
+                changes += more
+                differences += reported
         if column.kind == "DEFAULT":
             previous = column.name
     for name_there, have in found.columns.items() if tier == "hot" else ():
@@ -258,6 +277,20 @@ def _compare(
     if _plain(found.partition_key) != _plain(partition):
         differs(f"PARTITION BY is {found.partition_key or 'absent'}, not {partition}", blocking=False)
     return changes, differences
+
+
+def _compare_note(alter: str, where: str, wanted: str, there: str) -> tuple[list[Change], list[Difference]]:
+    if there == wanted:
+        return [], []
+    if not there:
+        why = f"{where} does not say in which bucket its records are"
+        return [Change(f"{alter} COMMENT COLUMN `_stream` '{wanted}'", why, convenience=True)], []
+    if not there.startswith(RECORDS):
+        what = f"its comment is somebody's own: pipelines with another bucket than {wanted.removeprefix(RECORDS)} are not noticed"
+        return [], [Difference(where, what, blocking=False)]
+    bucket, other = wanted.removeprefix(RECORDS), there.removeprefix(RECORDS)
+    what = f"its records are in the bucket {other}, not in {bucket}"
+    return [], [Difference(where, what, blocking=True, reason=reasons.RECORDED_ELSEWHERE)]
 
 
 def _compare_distributed(

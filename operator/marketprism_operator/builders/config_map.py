@@ -1,4 +1,8 @@
-"""The pipeline, and a policy beside it, as the commands read them: without what only the operator needs."""
+"""The pipeline, and a policy beside it, as the commands read them: without what only the operator needs.
+
+A change makes another ConfigMap, so that Pods that are started again read what they have read before, until what has changed
+is proven and rolled out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ FILE = "pipeline.yaml"
 
 
 def name(request: BuildRequest) -> str:
-    return naming.joined(request.name, "tiering" if request.policy else "pipeline")
+    """With the hash of its content."""
+    return naming.joined(request.name, "tiering" if request.policy else "pipeline", naming.digest(content(request)))
 
 
 def content(request: BuildRequest) -> list[Manifest]:
@@ -35,4 +40,4 @@ def _bare(manifest: Manifest) -> Manifest:
 
 def build(request: BuildRequest) -> Manifest:
     text = yaml.safe_dump_all(content(request), sort_keys=True, allow_unicode=True)
-    return request.manifest("v1", "ConfigMap", name(request), "config", data={FILE: text})
+    return request.manifest("v1", "ConfigMap", name(request), "config", data={FILE: text}, immutable=True)

@@ -13,6 +13,7 @@ from marketprism_operator.builders.overlay import overlaid
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.naming import Manifest
 
+CONFIG = "config"
 CONFIG_DIR = "/etc/marketprism"
 AUTH_DIR = "/var/run/secrets/marketprism"
 UID = 65532
@@ -79,7 +80,7 @@ def template(
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+            {"name": CONFIG, "mountPath": CONFIG_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             *({"name": f"{name}-auth", "mountPath": f"{AUTH_DIR}/{name}", "readOnly": True} for name in directories),
         ],
@@ -101,7 +102,7 @@ def template(
         },
         "containers": [container],
         "volumes": [
-            {"name": "config", "configMap": {"name": config_map.name(request)}},
+            {"name": CONFIG, "configMap": {"name": request.configs.get(config_hash) or config_map.name(request)}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
             *(
                 {
@@ -138,6 +139,19 @@ def template(
     # The selector's labels go last: an overlay may not make a Deployment lose its Pods.
     metadata = {"labels": {**laid_metadata.get("labels", {}), **labels}, "annotations": annotations}
     return {"metadata": metadata, "spec": {**spec, "terminationGracePeriodSeconds": max(_grace(spec, grace), grace)}}
+
+
+def template_of(workload: Manifest) -> Manifest:
+    """A workload's Pod template, whatever its kind."""
+    spec = workload["spec"]
+    found: Manifest = spec["jobTemplate"]["spec"]["template"] if workload["kind"] == "CronJob" else spec["template"]
+    return found
+
+
+def config_of(template: Manifest) -> str:
+    """The name of the ConfigMap that its Pods read."""
+    volumes = template["spec"].get("volumes") or []
+    return next((str(v["configMap"]["name"]) for v in volumes if v["name"] == CONFIG and v.get("configMap")), "")
 
 
 def references(over: PodTemplate) -> set[str]:

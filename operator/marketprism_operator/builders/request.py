@@ -23,6 +23,8 @@ class BuildRequest:
     pull_secrets: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     """`Secret/name` and `ConfigMap/name` → what changes with its content, and doesn't reveal it."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Config hash → the ConfigMap of the Pods that have it already. A change that doesn't concern them leaves them that."""
     pod_monitors: bool = False
     """Whether the cluster has that API."""
     policies: tuple[TieringPolicy, ...] = ()

@@ -24,7 +24,7 @@ class Behind:
     def __init__(self, world: World) -> None:
         self._world = world
         self.cache: Cache = watches.cache(())
-        for store in (*self.cache.children.values(), *self.cache.references.values()):
+        for store in (*self.cache.whole.values(), *self.cache.references.values()):
             store.complete = store.kind != "PodMonitor"
         self.cluster = Cluster(world.api, self.cache)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from aiohttp import ClientError, ClientSession
 
 from marketprism_operator.cluster import differing
 from tests.operator.controlplane.pipeline_world import World, until
@@ -25,10 +24,12 @@ RULES = [
     rule("storage.marketprism.io", "storagepipelines/status tieringpolicies/status", "patch"),
     rule("", "serviceaccounts services configmaps", *READ, *WRITE),
     rule("apps", "deployments", *READ, *WRITE),
+    rule("apps", "replicasets", "list", "watch"),
     rule("batch", "jobs cronjobs", *READ, *WRITE),
     rule("policy", "poddisruptionbudgets", *READ, *WRITE),
     rule("networking.k8s.io", "networkpolicies", *READ, *WRITE),
     rule("", "pods", *READ),
+    rule("coordination.k8s.io", "leases", "get", "create", "update"),
     rule("", "events", "create", "list", "patch"),
 ]
 SECRETS = rule("", "secrets", *READ)
@@ -172,9 +173,9 @@ async def test_a_run_is_made_when_it_is_asked_for_and_only_once(world: World) ->
 
 async def test_a_child_of_somebody_else_is_left_alone_and_said(world: World) -> None:
     owner = {"apiVersion": "v1", "kind": "Namespace", "name": "x", "uid": "11111111-1111-1111-1111-111111111111"}
-    other = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"theirs": "yes"}}
-    path = f"/api/v1/namespaces/{world.namespace}/configmaps"
-    metadata = {"name": "main-pipeline", "ownerReferences": [{**owner, "controller": True}]}
+    other = {"apiVersion": "v1", "kind": "Service", "spec": {"clusterIP": "None", "selector": {"theirs": "yes"}}}
+    path = f"/api/v1/namespaces/{world.namespace}/services"
+    metadata = {"name": "main-metrics", "ownerReferences": [{**owner, "controller": True}]}
     await world.client.request("post", path, body={**other, "metadata": metadata})
     with world.operator():
         await world.pipeline()
@@ -185,25 +186,6 @@ async def test_a_child_of_somebody_else_is_left_alone_and_said(world: World) -> 
             )
 
         await until(said)
-        live = await world.get("ConfigMap", "main-pipeline")
+        live = await world.get("Service", "main-metrics")
         assert live
-        assert live["data"] == {"theirs": "yes"}
-
-
-@pytest.mark.parametrize("lease", [False, True], ids=["alone", "one of several"])
-async def test_it_is_ready_once_it_leads_or_stands_by(world: World, lease: bool) -> None:
-    async def answers(path: str) -> int:
-        try:
-            async with ClientSession() as session, session.get(f"http://127.0.0.1:{world.port}{path}") as answer:
-                return answer.status
-        except ClientError:
-            return 0
-
-    environ = {"MARKETPRISM_LEASE": f"{world.namespace}/operator"} if lease else {}
-    with world.operator(**environ):
-
-        async def ready() -> bool:
-            return await answers("/readyz") == 200
-
-        await until(ready)
-        assert await answers("/healthz") == 200
+        assert live["spec"]["selector"] == {"theirs": "yes"}

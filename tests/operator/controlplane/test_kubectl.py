@@ -266,6 +266,11 @@ async def test_render_is_what_the_operator_makes_and_diff_what_of_it_is_not_so(w
             assert "runAsUser" not in said.out
             said = await plugin(world, "diff", "main")
             assert (said.code, said.out, said.err) == (0, "", "")
+            edited_types = {"trade": {"batch": {"maxRows": 7}}, "orderbook": {}}
+            await world.pipeline(**{**TWO, "dataTypes": edited_types})
+            await world.ready()
+            said = await plugin(world, "diff", "main")
+            assert (said.code, said.out, said.err) == (0, "", ""), "what an edit doesn't concern keeps its ConfigMap"
 
     container = {"name": "consumer", "image": "registry/other:1"}
     edited = {"spec": {"template": {"spec": {"containers": [container]}}}}
@@ -286,7 +291,7 @@ async def test_render_is_what_the_operator_makes_and_diff_what_of_it_is_not_so(w
     found = {(each["kind"], each["name"]): each["change"] for each in said.json}
     assert found["Deployment", "main-default"] == "added"
     assert found["Deployment", "main-fast"] == found["Deployment", "main-slow"] == "removed"
-    assert found["ConfigMap", "main-pipeline"] == "changed"
+    assert [change for (kind, _), change in found.items() if kind == "ConfigMap"] == ["added", "added"]
     assert await world.names("Deployment") == {"main-fast", "main-slow"}, "diff writes nothing"
 
 

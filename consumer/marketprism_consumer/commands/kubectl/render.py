@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +60,8 @@ Examples:
 The API server merges what would be applied, and writes nothing: the rights to patch are needed. What is not compared: when Secrets changed.
 """
 NOT_INSTALLED = "marketprism-operator is not installed here: pip install 'marketprism-consumer[kubectl]'"
+CONFIG_HASH = f"{GROUP}/config-hash"
+WITH_CONFIG = "configmaps,deployments.apps,jobs.batch,cronjobs.batch"
 UNCOMPARED = (f"{GROUP}/applied-hash", f"{GROUP}/secrets-hash")
 PRUNED = "deployments.apps,poddisruptionbudgets.policy,jobs.batch,cronjobs.batch"
 """What the operator takes away where it is not wanted any more."""
@@ -69,7 +71,7 @@ def render(name: PipelineName, namespace: Namespace = "", context: Context = "",
     """Print all that the operator makes of a pipeline of the cluster, and of its policies."""
     with cluster(context, namespace) as kubectl:
         live = live_resources(kubectl, name)
-        found = rendered(kubectl, [bare(each) for each in live], environment(kubectl, live))
+        found = rendered(kubectl, [bare(each) for each in live], live)
     if output == "json":
         typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": found}))
     else:
@@ -89,7 +91,7 @@ def diff(
     with cluster(context, namespace) as kubectl:
         live = live_resources(kubectl, name, or_none=bool(file))
         resources = given(file, name, live) if file else [bare(each) for each in live]
-        wanted = rendered(kubectl, resources, environment(kubectl, live))
+        wanted = rendered(kubectl, resources, live)
         found = changes(kubectl, live, wanted)
     if output == "json":
         typer.echo(json.dumps(found))
@@ -165,9 +167,26 @@ def environment(kubectl: Kubectl, live: Iterable[KubeObject]) -> dict[str, str]:
     return found
 
 
-def rendered(kubectl: Kubectl, resources: Iterable[KubeObject], environ: Mapping[str, str]) -> list[KubeObject]:
-    """Their children, in the order in which they are applied."""
+def configs(kubectl: Kubectl, live: Iterable[KubeObject]) -> dict[str, str]:
+    """Config hash → the ConfigMap of the Pods that have it already, which a change that doesn't concern them leaves them."""
+    made = [child for resource in live for child in children(kubectl, resource, WITH_CONFIG)]
+    immutable = {each["metadata"]["name"] for each in made if each.get("immutable")}
+    found = {}
+    for workload in (each for each in made if each["kind"] != "ConfigMap"):
+        spec = workload["spec"].get("jobTemplate", workload)["spec"]["template"]
+        volumes = {each["name"]: each for each in spec["spec"].get("volumes") or []}
+        name = volumes.get("config", {}).get("configMap", {}).get("name")
+        hash_ = (spec["metadata"].get("annotations") or {}).get(CONFIG_HASH)
+        if hash_ and name in immutable:
+            found[hash_] = name
+    return found
+
+
+def rendered(kubectl: Kubectl, resources: Iterable[KubeObject], live: Sequence[KubeObject]) -> list[KubeObject]:
+    """Their children, in the order in which they are applied, beside what is there of `live`."""
+    environ = environment(kubectl, live)
     options = ["--pod-monitors"] if kubectl.serves("monitoring.coreos.com/v1") else []
+    options += [f"--config={hash_}={name}" for hash_, name in configs(kubectl, live).items()]
     beside = Path(sys.executable).with_name(OPERATOR)
     program = str(beside) if beside.exists() else shutil.which(OPERATOR)
     if not program:
@@ -202,13 +221,16 @@ def left_over(
 ) -> Iterator[KubeObject]:
     """What the operator made of the resources, and does not want any more."""
     for resource in live:
-        own, label = resource["metadata"], PIPELINE if resource["kind"] == StoragePipeline.KIND else POLICY
-        for child in kubectl.select(PRUNED, {MANAGED_BY: OPERATOR, label: own["name"]}):
-            owners = child["metadata"].get("ownerReferences") or []
-            if key_of(child) not in wanted and any(
-                each["uid"] == own["uid"] and each.get("controller") for each in owners
-            ):
-                yield child
+        yield from (child for child in children(kubectl, resource, PRUNED) if key_of(child) not in wanted)
+
+
+def children(kubectl: Kubectl, resource: KubeObject, kinds: str) -> Iterator[KubeObject]:
+    """What the operator made of it."""
+    own, label = resource["metadata"], PIPELINE if resource["kind"] == StoragePipeline.KIND else POLICY
+    for child in kubectl.select(kinds, {MANAGED_BY: OPERATOR, label: own["name"]}):
+        owners = child["metadata"].get("ownerReferences") or []
+        if any(each["uid"] == own["uid"] and each.get("controller") for each in owners):
+            yield child
 
 
 def _was_run(manifest: KubeObject, before: KubeObject | None) -> bool:
