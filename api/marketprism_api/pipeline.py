@@ -285,6 +285,10 @@ def _carried_once(data_type: str) -> CelRule:
     )
 
 
+def _fixed(which: str, field: str) -> str:
+    return f"(has({which}.dataTypes[t].{field}) ? {which}.dataTypes[t].{field} : '')"
+
+
 class PipelineSpec(Model):
     """Everything may be left out: that is eight data types, one consumer, every default."""
 
@@ -310,6 +314,15 @@ class PipelineSpec(Model):
                 "!has(self.consumers) || !has(self.dataTypes) || "
                 "self.consumers.all(c, self.consumers[c].dataTypes.all(t, t in self.dataTypes))",
                 "a consumer names a data type that is not in dataTypes: add it there, or remove it from the consumer",
+            ),
+            CelRule(
+                "has(self.dataTypes) ? self.dataTypes.all(t, has(oldSelf.dataTypes) ? !(t in oldSelf.dataTypes) || "
+                f"({_fixed('self', 'subject')} == {_fixed('oldSelf', 'subject')} && "
+                f"{_fixed('self', 'table')} == {_fixed('oldSelf', 'table')}) : "
+                f"!(t in {_BUILT_IN}) || !has(self.dataTypes[t].subject)) : "
+                "!has(oldSelf.dataTypes) || oldSelf.dataTypes.all(t, !has(oldSelf.dataTypes[t].subject))",
+                "subject and table of a data type can't be changed while Pods read by the old ones: delete the pipeline and "
+                "create it anew, which loses nothing",
             ),
             CelRule(
                 "!has(self.nats) || !has(self.deadLetters) || "

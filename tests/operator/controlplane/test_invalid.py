@@ -13,15 +13,36 @@ from kubernetes.aio.client.exceptions import ApiException
 from marketprism_operator.cluster import said_by
 from tests.operator.controlplane.pipeline_world import World, until
 
+OWN: dict[str, Any] = {"fields": {"price": {"type": "Decimal(38, 18)"}}}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # values that are not allowed
     ("suspend is a word", {"suspend": "yes"}, "spec.suspend"),
     ("ensureStreams unknown", {"nats": {"ensureStreams": "Always"}}, 'supported values: "Never", "IfMissing"'),
     ("schema mode unknown", {"schema": {"mode": "Drop"}}, 'supported values: "Apply", "Verify", "Ignore"'),
-    ("a data type unknown", {"dataTypes": {"candles": {}}}, "a data type must be one of: orderbook"),
+    ("a data type unknown", {"dataTypes": {"candles": {}}}, "a type of your own needs fields"),
+    ("a data type's name in capitals", {"dataTypes": {"Candles": OWN}}, "a data type's name must be"),
+    ("a field without a type", {"dataTypes": {"candles": {"fields": {"x": {}}}}}, "needs a type"),
+    ("a type that there isn't", {"dataTypes": {"candles": {"fields": {"x": {"type": "Float32"}}}}}, "fields.x.type"),
+    (
+        "a built-in field's type",
+        {"dataTypes": {"trade": {"fields": {"price": {"type": "String"}}}}},
+        "can't be given one",
+    ),
+    ("a built-in type's table", {"dataTypes": {"trade": {"table": "deals"}}}, "a built-in one has its table"),
+    (
+        "a value and a place",
+        {"dataTypes": {"candles": {"fields": {"x": {"type": "UInt8", "value": "1", "from": ["x"]}}}}},
+        "one of from, value and subjectToken",
+    ),
+    (
+        "a type of one's own in no consumer",
+        {"dataTypes": {"trade": {}, "candles": OWN}, "consumers": {"a": {"dataTypes": ["trade"]}}},
+        "a data type of your own must be in exactly one consumer",
+    ),
+    ("limits of what is not stored", {"validation": {"limits": {"candles": {}}}}, "a data type that is stored"),
     ("no data type", {"dataTypes": {}}, "spec.dataTypes"),
     ("no consumer", {"consumers": {}}, "spec.consumers"),
-    ("a stream key unknown", {"nats": {"streams": {"candles": "X"}}}, "a key must be one of: default"),
+    ("a stream key unknown", {"nats": {"streams": {"candles": "X"}}}, "must be default, or a data type that is stored"),
     ("a stream with a dot", {"nats": {"streams": {"default": "MARKET.DATA"}}}, "spec.nats.streams.default"),
     ("a URL without scheme", {"nats": {"url": "nats"}}, "spec.nats.url"),
     ("an HTTP URL for NATS", {"nats": {"url": "http://nats:4222"}}, "spec.nats.url"),
@@ -111,7 +132,11 @@ POLICIES_REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "timeZone goes with schedule only",
     ),
     ("an unknown mode", {"pipelineRef": {"name": "main"}, "every": "1m", "mode": "Delete"}, '"Move", "Copy", "DryRun"'),
-    ("an unknown table", {"pipelineRef": {"name": "main"}, "every": "1m", "tables": ["candles"]}, "spec.tables[0]"),
+    (
+        "a table with a dot",
+        {"pipelineRef": {"name": "main"}, "every": "1m", "tables": ["hot.trades"]},
+        "spec.tables[0]",
+    ),
     (
         "a table twice",
         {"pipelineRef": {"name": "main"}, "every": "1m", "tables": ["trades", "trades"]},
@@ -137,6 +162,18 @@ CHANGES_REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"clickhouse": {"hotDatabase": "a"}},
         {"clickhouse": {"hotDatabase": "b"}},
         "create another pipeline",
+    ),
+    (
+        "another subject",
+        {"dataTypes": {"trade": {}}},
+        {"dataTypes": {"trade": {"subject": "md.trades.>"}}},
+        "subject and table of a data type can't be changed",
+    ),
+    (
+        "another subject where none was said",
+        {},
+        {"dataTypes": {"trade": {"subject": "md.trades.>"}}},
+        "subject and table of a data type can't be changed",
     ),
     ("another cluster", {"clickhouse": {"cluster": "a"}}, {"clickhouse": {"cluster": "b"}}, "create another pipeline"),
 ]
