@@ -18,10 +18,12 @@ async def publish(first, count):
     stream, now = connection.jetstream(), int(time.time() * 1000)
     place = {"exchange": "okx", "market_type": "options", "symbol": "BTC"}
     for number in range(first, first + count):
-        k = {"t": now + number, "T": now + number, "i": "1m", "o": "1", "h": "2", "l": "1", "c": "1.5", "v": "0", "n": 3, "x": True}
+        k = {"t": now + number, "T": now + number, "i": "1m", "o": "1", "h": "2", "l": "1", "c": "1.5"}
+        k |= {"v": "0", "n": 3, "x": True}
         kline = {"s": "BTCUSDT", "k": k}
         ticker = {**place, "ts_ms": now, "b": "1.1", "a": "1.2", "update_id": number, "mark": "7"}
-        greek = {**place, "ts_ms": now, "strike": 60000, "expiry": now, "type": "C" if number else "X", "delta": 0.5, "gamma": 0.1, "underlyings": []}
+        greek = {**place, "ts_ms": now, "strike": 60000, "expiry": now, "type": "C" if number else "X", "delta": 0.5}
+        greek |= {"gamma": 0.1, "underlyings": []}
         await stream.publish("kline.binance.spot.BTCUSDT", json.dumps(kline).encode())
         await stream.publish("ticker.okx.options.BTC", json.dumps(ticker).encode())
         await stream.publish("option_greek.okx.options.BTC", json.dumps(greek).encode())
