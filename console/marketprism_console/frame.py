@@ -24,7 +24,8 @@ main.page { width: 100%; padding: 14px 16px 40px; display: flex; flex-direction:
 .controls .q-field { min-width: 118px; }
 body.body--dark input[type=date] { color-scheme: dark; }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 6px; font-size: 12px; color: var(--faint); }
-.legend i { width: 12px; height: 12px; border-radius: 2px; display: inline-block; margin-left: 8px; }
+.legend i { width: 12px; height: 12px; border-radius: 2px; flex: none; }
+.legend span { display: flex; align-items: center; gap: 6px; margin-right: 8px; }
 .panel { background: var(--panel); border: 1px solid var(--edge); border-radius: 6px; padding: 10px 12px; width: 100%; min-width: 0; }
 .faint { color: var(--faint); font-size: 12px; }
 .said { font-size: 15px; }

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from marketprism_api import reasons
+from marketprism_api.data_types import Declaration
 from marketprism_console.sources import Sources
 from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest import dead_letters
@@ -28,14 +29,26 @@ class LetterHead:
     market: tuple[str, str, str] | None
 
 
-def head(letter: Letter) -> LetterHead:
-    subject = letter.header(dead_letters.SUBJECT).split(".", 3)
+def head(letter: Letter, declaration: Declaration | None) -> LetterHead:
+    """`declaration`: of its data type, which says where the subject has the market."""
     try:
         arrived = micros(letter.header(dead_letters.TIME), dead_letters.TIME)
     except MessageError:
         arrived = letter.buried
-    market = (subject[1], subject[2], subject[3]) if len(subject) == 4 else None
+    market = market_of(letter.header(dead_letters.SUBJECT), declaration) if declaration else None
     return LetterHead(letter.seq, letter.buried, arrived, letter.data_type, letter.code, market)
+
+
+def market_of(subject: str, declaration: Declaration) -> tuple[str, str, str] | None:
+    """Exchange, market type and symbol; a symbol that is the last token may have dots."""
+    tokens = subject.split(".")
+    exchange, kind, symbol = (declaration.field(name).token for name in ("exchange", "market_type", "symbol"))
+    try:
+        of_symbol = tokens[symbol - 1] if symbol else ".".join(tokens[3:])
+        found = tokens[(exchange or 2) - 1], tokens[(kind or 3) - 1], of_symbol
+    except IndexError:
+        return None
+    return found if all(found) else None
 
 
 @dataclass
@@ -58,9 +71,10 @@ class Letters:
                 return []
             now = {key: state[key] for key in ("messages", "first_seq", "last_seq")}
             if now != self._state:
+                declared = {name: each.declaration for name, each in self.sources.settings.data_types.items()}
                 found: list[LetterHead] = []
                 async for letters in DeadLetterStream(broker, name).batches(LetterFilter(), headers_only=True):
-                    found += map(head, letters)
+                    found += [head(letter, declared.get(letter.data_type)) for letter in letters]
                     del found[:-MOST]
                 self._heads, self._state = found, now
             return self._heads

@@ -60,7 +60,7 @@ def application(settings: Settings, hosts: Sequence[str], token: str) -> Console
 
     @ui.page("/", title="Coverage · MarketPrism")
     async def index(type: str = "", days: int = 7, to: date | None = None) -> None:
-        data_type = next((each for each in settings.data_types if each == type), next(iter(settings.data_types)))
+        data_type = type if type in settings.data_types else next(iter(settings.data_types))
         await CoveragePage(sources, coverage, letters).show(data_type, days if days in SPANS else 7, to)
 
     watch = Watch(sources)

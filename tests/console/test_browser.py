@@ -94,7 +94,7 @@ async def test_the_pipeline_as_it_runs(pipeline: Pipeline, width: int, dark: boo
     await pipeline.ingest()
     with console(pipeline.file) as (url, _):
         async with visit(f"{url}pipeline", width=width, dark=dark) as page:
-            await page.get_by_text("trade: 1 messages could not become rows").wait_for()
+            await page.get_by_text("trade: 1 message could not become rows").wait_for()
             await page.get_by_text("nobody reads its stream").first.wait_for()
             await page.get_by_text("ClickHouse 2").wait_for()
             assert await page.evaluate("document.documentElement.scrollWidth") <= width

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from marketprism_api.data_types import DataType
 from marketprism_console.coverage.cells import DAY, HOUR, Cell, Unit
 from marketprism_console.coverage.queries import Coverage, day_of, findings, runs
 from marketprism_console.letters import Letters
@@ -108,7 +107,7 @@ async def test_the_newest_day(pipeline: Pipeline, sources: Sources) -> None:
 async def test_behind_a_cell_is_a_validation_of_it(pipeline: Pipeline, sources: Sources) -> None:
     await insert(pipeline, "hot", 0, 100)
     await insert(pipeline, "hot", 103, 257)
-    report = await findings(sources, DataType.TRADE, BTC, DAY_1, DAY_1 + HOUR)
+    report = await findings(sources, "trade", BTC, DAY_1, DAY_1 + HOUR)
     assert [str(finding.reason) for finding in report.findings] == ["MP8001 TradesMissing"]
 
 
@@ -131,9 +130,9 @@ async def test_dead_letters_are_read_anew_when_there_are_others(pipeline: Pipeli
 
 
 def test_partitions_are_told_by_their_names() -> None:
-    assert day_of("1758715200", "hot") == DAY_1
-    assert day_of("20250924", "cold") == DAY_1
-    assert (day_of("all", "hot"), day_of("202509", "cold"), day_of("(1,2)", "cold")) == (None, None, None)
+    assert day_of("1758715200", "hour") == DAY_1
+    assert day_of("20250924", "day") == DAY_1
+    assert (day_of("all", "hour"), day_of("202509", "day"), day_of("(1,2)", "day")) == (None, None, None)
 
 
 def test_days_that_follow_one_another_are_asked_for_together() -> None:

@@ -45,7 +45,7 @@ def text(one: Judged, unit: Unit) -> str:
     if one.missing:
         lines.append(f"{one.missing:,} of the venue's numbers missing")
     if one.letters:
-        lines.append(f"{one.letters:,} dead letters")
+        lines.append(f"{one.letters:,} dead letter{'s' if one.letters > 1 else ''}")
     return "\n".join(lines)
 
 
@@ -55,7 +55,7 @@ _TIP = """p => { const [x, y, v, state, rows, tier, minutes, silent, missing, le
     if (rows) lines.push(n(rows) + ' rows in ' + ['hot', 'cold', 'hot and cold', ''][tier] + ', in ' + n(minutes) + ' of %d minutes');
     if (silent) lines.push(n(silent) + ' minutes in a row without one');
     if (missing) lines.push(n(missing) + " of the venue's numbers missing");
-    if (letters) lines.push(n(letters) + ' dead letters');
+    if (letters) lines.push(n(letters) + ' dead letter' + (letters > 1 ? 's' : ''));
     return lines.join('\\n'); }"""
 
 

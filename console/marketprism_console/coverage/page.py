@@ -10,7 +10,6 @@ from functools import partial
 from nicegui import ui
 from nicegui.events import EChartPointClickEventArguments, ValueChangeEventArguments
 
-from marketprism_api.data_types import DataType
 from marketprism_console.coverage import chart
 from marketprism_console.coverage.cells import DAY, LENGTH, SECOND, Judged, State, Unit, judged, totals, worst
 from marketprism_console.coverage.chart import Shade, coverage_chart
@@ -19,7 +18,7 @@ from marketprism_console.frame import frame
 from marketprism_console.letters import Letters
 from marketprism_console.sources import AWAY, Sources
 from marketprism_consumer.errors import StoreError
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.schema.tables import table_of
 from marketprism_consumer.validation import report as reports
 
 SPANS: dict[int, str] = {1: "a day", 7: "a week", 31: "a month", 92: "three months", 366: "a year"}
@@ -71,14 +70,14 @@ class CoveragePage:
     def _window(self) -> tuple[int, int]:
         return window(self._last or datetime.now(UTC).date(), self._days)
 
-    async def show(self, data_type: DataType, days: int, last: date | None) -> None:
+    async def show(self, data_type: str, days: int, last: date | None) -> None:
         """Draw the page, then fill it."""
         self._type, self._days, self._last = data_type, days, last
         settings = self._sources.settings
         with frame("/", f"pipeline {settings.pipeline_name}, times in UTC"):
             with ui.element("div").classes("controls"):
-                types = [str(each) for each in settings.data_types]
-                ui.select(types, value=str(data_type), label="data type", on_change=self._type_chosen)
+                types = list(settings.data_types)
+                ui.select(types, value=data_type, label="data type", on_change=self._type_chosen)
                 ui.select(SPANS, value=days, label="how long", on_change=self._days_chosen)
                 self._date = ui.input("up to", value=str(last or ""), on_change=self._last_chosen).props("type=date")
                 ui.select(SHADES, value=self._shade, label="colour by", on_change=self._shade_chosen)
@@ -96,7 +95,7 @@ class CoveragePage:
         await self._look()
 
     async def _type_chosen(self, event: ValueChangeEventArguments[str]) -> None:
-        self._type = DataType(event.value)
+        self._type = event.value
         await self._look()
 
     async def _days_chosen(self, event: ValueChangeEventArguments[int]) -> None:
@@ -118,7 +117,7 @@ class CoveragePage:
 
     async def _look(self) -> None:
         """What ClickHouse says first: NATS may be away, and knows of dead letters only."""
-        table = BY_DATA_TYPE[str(self._type)]
+        table = table_of(self._sources.settings.data_types[self._type].declaration)
         self._trouble.set_text("")
         try:
             if self._last is None:
@@ -160,8 +159,9 @@ class CoveragePage:
         self._legend.clear()
         with self._legend:
             for colour, word in chart.legend(self._shade, self._judged):
-                ui.element("i").style(f"background: {colour}")
-                ui.label(word)
+                with ui.element("span"):
+                    ui.element("i").style(f"background: {colour}")
+                    ui.label(word)
         self._wrong.clear()
         bad = worst(self._judged, SHOWN)
         self._wrong.set_visibility(bool(bad))

@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
-from marketprism_api.data_types import DataType
 from marketprism_console.coverage.cells import DAY, SECOND, Cell, MarketKey, Unit, merged
 from marketprism_console.sources import Sources
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.schema.ddl import TierName
-from marketprism_consumer.schema.tables import TRADES, Table
+from marketprism_consumer.schema.tables import Table
 from marketprism_consumer.validation.run import Report, Validation, ValidationRequest
 
 PARTS = """\
@@ -45,7 +45,7 @@ _UNITS: Mapping[Unit, str] = {
 
 def counted(names: Mapping[TierName, str], table: Table, unit: Unit) -> str:
     """`names`: SQL names of the tables of each tier. Parameters: `since` and `until`."""
-    number = "toUInt64OrZero(trade_id)" if table is TRADES else "toUInt64(0)"
+    number = "toUInt64OrZero(trade_id)" if table.data_type == "trade" else "toUInt64(0)"
     tiers = " UNION ALL ".join(
         f"""
         SELECT exchange, market_type, symbol, toStartOfHour(timestamp) AS hour, '{tier}' AS tier, count() AS rows,
@@ -84,11 +84,11 @@ WHERE {WITHIN} AND _seq != 0
 GROUP BY exchange, market_type, symbol, start"""
 
 
-def day_of(partition_id: str, tier: TierName) -> int | None:
-    """When a partition's day begins [µs since 1970]. Hot's are hours, named by their seconds; cold's are days, named `20250924`. None for
-    what is made by hand, and is partitioned by something else."""
+def day_of(partition_id: str, by: Literal["hour", "day"]) -> int | None:
+    """When a partition's day begins [µs since 1970]. Hours are named by their seconds, days as `20250924`. None for what is made by hand,
+    and is partitioned by something else."""
     try:
-        if tier == "hot":
+        if by == "hour":
             return int(partition_id) * SECOND // DAY * DAY
         return int(datetime.strptime(partition_id, "%Y%m%d").replace(tzinfo=UTC).timestamp()) * SECOND
     except ValueError:
@@ -110,8 +110,9 @@ class CoveredPlace:
     server: ClickHouse
     names: Mapping[TierName, str]
     databases: Mapping[TierName, str]
-    table: str
-    """In both databases."""
+    table: Table
+    name: str
+    """Of the table that holds the rows, in both databases."""
 
 
 async def places(sources: Sources, table: Table) -> list[CoveredPlace]:
@@ -135,6 +136,7 @@ def _place(tiers: Mapping[TierName, ClickHouseStore], table: Table) -> CoveredPl
         one.clickhouse,
         {tier: store.table(table) for tier, store in tiers.items()},
         {tier: store.database for tier, store in tiers.items()},
+        table,
         one.name(table),
     )
 
@@ -192,8 +194,8 @@ async def _days(place: CoveredPlace) -> dict[int, DayParts]:
     tiers: defaultdict[int, set[TierName]] = defaultdict(set)
     found: defaultdict[int, DayParts] = defaultdict(DayParts)
     for tier, database in place.databases.items():
-        for partition, name in await place.server.query(PARTS, {"database": database, "table": place.table}):
-            day = day_of(partition, tier)
+        for partition, name in await place.server.query(PARTS, {"database": database, "table": place.name}):
+            day = day_of(partition, place.table.partition if tier == "hot" else "day")
             if day is not None:
                 found[day].names.append(f"{tier} {name}")
                 tiers[day].add(tier)
@@ -220,9 +222,10 @@ async def _count(
     return found
 
 
-async def findings(sources: Sources, data_type: DataType, market: MarketKey, since: int, until: int) -> Report:
+async def findings(sources: Sources, data_type: str, market: MarketKey, since: int, until: int) -> Report:
     """What a validation says of one market in that time. Raises StoreError."""
     settings = sources.settings
     request = ValidationRequest(since, until, [data_type], [market[0]], [market[2]])
-    validation = Validation(sources.hot.clickhouse, settings.hot_db, settings.cold_db, settings.limits)
+    declared = {name: each.declaration for name, each in settings.data_types.items()}
+    validation = Validation(sources.hot.clickhouse, settings.hot_db, settings.cold_db, declared, settings.limits)
     return await validation.run(request)

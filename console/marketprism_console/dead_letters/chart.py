@@ -38,12 +38,15 @@ def letters_chart(heads: Sequence[LetterHead]) -> dict[str, Any]:
     counts = Counter((head.code, head.buried // step * step) for head in heads)
     times = sorted({at for _, at in counts})
     columns = range(times[0], times[-1] + step, step) if times else range(0)
+    # A moment alone is shown with what is about it, not with the day.
+    around = {"min": (times[0] - 3 * step) // 1000, "max": (times[-1] + 4 * step) // 1000} if times else {}
     return {
         "animation": False,
+        "useUTC": True,
         "color": list(_COLOURS),
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 4, "containLabel": True},
         "tooltip": {**TOOLTIP, "trigger": "axis"},
-        "xAxis": {**AXIS, "type": "time", "splitLine": {"show": False}},
+        "xAxis": {**AXIS, "type": "time", "splitLine": {"show": False}, **around},
         "yAxis": {**AXIS, "type": "value", "minInterval": 1},
         "series": [
             {

@@ -64,7 +64,7 @@ def troubles(found: Status) -> list[Trouble]:
             text = f"{each.lag:,} messages wait, more than are stored in {LAG:.0f} s"
             said.append(Trouble(each.data_type, text, "see docs/howto/scaling.md where it goes on", "warn"))
         if each.dead_letters:
-            text = f"{each.dead_letters:,} messages could not become rows"
+            text = f"{_messages(each.dead_letters)} could not become rows"
             said.append(Trouble(each.data_type, text, "`marketprism dlq list` says why", "warn"))
     if found.validation and not found.validation.ok:
         said.append(Trouble("", found.validation.text, "`marketprism validate` says where", "warn"))
@@ -75,6 +75,7 @@ def rates(history: Sequence[tuple[float, Mapping[str, float]]]) -> dict[str, Any
     """A chart of rows stored per second, of all types together. `history`: at a time [s since 1970], by data type."""
     return {
         "animation": False,
+        "useUTC": True,
         "grid": {"left": 8, "right": 12, "top": 28, "bottom": 4, "containLabel": True},
         "tooltip": {**TOOLTIP, "trigger": "axis"},
         "title": {
@@ -96,6 +97,10 @@ def rates(history: Sequence[tuple[float, Mapping[str, float]]]) -> dict[str, Any
             }
         ],
     }
+
+
+def _messages(count: int) -> str:
+    return f"{count:,} message{'s' if count > 1 else ''}"
 
 
 def _by(each: TypeStatus, reason: Reason) -> Trouble:
