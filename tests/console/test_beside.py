@@ -48,7 +48,6 @@ def test_where_it_is_not_installed_it_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("MARKETPRISM_NATS_URL", "nats://127.0.0.1:1")
     monkeypatch.setenv("CLICKHOUSE_HTTP_URL", "http://127.0.0.1:1")
-    monkeypatch.setitem(sys.modules, "marketprism_console", None)
     monkeypatch.setattr("marketprism_consumer.commands.console.find_spec", lambda _: None)
     refused = CliRunner().invoke(app, list(arguments))
     assert (refused.exit_code, "marketprism-consumer[console]" in refused.stderr) == (2, True)

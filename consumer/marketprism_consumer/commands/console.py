@@ -50,10 +50,10 @@ def console(
     """Look at it in a browser: what is stored and whether it is whole, how the pipeline runs, what became a dead letter. Reads only."""
     logs.configure("error")
     settings = settings_of(file)
-    try:
-        from marketprism_console.serve import serve
-    except ModuleNotFoundError:
+    if not installed():
         fail(NOT_INSTALLED, Exit.USAGE)
+    from marketprism_console.serve import serve
+
     try:
         serve(
             settings,
