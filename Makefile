@@ -214,6 +214,10 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .
 	$(BIN)/pytest tests/chart tests/e2e $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(INSTALLED) ## Take the pictures of the docs, of a pipeline that runs for it (needs chromium)
+	$(BIN)/python -m tests.console.screenshots docs/images
+
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

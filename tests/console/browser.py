@@ -43,7 +43,7 @@ async def visit(url: str, *, width: int = 1280, dark: bool = False) -> AsyncIter
         page.on("request", lambda asked: None if asked.url.startswith(origin(url)) else complaints.append(asked.url))
         await page.goto(url)
         yield page
-        assert complaints == []
+        assert not complaints, complaints
 
 
 def origin(url: str) -> tuple[str, ...]:
