@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from .cel import CelRule, rules
-from .data_types import BUILT_IN, BatchLimits, Declaration
-from .data_types import Field as DeclaredField
+from .data_types import BUILT_IN, BatchLimits, Declaration, DeclaredField
 from .data_types.declaration import Kind, Levels, Unit, kind_of
 from .meta import Int, Model
 from .problems import Objection, ValueRefusedError, did_you_mean
 from .subjects import common
-from .types import Amount, Between, ColumnName, ColumnType, DataTypeName, Duration, Place, Quantity, SubjectPattern
+from .types import (
+    Amount,
+    Between,
+    ColumnName,
+    ColumnType,
+    DataTypeName,
+    Duration,
+    MessagePlace,
+    Quantity,
+    SubjectPattern,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +38,7 @@ USUAL_BATCH = BatchLimits(max_rows=100, max_delay=10, max_pending=1000)
 """Of a type of the user's own."""
 
 Count = Annotated[Int, Field(ge=1, le=1_000_000, json_schema_extra={"format": "int32"})]
-Texts = Annotated[str, Field(max_length=256)]
+ShortText = Annotated[str, Field(max_length=256)]
 
 
 class BatchSpec(Model):
@@ -55,7 +64,7 @@ class BatchSpec(Model):
 
 
 ATOMIC = {"x-kubernetes-list-type": "atomic"}
-Places = Annotated[tuple[Place, ...], Field(min_length=1, max_length=8, json_schema_extra=ATOMIC)]
+Places = Annotated[tuple[MessagePlace, ...], Field(min_length=1, max_length=8, json_schema_extra=ATOMIC)]
 
 
 class TimestampSpec(Model):
@@ -84,17 +93,17 @@ class FieldSpec(Model):
     UUID, DateTime64(3), 6 or 9. Array(…) of one of them; Nullable(…) for what a message may leave out. Of a type of the user's own
     only."""
     from_: Annotated[
-        tuple[Place, ...] | None, Field(alias="from", min_length=1, max_length=8, json_schema_extra=ATOMIC)
+        tuple[MessagePlace, ...] | None, Field(alias="from", min_length=1, max_length=8, json_schema_extra=ATOMIC)
     ] = None
     """The first of these that is there, and not null, is taken: a name, or a path of names such as `data.p`, in which a number is a
     place in a list, and `*` its only one. Not given: the field's own name."""
-    value: Texts | None = None
+    value: ShortText | None = None
     """A constant, for what no message has."""
     subject_token: Annotated[Int, Field(ge=1, le=32, json_schema_extra={"format": "int32"})] | None = None
     """Taken from the message's subject: the token with this number, from 1."""
-    values: Annotated[dict[str, Texts], Field(max_length=64)] = Field(default_factory=dict)
+    values: Annotated[dict[str, ShortText], Field(max_length=64)] = Field(default_factory=dict)
     """What is stored in place of a word of the message: `{b: buy}`. Others stay as they are."""
-    one_of: Annotated[tuple[Texts, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
+    one_of: Annotated[tuple[ShortText, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
     """Of a text: what it may be, in any case. A message with another word is a dead letter."""
     check: Literal["", "positive", "notNegative"] = ""
     """Of a number: one that fails makes its message a dead letter."""
@@ -102,10 +111,10 @@ class FieldSpec(Model):
     """Of a time that is a number: s, ms, us or ns. Not given: told by its size."""
     max_length: Annotated[Int, Field(ge=1, le=65536, json_schema_extra={"format": "int32"})] | None = None
     """Of a text, in characters. Default 256."""
-    level: Annotated[tuple[Texts, ...], Field(min_length=2, max_length=2, json_schema_extra=ATOMIC)] | None = None
-    """Of an order book's bids and asks: where price and quantity stand in a level: two names, or two numbers from 0. Not given:
-    `price` and `quantity`, or a pair of the two."""
-    description: Texts = ""
+    level: Annotated[tuple[ShortText, ...], Field(min_length=2, max_length=2, json_schema_extra=ATOMIC)] | None = None
+    """Of an order book's bids and asks: where price and quantity stand in a level: two names, or two numbers from 0;
+    `[key, value]` where a side is an object, `{price: quantity}`. Not given: `price` and `quantity`, or a pair of the two."""
+    description: ShortText = ""
     """For people."""
 
     @model_validator(mode="after")

@@ -168,7 +168,7 @@ class ColumnType(Text):
         return re.sub(r"DateTime64\(([369])\)", r"DateTime64(\1, 'UTC')", text)
 
 
-class Place(Text):
+class MessagePlace(Text):
     """Where in a message a value stands."""
 
     PATTERN = r"^[^\s]{1,128}$"

@@ -87,7 +87,7 @@ def test_a_batch_is_due_by_rows_bytes_or_time(
 
 @pytest.mark.parametrize("data_type", list(BUILT_IN))
 def test_every_types_default_batch_is_due_at_its_rows(data_type: str) -> None:
-    defaults = data_type.batch
+    defaults = BUILT_IN[data_type].batch
     limits = BatchBounds(defaults.max_rows, defaults.max_delay, defaults.max_pending, defaults.max_bytes)
     batcher = Batcher(limits)
     fill(batcher, limits.max_rows, 0.0)

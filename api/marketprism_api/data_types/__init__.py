@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .declaration import BatchLimits, Declaration, Field, Levels, ValidationLimits
+from .declaration import BatchLimits, Declaration, DeclaredField, Levels, ValidationLimits
 from .funding_rate import FUNDING_RATE
 from .liquidation import LIQUIDATION
 from .lsr_all_account import LSR_ALL_ACCOUNT
@@ -14,7 +14,7 @@ from .orderbook import ORDERBOOK
 from .trade import TRADE
 from .volatility_index import VOLATILITY_INDEX
 
-__all__ = ["BUILT_IN", "TABLES", "BatchLimits", "Declaration", "Field", "Levels", "ValidationLimits"]
+__all__ = ["BUILT_IN", "TABLES", "BatchLimits", "Declaration", "DeclaredField", "Levels", "ValidationLimits"]
 
 BUILT_IN: Mapping[str, Declaration] = {
     each.name: each

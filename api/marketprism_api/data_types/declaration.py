@@ -24,12 +24,12 @@ def nullable(type_: str) -> str:
     return f"Nullable({type_})"
 
 
-Check = Literal["", "positive", "notNegative", "price"]
+NumberCheck = Literal["", "positive", "notNegative", "price"]
 """Of a number. `price`: positive in the market types that the pipeline says."""
 Unit = Literal["", "s", "ms", "us", "ns"]
 """Of a time that is a number; without one it is told by its size."""
 Words: TypeAlias = tuple[tuple[str, str], ...]
-Rule = Literal["", "bookType", "fundingInterval", "liquidationId"]
+OwnRule = Literal["", "bookType", "fundingInterval", "liquidationId"]
 """A rule of one data type's own (`ingest/decode.py`)."""
 
 
@@ -70,7 +70,7 @@ class ValidationLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class DeclaredField:
     """A column, and where its value stands in a message."""
 
     name: str
@@ -78,7 +78,7 @@ class Field:
     places: tuple[str, ...] = ()
     """The first that is there, and not null, is taken: a name, or a path of names such as `data.p`, where a number is a place in a list
     and `*` the only one. None given: the field's own name."""
-    check: Check = ""
+    check: NumberCheck = ""
     words: Words = ()
     """What a message may say, in any case, and what is stored for it: nothing else."""
     mapped: Words = ()
@@ -94,7 +94,7 @@ class Field:
     """JSON, read in place of the message's."""
     token: int = 0
     """Of the subject, counted from 1; read in place of the message's where above 0."""
-    rule: Rule = ""
+    rule: OwnRule = ""
     codec: str = ""
     description: str = ""
 
@@ -108,8 +108,8 @@ class Field:
 class Levels:
     """Both sides of an order book. `level`: where price and quantity stand in one of their levels, by name or by number."""
 
-    bids: Field = Field("bids", DECIMALS)
-    asks: Field = Field("asks", DECIMALS)
+    bids: DeclaredField = DeclaredField("bids", DECIMALS)
+    asks: DeclaredField = DeclaredField("asks", DECIMALS)
     level: tuple[str, str] | None = None
     """None: `price` and `quantity` by name, or a pair of the two."""
 
@@ -138,13 +138,13 @@ class Alias:
 DELTA = "Delta, ZSTD"
 
 PLACE = (
-    Field("exchange", TEXT, length=128, description="The venue, such as binance_spot."),
-    Field("market_type", TEXT, length=128, description="Such as spot, perpetual or options."),
-    Field("symbol", TEXT, length=128, description="The instrument, such as BTC-USDT."),
+    DeclaredField("exchange", TEXT, length=128, description="The venue, such as binance_spot."),
+    DeclaredField("market_type", TEXT, length=128, description="Such as spot, perpetual or options."),
+    DeclaredField("symbol", TEXT, length=128, description="The instrument, such as BTC-USDT."),
 )
 TAIL = (
-    Field("data_source", TEXT, absent="", description="The collector that published it."),
-    Field(
+    DeclaredField("data_source", TEXT, absent="", description="The collector that published it."),
+    DeclaredField(
         "collected_at",
         nullable(TIME),
         ("collected_at", "collected_ts_ms"),
@@ -163,15 +163,17 @@ class Declaration:
     table: str
     """In both databases."""
     description: str
-    fields: tuple[Field | Levels, ...]
+    fields: tuple[DeclaredField | Levels, ...]
     batch: BatchLimits
     """That the product promises where a user says nothing."""
     validation: ValidationLimits = ValidationLimits()
     subject: str = ""
     """The subjects that carry it: `trade.>`. Not given: those whose first token is the name."""
-    time: Field = Field("timestamp", TIME, ("timestamp", "ts_ms"), codec=DELTA, description="When it happened, UTC.")
-    place: tuple[Field, ...] = PLACE
-    tail: tuple[Field, ...] = TAIL
+    time: DeclaredField = DeclaredField(
+        "timestamp", TIME, ("timestamp", "ts_ms"), codec=DELTA, description="When it happened, UTC."
+    )
+    place: tuple[DeclaredField, ...] = PLACE
+    tail: tuple[DeclaredField, ...] = TAIL
     aliases: tuple[Alias, ...] = ()
     order_by: tuple[str, ...] = ("exchange", "market_type", "symbol", "timestamp")
     partition: Literal["hour", "day"] = "hour"
@@ -183,17 +185,22 @@ class Declaration:
         if not self.subject:
             object.__setattr__(self, "subject", f"{self.name}.>")
 
+    def __hash__(self) -> int:
+        return hash(
+            (self.name, self.table, self.subject)
+        )  # of all its fields it would cost more than decoding a message
+
     @property
     def exchange_token(self) -> int:
         """Of a subject, which tells the venue of what can't be a row; from 1."""
         return self.field("exchange").token or 2
 
     @property
-    def all_fields(self) -> tuple[Field | Levels, ...]:
+    def all_fields(self) -> tuple[DeclaredField | Levels, ...]:
         """In the order of the columns."""
         return (self.time, *self.place, *self.fields, *self.tail)
 
-    def field(self, name: str) -> Field:
+    def field(self, name: str) -> DeclaredField:
         """Raises KeyError. `bids` and `asks` are those of the levels."""
         for each in self.all_fields:
             for one in (each.bids, each.asks) if isinstance(each, Levels) else (each,):
@@ -205,7 +212,8 @@ class Declaration:
     def decoding(self) -> str:
         """All that decides on the row of a message: two that are equal make equal rows."""
         fields = (
-            replace(each, description="", codec="") if isinstance(each, Field) else each for each in self.all_fields
+            replace(each, description="", codec="") if isinstance(each, DeclaredField) else each
+            for each in self.all_fields
         )
         return repr((self.name, self.claimed, *fields))
 

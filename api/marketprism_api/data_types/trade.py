@@ -7,7 +7,7 @@ from .declaration import (
     TIME,
     BatchLimits,
     Declaration,
-    Field,
+    DeclaredField,
     ValidationLimits,
     nullable,
 )
@@ -16,16 +16,16 @@ TRADE = Declaration(
     name="trade",
     table="trades",
     description="A trade, as the venue executed it.",
-    time=Field(
+    time=DeclaredField(
         "timestamp", TIME, ("trade_ts_ms", "timestamp", "ts_ms"), codec=DELTA, description="When it happened, UTC."
     ),
     fields=(
-        Field("trade_id", "String", description="The venue's own, a text or a whole number."),
-        Field("price", DECIMAL, check="price"),
-        Field("quantity", DECIMAL, check="notNegative"),
-        Field("side", TEXT, words=SIDES, description="Of whoever took."),
-        Field("is_maker", nullable("Bool")),
-        Field(
+        DeclaredField("trade_id", "String", description="The venue's own, a text or a whole number."),
+        DeclaredField("price", DECIMAL, check="price"),
+        DeclaredField("quantity", DECIMAL, check="notNegative"),
+        DeclaredField("side", TEXT, words=SIDES, description="Of whoever took."),
+        DeclaredField("is_maker", nullable("Bool")),
+        DeclaredField(
             "trade_time",
             TIME,
             ("trade_ts_ms", "trade_time"),

@@ -13,7 +13,7 @@ import typer
 import yaml
 from rich.table import Table
 
-from marketprism_api.data_types import BUILT_IN, Declaration, Field, Levels
+from marketprism_api.data_types import BUILT_IN, Declaration, DeclaredField, Levels
 from marketprism_api.settings import Settings
 from marketprism_consumer.commands.common import File, Json, Output, chosen_types, fail, settings_of, stderr, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
@@ -103,7 +103,7 @@ def _as_dict(declaration: Declaration) -> dict[str, Any]:
     }
 
 
-def _from(field: Field) -> str:
+def _from(field: DeclaredField) -> str:
     if field.constant is not None:
         return f"always {field.constant}"
     return f"token {field.token} of the subject" if field.token else ", ".join(field.places or (field.name,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, partial
 from typing import Any, Final
@@ -16,13 +17,13 @@ from typing import Any, Final
 import msgspec
 
 from marketprism_api import reasons
-from marketprism_api.data_types import Declaration, Field, Levels
+from marketprism_api.data_types import Declaration, DeclaredField, Levels
 from marketprism_api.data_types.declaration import SIDES as SIDE_WORDS
 from marketprism_api.data_types.declaration import Kind, kind_of
 from marketprism_api.data_types.orderbook import BOOK_TYPES as BOOK_WORDS
 from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest.places import Event, Fields, decode_object, decode_text, finder
+from marketprism_consumer.ingest.places import Fields, Opened, decode_object, decode_text, finder
 from marketprism_consumer.ingest.values import decimal, epoch, micros, nanos, not_negative, positive, shown
 from marketprism_consumer.schema.tables import Table
 
@@ -45,22 +46,37 @@ def decode(declaration: Declaration, subject: str, payload: bytes, arrived: int,
 
     Raises MessageError, which names the reason and the field: the message then belongs among the dead letters.
     """
-    event = Event(_object(payload), subject)
-    if declaration.claimed:
-        _check_claim(declaration, event)
-    row = tuple(value for rule in rules_of(declaration, limits) for value in rule(event))
-    check_arrival(row[0], arrived)
-    return row
+    return decoder_of(declaration, limits)(subject, payload, arrived)
 
 
-def _check_claim(declaration: Declaration, event: Event) -> None:
-    claimed = event.inside((declaration.claimed,))
-    if claimed in (None, b"null"):
-        return
-    said = _text(claimed, declaration.claimed, limit=1024)
-    if said != declaration.name:
-        detail = f"{shown(said)} on subject {shown(event.subject)}"
-        raise MessageError(reasons.SUBJECT_MISMATCH, declaration.claimed, detail)
+class Decoder:
+    """The same of one data type, many times."""
+
+    def __init__(self, declaration: Declaration, limits: MessageLimits = USUAL) -> None:
+        self._name, self._claimed = declaration.name, declaration.claimed
+        self._rules = tuple(_rule(each, declaration, limits) for each in declaration.all_fields)
+
+    def __call__(self, subject: str, payload: bytes, arrived: int) -> Row:
+        message = Opened(_object(payload), subject)
+        if self._claimed:
+            self._check_claim(message)
+        row: list[Any] = []
+        for rule in self._rules:
+            row += rule(message)
+        check_arrival(row[0], arrived)
+        return tuple(row)
+
+    def _check_claim(self, message: Opened) -> None:
+        claimed = message.fields.get(self._claimed)
+        if claimed is None or (raw := bytes(claimed)) == b"null":
+            return
+        said = _text(raw, self._claimed, limit=1024)
+        if said != self._name:
+            detail = f"{shown(said)} on subject {shown(message.subject)}"
+            raise MessageError(reasons.SUBJECT_MISMATCH, self._claimed, detail)
+
+
+decoder_of = cache(Decoder)
 
 
 def check_arrival(timestamp: int, arrived: int) -> None:
@@ -83,16 +99,10 @@ def _object(payload: bytes) -> Fields:
 
 # --- a rule for each field: it yields the values of its columns -----------------------------------------------------------
 
-FieldRule = Callable[[Event], tuple[Any, ...]]
+FieldRule = Callable[[Opened], tuple[Any, ...]]
 
 
-@cache
-def rules_of(declaration: Declaration, limits: MessageLimits) -> tuple[FieldRule, ...]:
-    """In the order of the columns."""
-    return tuple(_rule(each, declaration, limits) for each in declaration.all_fields)
-
-
-def _rule(each: Field | Levels, declaration: Declaration, limits: MessageLimits) -> FieldRule:
+def _rule(each: DeclaredField | Levels, declaration: Declaration, limits: MessageLimits) -> FieldRule:
     if isinstance(each, Levels):
         return book_rule(each, declaration, limits)
     if each.rule:
@@ -102,7 +112,7 @@ def _rule(each: Field | Levels, declaration: Declaration, limits: MessageLimits)
     return plain_rule(each)
 
 
-def plain_rule(field: Field) -> FieldRule:
+def plain_rule(field: DeclaredField) -> FieldRule:
     """By the type of its column."""
     kind, find = kind_of(field.type), finder(field)
     judge: Judge
@@ -113,8 +123,8 @@ def plain_rule(field: Field) -> FieldRule:
     absent = None if kind.nullable else field.absent
     required = not kind.nullable and field.absent is None
 
-    def rule(event: Event) -> tuple[Any, ...]:
-        name, raw = find(event)
+    def rule(message: Opened) -> tuple[Any, ...]:
+        name, raw = find(message)
         if raw is None:
             if required:
                 raise MessageError(reasons.MISSING_FIELD, name)
@@ -128,7 +138,7 @@ Judge = Callable[[bytes, str], Any]
 """Of a value's JSON and the name of its field. Raises MessageError."""
 
 
-def _judge(field: Field, kind: Kind) -> Judge:
+def _judge(field: DeclaredField, kind: Kind) -> Judge:
     if kind.of is not None:
         return partial(_array, judge=_judge(field, kind.of))
     if kind.name == "Decimal":
@@ -195,7 +205,7 @@ SIDES: Final = frozenset(dict(SIDE_WORDS))
 _WRONG_WORD: Final = {SIDE_WORDS: reasons.BAD_SIDE, BOOK_WORDS: reasons.BAD_BOOK_TYPE}
 
 
-def _decimal(field: Field, precision: int, scale: int) -> Judge:
+def _decimal(field: DeclaredField, precision: int, scale: int) -> Judge:
     check = {"positive": positive, "notNegative": not_negative}.get(field.check, decimal)
     if (precision, scale) == (38, 18):  # nearly all are: a call without keywords is quicker
         return lambda raw, name: check(_scalar(raw, name), name)
@@ -267,13 +277,13 @@ def _array(raw: bytes, field: str, *, judge: Judge) -> list[Any]:
 # --- a price ----------------------------------------------------------------------------------------------------------
 
 
-def price_rule(field: Field, declaration: Declaration, limits: MessageLimits) -> FieldRule:
+def price_rule(field: DeclaredField, declaration: Declaration, limits: MessageLimits) -> FieldRule:
     find, check_of = finder(field), price_check(declaration, limits)
     required = not kind_of(field.type).nullable
 
-    def rule(event: Event) -> tuple[Any, ...]:
-        check = check_of(event)
-        name, raw = find(event)
+    def rule(message: Opened) -> tuple[Any, ...]:
+        check = check_of(message)
+        name, raw = find(message)
         if raw is None:
             if required:
                 raise MessageError(reasons.MISSING_FIELD, name)
@@ -283,21 +293,21 @@ def price_rule(field: Field, declaration: Declaration, limits: MessageLimits) ->
     return rule
 
 
-def price_check(declaration: Declaration, limits: MessageLimits) -> Callable[[Event], Callable[[str, str], str]]:
+def price_check(declaration: Declaration, limits: MessageLimits) -> Callable[[Opened], Callable[[str, str], str]]:
     """Spreads, combos and power have prices of zero and less: it is the market type that tells."""
     market_type = plain_rule(declaration.field("market_type"))
-    return lambda event: positive if market_type(event)[0] in limits.positive_prices else decimal
+    return lambda message: positive if market_type(message)[0] in limits.positive_prices else decimal
 
 
 # --- rules of one data type's own ---------------------------------------------------------------------------------------
 
 
-def book_type_rule(field: Field, _: Declaration, __: MessageLimits) -> FieldRule:
+def book_type_rule(field: DeclaredField, _: Declaration, __: MessageLimits) -> FieldRule:
     """None where nothing is said: nothing is guessed."""
     find, words = finder(field), dict(field.words)
 
-    def rule(event: Event) -> tuple[Any, ...]:
-        name, raw = find(event)
+    def rule(message: Opened) -> tuple[Any, ...]:
+        name, raw = find(message)
         text = None if raw is None else _text(raw, name, limit=256)
         if not text:
             return (None,)
@@ -312,12 +322,12 @@ def book_type_rule(field: Field, _: Declaration, __: MessageLimits) -> FieldRule
 MOST_HOURS: Final = 8760
 
 
-def interval_rule(field: Field, _: Declaration, __: MessageLimits) -> FieldRule:
+def interval_rule(field: DeclaredField, _: Declaration, __: MessageLimits) -> FieldRule:
     """`8h` as it is written; a number is hours, and becomes such a text: 8 is `8h`, 0.5 is `30m`."""
     find = finder(field)
 
-    def rule(event: Event) -> tuple[Any, ...]:
-        name, raw = find(event)
+    def rule(message: Opened) -> tuple[Any, ...]:
+        name, raw = find(message)
         if raw is None:
             return (None,)
         if raw[0] not in b"-0123456789":
@@ -331,7 +341,7 @@ def interval_rule(field: Field, _: Declaration, __: MessageLimits) -> FieldRule:
     return rule
 
 
-def liquidation_id_rule(field: Field, declaration: Declaration, limits: MessageLimits) -> FieldRule:
+def liquidation_id_rule(field: DeclaredField, declaration: Declaration, limits: MessageLimits) -> FieldRule:
     """Not every venue numbers its liquidations. Without an id one is made of what tells two of a series apart."""
     find = finder(field)
     parts = [
@@ -339,16 +349,16 @@ def liquidation_id_rule(field: Field, declaration: Declaration, limits: MessageL
         for name in ("liquidation_time", "side", "price", "quantity")
     ]
 
-    def rule(event: Event) -> tuple[Any, ...]:
-        name, raw = find(event)
+    def rule(message: Opened) -> tuple[Any, ...]:
+        name, raw = find(message)
         if raw not in (None, b'""'):
             return (_id(raw, name, limit=field.length),)
-        return (f"derived:{':'.join(str(part(event)[0]) for part in parts)}",)
+        return (f"derived:{':'.join(str(part(message)[0]) for part in parts)}",)
 
     return rule
 
 
-_OWN: Final[dict[str, Callable[[Field, Declaration, MessageLimits], FieldRule]]] = {
+_OWN: Final[dict[str, Callable[[DeclaredField, Declaration, MessageLimits], FieldRule]]] = {
     "bookType": book_type_rule,
     "fundingInterval": interval_rule,
     "liquidationId": liquidation_id_rule,
@@ -359,13 +369,13 @@ _OWN: Final[dict[str, Callable[[Field, Declaration, MessageLimits], FieldRule]]]
 
 
 def book_rule(book: Levels, declaration: Declaration, limits: MessageLimits) -> FieldRule:
-    check_of, level = price_check(declaration, limits), level_reader(book.level)
+    check_of, form = price_check(declaration, limits), level_form(book.level)
     bids, asks = finder(book.bids), finder(book.asks)
 
-    def rule(event: Event) -> tuple[Any, ...]:
-        check = check_of(event)
-        bid_prices, bid_quantities = _side_levels(*bids(event), limits.max_levels, level, check)
-        ask_prices, ask_quantities = _side_levels(*asks(event), limits.max_levels, level, check)
+    def rule(message: Opened) -> tuple[Any, ...]:
+        check = check_of(message)
+        bid_prices, bid_quantities = _side_levels(*bids(message), limits.max_levels, form, check)
+        ask_prices, ask_quantities = _side_levels(*asks(message), limits.max_levels, form, check)
         return book_values(bid_prices, bid_quantities, ask_prices, ask_quantities)
 
     return rule
@@ -392,13 +402,19 @@ def best(
     return price, quantity
 
 
-ReadLevel = Callable[[bytes], tuple[msgspec.Raw, msgspec.Raw]]
-"""Price and quantity of a level. Raises what the JSON and its shape raise."""
+@dataclass(frozen=True, slots=True)
+class LevelForm:
+    """`split`: a side's levels. `read`: price and quantity of one. Both raise what the JSON and its shape raise."""
+
+    split: Callable[[bytes], list[msgspec.Raw]]
+    read: Callable[[bytes], tuple[msgspec.Raw, msgspec.Raw]]
 
 
-def level_reader(places: tuple[str, str] | None) -> ReadLevel:
+def level_form(places: tuple[str, str] | None) -> LevelForm:
     if places is None:
-        return _usual_level
+        return LevelForm(_decode_list, _usual_level)
+    if places == BY_PRICE:
+        return LevelForm(_as_pairs, _usual_level)
     price, quantity = places
 
     def read(raw: bytes) -> tuple[msgspec.Raw, msgspec.Raw]:
@@ -407,7 +423,18 @@ def level_reader(places: tuple[str, str] | None) -> ReadLevel:
             return level[price], level[quantity]
         return level[int(price)], level[int(quantity)]
 
-    return read
+    return LevelForm(_decode_list, read)
+
+
+BY_PRICE: Final = ("key", "value")
+
+
+def _as_pairs(raw: bytes) -> list[msgspec.Raw]:
+    """A side that is an object, `{price: quantity}`; or a list as well."""
+    if raw[:1] != b"{":
+        return _decode_list(raw)
+    sides = decode_object(raw).items()
+    return [msgspec.Raw(b"[%b,%b]" % (msgspec.json.encode(price), bytes(quantity))) for price, quantity in sides]
 
 
 def _usual_level(raw: bytes) -> tuple[msgspec.Raw, msgspec.Raw]:
@@ -417,27 +444,27 @@ def _usual_level(raw: bytes) -> tuple[msgspec.Raw, msgspec.Raw]:
 
 
 def _side_levels(
-    field: str, raw: bytes | None, most: int, read: ReadLevel, price_check: Callable[[str, str], str]
+    field: str, raw: bytes | None, most: int, form: LevelForm, price_check: Callable[[str, str], str]
 ) -> tuple[list[str], list[str]]:
     if raw is None:
         raise MessageError(reasons.MISSING_FIELD, field)
     try:
-        levels = _decode_list(raw)
+        levels = form.split(raw)
     except (msgspec.DecodeError, RecursionError):
         raise MessageError(reasons.BAD_LEVELS, field, _shown(raw[:200])) from None
     if len(levels) > most:
         raise MessageError(reasons.TOO_MANY_LEVELS, field, f"{len(levels)} levels, above {most}")
     prices, quantities = [], []
     for index, level in enumerate(levels):
-        price, quantity = _level(bytes(level), f"{field}[{index}]", read, price_check)
+        price, quantity = _level(bytes(level), f"{field}[{index}]", form, price_check)
         prices.append(price)
         quantities.append(quantity)
     return prices, quantities
 
 
-def _level(raw: bytes, field: str, read: ReadLevel, price_check: Callable[[str, str], str]) -> tuple[str, str]:
+def _level(raw: bytes, field: str, form: LevelForm, price_check: Callable[[str, str], str]) -> tuple[str, str]:
     try:
-        price, quantity = read(raw)
+        price, quantity = form.read(raw)
     except (msgspec.DecodeError, RecursionError, LookupError, ValueError):
         raise MessageError(reasons.BAD_LEVELS, field, _shown(raw[:200])) from None
     return (

@@ -22,7 +22,7 @@ from marketprism_consumer.ingest.batch import Refused
 from marketprism_consumer.ingest.broker import Broker
 from marketprism_consumer.ingest.columns import Columnar, Columns
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
-from marketprism_consumer.ingest.decode import Row, decode
+from marketprism_consumer.ingest.decode import Decoder, Row
 from marketprism_consumer.ingest.decode_fast import FastDecoder, fast_decoder
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import generation, stream_identity
@@ -85,10 +85,12 @@ class Lane:
     random: Random
     rules: int = field(init=False)
     """What a cut is decoded by: the code's version of the rules, and the pipeline's limits."""
+    _decode: Decoder = field(init=False)
     _fast: FastDecoder | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.rules = rules_version(self.declaration, self.limits)
+        self._decode = Decoder(self.declaration, self.limits)
         self._fast = fast_decoder(self.declaration, self.limits)
 
     @property
@@ -113,7 +115,7 @@ class Lane:
         """Raises MessageError."""
         row = self._fast(message.payload, message.arrived) if self._fast else None
         if row is None:
-            row = decode(self.declaration, message.subject, message.payload, message.arrived, self.limits)
+            row = self._decode(message.subject, message.payload, message.arrived)
         return row
 
     async def until(self) -> int:

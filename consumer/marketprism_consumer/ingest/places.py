@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from marketprism_api import reasons
-from marketprism_api.data_types import Field
+from marketprism_api.data_types import DeclaredField
 from marketprism_consumer.errors import MessageError
-from marketprism_consumer.ingest.values import shown
 
 Fields = Mapping[str, msgspec.Raw]
 decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -19,51 +18,56 @@ _encode = msgspec.json.encode
 _NULL = b"null"
 
 
-class Event:
-    """A message, taken apart as far as its fields needed it."""
+class Opened:
+    """A message, taken apart as far as its fields need it."""
 
-    __slots__ = ("_inside", "fields", "subject")
+    __slots__ = ("_parts", "fields", "subject")
 
     def __init__(self, fields: Fields, subject: str) -> None:
         self.fields, self.subject = fields, subject
-        self._inside: dict[tuple[str, ...], bytes | None] = {}
+        self._parts: dict[tuple[str, ...], Fields | list[msgspec.Raw] | None] | None = None  # most have no path in them
 
     def inside(self, steps: tuple[str, ...]) -> bytes | None:
         """The JSON at the end of a path. Raises MessageError where `*` is several."""
-        if steps in self._inside:
-            return self._inside[steps]
-        if len(steps) == 1:
-            raw = self.fields.get(steps[0])
-            found = None if raw is None else bytes(raw)
-        else:
-            outer = self.inside(steps[:-1])
-            found = None if outer is None else _step(outer, steps[-1], ".".join(steps[:-1]))
-        self._inside[steps] = found
+        step, outer = steps[-1], self._part(steps[:-1]) if len(steps) > 1 else self.fields
+        if outer is None:
+            return None
+        if isinstance(outer, list):
+            return _of_a_list(outer, step, steps)
+        raw = outer.get(step)
+        return None if raw is None else bytes(raw)
+
+    def _part(self, steps: tuple[str, ...]) -> Fields | list[msgspec.Raw] | None:
+        if self._parts is None:
+            self._parts = {}
+        elif steps in self._parts:
+            return self._parts[steps]
+        raw = self.inside(steps)
+        found: Fields | list[msgspec.Raw] | None = None
+        try:
+            if raw and raw[0] == 0x7B:
+                found = decode_object(raw)
+            elif raw and raw[0] == 0x5B:
+                found = _decode_list(raw)
+        except (msgspec.DecodeError, RecursionError):
+            raise MessageError(reasons.BAD_JSON, ".".join(steps), "nested too deep") from None
+        self._parts[steps] = found
         return found
 
 
-def _step(outer: bytes, step: str, where: str) -> bytes | None:
-    try:
-        if outer[:1] == b"{":
-            raw = decode_object(outer).get(step)
-            return None if raw is None else bytes(raw)
-        if outer[:1] != b"[":
-            return None
-        several = _decode_list(outer)
-    except (msgspec.DecodeError, RecursionError):
-        raise MessageError(reasons.BAD_JSON, where, shown(outer[:200].decode(errors="replace"))) from None
+def _of_a_list(outer: list[msgspec.Raw], step: str, steps: tuple[str, ...]) -> bytes | None:
     if step == "*":
-        if len(several) > 1:
-            raise MessageError(reasons.SEVERAL_EVENTS, where, f"{len(several)} in one message")
-        return bytes(several[0]) if several else None
-    return bytes(several[int(step)]) if step.isdecimal() and int(step) < len(several) else None
+        if len(outer) > 1:
+            raise MessageError(reasons.SEVERAL_EVENTS, ".".join(steps[:-1]), f"{len(outer)} in one message")
+        return bytes(outer[0]) if outer else None
+    return bytes(outer[int(step)]) if step.isdecimal() and int(step) < len(outer) else None
 
 
-Find = Callable[[Event], tuple[str, bytes | None]]
+Find = Callable[[Opened], tuple[str, bytes | None]]
 """The name under which it is told, and its JSON: None where it is not there, or null."""
 
 
-def finder(field: Field) -> Find:
+def finder(field: DeclaredField) -> Find:
     find = _source(field)
     if field.mapped:
         find = _translated(find, {word: said.encode() for word, said in field.mapped})
@@ -72,7 +76,7 @@ def finder(field: Field) -> Find:
     return find
 
 
-def _source(field: Field) -> Find:
+def _source(field: DeclaredField) -> Find:
     if field.constant is not None:
         constant = field.constant.encode()
         return lambda _: (field.name, constant)
@@ -93,7 +97,7 @@ def _at_the_top(fields: Fields, names: tuple[str, ...]) -> tuple[str, bytes | No
     return names[0], None
 
 
-def _along(event: Event, paths: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[str, bytes | None]:
+def _along(event: Opened, paths: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[str, bytes | None]:
     """A name with a dot in it is first looked for as it is."""
     for name, steps in paths:
         value = event.inside((name,)) if len(steps) > 1 and name in event.fields else event.inside(steps)
@@ -108,7 +112,7 @@ def _token(subject: str, number: int) -> bytes | None:
 
 
 def _translated(find: Find, words: Mapping[str, bytes]) -> Find:
-    def translated(event: Event) -> tuple[str, bytes | None]:
+    def translated(event: Opened) -> tuple[str, bytes | None]:
         name, raw = find(event)
         if raw is None:
             return name, None
@@ -122,7 +126,7 @@ def _translated(find: Find, words: Mapping[str, bytes]) -> Find:
 
 
 def _without(find: Find, nothing: frozenset[bytes]) -> Find:
-    def without(event: Event) -> tuple[str, bytes | None]:
+    def without(event: Opened) -> tuple[str, bytes | None]:
         name, raw = find(event)
         return name, None if raw in nothing else raw
 

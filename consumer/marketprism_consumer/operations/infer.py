@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from marketprism_api.declared import COMMON, MOST_FIELDS
@@ -22,22 +21,15 @@ _EXCHANGES = ("exchange", "venue", "source")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII).fullmatch
 
 
-@dataclass(slots=True)
-class Seen:
-    """What stands at one place, in all samples in which it does."""
-
-    values: list[Any] = field(default_factory=list)
-
-
 def propose(name: str, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A value for `spec.dataTypes`: it takes the samples themselves. Numbers are `Decimal` or `int`, as they were written.
 
     Raises ValueError where there is no time among them, or nothing else."""
-    seen: dict[str, Seen] = {}
+    seen: dict[str, list[Any]] = {}
     for sample in samples:
         for place, value in _places(sample):
-            seen.setdefault(place, Seen()).values.append(value)
-    typed = {place: kind for place, found in seen.items() if (kind := _type(place, found.values, len(samples)))}
+            seen.setdefault(place, []).append(value)
+    typed = {place: kind for place, values in seen.items() if (kind := _type(place, values, len(samples)))}
     time = _first(_TIMES, [place for place, kind in typed.items() if kind["type"].startswith("DateTime64")])
     if time is None:
         raise ValueError("no field that every message has is a time: name one in timestamp")
