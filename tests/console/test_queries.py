@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from marketprism_console.coverage.cells import DAY, HOUR, Cell, Unit
+from marketprism_console.coverage.cells import DAY, HOUR, Cell, CellUnit
 from marketprism_console.coverage.queries import Coverage, day_of, findings, runs
 from marketprism_console.letters import Letters
 from marketprism_console.sources import Sources
@@ -40,7 +40,7 @@ async def insert(pipeline: Pipeline, tier: str, first: int, count: int, *, every
     )
 
 
-async def seen(coverage: Coverage, unit: Unit = "hour") -> dict[int, Cell]:
+async def seen(coverage: Coverage, unit: CellUnit = "hour") -> dict[int, Cell]:
     """By hours since the first day began."""
     cells = await coverage.cells(TRADES, unit, DAY_1, DAY_1 + 2 * DAY)
     assert {cell.market for cell in cells} <= {BTC}

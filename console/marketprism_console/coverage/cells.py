@@ -14,8 +14,8 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-Unit = Literal["hour", "day"]
-LENGTH: Mapping[Unit, int] = {"hour": HOUR, "day": DAY}
+CellUnit = Literal["hour", "day"]
+LENGTH: Mapping[CellUnit, int] = {"hour": HOUR, "day": DAY}
 USUAL_PAUSES = 20  # as in a validation: a silence is at least this many times the usual pause
 SEQUENTIAL = 0.5  # of the numbers between the first and the last are there, or they are no sequence
 
@@ -93,7 +93,7 @@ def merged(one: Cell, other: Cell) -> Cell:
 
 
 def judged(
-    cells: Iterable[Cell], unit: Unit, max_silence: float, letters: Mapping[tuple[MarketKey, int], int]
+    cells: Iterable[Cell], unit: CellUnit, max_silence: float, letters: Mapping[tuple[MarketKey, int], int]
 ) -> list[Judged]:
     """By market and time; where a market has nothing between its first and its last cell there is an EMPTY one. `max_silence` in seconds,
     0 for none; `letters`: dead letters by market and start of the cell."""
@@ -107,7 +107,7 @@ def judged(
     return made
 
 
-def _of_market(cells: Sequence[Cell], unit: Unit, max_silence: float, letters: Mapping[int, int]) -> list[Judged]:
+def _of_market(cells: Sequence[Cell], unit: CellUnit, max_silence: float, letters: Mapping[int, int]) -> list[Judged]:
     length = LENGTH[unit]
     first, last = cells[0], cells[-1]
     span = last.start + length - first.start - (first.lead + last.trail) * MINUTE

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from marketprism_console.colours import AXIS, BAD, BLUE, GOOD, LINE, NONE, NOTE, ORANGE, TEXT, TOOLTIP, WARN
-from marketprism_console.coverage.cells import LENGTH, SECOND, Judged, MarketKey, State, Unit
+from marketprism_console.coverage.cells import LENGTH, SECOND, CellUnit, Judged, MarketKey, State
 
 Shade = Literal["state", "rows", "tier"]
 WORDS: Mapping[State, str] = {
@@ -30,11 +30,11 @@ def name(market: MarketKey) -> str:
     return f"{symbol}  {exchange} {kind}"
 
 
-def label(start: int, unit: Unit) -> str:
+def label(start: int, unit: CellUnit) -> str:
     return datetime.fromtimestamp(start // SECOND, UTC).strftime("%Y-%m-%d" if unit == "day" else "%m-%d %H:00")
 
 
-def text(one: Judged, unit: Unit) -> str:
+def text(one: Judged, unit: CellUnit) -> str:
     """What a cell says when it is pointed at."""
     lines = [name(one.market), f"{label(one.start, unit)} UTC: {WORDS[one.state]}"]
     if one.rows:
@@ -59,7 +59,9 @@ _TIP = """p => { const [x, y, v, state, rows, tier, minutes, silent, missing, le
     return lines.join('\\n'); }"""
 
 
-def coverage_chart(judgements: Sequence[Judged], unit: Unit, shade: Shade, since: int, until: int) -> dict[str, Any]:
+def coverage_chart(
+    judgements: Sequence[Judged], unit: CellUnit, shade: Shade, since: int, until: int
+) -> dict[str, Any]:
     """`value` of a point: column, row, what colours it, then what it says. Columns from `since` to `until` [µs since 1970]."""
     markets = sorted({one.market for one in judgements}, reverse=True)
     row = {market: number for number, market in enumerate(markets)}
@@ -113,7 +115,7 @@ def height(judgements: Sequence[Judged]) -> int:
     return AROUND + ROW * max(1, len({one.market for one in judgements}))
 
 
-def _tip(markets: Sequence[MarketKey], unit: Unit) -> str:
+def _tip(markets: Sequence[MarketKey], unit: CellUnit) -> str:
     """JavaScript. What comes from messages stands in it as JSON only."""
     named = json.dumps([name(market) for market in markets])
     return _TIP % (named, json.dumps([WORDS[state] for state in State]), LENGTH[unit] // 60 // SECOND)

@@ -11,7 +11,7 @@ from nicegui import ui
 from nicegui.events import EChartPointClickEventArguments, ValueChangeEventArguments
 
 from marketprism_console.coverage import chart
-from marketprism_console.coverage.cells import DAY, LENGTH, SECOND, Judged, State, Unit, judged, totals, worst
+from marketprism_console.coverage.cells import DAY, LENGTH, SECOND, CellUnit, Judged, State, judged, totals, worst
 from marketprism_console.coverage.chart import Shade, coverage_chart
 from marketprism_console.coverage.queries import Coverage, findings
 from marketprism_console.frame import frame
@@ -27,7 +27,7 @@ BY_HOUR_UP_TO = 7  # days
 SHOWN = 12  # of what is not whole, in words
 
 
-def unit_of(days: int) -> Unit:
+def unit_of(days: int) -> CellUnit:
     return "hour" if days <= BY_HOUR_UP_TO else "day"
 
 
@@ -37,7 +37,7 @@ def window(last: date, days: int) -> tuple[int, int]:
     return end - days * DAY, end
 
 
-def said(judgements: Sequence[Judged], unit: Unit) -> str:
+def said(judgements: Sequence[Judged], unit: CellUnit) -> str:
     """The answer, in a sentence."""
     if not judgements:
         return "No row."
@@ -63,7 +63,7 @@ class CoveragePage:
         self._judged: list[Judged] = []
 
     @property
-    def _unit(self) -> Unit:
+    def _unit(self) -> CellUnit:
         return unit_of(self._days)
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from marketprism_console.coverage.cells import DAY, SECOND, Cell, MarketKey, Unit, merged
+from marketprism_console.coverage.cells import DAY, SECOND, Cell, CellUnit, MarketKey, merged
 from marketprism_console.sources import Sources
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -29,7 +29,7 @@ DAYS_AT_ONCE = 62
 WITHIN = "timestamp >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
 # A character for each minute of an hour, the first one first.
 _MINUTES = "reverse(right(leftPad(bin({mask}), 64, '0'), 60))"
-_UNITS: Mapping[Unit, str] = {
+_UNITS: Mapping[CellUnit, str] = {
     "hour": f"""\
     SELECT exchange, market_type, symbol, hour AS start, in_hot, in_cold, low, high, {_MINUTES.format(mask="mask")} AS minutes
     FROM by_hour""",
@@ -43,7 +43,7 @@ _UNITS: Mapping[Unit, str] = {
 }
 
 
-def counted(names: Mapping[TierName, str], table: Table, unit: Unit) -> str:
+def counted(names: Mapping[TierName, str], table: Table, unit: CellUnit) -> str:
     """`names`: SQL names of the tables of each tier. Parameters: `since` and `until`."""
     number = "toUInt64OrZero(trade_id)" if table.data_type == "trade" else "toUInt64(0)"
     tiers = " UNION ALL ".join(
@@ -71,7 +71,7 @@ FROM (SELECT *, splitByChar('1', minutes) AS silences FROM
 ))"""
 
 
-def doubled(names: Mapping[TierName, str], unit: Unit) -> str:
+def doubled(names: Mapping[TierName, str], unit: CellUnit) -> str:
     """Rows that are in both tiers: copied, and not yet deleted. Hot's are the fewer, so that cold's are looked for among them."""
     hot = f"FROM {names['hot']} WHERE {WITHIN}"
     start = "toStartOfHour(timestamp)" if unit == "hour" else "toStartOfDay(timestamp)"
@@ -146,9 +146,9 @@ class Coverage:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._known: dict[tuple[int, str, Unit, int], tuple[list[str], list[Cell]]] = {}
+        self._known: dict[tuple[int, str, CellUnit, int], tuple[list[str], list[Cell]]] = {}
 
-    async def cells(self, table: Table, unit: Unit, since: int, until: int) -> list[Cell]:
+    async def cells(self, table: Table, unit: CellUnit, since: int, until: int) -> list[Cell]:
         """Of the days that begin from `since` on and before `until` [µs since 1970], in no order. Raises StoreError."""
         found: dict[tuple[MarketKey, int], Cell] = {}
         for number, place in enumerate(await places(self._sources, table)):
@@ -163,7 +163,7 @@ class Coverage:
         return max((day for of_place in days for day in of_place), default=None)
 
     async def _of_place(
-        self, number: int, place: CoveredPlace, table: Table, unit: Unit, since: int, until: int
+        self, number: int, place: CoveredPlace, table: Table, unit: CellUnit, since: int, until: int
     ) -> list[Cell]:
         days = {day: parts for day, parts in (await _days(place)).items() if since <= day < until}
         changed = {
@@ -204,7 +204,7 @@ async def _days(place: CoveredPlace) -> dict[int, DayParts]:
 
 
 async def _count(
-    place: CoveredPlace, table: Table, unit: Unit, since: int, until: int, both: bool
+    place: CoveredPlace, table: Table, unit: CellUnit, since: int, until: int, both: bool
 ) -> dict[int, list[Cell]]:
     """By day."""
     given = {"since": since, "until": until}
