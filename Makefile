@@ -17,13 +17,13 @@ help: ## List the targets
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with everything, pinned by requirements.lock
 
-$(INSTALLED): requirements.lock api/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml
+$(INSTALLED): requirements.lock api/pyproject.toml console/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/python -m uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable api --editable consumer --editable embedded --editable operator
-	$(BIN)/python -m compileall -q .venv/lib api consumer embedded operator > /dev/null || true  # some packages ship templates that do not compile
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable api --editable console --editable consumer --editable embedded --editable operator
+	$(BIN)/python -m compileall -q .venv/lib api console consumer embedded operator > /dev/null || true  # some packages ship templates that do not compile
 	@touch $@
 
 .PHONY: demo
@@ -78,7 +78,7 @@ model: $(INSTALLED) ## Every history of the protocol in large scopes (about half
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
-	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/replay tests/commands tests/operations tests/validation $(ARGS)
+	$(BIN)/pytest tests/feed tests/embedded tests/console tests/storage tests/audit tests/dlq tests/replay tests/commands tests/operations tests/validation $(ARGS)
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## The operator against a real API server
@@ -214,11 +214,15 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .
 	$(BIN)/pytest tests/chart tests/e2e $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(INSTALLED) ## Take the pictures of the docs, of a pipeline that runs for it (needs chromium)
+	$(BIN)/python -m tests.console.screenshots docs/images
+
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-embedded --no-emit-package marketprism-operator --all-extras --group dev --upgrade \
-		api/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
+		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-console --no-emit-package marketprism-consumer --no-emit-package marketprism-embedded --no-emit-package marketprism-operator --all-extras --group dev --upgrade \
+		api/pyproject.toml console/pyproject.toml consumer/pyproject.toml embedded/pyproject.toml operator/pyproject.toml pyproject.toml --output-file requirements.lock
 	@# The images' own parts of it.
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package marketprism-api --constraints requirements.lock \

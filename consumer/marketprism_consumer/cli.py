@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from marketprism_consumer.commands import (
     audit,
     check,
+    console,
     demo,
     dlq,
     feed,
@@ -34,6 +35,7 @@ app = command_line(
         ("feed", feed.feed, feed.EXAMPLES),
         ("audit", audit.audit, audit.EXAMPLES),
         ("status", status.status, status.EXAMPLES),
+        ("console", console.console, console.EXAMPLES),
         ("check", check.check, check.EXAMPLES),
         ("tap", tap.tap, tap.EXAMPLES),
         ("replay", replay.replay_, replay.EXAMPLES),

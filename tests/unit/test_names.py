@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MEMBERS = ("api", "consumer", "embedded", "operator")
+MEMBERS = ("api", "console", "consumer", "embedded", "operator")
 
 
 def is_type(name: str) -> bool:

@@ -74,6 +74,12 @@ def test_json_has_findings_coverage_and_a_sample(faulty: Day) -> None:
     assert trades["sample"]["trade_id"] == "1599"
 
 
+def test_html_is_a_page_of_its_own(faulty: Day) -> None:
+    answer = run(faulty, "-o", "html")
+    assert answer.stdout.startswith("<!doctype html>")
+    assert answer.stdout.endswith("</html>\n")
+
+
 def test_markdown_is_a_report(faulty: Day) -> None:
     answer = run(faulty, "-o", "markdown")
     assert answer.stdout.startswith("# FINDINGS: 2 kinds of fault")

@@ -12,7 +12,7 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
-from marketprism_consumer.clickhouse.client import CONNECT_TIMEOUT, ClickHouse, redacted
+from marketprism_consumer.clickhouse.client import CONNECT_TIMEOUT, Bound, ClickHouse, redacted
 from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.clickhouse_errors import refused
 
@@ -104,11 +104,11 @@ def connected(
     comment: str = "",
     cluster: str = "",
     sharded: bool = False,
+    settings: Bound | None = None,
 ) -> ClickHouse:
-    """A client as the pipeline's settings say."""
-    if sharded:
-        return Sharded(urls, auth, comment=comment, cluster=cluster)
-    return ClickHouse(urls, auth, comment=comment, cluster=cluster)
+    """A client as the pipeline's settings say. `settings` go with each statement."""
+    make = Sharded if sharded else ClickHouse
+    return make(urls, auth, comment=comment, cluster=cluster, settings=settings)
 
 
 async def refuse_split(clickhouse: ClickHouse) -> None:

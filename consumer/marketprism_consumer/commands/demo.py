@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ import uvloop
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer import logs
+from marketprism_consumer.commands import console
 from marketprism_consumer.commands.common import Json, Output, stderr, stdout
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.one_machine import embedded_servers
@@ -29,7 +31,7 @@ Examples:
 \b
   marketprism demo                            15 seconds, a kill -9 in the middle, the proof
   marketprism demo --seconds 60 --rate 10000  longer and faster
-  marketprism demo --keep                     leaves the servers up to be queried, until Ctrl-C
+  marketprism demo --keep                     leaves the servers up to be queried, and a console, until Ctrl-C
   marketprism demo --output json              the numbers, for a script
 """
 
@@ -39,7 +41,10 @@ def demo(
     rate: Annotated[float, typer.Option(min=1, max=20_000, help="Messages per second.")] = 3000.0,
     seed: Annotated[int, typer.Option(help="Another seed, other messages.")] = 7,
     chaos: Annotated[bool, typer.Option(help="Kill the consumer in the middle.")] = True,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up at the end, until Ctrl-C.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Leave the servers up at the end, with a console, until Ctrl-C."),
+    ] = False,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the data here. Without it, nothing is left behind.")
     ] = None,
@@ -77,7 +82,8 @@ async def _demo(place: Path, options: DemoOptions, keep: bool, output: str) -> i
             show_result(proof, tables, clickhouse.url, stdout)
         if keep:
             stderr.print("\nThe servers stay up. Ctrl-C ends them.")
-            await _until_interrupted()
+            with console.console_beside(recording.settings, str(file), 0) if console.installed() else nullcontext():
+                await _until_interrupted()
         return int(Exit.OK if proof.holds else Exit.FINDINGS)
 
 

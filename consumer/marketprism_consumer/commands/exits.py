@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "feed": ("all is acknowledged", "messages were refused, or their outcome is unknown"),
     "audit": ("it holds", "something is missing, double, altered or lost"),
     "status": ("every data type is read", "one is not"),
+    "console": ("ended as asked", "never"),
     "check": ("all is as it should be", "warnings, or something is wrong"),
     "tap": ("done", "--for ended before --count messages came"),
     "replay": ("done", "ClickHouse refused rows, or there is nothing to replay to"),

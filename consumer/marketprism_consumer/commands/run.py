@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import uvloop
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.commands import console
 from marketprism_consumer.commands.common import File, fail, settings_of
 from marketprism_consumer.commands.exits import exit_of
 from marketprism_consumer.commands.one_machine import embedded_where_needed
@@ -31,6 +33,7 @@ Examples:
   marketprism run                        every default, with a NATS and a ClickHouse of its own
   marketprism run -f pipeline.yaml       the same pipeline as on a cluster; a URL in it, or in
                                          NATS_URL or CLICKHOUSE_HTTP_URL, is used instead
+  marketprism run --console              and a console in the browser, http://127.0.0.1:8500/
   marketprism run --nats-port 0 --clickhouse-port 0
   marketprism run --processes auto       one process a core; they share what waits
   marketprism feed                       in another terminal: something to store
@@ -50,12 +53,21 @@ def run(
     ] = 8123,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 9464,
     processes: ProcessesOption = "1",
+    with_console: Annotated[
+        bool, typer.Option("--console", help="A console in the browser, too: see `marketprism console`.")
+    ] = False,
+    console_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the console; 0: any free one.")
+    ] = console.PORT,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run all consumers of a pipeline, after applying the schema. Ctrl-C stores what is in hand and ends."""
     logs.configure(log_level)
     count = number_of(processes)
-    with embedded_where_needed(settings_of(file), directory, nats_port, clickhouse_port) as settings:
+    with (
+        embedded_where_needed(settings_of(file), directory, nats_port, clickhouse_port) as settings,
+        console.console_beside(settings, file, console_port) if with_console else nullcontext(),
+    ):
         raise typer.Exit(uvloop.run(_run(settings, count, port, log_level)))
 
 

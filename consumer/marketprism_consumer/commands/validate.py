@@ -31,6 +31,7 @@ from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.validation import record
 from marketprism_consumer.validation import report as reports
+from marketprism_consumer.validation.page import page
 from marketprism_consumer.validation.run import Report, Validation, ValidationRequest
 
 EXAMPLES = """
@@ -40,6 +41,7 @@ Examples:
   marketprism validate                                  the last 24 hours, or the pipeline's spec.validation.window
   marketprism validate --since 2h --type trade --symbol BTC-USDT
   marketprism validate --from 2025-09-24T00:00 --to 2025-09-25T00:00 --output markdown > report.md
+  marketprism validate --output html > report.html      one page, with a line of time for each series
   marketprism validate --every 15m --port 9465          for ever, as metrics
 
 \b
@@ -52,6 +54,7 @@ class ReportOutput(StrEnum):
     TEXT = "text"
     JSON = "json"
     MARKDOWN = "markdown"
+    HTML = "html"
 
 
 def validate(
@@ -175,6 +178,8 @@ class _Validations:
     def _show(self, report: Report) -> None:
         if self._output is ReportOutput.JSON:
             typer.echo(json.dumps(reports.as_dict(report)))
+        elif self._output is ReportOutput.HTML:
+            typer.echo(page(report), nl=False)
         else:
             for line in reports.lines(report) if self._output is ReportOutput.TEXT else reports.markdown(report):
                 typer.echo(line)

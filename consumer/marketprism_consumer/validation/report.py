@@ -54,7 +54,7 @@ def verdict(report: Report) -> str:
     return f"FINDINGS: {kinds} in {looked}"
 
 
-def _subject(finding: ValidationFinding) -> str:
+def subject(finding: ValidationFinding) -> str:
     across = f" in {finding.series} series" if finding.series > 1 else ""
     return f"{finding.reason} {finding.data_type}: {finding.reason.text} ({finding.count:,}{across})"
 
@@ -65,7 +65,7 @@ def lines(report: Report) -> Iterator[str]:
     for type_report in report.types:
         for finding in type_report.findings:
             yield ""
-            yield _subject(finding)
+            yield subject(finding)
             for example in finding.examples:
                 yield f"  {_printable(place(example))}: {_printable(example.text)}"
             if finding.examples:
@@ -87,7 +87,7 @@ def markdown(report: Report) -> Iterator[str]:
     yield f"# {verdict(report)}"
     for type_report in report.types:
         for finding in type_report.findings:
-            yield f"\n## {_subject(finding)}\n"
+            yield f"\n## {subject(finding)}\n"
             for example in finding.examples:
                 yield f"- {_escaped(place(example))}: {_escaped(example.text)}"
             if finding.examples:

@@ -1,0 +1,1 @@
+"""What could not become a row, and why."""

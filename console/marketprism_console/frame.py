@@ -1,0 +1,69 @@
+"""What every page stands in: the menu, the width, light or dark as the browser asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nicegui import ui
+
+MENU = (("/", "Coverage"), ("/pipeline", "Pipeline"), ("/dead-letters", "Dead letters"))
+_STYLE = """
+:root { --ground: #ffffff; --panel: #f6f8fa; --ink: #1f2328; --faint: #636c76; --edge: #d1d9e0; --link: #0b5cc4; }
+body.body--dark { --ground: #0f1318; --panel: #171c23; --ink: #e6edf3; --faint: #9198a1; --edge: #2f3742; --link: #6cb0ff; }
+body { background: var(--ground) !important; color: var(--ink); font-family: system-ui, "DejaVu Sans", sans-serif; }
+.nicegui-content { padding: 0; gap: 0; }
+header.bar { position: static; background: var(--panel); border-bottom: 1px solid var(--edge); width: 100%; padding: 8px 16px;
+  display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 18px; }
+header.bar b { font-size: 15px; margin-right: 6px; }
+header.bar a { color: var(--faint); text-decoration: none; padding: 2px 0; border-bottom: 2px solid transparent; }
+header.bar a.here { color: var(--ink); border-color: var(--link); }
+header.bar .what { margin-left: auto; color: var(--faint); font-size: 12px; }
+main.page { width: 100%; padding: 14px 16px 40px; display: flex; flex-direction: column; gap: 12px; }
+.controls { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; }
+.controls .q-field { min-width: 118px; }
+body.body--dark input[type=date] { color-scheme: dark; }
+.legend { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 6px; font-size: 12px; color: var(--faint); }
+.legend i { width: 12px; height: 12px; border-radius: 2px; flex: none; }
+.legend span { display: flex; align-items: center; gap: 6px; margin-right: 8px; }
+.panel { background: var(--panel); border: 1px solid var(--edge); border-radius: 6px; padding: 10px 12px; width: 100%; min-width: 0; }
+.faint { color: var(--faint); font-size: 12px; }
+.said { font-size: 15px; }
+.trouble { color: #d1242f; white-space: pre-wrap; overflow-wrap: anywhere; }
+body.body--dark .trouble { color: #ff8079; }
+.code { font: 12px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere;
+  background: var(--ground); border: 1px solid var(--edge); border-radius: 4px; padding: 6px 8px; width: 100%; }
+.lines button { justify-content: flex-start; text-align: left; white-space: pre-wrap; }
+.line { cursor: pointer; display: block; padding: 3px 0; color: var(--link); text-align: left; background: none; border: 0; font: inherit;
+  font-size: 13px; overflow-wrap: anywhere; }
+.line:hover { text-decoration: underline; }
+.ways { display: grid; grid-template-columns: max-content 1fr; gap: 8px 14px; align-items: center; }
+.way { display: grid; grid-template-columns: 1.2fr 1fr 1.2fr 1.2fr .7fr; gap: 22px; min-width: 0; }
+.box { position: relative; background: var(--panel); border: 1px solid var(--edge); border-left-width: 4px; border-radius: 6px;
+  padding: 5px 9px; min-width: 0; overflow-wrap: anywhere; }
+.box:not(:last-child):not(:nth-child(4))::after { content: "→"; position: absolute; right: -20px;
+  top: calc(50% - .8em); color: var(--faint); }
+.box.tone-good { border-left-color: #2da44e; } .box.tone-warn { border-left-color: #d4a72c; }
+.box.tone-bad { border-left-color: #e5534b; } .box.tone-idle { border-left-color: var(--edge); }
+.said.tone-bad { color: #d1242f; } body.body--dark .said.tone-bad { color: #ff8079; }
+.said.tone-warn { color: #8a6100; } body.body--dark .said.tone-warn { color: #e3b341; }
+@media (max-width: 760px) { .ways { grid-template-columns: 1fr; } .way { grid-template-columns: 1fr 1fr; gap: 8px; }
+  .box::after { display: none; } .way-name { font-weight: 600; } }
+.q-card { background: var(--panel) !important; color: var(--ink) !important; box-shadow: none; }
+"""
+
+
+@contextmanager
+def frame(here: str, what: str) -> Iterator[None]:
+    """A page's place. `here`: its path; `what`: which pipeline this is."""
+    ui.add_head_html(f"<style>{_STYLE}</style>")
+    with ui.element("header").classes("bar"):
+        with ui.element("b"):
+            ui.label("MarketPrism")
+        for path, name in MENU:
+            link = ui.link(name, path)
+            if path == here:
+                link.classes("here")
+        ui.label(what).classes("what")
+    with ui.element("main").classes("page"):
+        yield

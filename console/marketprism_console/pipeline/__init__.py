@@ -1,0 +1,1 @@
+"""How does the pipeline run? Stream → lane → hot → cold, live."""

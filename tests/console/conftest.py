@@ -1,0 +1,3 @@
+from tests.pipelines import pipeline, servers
+
+__all__ = ["pipeline", "servers"]

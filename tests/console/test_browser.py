@@ -1,0 +1,121 @@
+"""The console as somebody sees it, in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.console.browser import console, needs_browser, visit
+from tests.console.test_queries import insert
+from tests.pipelines import Pipeline
+
+MEMORY = 150  # [MB]
+
+
+def get(url: str, path: str, **headers: str) -> int:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=60)
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse().status
+
+
+def resident(pid: int) -> float:
+    """[MB]"""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+async def test_coverage_and_what_is_behind_it(pipeline: Pipeline, width: int, dark: bool) -> None:
+    await insert(pipeline, "cold", 0, 8640 * 2)
+    await insert(pipeline, "hot", 8640 * 2 + 5, 360)
+    with console(pipeline.file) as (url, process):
+        async with visit(f"{url}?type=trade&days=7&to=2025-09-26", width=width, dark=dark) as page:
+            await page.get_by_text("17,640 rows of 1 market. Of 50 hours 1 with numbers missing.").wait_for()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+            assert await page.get_by_label("up to").input_value() == "2025-09-26"
+            assert await page.evaluate("document.body.classList.contains('body--dark')") == dark
+            await page.get_by_text("5 of the venue's numbers missing").click()
+            await page.get_by_text("MP8001 TradesMissing").wait_for()
+            await page.get_by_text(f"SELECT * FROM `{pipeline.hot}`.`all_trades`").first.wait_for()
+            await page.get_by_text("`marketprism audit` shows whether they were published").wait_for()
+        assert resident(process.pid) < MEMORY
+
+
+@needs_browser
+async def test_a_cell_of_the_map_opens_by_a_click(pipeline: Pipeline) -> None:
+    await insert(pipeline, "cold", 0, 8640)
+    with console(pipeline.file) as (url, _):
+        async with visit(f"{url}?type=trade&days=1&to=2025-09-24") as page:
+            await page.get_by_text("8,640 rows of 1 market. Of 24 hours each is whole.").wait_for()
+            await page.wait_for_function("document.querySelector('canvas')?.height > 50")
+            await page.locator(".nicegui-echart").click(position={"x": 700, "y": 16})
+            await page.get_by_text("FINE: nothing wrong in 1,080 rows of 1 series").wait_for()
+
+
+@needs_browser
+async def test_what_is_in_a_message_is_text(pipeline: Pipeline) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    await insert(pipeline, "hot", 0, 400)
+    await pipeline.change(
+        "INSERT INTO {hot}.trades SELECT * REPLACE ('" + evil + "' AS symbol) FROM {hot}.trades WHERE trade_id != '7'"
+    )
+    with console(pipeline.file) as (url, _):
+        async with visit(f"{url}?type=trade&days=1&to=2025-09-24") as page:
+            await page.get_by_text(f"{evil} binance_spot spot").first.wait_for()
+            assert await page.locator("img[src=x]").count() == 0
+
+
+@needs_browser
+async def test_a_clickhouse_that_is_away_is_said(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKHOUSE_HTTP_URL", "http://127.0.0.1:1")
+    with console(pipeline.file) as (url, _):
+        async with visit(url) as page:
+            await page.get_by_text("ClickHouse does not say what it has.").wait_for()
+            await page.get_by_text("MP4001").wait_for()
+
+
+async def test_only_its_own_names_and_on_other_addresses_a_token(pipeline: Pipeline) -> None:
+    with console(pipeline.file) as (url, _):
+        assert await asyncio.to_thread(get, url, "/healthz") == 200
+        assert await asyncio.to_thread(get, url, "/", Host="evil.example") == 403
+    with console(pipeline.file, "--host", "127.0.0.1", "--allow-host", "prism.example.org") as (url, _):
+        assert await asyncio.to_thread(get, url, "/healthz", Host="prism.example.org") == 200
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, True), (400, False)])
+async def test_the_pipeline_as_it_runs(pipeline: Pipeline, width: int, dark: bool) -> None:
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", b"{")
+    await pipeline.ingest()
+    with console(pipeline.file) as (url, _):
+        async with visit(f"{url}pipeline", width=width, dark=dark) as page:
+            await page.get_by_text("trade: 1 message could not become rows").wait_for()
+            await page.get_by_text("nobody reads its stream").first.wait_for()
+            await page.get_by_text("ClickHouse 2").wait_for()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+            await pipeline.send("trade.binance_spot.spot.BTC-USDT", b"[")
+            await pipeline.ingest()
+            await page.get_by_text("trade: 2 messages could not become rows").wait_for()
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+async def test_a_dead_letter_is_opened_as_text(pipeline: Pipeline, width: int, dark: bool) -> None:
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", b'{"<img src=x onerror=alert(1)>\x1b[31m')
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", b"[]")
+    await pipeline.ingest()
+    with console(pipeline.file) as (url, _):
+        async with visit(f"{url}dead-letters", width=width, dark=dark) as page:
+            await page.get_by_text("2 dead letters.").wait_for()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+            await page.get_by_text("MP2101 BadJSON: 1").click()
+            await page.get_by_text("The newest 1 of 1.").wait_for()
+            await page.get_by_text("MP2101 BadJSON BTC-USDT spot binance_spot").click()
+            await page.get_by_text('{"<img src=x onerror=alert(1)>\\x1b[31m').wait_for()
+            await page.get_by_text("look at the publisher").last.wait_for()
+            assert await page.locator("img[src=x]").count() == 0

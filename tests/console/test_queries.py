@@ -1,0 +1,140 @@
+"""What the console asks, of real tables: coverage of both tiers, counted again only where something has changed, and reading only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from marketprism_console.coverage.cells import DAY, HOUR, Cell, CellUnit
+from marketprism_console.coverage.queries import Coverage, day_of, findings, runs
+from marketprism_console.letters import Letters
+from marketprism_console.sources import Sources
+from marketprism_consumer.errors import StoreError
+from marketprism_consumer.schema.tables import TRADES
+from tests.pipelines import Pipeline
+
+BTC = ("binance_spot", "spot", "BTC-USDT")
+DAY_1 = int(datetime(2025, 9, 24, tzinfo=UTC).timestamp()) * 1_000_000
+COLUMNS = "timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, trade_time, _stream, _seq"
+
+
+@pytest.fixture
+async def sources(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sources]:
+    for name, value in pipeline.environ.items():
+        monkeypatch.setenv(name, value)
+    made = Sources.of(pipeline.settings)
+    yield made
+    await made.close()
+
+
+async def insert(pipeline: Pipeline, tier: str, first: int, count: int, *, every: int = 10, start: int = DAY_1) -> None:
+    """Trades `first`, `first` + 1, …, of which number n comes n × `every` seconds after `start`."""
+    await pipeline.change(
+        f"INSERT INTO {{{tier}}}.trades ({COLUMNS})"
+        f" SELECT fromUnixTimestamp64Micro(toInt64({start} + number * {every} * 1000000), 'UTC') AS at,"
+        " 'binance_spot', 'spot', 'BTC-USDT', toString(number + 1), 100, 1, 'buy', at, 'T@1', number + 1"
+        f" FROM numbers({first}, {count})"
+    )
+
+
+async def seen(coverage: Coverage, unit: CellUnit = "hour") -> dict[int, Cell]:
+    """By hours since the first day began."""
+    cells = await coverage.cells(TRADES, unit, DAY_1, DAY_1 + 2 * DAY)
+    assert {cell.market for cell in cells} <= {BTC}
+    return {(cell.start - DAY_1) // HOUR: cell for cell in cells}
+
+
+async def test_an_hour_and_its_minutes(pipeline: Pipeline, sources: Sources) -> None:
+    await insert(pipeline, "hot", 30, 60)  # from 00:05:00 to 00:14:50
+    await insert(pipeline, "hot", 180, 90)  # from 00:30:00 to 00:44:50
+    found = await seen(Coverage(sources))
+    assert found == {0: Cell(BTC, DAY_1, 150, 0, 0, 31, 270, 25, 5, 15, 15)}
+
+
+async def test_a_day_of_both_tiers_is_one(pipeline: Pipeline, sources: Sources) -> None:
+    await insert(pipeline, "cold", 0, 720)  # two hours
+    await insert(pipeline, "hot", 1080, 360)  # the fourth
+    days, hours = await seen(Coverage(sources), "day"), await seen(Coverage(sources))
+    assert days == {0: Cell(BTC, DAY_1, 360, 720, 0, 1, 1440, 180, 0, 60, 20 * 60)}
+    assert {at: (cell.hot, cell.cold, cell.minutes) for at, cell in hours.items()} == {
+        0: (0, 360, 60),
+        1: (0, 360, 60),
+        3: (360, 0, 60),
+    }
+
+
+async def test_a_row_that_was_copied_and_not_yet_deleted_counts_once(pipeline: Pipeline, sources: Sources) -> None:
+    await insert(pipeline, "cold", 0, 360)
+    await insert(pipeline, "hot", 300, 120)
+    found = await seen(Coverage(sources))
+    assert {at: (cell.hot, cell.cold, cell.doubled, cell.rows) for at, cell in found.items()} == {
+        0: (60, 360, 60, 360),
+        1: (60, 0, 0, 60),
+    }
+
+
+async def test_a_day_is_counted_again_only_when_it_has_changed(
+    pipeline: Pipeline, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    query = sources.hot.clickhouse.query
+
+    async def noted(sql: str, parameters: Any = None, **options: Any) -> Any:
+        if "by_hour" in sql:
+            asked.append(parameters)
+        return await query(sql, parameters, **options)
+
+    monkeypatch.setattr(sources.hot.clickhouse, "query", noted)
+    coverage = Coverage(sources)
+    await insert(pipeline, "hot", 0, 10)
+    await insert(pipeline, "cold", 0, 10, start=DAY_1 + DAY)
+    before = await seen(coverage, "day")
+    assert (await seen(coverage, "day"), len(asked)) == (before, 1)
+    await insert(pipeline, "hot", 10, 5)
+    assert (await seen(coverage, "day"))[0].rows == 15
+    assert asked[1:] == [{"since": DAY_1, "until": DAY_1 + DAY}]
+
+
+async def test_the_newest_day(pipeline: Pipeline, sources: Sources) -> None:
+    assert await Coverage(sources).newest(TRADES) is None
+    await insert(pipeline, "cold", 0, 1)
+    assert await Coverage(sources).newest(TRADES) == DAY_1
+
+
+async def test_behind_a_cell_is_a_validation_of_it(pipeline: Pipeline, sources: Sources) -> None:
+    await insert(pipeline, "hot", 0, 100)
+    await insert(pipeline, "hot", 103, 257)
+    report = await findings(sources, "trade", BTC, DAY_1, DAY_1 + HOUR)
+    assert [str(finding.reason) for finding in report.findings] == ["MP8001 TradesMissing"]
+
+
+async def test_it_cannot_write(pipeline: Pipeline, sources: Sources) -> None:
+    with pytest.raises(StoreError, match=r"(?i)readonly"):
+        await sources.hot.clickhouse.command(f"TRUNCATE TABLE {pipeline.hot}.trades")
+
+
+async def test_dead_letters_are_read_anew_when_there_are_others(pipeline: Pipeline, sources: Sources) -> None:
+    letters = Letters(sources)
+    assert await letters.all() == []
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", b"{")
+    await pipeline.ingest()
+    (found,) = await letters.all()
+    assert (found.data_type, found.market, found.code) == ("trade", BTC, "MP2101")
+    assert await letters.all() is await letters.all()
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", b"[")
+    await pipeline.ingest()
+    assert len(await letters.all()) == 2
+
+
+def test_partitions_are_told_by_their_names() -> None:
+    assert day_of("1758715200", "hour") == DAY_1
+    assert day_of("20250924", "day") == DAY_1
+    assert (day_of("all", "hour"), day_of("202509", "day"), day_of("(1,2)", "day")) == (None, None, None)
+
+
+def test_days_that_follow_one_another_are_asked_for_together() -> None:
+    assert runs([0, DAY, 3 * DAY]) == [[0, DAY], [3 * DAY]]
+    assert [len(run) for run in runs([at * DAY for at in range(130)])] == [62, 62, 6]
