@@ -58,7 +58,7 @@ class ConsoleGuard:
             await self._app(scope, receive, _with_headers(send))
         elif self._is_token(parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]):
             # Into a cookie, so that it does not stay in the address, which is kept, shown and copied.
-            response = RedirectResponse(scope["path"], status_code=303)
+            response = RedirectResponse("/" + scope["path"].lstrip("/"), status_code=303)
             response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             await response(scope, receive, send)
         else:
