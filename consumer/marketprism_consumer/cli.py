@@ -9,6 +9,7 @@ from marketprism_consumer.commands import (
     check,
     demo,
     dlq,
+    export,
     feed,
     ingest,
     kubectl,
@@ -43,6 +44,7 @@ app = command_line(
     completion=True,
 )
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(export.app, name="export")
 app.add_typer(schema.app, name="schema")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(kubectl.app, name="kubectl")

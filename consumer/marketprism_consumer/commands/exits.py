@@ -34,6 +34,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "migrate": ("every table is done", "a table failed or was refused"),
     "tiers": ("no row is there twice", "some are"),
     "validate": ("nothing is wrong", "something is, or could not be read"),
+    "export write": ("every file is written", "rows went on changing, or ClickHouse refused"),
+    "export verify": ("every file says what the tables say", "one does not"),
     "dlq list": ("done", "ClickHouse refused"),
     "dlq show": ("done", "there is no such dead letter"),
     "dlq replay": ("all are stored", "some stay"),
