@@ -188,10 +188,10 @@ def test_tardis_files_say_the_same_trades_and_books(house: Warehouse, tmp_path: 
                 file.readline()
                 == '"exchange","symbol","timestamp","local_timestamp","is_snapshot","side","price","amount"\n'
             )
-        _replayed_as_tardis_says(polars.read_csv(path, infer_schema=False).to_dicts(), house)
+        _replayed_as_tardis_says(polars.read_csv(path, infer_schema=False).to_dicts(), path.parent, house)
 
 
-def _replayed_as_tardis_says(rows: list[dict[str, str]], house: Warehouse) -> None:
+def _replayed_as_tardis_says(rows: list[dict[str, str]], series: Path, house: Warehouse) -> None:
     """After the last row the book is what the last message left: full ones replace, others change."""
     book: dict[tuple[str, Decimal], Decimal] = {}
     last_full = False
@@ -203,9 +203,9 @@ def _replayed_as_tardis_says(rows: list[dict[str, str]], house: Warehouse) -> No
         book[row["side"], Decimal(row["price"])] = Decimal(row["amount"])
     expected: dict[tuple[str, Decimal], Decimal] = {}
     ours = [
-        r
-        for r in house.stored["orderbooks"]
-        if (r["exchange"], r["symbol"]) == (rows[0]["exchange"], rows[0]["symbol"])
+        row
+        for row in house.stored["orderbooks"]
+        if (row["exchange"], row["market_type"], row["symbol"]) == series.parts[-3:]
     ]
     for row in sorted(ours, key=lambda row: (row["collected_at"] or row["timestamp"], row["_seq"])):
         if row["update_type"] == "snapshot":

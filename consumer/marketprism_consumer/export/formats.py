@@ -99,7 +99,8 @@ def _tardis_books(tiers: Tiers) -> str:
     return f"""\
 SELECT exchange, symbol, timestamp, local_timestamp, is_snapshot, level.1 AS side, level.2 AS price, level.3 AS amount FROM
 (
-    SELECT exchange, symbol, timestamp, local_timestamp, _stream, _seq, last_update_id, full AND NOT after_full AS is_snapshot,
+    SELECT exchange, symbol, timestamp, local_timestamp, _stream, _seq, last_update_id,
+        CAST(full AND NOT after_full AS Bool) AS is_snapshot,
         arrayJoin(arrayZip(levels, arrayEnumerate(levels))) AS one, one.1 AS level, one.2 AS number
     FROM
     (
