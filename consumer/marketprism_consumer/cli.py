@@ -15,6 +15,7 @@ from marketprism_consumer.commands import (
     kubectl,
     lanes,
     migrate,
+    query,
     replay,
     run,
     schema,
@@ -45,6 +46,7 @@ app = command_line(
 )
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")
+app.add_typer(query.app, name="query")
 app.add_typer(schema.app, name="schema")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(kubectl.app, name="kubectl")

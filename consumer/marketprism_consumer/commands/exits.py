@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("nothing is wrong", "something is, or could not be read"),
     "export write": ("every file is written", "rows went on changing, or ClickHouse refused"),
     "export verify": ("every file says what the tables say", "one does not"),
+    **{f"query {name}": ("done", "ClickHouse refused") for name in ("candles", "vwap", "book", "funding", "gaps")},
     "dlq list": ("done", "ClickHouse refused"),
     "dlq show": ("done", "there is no such dead letter"),
     "dlq replay": ("all are stored", "some stay"),

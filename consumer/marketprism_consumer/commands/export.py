@@ -25,7 +25,7 @@ from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import destination
 from marketprism_consumer.export.formats import FORMATS, kinds_of
 from marketprism_consumer.export.run import Export, Exported
-from marketprism_consumer.export.source import TierChoice, Tiers, Wanted
+from marketprism_consumer.export.source import RowSource, TierChoice, Wanted
 from marketprism_consumer.export.verify import Verified, verify
 from marketprism_consumer.tiering.job import cold_auth
 
@@ -62,17 +62,17 @@ class FormatName(StrEnum):
     HFTBACKTEST = "hftbacktest"
 
 
-class TierName(StrEnum):
+class ExportTier(StrEnum):
     BOTH = "both"
     HOT = "hot"
     COLD = "cold"
 
 
-Place = Annotated[str, typer.Argument(help="A folder, or a URL such as s3://bucket/prefix.")]
+ExportPlace = Annotated[str, typer.Argument(help="A folder, or a URL such as s3://bucket/prefix.")]
 
 
 def write(
-    place: Place,
+    place: ExportPlace,
     file: File = "",
     format: Annotated[
         FormatName,
@@ -84,7 +84,7 @@ def write(
     types: OnlyTypes = None,
     exchanges: Annotated[list[str] | None, typer.Option("--exchange", help="Only this exchange.")] = None,
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol.")] = None,
-    tier: Annotated[TierName, typer.Option(help="Only what this tier has.")] = TierName.BOTH,
+    tier: Annotated[ExportTier, typer.Option(help="Only what this tier has.")] = ExportTier.BOTH,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Files at once.")] = 2,
     output: Json = Output.TEXT,
 ) -> None:
@@ -116,7 +116,7 @@ def write(
 
     async def export(server_of: Callable[[TierChoice], ClickHouse]) -> Exported:
         with RowProgress() as progress:
-            tiers = Tiers(settings.hot_db, settings.cold_db, tier.value)
+            tiers = RowSource(settings.hot_db, settings.cold_db, tier.value)
             work = Export(server_of(tier.value), tiers, destination(place), format, jobs=jobs, progress=progress)
             return await work.run(wanted, chosen)
 
@@ -134,7 +134,7 @@ def write(
 
 
 def verify_(
-    place: Place,
+    place: ExportPlace,
     file: File = "",
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the comparison of values.")] = False,
     output: Json = Output.TEXT,

@@ -32,10 +32,10 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
 
 def destination(place: str) -> Destination:
     """Of a folder's path, or of a URL such as s3://bucket/prefix. Raises ExportError."""
-    return Bucket(place) if "://" in place else Folder(Path(place))
+    return BucketDestination(place) if "://" in place else FolderDestination(Path(place))
 
 
-class Folder:
+class FolderDestination:
     def __init__(self, root: Path) -> None:
         self._root = root
 
@@ -69,7 +69,7 @@ class Folder:
             part.unlink(missing_ok=True)
 
 
-class Bucket:
+class BucketDestination:
     """By obstore, which takes keys, region and endpoint from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)."""
 
     def __init__(self, url: str) -> None:

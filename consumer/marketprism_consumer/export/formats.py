@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marketprism_consumer.errors import ExportError
-from marketprism_consumer.export.source import OF_SERIES, Tiers, Unit
+from marketprism_consumer.export.source import OF_SERIES, RowSource, Unit
 from marketprism_consumer.schema.tables import FUNDING_RATES, ORDERBOOKS, TABLES, TRADES, Table
 
 Bytes = AsyncIterator[bytes]
@@ -29,16 +29,16 @@ class FileFormat:
     suffix: str
     clickhouse: str
     kinds: Mapping[str, tuple[Table, ...]]
-    select: Callable[[Tiers, str], str]
+    select: Callable[[RowSource, str], str]
     ends: bytes = b""
     same_bytes: bool = True
     pack: Callable[[Bytes, int], Bytes] | None = None
     settings: Mapping[str, str | int] = field(default_factory=dict)
 
-    def sql(self, tiers: Tiers, unit: Unit) -> str:
+    def sql(self, tiers: RowSource, unit: Unit) -> str:
         return f"{self.select(tiers, unit.kind)} FORMAT {self.clickhouse}"
 
-    def count(self, tiers: Tiers, unit: Unit) -> str:
+    def count(self, tiers: RowSource, unit: Unit) -> str:
         """How many rows that gives: for those whose beginning says it."""
         return f"SELECT count() FROM ({self.select(tiers, unit.kind)})"
 
@@ -49,7 +49,7 @@ BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 # --- every column, as it is ---------------------------------------------------------------------------------------------
 
 
-def plain(tiers: Tiers, kind: str) -> str:
+def plain(tiers: RowSource, kind: str) -> str:
     """Texts without the dictionaries of LowCardinality, whose order is an accident."""
     table = BY_NAME[kind]
     columns = [
@@ -73,7 +73,7 @@ _TARDIS_HEAD = (
 )
 
 
-def tardis(tiers: Tiers, kind: str) -> str:
+def tardis(tiers: RowSource, kind: str) -> str:
     match kind:
         case "trades":
             return (
@@ -92,7 +92,7 @@ def tardis(tiers: Tiers, kind: str) -> str:
             return _tardis_books(tiers)
 
 
-def _tardis_books(tiers: Tiers) -> str:
+def _tardis_books(tiers: RowSource) -> str:
     """A full book that follows a full book is told as changes: who reads takes neighbouring rows of is_snapshot for one book, in which
     a level that is gone would stay. So what it lacks is sent with amount 0."""
     before = "lagInFrame({0}) OVER by_arrival"
@@ -139,7 +139,7 @@ EVENT = (
 EVENT_BYTES = 64
 
 
-def events(tiers: Tiers, _: str) -> str:
+def events(tiers: RowSource, _: str) -> str:
     """Trades and books as one list. Each event is there twice: where the exchange had it, and where it arrived; so both are in the order
     of their own clocks, whatever overtook what. What seems to arrive before it happened arrives when it happened. Trades stand before the
     books of the same moment, which have them in already. A full book first clears what it spans."""

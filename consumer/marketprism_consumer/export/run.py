@@ -14,7 +14,7 @@ from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import Destination
 from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
-from marketprism_consumer.export.source import Covered, Tiers, Unit, Wanted, covered, units
+from marketprism_consumer.export.source import Covered, RowSource, Unit, Wanted, covered, units
 
 SAVE_EVERY = 5.0  # how old the manifest may be; what is younger is written again after a kill [s]
 TRIES = 3  # where rows come while a unit is read
@@ -62,7 +62,7 @@ class Export:
     def __init__(
         self,
         server: ClickHouse,
-        tiers: Tiers,
+        tiers: RowSource,
         place: Destination,
         format: str,
         *,
@@ -146,7 +146,7 @@ class Export:
         )
 
 
-async def formatted(server: ClickHouse, tiers: Tiers, form: FileFormat, unit: Unit) -> AsyncIterator[bytes]:
+async def formatted(server: ClickHouse, tiers: RowSource, form: FileFormat, unit: Unit) -> AsyncIterator[bytes]:
     """A unit's file as it comes. Raises StoreError."""
     settings = {**SPILL, **form.settings}
     data = server.stream(form.sql(tiers, unit), unit.parameters, settings=settings)

@@ -20,7 +20,7 @@ OF_SERIES = f"exchange = {{exchange:String}} AND market_type = {{market_type:Str
 
 
 @dataclass(frozen=True, slots=True)
-class Tiers:
+class RowSource:
     """Where rows are read. Both databases are on the server that is asked, unless `choice` names one of them."""
 
     hot: str
@@ -92,7 +92,7 @@ class Wanted:
 
 
 async def units(
-    server: ClickHouse, tiers: Tiers, kinds: Mapping[str, Sequence[Table]], wanted: Wanted
+    server: ClickHouse, tiers: RowSource, kinds: Mapping[str, Sequence[Table]], wanted: Wanted
 ) -> dict[Unit, list[Covered]]:
     """Every unit that has rows, in the order of kind, series and day. `kinds`: the tables of each. Raises StoreError."""
     found: dict[Unit, list[Covered]] = {}
@@ -126,7 +126,7 @@ async def units(
     return {unit: found[unit] for unit in order}
 
 
-async def covered(server: ClickHouse, tiers: Tiers, tables: Sequence[Table], unit: Unit) -> list[Covered]:
+async def covered(server: ClickHouse, tiers: RowSource, tables: Sequence[Table], unit: Unit) -> list[Covered]:
     """What the tables have of a unit now. Raises StoreError."""
     return [
         Covered(table.name, *of_stream)
@@ -137,7 +137,7 @@ async def covered(server: ClickHouse, tiers: Tiers, tables: Sequence[Table], uni
     ]
 
 
-def _facts(tiers: Tiers, table: Table, where: str) -> str:
+def _facts(tiers: RowSource, table: Table, where: str) -> str:
     return (
         "SELECT exchange, market_type, symbol, toUInt32(toDate(timestamp)) AS day, _stream, count(),"
         " toUnixTimestamp64Micro(min(timestamp)), toUnixTimestamp64Micro(max(timestamp)), min(_seq), max(_seq),"

@@ -13,7 +13,7 @@ from marketprism_consumer.export.destination import Destination
 from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat
 from marketprism_consumer.export.manifest import FileEntry, Manifest
 from marketprism_consumer.export.run import Digest, formatted
-from marketprism_consumer.export.source import TierChoice, Tiers, covered
+from marketprism_consumer.export.source import RowSource, TierChoice, covered
 
 BATCH = 50_000  # rows that are compared at a time
 
@@ -43,7 +43,7 @@ async def verify(
     found, total = Verified(), sum(entry.rows for entry in manifest.files.values())
     size = 0
     for path, entry in sorted(manifest.files.items()):
-        tiers = Tiers(hot, cold, entry.tier)
+        tiers = RowSource(hot, cold, entry.tier)
         if wrong := await _wrong(server_of(entry.tier), tiers, place, entry, quick=quick):
             found.wrong[path] = wrong
         found.files += 1
@@ -54,7 +54,7 @@ async def verify(
     return found
 
 
-async def _wrong(server: ClickHouse, tiers: Tiers, place: Destination, entry: FileEntry, *, quick: bool) -> str:
+async def _wrong(server: ClickHouse, tiers: RowSource, place: Destination, entry: FileEntry, *, quick: bool) -> str:
     form, digest = FORMATS[entry.format], Digest()
     try:
         async for _ in digest.of(place.pieces(entry.path)):
@@ -81,7 +81,7 @@ async def _wrong(server: ClickHouse, tiers: Tiers, place: Destination, entry: Fi
     return await _values(server, tiers, form, place, entry)
 
 
-async def _values(server: ClickHouse, tiers: Tiers, form: FileFormat, place: Destination, entry: FileEntry) -> str:
+async def _values(server: ClickHouse, tiers: RowSource, form: FileFormat, place: Destination, entry: FileEntry) -> str:
     """Both as Arrow, row by row, of which few are held at a time."""
     try:
         import pyarrow as pa
