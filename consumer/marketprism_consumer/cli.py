@@ -22,6 +22,7 @@ from marketprism_consumer.commands import (
     status,
     tap,
     tiers,
+    types,
     validate,
 )
 from marketprism_consumer.commands.common import command_line
@@ -49,6 +50,7 @@ app.add_typer(export.app, name="export")
 app.add_typer(query.app, name="query")
 app.add_typer(schema.app, name="schema")
 app.add_typer(lanes.app, name="lanes")
+app.add_typer(types.app, name="types")
 app.add_typer(kubectl.app, name="kubectl")
 if find_spec("marketprism_embedded"):  # not in the image
     from marketprism_embedded.__main__ import app as embedded
