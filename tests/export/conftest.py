@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.settings import Settings, effective
 from marketprism_consumer import times
 from marketprism_consumer.cli import app
@@ -97,7 +98,7 @@ def make_warehouse(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> I
         made.append(house)
         rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for message in itertools.islice(messages(seed=7, rate=10, book_levels=6), count):
-            rows[message.data_type].append(decode(message.data_type, message.subject, message.payload, 1 << 60))
+            rows[message.data_type].append(decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60))
         for data_type, own in rows.items():
             table = BY_DATA_TYPE[data_type]
             names = [column.name for column in table.inserted]

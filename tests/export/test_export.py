@@ -12,6 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import polars
@@ -205,10 +206,10 @@ def _replayed_as_tardis_says(rows: list[dict[str, str]], series: Path, house: Wa
     ours = [
         row
         for row in house.stored["orderbooks"]
-        if (row["exchange"], row["market_type"], row["symbol"]) == series.parts[-3:]
+        if (row["exchange"], row["market_type"], row["symbol"]) == tuple(map(unquote, series.parts[-3:]))
     ]
     for row in sorted(ours, key=lambda row: (row["collected_at"] or row["timestamp"], row["_seq"])):
-        if row["update_type"] == "snapshot":
+        if row["update_type"] == "snapshot" and row["bids_count"] + row["asks_count"]:
             expected = {}
         for side in ("bid", "ask"):
             for price, quantity in zip(

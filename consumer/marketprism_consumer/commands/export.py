@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -27,6 +27,7 @@ from marketprism_consumer.export.formats import FORMATS, kinds_of
 from marketprism_consumer.export.run import Export, Exported
 from marketprism_consumer.export.source import RowSource, TierChoice, Wanted
 from marketprism_consumer.export.verify import Verified, verify
+from marketprism_consumer.schema.tables import Table, table_of
 from marketprism_consumer.tiering.job import cold_auth
 
 T = TypeVar("T")
@@ -106,10 +107,13 @@ def write(
         )
         if wanted.since >= wanted.until:
             raise ValueError(f"--to {end or 'now'} is not after --from {start or since}")
-        chosen = [str(data_type) for data_type in types or settings.data_types]
+        chosen = _tables(settings, types or list(settings.data_types))
         if not kinds_of(FORMATS[format], chosen):
+            named = ", ".join(table.data_type for table in chosen)
             can = sorted({table.data_type for tables in FORMATS[format].kinds.values() for table in tables})
-            raise ValueError(f"--format {format} has no form for {', '.join(chosen)}, only for {', '.join(can)}")
+            raise ValueError(
+                f"--format {format} has no form for {named}" + (f", only for {', '.join(can)}" if can else "")
+            )
         _refuse_half(settings, tier.value)
     except ValueError as error:
         fail(str(error), Exit.USAGE)
@@ -149,8 +153,9 @@ def verify_(
         if manifest is None:
             fail(f"{place}: there is no {manifests.NAME}: nothing was exported to it", Exit.USAGE)
         with RowProgress() as progress:
+            tables = _tables(settings, list(settings.data_types))
             return await verify(
-                server_of, settings.hot_db, settings.cold_db, at, manifest, quick=quick, progress=progress
+                server_of, settings.hot_db, settings.cold_db, tables, at, manifest, quick=quick, progress=progress
             )
 
     found = _with_clickhouse(settings, prove)
@@ -167,6 +172,13 @@ def verify_(
         for path, wrong in found.wrong.items():
             typer.echo(f"  {path}: {wrong}")
     raise typer.Exit(int(Exit.FINDINGS if found.wrong else Exit.OK))
+
+
+def _tables(settings: Settings, data_types: Sequence[str]) -> list[Table]:
+    """Raises ValueError."""
+    if unknown := [name for name in data_types if name not in settings.data_types]:
+        raise ValueError(f"the pipeline does not store {', '.join(unknown)}, only {', '.join(settings.data_types)}")
+    return [table_of(settings.data_types[name].declaration) for name in data_types]
 
 
 def _refuse_half(settings: Settings, tier: TierChoice) -> None:

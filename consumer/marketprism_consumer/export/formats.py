@@ -15,43 +15,41 @@ from dataclasses import dataclass, field
 
 from marketprism_consumer.errors import ExportError
 from marketprism_consumer.export.source import OF_SERIES, RowSource, Unit
-from marketprism_consumer.schema.tables import FUNDING_RATES, ORDERBOOKS, TABLES, TRADES, Table
+from marketprism_consumer.schema.tables import FUNDING_RATES, ORDERBOOKS, TRADES, Table
 
 Bytes = AsyncIterator[bytes]
+Tables = tuple[Table, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """`kinds`: what becomes files, and the tables of each. `select` makes the query of a unit, without FORMAT. `begins` and `ends`:
-    what a whole file has there. `same_bytes`: the same rows give the same bytes. `pack`: what is done with what ClickHouse sends, of
-    as many rows as are given."""
+    """`kinds`: what becomes files, and the tables of each; empty where each table does. `select` makes the query of a unit of a kind and
+    its tables, without FORMAT. `ends`: what a whole file ends with. `same_bytes`: the same rows give the same bytes. `pack`: what is
+    done with what ClickHouse sends, of as many rows as are given."""
 
     suffix: str
     clickhouse: str
     kinds: Mapping[str, tuple[Table, ...]]
-    select: Callable[[RowSource, str], str]
+    select: Callable[[RowSource, str, Tables], str]
     ends: bytes = b""
     same_bytes: bool = True
     pack: Callable[[Bytes, int], Bytes] | None = None
     settings: Mapping[str, str | int] = field(default_factory=dict)
 
-    def sql(self, tiers: RowSource, unit: Unit) -> str:
-        return f"{self.select(tiers, unit.kind)} FORMAT {self.clickhouse}"
+    def sql(self, tiers: RowSource, unit: Unit, tables: Tables) -> str:
+        return f"{self.select(tiers, unit.kind, tables)} FORMAT {self.clickhouse}"
 
-    def count(self, tiers: RowSource, unit: Unit) -> str:
+    def count(self, tiers: RowSource, unit: Unit, tables: Tables) -> str:
         """How many rows that gives: for those whose beginning says it."""
-        return f"SELECT count() FROM ({self.select(tiers, unit.kind)})"
-
-
-BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
+        return f"SELECT count() FROM ({self.select(tiers, unit.kind, tables)})"
 
 
 # --- every column, as it is ---------------------------------------------------------------------------------------------
 
 
-def plain(tiers: RowSource, kind: str) -> str:
+def plain(tiers: RowSource, _: str, tables: Tables) -> str:
     """Texts without the dictionaries of LowCardinality, whose order is an accident."""
-    table = BY_NAME[kind]
+    (table,) = tables
     columns = [
         f"CAST({column.name} AS {column.type.removeprefix('LowCardinality(').removesuffix(')')}) AS {column.name}"
         if column.type.startswith("LowCardinality")
@@ -73,7 +71,7 @@ _TARDIS_HEAD = (
 )
 
 
-def tardis(tiers: RowSource, kind: str) -> str:
+def tardis(tiers: RowSource, kind: str, _: Tables) -> str:
     match kind:
         case "trades":
             return (
@@ -94,7 +92,7 @@ def tardis(tiers: RowSource, kind: str) -> str:
 
 def _tardis_books(tiers: RowSource) -> str:
     """A full book that follows a full book is told as changes: who reads takes neighbouring rows of is_snapshot for one book, in which
-    a level that is gone would stay. So what it lacks is sent with amount 0."""
+    a level that is gone would stay. So what it lacks is sent with amount 0. A book without a level has no row that could tell of it."""
     before = "lagInFrame({0}) OVER by_arrival"
     return f"""\
 SELECT exchange, symbol, timestamp, local_timestamp, is_snapshot, level.1 AS side, level.2 AS price, level.3 AS amount FROM
@@ -114,6 +112,7 @@ SELECT exchange, symbol, timestamp, local_timestamp, is_snapshot, level.1 AS sid
                 arrayMap((p, q) -> ('bid', p, q), bid_prices, bid_quantities),
                 arrayMap((p, q) -> ('ask', p, q), ask_prices, ask_quantities)) AS levels
         FROM ({tiers.rows(ORDERBOOKS, OF_SERIES)}) AS t
+        WHERE notEmpty(bid_prices) OR notEmpty(ask_prices)
         WINDOW by_arrival AS (ORDER BY ifNull(collected_at, t.timestamp), _stream, _seq, t.timestamp, last_update_id
             ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
     )
@@ -139,7 +138,7 @@ EVENT = (
 EVENT_BYTES = 64
 
 
-def events(tiers: RowSource, _: str) -> str:
+def events(tiers: RowSource, _: str, __: Tables) -> str:
     """Trades and books as one list. Each event is there twice: where the exchange had it, and where it arrived; so both are in the order
     of their own clocks, whatever overtook what. What seems to arrive before it happened arrives when it happened. Trades stand before the
     books of the same moment, which have them in already. A full book first clears what it spans."""
@@ -232,7 +231,8 @@ async def gzip(data: Bytes, _: int) -> Bytes:
     yield compressor.flush()
 
 
-PLAIN: Mapping[str, tuple[Table, ...]] = {table.name: (table,) for table in TABLES}
+PLAIN: Mapping[str, Tables] = {}
+SERIES = {"timestamp", "exchange", "market_type", "symbol"}
 SPILL: Mapping[str, str | int] = {
     "max_bytes_before_external_sort": 1 << 30,
     "max_bytes_before_external_group_by": 1 << 30,
@@ -269,8 +269,8 @@ FORMATS: Mapping[str, FileFormat] = {
 }
 
 
-def kinds_of(form: FileFormat, data_types: Sequence[str]) -> dict[str, tuple[Table, ...]]:
-    """Those kinds of file that a choice of data types has any table of."""
-    return {
-        kind: tables for kind, tables in form.kinds.items() if any(table.data_type in data_types for table in tables)
-    }
+def kinds_of(form: FileFormat, tables: Sequence[Table]) -> dict[str, Tables]:
+    """The kinds of file that are made of any of these tables. A table without a series has none."""
+    if not form.kinds:
+        return {table.name: (table,) for table in tables if {column.name for column in table.columns} >= SERIES}
+    return {kind: its for kind, its in form.kinds.items() if set(its) & set(tables)}

@@ -12,9 +12,10 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.errors import ExportError, StorageError
 from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import Destination
-from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat, kinds_of
+from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat, Tables, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
 from marketprism_consumer.export.source import Covered, RowSource, Unit, Wanted, covered, units
+from marketprism_consumer.schema.tables import Table
 
 SAVE_EVERY = 5.0  # how old the manifest may be; what is younger is written again after a kill [s]
 TRIES = 3  # where rows come while a unit is read
@@ -74,13 +75,15 @@ class Export:
         self._jobs, self._progress = jobs, progress
         self._saved_at = time.monotonic()
         self._saving = asyncio.Lock()
+        self._kinds: dict[str, Tables] = {}
 
-    async def run(self, wanted: Wanted, data_types: Sequence[str]) -> Exported:
+    async def run(self, wanted: Wanted, tables: Sequence[Table]) -> Exported:
         """Raises StoreError, ExportError. What was done until then is in the manifest."""
         begun, done = time.monotonic(), Exported()
         manifest = await manifests.load(self._place) or Manifest()
         manifest.clickhouse = str(await self._server.value("SELECT version()"))
-        found = await units(self._server, self._tiers, kinds_of(self._format, data_types), wanted)
+        self._kinds = kinds_of(self._format, tables)
+        found = await units(self._server, self._tiers, self._kinds, wanted)
         waiting = iter(found.items())
         total: dict[str, int] = {}
         so_far: dict[str, list[int]] = {}
@@ -132,12 +135,12 @@ class Export:
 
     async def _file(self, unit: Unit, there: Sequence[Covered]) -> FileEntry:
         """Written until it has what the tables have before and after."""
-        path = unit.path(self._format.suffix)
+        path, tables = unit.path(self._format.suffix), self._kinds[unit.kind]
         for _ in range(TRIES):
             digest = Digest()
-            data = formatted(self._server, self._tiers, self._format, unit)
+            data = formatted(self._server, self._tiers, self._format, unit, tables)
             await self._place.write(path, digest.of(data, self._format.ends))
-            now = await covered(self._server, self._tiers, self._format.kinds[unit.kind], unit)
+            now = await covered(self._server, self._tiers, tables, unit)
             if list(now) == list(there):
                 return FileEntry(path, self._name, self._tiers.choice, unit, digest.bytes, digest.sha256, tuple(there))
             there = now
@@ -146,12 +149,14 @@ class Export:
         )
 
 
-async def formatted(server: ClickHouse, tiers: RowSource, form: FileFormat, unit: Unit) -> AsyncIterator[bytes]:
+async def formatted(
+    server: ClickHouse, tiers: RowSource, form: FileFormat, unit: Unit, tables: Tables
+) -> AsyncIterator[bytes]:
     """A unit's file as it comes. Raises StoreError."""
     settings = {**SPILL, **form.settings}
-    data = server.stream(form.sql(tiers, unit), unit.parameters, settings=settings)
+    data = server.stream(form.sql(tiers, unit, tables), unit.parameters, settings=settings)
     if form.pack:
-        rows = int(await server.value(form.count(tiers, unit), unit.parameters))
+        rows = int(await server.value(form.count(tiers, unit, tables), unit.parameters))
         data = form.pack(data, rows)
     async for piece in data:
         yield piece

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.errors import ExportError
 from marketprism_consumer.export.destination import Destination
-from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat
+from marketprism_consumer.export.formats import FORMATS, SPILL, Tables, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
 from marketprism_consumer.export.run import Digest, formatted
 from marketprism_consumer.export.source import RowSource, TierChoice, covered
+from marketprism_consumer.schema.tables import Table
 
 BATCH = 50_000  # rows that are compared at a time
 
@@ -33,6 +34,7 @@ async def verify(
     server_of: Callable[[TierChoice], ClickHouse],
     hot: str,
     cold: str,
+    tables: Sequence[Table],
     place: Destination,
     manifest: Manifest,
     *,
@@ -44,7 +46,12 @@ async def verify(
     size = 0
     for path, entry in sorted(manifest.files.items()):
         tiers = RowSource(hot, cold, entry.tier)
-        if wrong := await _wrong(server_of(entry.tier), tiers, place, entry, quick=quick):
+        its = kinds_of(FORMATS[entry.format], tables).get(entry.unit.kind)
+        if its is None:
+            raise ExportError(
+                f"{path}: the pipeline does not store {entry.unit.kind}: verify it with the file of one that does, --file"
+            )
+        if wrong := await _wrong(server_of(entry.tier), tiers, its, place, entry, quick=quick):
             found.wrong[path] = wrong
         found.files += 1
         found.rows += entry.rows
@@ -54,7 +61,9 @@ async def verify(
     return found
 
 
-async def _wrong(server: ClickHouse, tiers: RowSource, place: Destination, entry: FileEntry, *, quick: bool) -> str:
+async def _wrong(
+    server: ClickHouse, tiers: RowSource, tables: Tables, place: Destination, entry: FileEntry, *, quick: bool
+) -> str:
     form, digest = FORMATS[entry.format], Digest()
     try:
         async for _ in digest.of(place.pieces(entry.path)):
@@ -63,7 +72,7 @@ async def _wrong(server: ClickHouse, tiers: RowSource, place: Destination, entry
         return "the file is not there"
     if digest.sha256 != entry.sha256:
         return f"the file was changed: SHA-256 is {digest.sha256}, and was {entry.sha256}"
-    there = await covered(server, tiers, form.kinds[entry.unit.kind], entry.unit)
+    there = await covered(server, tiers, tables, entry.unit)
     if list(there) != list(entry.covered):
         rows = sum(of_stream.rows for of_stream in there)
         return (
@@ -75,13 +84,13 @@ async def _wrong(server: ClickHouse, tiers: RowSource, place: Destination, entry
         return ""
     again = Digest()
     if form.same_bytes:
-        async for _ in again.of(formatted(server, tiers, form, entry.unit)):
+        async for _ in again.of(formatted(server, tiers, form, entry.unit, tables)):
             pass
         return "" if again.sha256 == entry.sha256 else "the tables have other values: the file made again is another"
-    return await _values(server, tiers, form, place, entry)
+    return await _values(server, form.select(tiers, entry.unit.kind, tables), place, entry)
 
 
-async def _values(server: ClickHouse, tiers: RowSource, form: FileFormat, place: Destination, entry: FileEntry) -> str:
+async def _values(server: ClickHouse, select: str, place: Destination, entry: FileEntry) -> str:
     """Both as Arrow, row by row, of which few are held at a time."""
     try:
         import pyarrow as pa
@@ -90,7 +99,7 @@ async def _values(server: ClickHouse, tiers: RowSource, form: FileFormat, place:
         raise ExportError(
             "to compare values needs pyarrow: pip install 'marketprism-consumer[data]', or --quick"
         ) from None
-    sql = f"{form.select(tiers, entry.unit.kind)} FORMAT ArrowStream"
+    sql = f"{select} FORMAT ArrowStream"
     settings = {**SPILL, "output_format_arrow_string_as_string": 1}
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as tables:
         async for piece in place.pieces(entry.path):
