@@ -98,7 +98,9 @@ def make_warehouse(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> I
         made.append(house)
         rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for message in itertools.islice(messages(seed=7, rate=10, book_levels=6), count):
-            rows[message.data_type].append(decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60))
+            rows[message.data_type].append(
+                decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60)
+            )
         for data_type, own in rows.items():
             table = BY_DATA_TYPE[data_type]
             names = [column.name for column in table.inserted]
