@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marketprism_consumer.errors import ExportError
-from marketprism_consumer.export.source import OF_SERIES, RowSource, Unit
+from marketprism_consumer.export.source import OF_SERIES, FileUnit, RowSource
 from marketprism_consumer.schema.tables import FUNDING_RATES, ORDERBOOKS, TRADES, Table
 
 Bytes = AsyncIterator[bytes]
-Tables = tuple[Table, ...]
+TablesOfKind = tuple[Table, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class FileFormat:
     suffix: str
     clickhouse: str
     kinds: Mapping[str, tuple[Table, ...]]
-    select: Callable[[RowSource, str, Tables], str]
+    select: Callable[[RowSource, str, TablesOfKind], str]
     ends: bytes = b""
     same_bytes: bool = True
     pack: Callable[[Bytes, int], Bytes] | None = None
     settings: Mapping[str, str | int] = field(default_factory=dict)
 
-    def sql(self, tiers: RowSource, unit: Unit, tables: Tables) -> str:
+    def sql(self, tiers: RowSource, unit: FileUnit, tables: TablesOfKind) -> str:
         return f"{self.select(tiers, unit.kind, tables)} FORMAT {self.clickhouse}"
 
-    def count(self, tiers: RowSource, unit: Unit, tables: Tables) -> str:
+    def count(self, tiers: RowSource, unit: FileUnit, tables: TablesOfKind) -> str:
         """How many rows that gives: for those whose beginning says it."""
         return f"SELECT count() FROM ({self.select(tiers, unit.kind, tables)})"
 
@@ -47,7 +47,7 @@ class FileFormat:
 # --- every column, as it is ---------------------------------------------------------------------------------------------
 
 
-def plain(tiers: RowSource, _: str, tables: Tables) -> str:
+def plain(tiers: RowSource, _: str, tables: TablesOfKind) -> str:
     """Texts without the dictionaries of LowCardinality, whose order is an accident."""
     (table,) = tables
     columns = [
@@ -71,7 +71,7 @@ _TARDIS_HEAD = (
 )
 
 
-def tardis(tiers: RowSource, kind: str, _: Tables) -> str:
+def tardis(tiers: RowSource, kind: str, _: TablesOfKind) -> str:
     match kind:
         case "trades":
             return (
@@ -138,7 +138,7 @@ EVENT = (
 EVENT_BYTES = 64
 
 
-def events(tiers: RowSource, _: str, __: Tables) -> str:
+def events(tiers: RowSource, _: str, __: TablesOfKind) -> str:
     """Trades and books as one list. Each event is there twice: where the exchange had it, and where it arrived; so both are in the order
     of their own clocks, whatever overtook what. What seems to arrive before it happened arrives when it happened. Trades stand before the
     books of the same moment, which have them in already. A full book first clears what it spans."""
@@ -231,7 +231,7 @@ async def gzip(data: Bytes, _: int) -> Bytes:
     yield compressor.flush()
 
 
-PLAIN: Mapping[str, Tables] = {}
+PLAIN: Mapping[str, TablesOfKind] = {}
 SERIES = {"timestamp", "exchange", "market_type", "symbol"}
 SPILL: Mapping[str, str | int] = {
     "max_bytes_before_external_sort": 1 << 30,
@@ -269,7 +269,7 @@ FORMATS: Mapping[str, FileFormat] = {
 }
 
 
-def kinds_of(form: FileFormat, tables: Sequence[Table]) -> dict[str, Tables]:
+def kinds_of(form: FileFormat, tables: Sequence[Table]) -> dict[str, TablesOfKind]:
     """The kinds of file that are made of any of these tables. A table without a series has none."""
     if not form.kinds:
         return {table.name: (table,) for table in tables if {column.name for column in table.columns} >= SERIES}

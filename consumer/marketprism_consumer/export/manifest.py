@@ -12,7 +12,7 @@ from marketprism_consumer import times
 from marketprism_consumer.camel import camel
 from marketprism_consumer.errors import ExportError
 from marketprism_consumer.export.destination import Destination, once
-from marketprism_consumer.export.source import Covered, TierChoice, Unit
+from marketprism_consumer.export.source import Covered, FileUnit, TierChoice
 
 NAME = "manifest.json"
 VERSION = 1
@@ -25,7 +25,7 @@ class FileEntry:
     path: str
     format: str
     tier: TierChoice
-    unit: Unit
+    unit: FileUnit
     bytes: int
     sha256: str
     covered: Sequence[Covered]
@@ -100,7 +100,7 @@ async def save(place: Destination, manifest: Manifest) -> None:
 
 
 def _entry(found: dict[str, Any]) -> FileEntry:
-    unit = Unit(
+    unit = FileUnit(
         found["kind"],
         found["exchange"],
         found["marketType"],

@@ -12,9 +12,9 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.errors import ExportError, StorageError
 from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import Destination
-from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat, Tables, kinds_of
+from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat, TablesOfKind, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
-from marketprism_consumer.export.source import Covered, RowSource, Unit, Wanted, covered, units
+from marketprism_consumer.export.source import Covered, FileUnit, RowSource, Wanted, covered, units
 from marketprism_consumer.schema.tables import Table
 
 SAVE_EVERY = 5.0  # how old the manifest may be; what is younger is written again after a kill [s]
@@ -75,7 +75,7 @@ class Export:
         self._jobs, self._progress = jobs, progress
         self._saved_at = time.monotonic()
         self._saving = asyncio.Lock()
-        self._kinds: dict[str, Tables] = {}
+        self._kinds: dict[str, TablesOfKind] = {}
 
     async def run(self, wanted: Wanted, tables: Sequence[Table]) -> Exported:
         """Raises StoreError, ExportError. What was done until then is in the manifest."""
@@ -119,7 +119,7 @@ class Export:
         done.seconds = time.monotonic() - begun
         return done
 
-    def _same(self, entry: FileEntry, unit: Unit, there: Sequence[Covered]) -> bool:
+    def _same(self, entry: FileEntry, unit: FileUnit, there: Sequence[Covered]) -> bool:
         return (
             entry.unit == unit
             and entry.format == self._name
@@ -133,7 +133,7 @@ class Export:
                 await manifests.save(self._place, manifest)
                 self._saved_at = time.monotonic()
 
-    async def _file(self, unit: Unit, there: Sequence[Covered]) -> FileEntry:
+    async def _file(self, unit: FileUnit, there: Sequence[Covered]) -> FileEntry:
         """Written until it has what the tables have before and after."""
         path, tables = unit.path(self._format.suffix), self._kinds[unit.kind]
         for _ in range(TRIES):
@@ -150,7 +150,7 @@ class Export:
 
 
 async def formatted(
-    server: ClickHouse, tiers: RowSource, form: FileFormat, unit: Unit, tables: Tables
+    server: ClickHouse, tiers: RowSource, form: FileFormat, unit: FileUnit, tables: TablesOfKind
 ) -> AsyncIterator[bytes]:
     """A unit's file as it comes. Raises StoreError."""
     settings = {**SPILL, **form.settings}

@@ -51,7 +51,7 @@ class Covered:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class FileUnit:
     """What becomes one file: one series, the part of one day that was asked for [µs]. `kind`: the table, or what is made of several."""
 
     kind: str
@@ -93,9 +93,9 @@ class Wanted:
 
 async def units(
     server: ClickHouse, tiers: RowSource, kinds: Mapping[str, Sequence[Table]], wanted: Wanted
-) -> dict[Unit, list[Covered]]:
+) -> dict[FileUnit, list[Covered]]:
     """Every unit that has rows, in the order of kind, series and day. `kinds`: the tables of each. Raises StoreError."""
-    found: dict[Unit, list[Covered]] = {}
+    found: dict[FileUnit, list[Covered]] = {}
     where = WHERE
     if wanted.exchanges:
         where += " AND exchange IN {exchanges:Array(String)}"
@@ -113,7 +113,7 @@ async def units(
                 _facts(tiers, table, where), given
             ):
                 begin = day * DAY
-                unit = Unit(
+                unit = FileUnit(
                     kind,
                     exchange,
                     market_type,
@@ -126,7 +126,7 @@ async def units(
     return {unit: found[unit] for unit in order}
 
 
-async def covered(server: ClickHouse, tiers: RowSource, tables: Sequence[Table], unit: Unit) -> list[Covered]:
+async def covered(server: ClickHouse, tiers: RowSource, tables: Sequence[Table], unit: FileUnit) -> list[Covered]:
     """What the tables have of a unit now. Raises StoreError."""
     return [
         Covered(table.name, *of_stream)

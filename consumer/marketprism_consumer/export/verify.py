@@ -10,7 +10,7 @@ from typing import Any
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.errors import ExportError
 from marketprism_consumer.export.destination import Destination
-from marketprism_consumer.export.formats import FORMATS, SPILL, Tables, kinds_of
+from marketprism_consumer.export.formats import FORMATS, SPILL, TablesOfKind, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
 from marketprism_consumer.export.run import Digest, formatted
 from marketprism_consumer.export.source import RowSource, TierChoice, covered
@@ -62,7 +62,7 @@ async def verify(
 
 
 async def _wrong(
-    server: ClickHouse, tiers: RowSource, tables: Tables, place: Destination, entry: FileEntry, *, quick: bool
+    server: ClickHouse, tiers: RowSource, tables: TablesOfKind, place: Destination, entry: FileEntry, *, quick: bool
 ) -> str:
     form, digest = FORMATS[entry.format], Digest()
     try:
