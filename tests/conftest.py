@@ -51,6 +51,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "embedded": ("servers",),
     "engines": ("servers", "engines"),
     "faults": ("servers", "faults"),
+    "export": ("servers",),
     "feed/test_publish.py": ("servers",),
     "model": ("simulation",),
     "monitoring": ("monitoring",),

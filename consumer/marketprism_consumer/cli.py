@@ -10,11 +10,13 @@ from marketprism_consumer.commands import (
     console,
     demo,
     dlq,
+    export,
     feed,
     ingest,
     kubectl,
     lanes,
     migrate,
+    query,
     replay,
     run,
     schema,
@@ -46,6 +48,8 @@ app = command_line(
     completion=True,
 )
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(export.app, name="export")
+app.add_typer(query.app, name="query")
 app.add_typer(schema.app, name="schema")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(types.app, name="types")

@@ -18,6 +18,7 @@ StorageError
 │   └── ReaderBrokenError    … its messages can't be read on
 ├── ReaderRunsError
 ├── NotYetStoredError
+├── ExportError              files can't be written, or can't be read
 ├── KubernetesError          kubectl was refused, or could not ask
 └── PortTakenError
 """
@@ -192,6 +193,14 @@ class ReaderRunsError(StorageError):
 
 class NotYetStoredError(StorageError):
     """There is no record: ingest has not run, and will store everything when it does."""
+
+
+class ExportError(StorageError):
+    """`unsettled`: the rows went on changing while they were read."""
+
+    def __init__(self, message: str, *, unsettled: bool = False) -> None:
+        super().__init__(message)
+        self.unsettled = unsettled
 
 
 class KubernetesError(StorageError):

@@ -16,6 +16,12 @@ def iso(micros: int) -> str:
     return moment(micros).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def micros(text: str) -> int:
+    """Of what `iso` wrote. Raises ValueError."""
+    since = datetime.fromisoformat(text) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
 def shown(micros: int) -> str:
     """`2025-09-24 07:55:51`: for people, and for ClickHouse."""
     return moment(micros).strftime("%Y-%m-%d %H:%M:%S")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import ssl
 import time
 import uuid
@@ -29,6 +30,8 @@ PATIENCE = 32.0  # for the answer to one statement [s]
 CLOCK_EVERY = 60.0  # how often the server's clock is read again [s]
 BACKSTOP = 5.0  # beyond the client's own patience [s]
 SETTLE_POLL = 0.05  # [s]
+STREAM_PIECE = 1 << 20  # bytes of an answer at a time
+TAIL = 16 << 10  # bytes in which an answer that breaks off says why
 DENIED = frozenset({192, 193, 194, 195, 497, 516})
 
 Bound = Mapping[str, Any]
@@ -148,6 +151,32 @@ class ClickHouse:
         async with self.endpoint() as endpoint:
             client = await endpoint.client()
             await client.raw_insert(table, list(columns), blocks, self._with(settings), "Native")
+
+    async def stream(
+        self, sql: str, parameters: Mapping[str, str | int], *, settings: Bound | None = None
+    ) -> AsyncIterator[bytes]:
+        """What ClickHouse answers to a SELECT with a FORMAT of its own, as it comes: nothing is kept, and however long it takes, only
+        a silence is too long. Raises StoreError, also where the answer broke off in the middle."""
+        given = {f"param_{name}": escaped(str(value)) for name, value in parameters.items()}
+        chosen = {name: str(value) for name, value in self._with(settings).items()}
+        endpoint, tail = await self._allowed(), b""
+        try:
+            async with session(endpoint.url, self._auth(), endpoint.patience, whole=False) as http:
+                asked = {**chosen, **given}
+                async with http.post(
+                    address(endpoint.url), params=asked, data=sql, allow_redirects=False, proxy=proxy_of(endpoint.url)
+                ) as answer:
+                    if answer.status != 200:
+                        text = await answer.text()
+                        raise judge(answer.status, answer.headers, text) or refused(0, text[:300])
+                    tag = answer.headers.get("X-ClickHouse-Exception-Tag", "")
+                    async for piece in answer.content.iter_chunked(STREAM_PIECE):
+                        tail = (tail + piece)[-TAIL:] if len(piece) < TAIL else piece[-TAIL:]
+                        yield piece
+                    if broken := broke_off(tail, tag):
+                        raise broken
+        except (aiohttp.ClientError, OSError, TimeoutError, StoreError) as error:
+            raise broke_off(tail) or store_error(error, endpoint.url) from error
 
     def all_replicas(self, database: str, table: str) -> str:
         """A table of every server; those that can't be reached are left out with the settings `reachable`."""
@@ -280,8 +309,27 @@ def proxy_of(url: str) -> str | None:
     return found if not found or "://" in found else f"http://{found}"
 
 
-def session(url: str, auth: ClickHouseAuth, patience: float, *, reuse: bool = True) -> aiohttp.ClientSession:
-    """With the login, and TLS as it was asked for. `reuse`: connections are."""
+def escaped(value: str) -> str:
+    """A parameter as ClickHouse reads it: the escapes of a tab-separated field."""
+    return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def broke_off(tail: bytes, tag: str = "") -> StoreError | None:
+    """Why, where the end of an answer that began as a good one says so: it is text after whatever was sent."""
+    found = _exception(tail)
+    if found:
+        return refused(int(found[1]), " ".join(found[0].decode(errors="replace").split())[:300])
+    return refused(0, "the answer broke off") if tag and tag.encode() in tail else None
+
+
+_exception = re.compile(rb"Code: (\d{1,5})\. DB::Exception: [^\0]{0,300}").search
+
+
+def session(
+    url: str, auth: ClickHouseAuth, patience: float, *, reuse: bool = True, whole: bool = True
+) -> aiohttp.ClientSession:
+    """With the login, and TLS as it was asked for. `reuse`: connections are. `whole`: patience is for the whole answer, not for
+    each piece of it."""
     context: ssl.SSLContext | bool = True
     if urlsplit(url).scheme == "https":
         context = ssl.create_default_context(cafile=str(auth.tls.ca) if auth.tls.ca else None)
@@ -290,7 +338,9 @@ def session(url: str, auth: ClickHouseAuth, patience: float, *, reuse: bool = Tr
     headers = {"X-ClickHouse-User": auth.user, "X-ClickHouse-Key": auth.password} if auth.user else {}
     if auth.tls.cert and auth.user and not auth.password:
         headers = {"X-ClickHouse-User": auth.user, "X-ClickHouse-SSL-Certificate-Auth": "on"}
-    timeout = aiohttp.ClientTimeout(total=patience, sock_connect=CONNECT_TIMEOUT)
+    timeout = aiohttp.ClientTimeout(
+        total=patience if whole else None, sock_read=None if whole else patience, sock_connect=CONNECT_TIMEOUT
+    )
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context, force_close=not reuse), timeout=timeout, headers=headers
     )

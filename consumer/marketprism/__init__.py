@@ -1,0 +1,1 @@
+"""What a notebook imports: `from marketprism import data`."""

@@ -1,0 +1,93 @@
+"""The usual questions about the market, each as a SELECT over the schema's views (`schema/views.py`), with what a person would plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from marketprism_consumer.schema.views import SERIES
+
+TIME_SPAN = (
+    "{0} >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND {0} < fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')"
+)
+NAMED = {
+    "exchange": "exchange = {exchange:String}",
+    "market_type": "market_type = {market_type:String}",
+    "symbol": "symbol = {symbol:String}",
+}
+OF_BOOK = (
+    "exchange = {exchange:String}, market_type = {market_type:String}, symbol = {symbol:String},"
+    " at = fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
+)
+SPAN = "since = fromUnixTimestamp64Micro({since:Int64}, 'UTC'), until = fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`sql` without FORMAT. `x` and `ys`: the columns that are plotted."""
+
+    sql: str
+    x: str = ""
+    ys: Sequence[str] = ()
+
+
+def _where(named: Sequence[str], time: str = "") -> str:
+    parts = [NAMED[name] for name in named] + ([TIME_SPAN.format(time)] if time else [])
+    return f" WHERE {' AND '.join(parts)}" if parts else ""
+
+
+def candles(hot: str, named: Sequence[str]) -> Question:
+    """Of `{seconds}`, a multiple of a minute; exact, from the minutes."""
+    return Question(
+        f"SELECT {SERIES}, toStartOfInterval(minute, toIntervalSecond({{seconds:UInt32}}), 'UTC') AS time,"
+        " argMin(c.open, minute) AS open, max(c.high) AS high, min(c.low) AS low, argMax(c.close, minute) AS close,"
+        " sum(c.volume) AS volume, sum(c.turnover) AS turnover, sum(c.trades) AS trades"
+        f" FROM `{hot}`.candles_1m AS c{_where(named, 'minute')} GROUP BY {SERIES}, time ORDER BY {SERIES}, time",
+        "time",
+        ("high", "close", "low"),
+    )
+
+
+def vwap(hot: str, named: Sequence[str]) -> Question:
+    """Turnover over volume, cut after 18 digits."""
+    inner = candles(hot, named).sql
+    return Question(
+        f"SELECT {SERIES}, time, if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18))"
+        f" AS vwap, volume, trades FROM ({inner}) ORDER BY {SERIES}, time",
+        "time",
+        ("vwap",),
+    )
+
+
+def book(hot: str, _: Sequence[str]) -> Question:
+    return Question(
+        f"SELECT side, level, price, quantity, updated_at, snapshot_at FROM `{hot}`.book_at({OF_BOOK})"
+        " WHERE level <= {levels:UInt32} ORDER BY side DESC, level",
+        "price",
+        ("quantity",),
+    )
+
+
+def funding(hot: str, named: Sequence[str]) -> Question:
+    return Question(
+        f"SELECT {SERIES}, timestamp AS time, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price,"
+        f" index_price FROM `{hot}`.all_funding_rates{_where(named, 'timestamp')} ORDER BY {SERIES}, time, _stream, _seq",
+        "time",
+        ("funding_rate",),
+    )
+
+
+def gaps(hot: str, named: Sequence[str]) -> Question:
+    """Of trades and books by the venue's numbers, and silences."""
+    where = _where(named)
+    return Question(
+        f"SELECT * FROM (SELECT 'trades missing' AS what, {SERIES}, last_time AS since, next_time AS until, toString(missing) || ' after '"
+        f" || toString(last_id) AS detail FROM `{hot}`.trade_gaps({SPAN}){where}"
+        f" UNION ALL SELECT 'books missing', {SERIES}, assumeNotNull(last_time), next_time, 'follows ' || toString(follows_id)"
+        f" || ', and not ' || toString(last_id) FROM `{hot}`.book_gaps({SPAN}){where}"
+        f" UNION ALL SELECT toString(data_type) || ' silent', {SERIES}, last_time, next_time, toString(seconds) || ' s'"
+        f" FROM `{hot}`.silences({SPAN}, longer_than = {{longer_than:UInt32}}){where}) ORDER BY since, what, {SERIES}",
+    )
+
+
+QUESTIONS = {"candles": candles, "vwap": vwap, "book": book, "funding": funding, "gaps": gaps}
