@@ -41,6 +41,8 @@ Count = Annotated[Int, Field(ge=1, le=1_000_000, json_schema_extra={"format": "i
 Int32 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int32"})]
 Int64 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+ProgressDeadline = Annotated[Duration, Between("10s", "24h")]
+PROGRESS_DEADLINE = Duration("10m")
 AnyObject = Annotated[JsonObject, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 
@@ -350,6 +352,8 @@ class PipelineSpec(Model):
 
     suspend: Bool = False
     """true stops the consumers after they have written what they hold. JetStream keeps the rest, within its limits."""
+    progress_deadline: ProgressDeadline = PROGRESS_DEADLINE
+    """How long it may take to be Ready, at first, after an edit and after a fault; then it is Stalled as well, until it is Ready."""
     nats: NatsSpec = NatsSpec()
     """Where messages come from."""
     clickhouse: ClickHouseSpec = ClickHouseSpec()
@@ -554,6 +558,7 @@ class StoragePipeline(Resource):
         ("Image", "string", ".status.image", 1, "The consumers' image."),
         ("Last-Insert", "date", ".status.lastInsertTime", 1, "Time since rows were last written."),
         ("Suspended", "boolean", ".spec.suspend", 1, "Whether it is suspended."),
+        ("Stalled", "string", '.status.conditions[?(@.type=="Stalled")].status', 1, "Whether somebody has to act."),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
     )
 
