@@ -47,7 +47,7 @@ README = """\
 The operator that runs `StoragePipeline` and `TieringPolicy` resources, and their definitions.
 
 ```console
-$ helm install marketprism ./helm --namespace marketprism-system --create-namespace
+$ helm install marketprism ./helm --namespace marketprism-system --create-namespace --set test.enabled=true
 $ helm test marketprism --namespace marketprism-system
 $ kubectl apply -f examples/pipeline.yaml
 ```
@@ -59,7 +59,9 @@ $ kubectl apply -f examples/pipeline.yaml
   nothing inside Pods and grants no rights; consumers get no API token at all.
 - **Pods** meet the restricted Pod Security Standard; the root filesystem is read-only. On OpenShift no UID is asked for (`platformUids`).
 - **Several operators**: `--set replicas=2`; a Lease makes one the leader.
-- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}).
+- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}); with kustomize, see
+  `deploy/kustomize/images.yaml`.
+- **Into another namespace**: uninstall, and install there with `--take-ownership`.
 
 {measured}
 
@@ -104,7 +106,7 @@ def leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
 
 def install(helm: str) -> str:
     """The chart by its defaults, without what only a release needs."""
-    command = [helm, "template", "marketprism", str(CHART), "--namespace", NAMESPACE, "--no-hooks"]
+    command = [helm, "template", "marketprism", str(CHART), "--namespace", NAMESPACE]
     # A helm built from source takes an old Kubernetes for granted.
     command += ["--kube-version", "1.36.0", "--set", "crds.keep=false"]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout

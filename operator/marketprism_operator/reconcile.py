@@ -16,7 +16,7 @@ from marketprism_api.load import AnyResource, of_manifest
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
-from marketprism_operator import ask, conditions, metrics, naming, scaling, status, times
+from marketprism_operator import ask, conditions, metrics, naming, references, scaling, status, times
 from marketprism_operator.builders import children, deployment, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cluster import (
@@ -557,6 +557,9 @@ def _announce_verdict(current: Reconciliation, before: list[Any], now: list[Any]
 
 
 async def _apply(current: Reconciliation, manifest: Manifest) -> None:
+    if manifest["kind"] == "Deployment":
+        live = await current.cluster.get("Deployment", current.namespace, manifest["metadata"]["name"])
+        manifest = references.unmoved(manifest, live)
     outcome = await current.cluster.apply(manifest)
     what = f"{manifest['kind']} {manifest['metadata']['name']}"
     if outcome.done is Done.CREATED:

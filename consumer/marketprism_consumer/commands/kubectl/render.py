@@ -60,7 +60,7 @@ Examples:
 The API server merges what would be applied, and writes nothing: the rights to patch are needed. What is not compared: when Secrets changed.
 """
 NOT_INSTALLED = "marketprism-operator is not installed here: pip install 'marketprism-consumer[kubectl]'"
-UNCOMPARED = (f"{GROUP}/applied-hash", f"{GROUP}/secrets-hash")
+UNCOMPARED = (f"{GROUP}/applied-hash", f"{GROUP}/secrets-hash", f"{GROUP}/config-maps-hash")
 PRUNED = "deployments.apps,poddisruptionbudgets.policy,jobs.batch,cronjobs.batch"
 """What the operator takes away where it is not wanted any more."""
 
