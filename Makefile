@@ -214,6 +214,16 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .
 	$(BIN)/pytest tests/chart tests/e2e $(ARGS)
 
+.PHONY: e2e-scaling
+e2e-scaling: $(INSTALLED) ## Two million messages by 1 to 4 to 1 Pods, on the cluster and by the images of `make e2e` (a quarter of an hour)
+	$(BIN)/python -m tests.e2e.guard
+	$(BIN)/pytest tests/e2e -m scaling -s $(ARGS)
+
+.PHONY: soak
+soak: $(INSTALLED) ## Half an hour of faults of all kinds, on the cluster and by the images of `make e2e` (MARKETPRISM_SOAK_SECONDS, _SEED)
+	$(BIN)/python -m tests.e2e.guard
+	$(BIN)/pytest tests/e2e -m soak -s $(ARGS)
+
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
