@@ -20,9 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import a_day, upstream
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.settings import effective
-from marketprism_api.validation import DEFAULTS
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.validation.run import Validation, ValidationRequest
@@ -32,11 +31,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "queries.md"
 ROUNDS = 3
 MIDNIGHT = 1_758_672_000_000_000
 VALIDATED = [
-    DataType.TRADE,
-    DataType.ORDERBOOK,
-    DataType.FUNDING_RATE,
-    DataType.OPEN_INTEREST,
-    DataType.LSR_TOP_POSITION,
+    "trade",
+    "orderbook",
+    "funding_rate",
+    "open_interest",
+    "lsr_top_position",
 ]
 
 
@@ -99,7 +98,8 @@ async def measure(trades: int, books: int) -> dict[str, Cost]:
             there = upstream.QUERIES.get(title)
             cost = found[title] = Cost(rows, seconds, (await median_of(clickhouse, there))[1] if there else None)
             print(f"{title:24} {rows:>9,} rows  {cost.seconds:8.3f} s{told(title, cost)}", flush=True, file=sys.stderr)
-        report = await Validation(clickhouse, "marketprism_hot", "marketprism_cold", DEFAULTS).run(
+        limits = {name: each.validation for name, each in BUILT_IN.items()}
+        report = await Validation(clickhouse, "marketprism_hot", "marketprism_cold", BUILT_IN, limits).run(
             ValidationRequest(MIDNIGHT, MIDNIGHT + 86_400_000_000, VALIDATED)
         )
         assert report.fine, [finding.reason for finding in report.findings]

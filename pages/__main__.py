@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from pages import cli, conditions, exit_codes, metrics, resources
+from pages import cli, conditions, data_types, exit_codes, metrics, resources
 
 DIRECTORY = Path(__file__).parent.parent / "docs" / "reference"
 PAGES = {
     "cli.md": cli.text,
     "conditions.md": conditions.text,
+    "data_types.md": data_types.text,
     "exit_codes.md": exit_codes.text,
     "metrics.md": metrics.text,
     "resources.md": resources.text,

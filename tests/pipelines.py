@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from nats.js.errors import NotFoundError
 
-from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import Settings, effective
 from marketprism_consumer.clickhouse import schema
@@ -97,7 +96,7 @@ class Pipeline:
     async def forget_records(self) -> None:
         await self.broker.api(f"STREAM.PURGE.{self.records.stream}", None)
 
-    async def lane(self, data_type: DataType = DataType.TRADE) -> FoundLane:
+    async def lane(self, data_type: str = "trade") -> FoundLane:
         return await find(self.settings, self.broker, self.store, data_type)
 
     async def feed(self, messages: Sequence[FeedMessage]) -> None:
@@ -155,4 +154,4 @@ def trade(**fields: Any) -> dict[str, Any]:
     } | fields  # fmt: skip
 
 
-__all__ = ["DataType", "Environ", "Pipeline", "pipeline", "servers", "trade"]
+__all__ = ["Environ", "Pipeline", "pipeline", "servers", "trade"]

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from .cel import CelRule, one_of, rules, unchangeable
-from .data_types import BatchLimits, DataType
+from .data_types import BUILT_IN, BatchLimits, Declaration
+from .declared import COMMON, MOST_TYPES, USUAL_BATCH, Count, DataTypeSpec, declarations
 from .messages import MessagesSpec
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
-from .problems import Objection, ValueRefusedError
+from .problems import Objection, ValueRefusedError, did_you_mean
 from .types import (
-    Amount,
     Between,
     BucketName,
     ClickHouseUrls,
     ClusterName,
     ConsumerName,
     Database,
+    DataTypeName,
     Duration,
     JsonObject,
     NatsUrls,
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_STREAM = "MARKET_DATA"
-_TYPES = one_of(DataType)
+_BUILT_IN = one_of(BUILT_IN)
 _NEW_PIPELINE = "create another pipeline, and delete this one when it has drained"
 
-Count = Annotated[Int, Field(ge=1, le=1_000_000, json_schema_extra={"format": "int32"})]
 Int32 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int32"})]
 Int64 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -49,19 +49,6 @@ AnyObject = Annotated[JsonObject, Field(json_schema_extra={"x-kubernetes-preserv
 def _keys(of: str, allowed: str, message: str) -> CelRule:
     """A map's keys can only be ruled by CEL."""
     return CelRule(f"self.all(key, {allowed})", f"{message}: {of}")
-
-
-StreamKey = Literal[
-    "default",
-    "orderbook",
-    "trade",
-    "funding_rate",
-    "open_interest",
-    "liquidation",
-    "lsr_top_position",
-    "lsr_all_account",
-    "volatility_index",
-]
 
 
 # What is written to a node: /tmp, and logs until the kubelet rotates them.
@@ -115,9 +102,8 @@ class NatsSpec(Model):
     url: NatsUrls = NatsUrls("nats://localhost:4222")
     """Servers, several separated by commas. No credentials in it: see authSecretRef."""
     streams: Annotated[
-        dict[StreamKey, StreamNames],
-        Field(min_length=1, max_length=9),
-        _keys(", ".join(["default", *DataType]), f"key == 'default' || key in {_TYPES}", "a key must be one of"),
+        dict[str, StreamNames],
+        Field(min_length=1, max_length=MOST_TYPES + 1),
     ] = Field(default_factory=dict)
     """Which streams a data type is read from, several separated by commas: exactly these, mirrors and aggregates too. A data type
     without its own is read from every stream that holds its subjects; `default` is where they are made if none does, MARKET_DATA
@@ -224,35 +210,6 @@ class DeadLetters(Model):
     """How long a dead letter is kept; 0s keeps it forever."""
 
 
-class BatchSpec(Model):
-    """When rows are written. What isn't given takes the data type's own default."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            CelRule(
-                "!has(self.maxRows) || !has(self.maxPending) || self.maxPending >= self.maxRows",
-                "maxPending must be at least maxRows: raise maxPending, or leave it out",
-            )
-        )
-    )
-
-    max_rows: Count | None = None
-    """A batch of this many rows is due."""
-    max_delay: Annotated[Duration, Between("10ms", "10m")] | None = None
-    """A batch is due this long after its first row."""
-    max_pending: Count | None = None
-    """Messages read and not stored. Not given: the default, or maxRows if that is more."""
-    max_bytes: Annotated[Quantity, Amount("64Ki", "256Mi")] | None = None
-    """A batch of this many bytes of payload is due. Default 8Mi, of order books 16Mi."""
-
-
-class DataTypeSpec(Model):
-    """How one data type is stored."""
-
-    batch: BatchSpec = BatchSpec()
-    """When its rows are written."""
-
-
 PodCount = Annotated[Int, Field(ge=1, le=64, json_schema_extra={"format": "int32"})]
 
 
@@ -289,7 +246,8 @@ class ConsumerSpec(Model):
     )
 
     data_types: Annotated[
-        tuple[DataType, ...], Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+        tuple[DataTypeName, ...],
+        Field(min_length=1, max_length=MOST_TYPES, json_schema_extra={"x-kubernetes-list-type": "set"}),
     ]
     """What it carries. Every data type of the pipeline is in exactly one consumer."""
     replicas: Annotated[Int, Field(ge=0, le=64, json_schema_extra={"format": "int32"})] | None = None
@@ -316,10 +274,10 @@ class ConsumerSpec(Model):
 
 DEFAULT_CONSUMER = ConsumerName("default")
 
-_DEFAULT_ROWS = "{" + ", ".join(f"'{t}': {t.batch.max_rows}" for t in DataType) + "}"
+_DEFAULT_ROWS = "{" + ", ".join(f"'{name}': {each.batch.max_rows}" for name, each in BUILT_IN.items()) + "}"
 
 
-def _carried_once(data_type: DataType) -> CelRule:
+def _carried_once(data_type: str) -> CelRule:
     """One rule per type, so that the message can name it: a computed message would cost more than CEL's budget."""
     stored = f"has(self.consumers) && (!has(self.dataTypes) || '{data_type}' in self.dataTypes)"
     once = f"self.consumers.exists_one(c, '{data_type}' in self.consumers[c].dataTypes)"
@@ -333,7 +291,22 @@ class PipelineSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            *(_carried_once(data_type) for data_type in DataType),
+            *(_carried_once(data_type) for data_type in BUILT_IN),
+            CelRule(
+                "!has(self.consumers) || !has(self.dataTypes) || "
+                f"self.dataTypes.all(t, t in {_BUILT_IN} || self.consumers.exists_one(c, t in self.consumers[c].dataTypes))",
+                "a data type of your own must be in exactly one consumer, and one is in none or several",
+            ),
+            CelRule(
+                "!has(self.nats) || !has(self.nats.streams) || self.nats.streams.all(t, t == 'default' || "
+                f"(has(self.dataTypes) ? t in self.dataTypes : t in {_BUILT_IN}))",
+                "a key of nats.streams must be default, or a data type that is stored",
+            ),
+            CelRule(
+                "!has(self.validation) || !has(self.validation.limits) || self.validation.limits.all(t, "
+                f"has(self.dataTypes) ? t in self.dataTypes : t in {_BUILT_IN})",
+                "a key of validation.limits must be a data type that is stored",
+            ),
             CelRule(
                 "!has(self.consumers) || !has(self.dataTypes) || "
                 "self.consumers.all(c, self.consumers[c].dataTypes.all(t, t in self.dataTypes))",
@@ -371,18 +344,33 @@ class PipelineSpec(Model):
     """What `marketprism validate` looks for in what is stored."""
     data_types: (
         Annotated[
-            dict[DataType, DataTypeSpec],
-            Field(min_length=1, max_length=8),
-            _keys(", ".join(DataType), f"key in {_TYPES}", "a data type must be one of"),
+            dict[DataTypeName, DataTypeSpec],
+            Field(min_length=1, max_length=MOST_TYPES),
+            _keys(
+                DataTypeName.ALLOWED,
+                f"size(key) <= {DataTypeName.MAX_LENGTH} && key.matches('{DataTypeName.PATTERN}')",
+                "a data type's name must be",
+            ),
             CelRule(
                 "self.all(t, !has(self[t].batch) || !has(self[t].batch.maxPending) || has(self[t].batch.maxRows) || "
                 f"!(t in {_DEFAULT_ROWS}) || self[t].batch.maxPending >= {_DEFAULT_ROWS}[t])",
                 "maxPending is less than the data type's default of maxRows: give maxRows too",
             ),
+            CelRule(
+                f"self.all(t, t in {_BUILT_IN} ? !has(self[t].table) && !has(self[t].orderBy) && !has(self[t].partition) : "
+                "has(self[t].fields) && size(self[t].fields) > 0)",
+                f"a type of your own needs fields; a built-in one has its table, orderBy and partition: {', '.join(BUILT_IN)}",
+            ),
+            CelRule(
+                f"self.all(t, !has(self[t].fields) || self[t].fields.all(f, t in {_BUILT_IN} || f in {one_of(COMMON)} "
+                "? !has(self[t].fields[f].type) : has(self[t].fields[f].type)))",
+                "a field of your own type needs a type; built-in ones, and those that all have, can't be given one",
+            ),
         ]
         | None
     ) = None
-    """What is stored, by data type. Not given: all eight. Write `trade: {}` for one with its defaults."""
+    """What is stored, by data type: built-in ones, and the user's own. Not given: the eight that are built in. Write `trade: {}` for
+    one with its defaults."""
     consumers: (
         Annotated[
             dict[ConsumerName, ConsumerSpec],
@@ -399,41 +387,53 @@ class PipelineSpec(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        reasons = [*self._wrong_batches(), *self._wrong_consumers(), *self._wrong_streams(), *self._wrong_template()]
+        _ = self.declarations  # raises where they can't be
+        reasons = [
+            *self._wrong_batches(),
+            *self._wrong_consumers(),
+            *self._wrong_streams(),
+            *self._wrong_limits(),
+            *self._wrong_template(),
+        ]
         if reasons:
             raise ValueRefusedError(*reasons)
         return self
 
     @property
-    def stored(self) -> tuple[DataType, ...]:
-        """The data types of this pipeline, in the order of the closed set."""
-        return tuple(t for t in DataType if self.data_types is None or t in self.data_types)
+    def declarations(self) -> dict[str, Declaration]:
+        """The data types of this pipeline: the built-in ones in their order, then the user's own."""
+        return declarations(self.data_types)
+
+    @property
+    def stored(self) -> tuple[DataTypeName, ...]:
+        """Their names."""
+        return tuple(map(DataTypeName, self.declarations))
 
     @property
     def carriers(self) -> dict[ConsumerName, ConsumerSpec]:
         """The consumers, the implied one included."""
         return self.consumers or {DEFAULT_CONSUMER: ConsumerSpec(data_types=self.stored)}
 
-    def streams(self, data_type: DataType) -> tuple[str, ...]:
+    def streams(self, data_type: str) -> tuple[str, ...]:
         """Those it is read from by name; none where it is read from whatever holds it."""
-        named = {str(key): streams for key, streams in self.nats.streams.items()}.get(str(data_type))
+        named = self.nats.streams.get(str(data_type))
         return named.names if named else ()
 
-    def stream(self, data_type: DataType) -> str:
+    def stream(self, data_type: str) -> str:
         """Where it is made if no stream holds it."""
-        streams = {str(key): streams.names[0] for key, streams in self.nats.streams.items()}
+        streams = {key: streams.names[0] for key, streams in self.nats.streams.items()}
         return streams.get(str(data_type), streams.get("default", DEFAULT_STREAM))
 
-    def batch(self, data_type: DataType) -> BatchLimits:
+    def batch(self, data_type: str) -> BatchLimits:
         """What was given, over the data type's own defaults."""
-        given = (self.data_types or {}).get(data_type, DataTypeSpec()).batch
-        default = data_type.batch
+        given = (self.data_types or {}).get(DataTypeName(data_type), DataTypeSpec()).batch
+        default = BUILT_IN[data_type].batch if data_type in BUILT_IN else USUAL_BATCH
         max_rows = given.max_rows or default.max_rows
         return BatchLimits(
-            max_rows,
-            given.max_delay.seconds if given.max_delay else default.max_delay,
-            given.max_pending or max(default.max_pending, max_rows),
-            given.max_bytes.bytes if given.max_bytes else default.max_bytes,
+            max_rows=max_rows,
+            max_delay=given.max_delay.seconds if given.max_delay else default.max_delay,
+            max_pending=given.max_pending or max(default.max_pending, max_rows),
+            max_bytes=given.max_bytes.bytes if given.max_bytes else default.max_bytes,
         )
 
     def _wrong_batches(self) -> Iterator[Objection]:
@@ -447,13 +447,16 @@ class PipelineSpec(Model):
                 yield Objection(message, f"{batch.max_rows} or more", "leave maxPending out", f"{path}.maxPending")
 
     def _wrong_consumers(self) -> Iterator[Objection]:
-        carried: dict[DataType, list[str]] = {}
+        carried: dict[str, list[str]] = {}
         for name, consumer in (self.consumers or {}).items():
-            for data_type in consumer.data_types:
+            for index, data_type in enumerate(consumer.data_types):
                 carried.setdefault(data_type, []).append(name)
                 if data_type not in self.stored:
-                    hint = f"add `{data_type}: {{}}` to dataTypes, or remove it here"
-                    yield Objection(f"{data_type} is not in dataTypes", hint=hint, path=f"consumers.{name}.dataTypes")
+                    known = data_type in BUILT_IN
+                    hint = f"add `{data_type}: {{}}` to dataTypes, or remove it here" if known else ""
+                    hint = hint or did_you_mean(data_type, self.stored)
+                    path = f"consumers.{name}.dataTypes[{index}]"
+                    yield Objection(f"{data_type} is not in dataTypes", ", ".join(self.stored), hint, path)
         for data_type in self.stored if self.consumers else ():
             names = carried.get(data_type, [])
             if not names:
@@ -468,7 +471,16 @@ class PipelineSpec(Model):
                     "consumers",
                 )
 
+    def _wrong_limits(self) -> Iterator[Objection]:
+        for key in self.validation.limits:
+            if key not in self.stored:
+                yield Objection(f"{key} is not stored", ", ".join(self.stored), path=f"validation.limits.{key}")
+
     def _wrong_streams(self) -> Iterator[Objection]:
+        for key in self.nats.streams:
+            if key not in ("default", *self.stored):
+                allowed = ", ".join(["default", *self.stored])
+                yield Objection(f"{key} is not stored", allowed, did_you_mean(key, self.stored), f"nats.streams.{key}")
         for data_type in self.stored:
             if str(self.dead_letters.stream) in (self.stream(data_type), *self.streams(data_type)):
                 message = f"is the stream that {data_type} is read from: dead letters would be read again and again"
@@ -489,7 +501,7 @@ class ConsumerStatus(StatusModel):
     deployment: Annotated[str, Field(max_length=63)] = ""
     """Its name."""
     data_types: Annotated[
-        tuple[DataType, ...], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
+        tuple[DataTypeName, ...], Field(max_length=MOST_TYPES, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = ()
     """What it carries."""
     replicas: Int32 = 0
@@ -536,7 +548,7 @@ class PipelineStatus(ResourceStatus):
     """A hash of the schema that is in place."""
     consumers: Annotated[dict[str, ConsumerStatus], Field(max_length=8)] = Field(default_factory=dict)
     """By the consumer's name."""
-    data_types: Annotated[dict[str, DataTypeStatus], Field(max_length=8)] = Field(default_factory=dict)
+    data_types: Annotated[dict[str, DataTypeStatus], Field(max_length=MOST_TYPES)] = Field(default_factory=dict)
     """By data type."""
 
 

@@ -97,6 +97,18 @@ BAD_BOOK_TYPE = Reason(
     "update_type is no word that says whether an order book is full or an update",
     "publish snapshot or update; a venue's word that is missing: docs/howto/venues.md",
 )
+NOT_ONE_OF = Reason(
+    "MP2214",
+    "NotOneOf",
+    "a text is none of those that the field may have",
+    "look at the publisher, or add the word to the field's oneOf or values in spec.dataTypes",
+)
+SEVERAL_EVENTS = Reason(
+    "MP2215",
+    "SeveralEvents",
+    "a message has several events where its data type takes the only one",
+    "publish one event per message: a row is known by its message",
+)
 ROW_REFUSED = Reason(
     "MP2301",
     "RowRefused",
@@ -469,6 +481,12 @@ ROW_DOUBLED = Reason(
     "RowDoubled",
     "one message has more than one row",
     "`marketprism audit` and `marketprism tiers` name them; was something inserted by hand?",
+)
+SOMETIMES_ABSENT = Reason(
+    "MP8020",
+    "SometimesAbsent",
+    "a field that most rows of a series have is absent in some",
+    "look at the collector; a venue may have renamed the field: add its new name to from",
 )
 
 # MP9xxx: why rows stay in hot. Nothing that is not proven to be in cold is ever deleted.

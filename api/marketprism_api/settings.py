@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from .data_types import BatchLimits, DataType
+from .data_types import BatchLimits, Declaration, ValidationLimits
 from .messages import MessageLimits
 from .pipeline import PipelineSpec, StoragePipeline
 from .problems import Objection, Problem, ResourceError, ValueRefusedError, shown
+from .subjects import matches
 from .types import CLICKHOUSE_SCHEMES, NATS_SCHEMES, Database, EndpointUrl, StreamName, SubjectPrefix, endpoints
-from .validation import ValidationLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,11 +34,20 @@ class DataTypeSettings:
     """One data type's way from its streams to its table. `stream`: where it is made if none holds it. `named`: the streams that it is
     read from; none: whichever hold it."""
 
+    declaration: Declaration
     stream: str
-    subject: str
-    table: str
     batch: BatchLimits
     named: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The subjects that carry it."""
+        return self.declaration.subject
+
+    @property
+    def table(self) -> str:
+        """The name of its table in both databases."""
+        return self.declaration.table
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +97,11 @@ class Settings:
     """The NATS key-value bucket with the records of the lanes."""
     dead_letters: DeadLetterSettings
     messages: MessageLimits
-    data_types: Mapping[DataType, DataTypeSettings]
-    consumers: Mapping[str, tuple[DataType, ...]]
+    data_types: Mapping[str, DataTypeSettings]
+    consumers: Mapping[str, tuple[str, ...]]
     validation_window: float
     """Seconds."""
-    limits: Mapping[DataType, ValidationLimits]
+    limits: Mapping[str, ValidationLimits]
     """What validation finds wrong."""
     migration_window_hours: float
     migration_batch_limit: int
@@ -120,13 +129,17 @@ class Settings:
         """The streams that are read, each once."""
         return tuple(dict.fromkeys(data_type.stream for data_type in self.data_types.values()))
 
+    def type_of(self, subject: str) -> str | None:
+        """The data type of a message with this subject; None where it is none of the pipeline's."""
+        return next((name for name, each in self.data_types.items() if matches(each.subject, subject)), None)
+
 
 def effective(
     pipeline: StoragePipeline | None, environ: Mapping[str, str], policy: TieringPolicy | None = None
 ) -> Settings:
     """Everything resolved. `policy` is the file's word on migration. Raises ResourceError naming every bad variable."""
     spec = pipeline.spec if pipeline else PipelineSpec()
-    name = str(pipeline.metadata.name) if pipeline else "default"
+    pipeline_name = str(pipeline.metadata.name) if pipeline else "default"
     values = _Values(environ)
 
     nats = values.take(
@@ -184,8 +197,9 @@ def effective(
         message = "can't be given for a pipeline with spec.clickhouse.sharding: each shard has its own cold tier"
         where = values.origins["cold_url"]
         raise ResourceError([Problem(message, path="spec.cold.url" if where == "file" else where, allowed="no URL")])
+    declared = spec.declarations
     return Settings(
-        pipeline_name=name,
+        pipeline_name=pipeline_name,
         nats_urls=tuple(server.url for server in nats),
         clickhouse_urls=clickhouse_urls,
         hot_db=str(hot_db),
@@ -210,11 +224,12 @@ def effective(
         ),
         messages=spec.messages.limits,
         data_types={
-            t: DataTypeSettings(spec.stream(t), t.subject, t.table, spec.batch(t), spec.streams(t)) for t in spec.stored
+            name: DataTypeSettings(each, spec.stream(name), spec.batch(name), spec.streams(name))
+            for name, each in declared.items()
         },
-        consumers={str(name): consumer.data_types for name, consumer in spec.carriers.items()},
+        consumers={str(name): tuple(map(str, consumer.data_types)) for name, consumer in spec.carriers.items()},
         validation_window=spec.validation.window.seconds,
-        limits={t: spec.validation.of(t, spec.messages.limits) for t in spec.stored},
+        limits={name: spec.validation.of(each, spec.messages.limits) for name, each in declared.items()},
         migration_window_hours=window,
         migration_batch_limit=limit,
         origins=values.origins,

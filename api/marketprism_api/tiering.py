@@ -8,25 +8,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from .cel import CelRule, rules, unchangeable
-from .data_types import TABLES
+from .declared import MOST_TYPES
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
 from .pipeline import PROGRESS_DEADLINE, Int64, PodTemplate, ProgressDeadline, Resources, Time
-from .problems import Objection, ValueRefusedError
-from .types import Between, ClickHouseUrls, Cron, Duration, Name, TimeZone
+from .problems import Objection, ValueRefusedError, did_you_mean
+from .types import Between, ClickHouseUrls, ColumnName, Cron, Duration, Name, TimeZone
 
 if TYPE_CHECKING:
     from .pipeline import StoragePipeline
 
-TableName = Literal[
-    "orderbooks",
-    "trades",
-    "funding_rates",
-    "open_interests",
-    "liquidations",
-    "lsr_top_positions",
-    "lsr_all_accounts",
-    "volatility_indices",
-]
 Token = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -97,8 +87,8 @@ class TieringSpec(Model):
     """Where to, and for how long."""
     tables: (
         Annotated[
-            tuple[TableName, ...],
-            Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"}),
+            tuple[ColumnName, ...],
+            Field(min_length=1, max_length=MOST_TYPES, json_schema_extra={"x-kubernetes-list-type": "set"}),
         ]
         | None
     ) = None
@@ -128,11 +118,6 @@ class TieringSpec(Model):
         if objections:
             raise ValueRefusedError(*objections)
         return self
-
-    @property
-    def moved(self) -> tuple[str, ...]:
-        """The tables, in the order of the data types."""
-        return tuple(table for table in TABLES if self.tables is None or table in self.tables)
 
 
 class TableRun(StatusModel):
@@ -169,7 +154,7 @@ class Run(StatusModel):
     """How long it took, such as 38s."""
     message: Annotated[str, Field(max_length=4096)] = ""
     """Why it failed, and what to do."""
-    tables: Annotated[dict[str, TableRun], Field(max_length=8)] = Field(default_factory=dict)
+    tables: Annotated[dict[str, TableRun], Field(max_length=MOST_TYPES)] = Field(default_factory=dict)
     """By table."""
 
 
@@ -253,10 +238,9 @@ def misfits(
         objections.append(
             Objection(message, f"less than {retention}", "lower olderThan, or raise hotRetention", "spec.olderThan")
         )
-    stored = {data_type.table for data_type in pipeline.spec.stored}
-    for table in policy.spec.tables or ():
+    stored = {declaration.table for declaration in pipeline.spec.declarations.values()}
+    for index, table in enumerate(policy.spec.tables or ()):
         if table not in stored:
-            objections.append(
-                Objection(f"{table} is not stored by the pipeline", ", ".join(sorted(stored)), path="spec.tables")
-            )
+            message, hint = f"{table} is not stored by the pipeline", did_you_mean(table, sorted(stored))
+            objections.append(Objection(message, ", ".join(sorted(stored)), hint, f"spec.tables[{index}]"))
     return tuple(objections)

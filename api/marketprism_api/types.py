@@ -16,6 +16,7 @@ from cronsim import CronSim, CronSimError
 from pydantic_core import core_schema
 
 from . import cel
+from .data_types.declaration import kind_of
 from .problems import Objection, ValueRefusedError, did_you_mean
 
 if TYPE_CHECKING:
@@ -90,6 +91,103 @@ class MarketType(Text):
     MAX_LENGTH = 64
     ALLOWED = "a market type as messages name it, such as spot or perpetual"
     __slots__ = ()
+
+
+class DataTypeName(Text):
+    """A data type's name: a built-in one, or one of the pipeline's own."""
+
+    PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
+    MAX_LENGTH = 40
+    ALLOWED = "lower case letters, digits and _, at most 40, such as trade or best_bid_ask"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a data type's name"
+
+    def check(self) -> None:
+        if self in ("default", "rest"):
+            raise ValueRefusedError(Objection("is taken for something else", self.ALLOWED))
+
+
+class ColumnName(Text):
+    """A column or a table of a data type."""
+
+    PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+    MAX_LENGTH = 63
+    ALLOWED = "lower case letters, digits and _, at most 63, such as open_price"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a name"
+
+
+_SCALAR = r"(U?Int(8|16|32|64|128|256)|Float64|String|Bool|UUID|Decimal\([0-9]{1,2}, ?[0-9]{1,2}\)|DateTime64\([369](, ?'UTC')?\))"
+
+
+class ColumnType(Text):
+    """A column's type, as ClickHouse writes it."""
+
+    PATTERN = (
+        rf"^({_SCALAR}|(Array|Nullable)\({_SCALAR}\)|LowCardinality\(String\)|LowCardinality\(Nullable\(String\)\))$"
+    )
+    MAX_LENGTH = 64
+    ALLOWED = (
+        "Decimal(38, 18), Int8 to Int256, UInt8 to UInt256, Float64, String, LowCardinality(String), Bool, UUID, DateTime64(3), 6 or 9;"
+        " Nullable(…) or Array(…) of one"
+    )
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a type that a column may have"
+
+    @classmethod
+    def hint(cls, text: str) -> str:
+        if text == "Nullable(LowCardinality(String))":
+            return "write LowCardinality(Nullable(String))"
+        if text.startswith("Enum"):
+            return "write LowCardinality(String), and its words in oneOf"
+        if text in ("DateTime", "Date", "DateTime64"):
+            return "write DateTime64(3)"
+        if text in ("Float32", "Decimal", "Int", "UInt"):
+            return {"Float32": "write Float64", "Decimal": "write Decimal(38, 18)"}.get(text, f"write {text}64")
+        return ""
+
+    def check(self) -> None:
+        try:
+            kind_of(self.normal)
+        except ValueError as error:
+            raise ValueRefusedError(Objection(f"is not possible: {error}", self.ALLOWED)) from None
+
+    @property
+    def normal(self) -> str:
+        """As ClickHouse writes it back: with a time zone, and a blank after a comma."""
+        text = re.sub(r", ?", ", ", str(self))
+        return re.sub(r"DateTime64\(([369])\)", r"DateTime64(\1, 'UTC')", text)
+
+
+class MessagePlace(Text):
+    """Where in a message a value stands."""
+
+    PATTERN = r"^[^\s]{1,128}$"
+    MAX_LENGTH = 128
+    ALLOWED = "a name in the message, or a path such as data.p, at most 128 characters"
+    __slots__ = ()
+
+
+class SubjectPattern(Text):
+    """A pattern of NATS subjects."""
+
+    PATTERN = r"^([A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*(\.>)?$"
+    MAX_LENGTH = 200
+    ALLOWED = "a pattern of subjects, such as kline.> or md.*.trades"
+    __slots__ = ()
+
+    @classmethod
+    def noun(cls) -> str:
+        return "a pattern of subjects"
 
 
 class Duration(Text):

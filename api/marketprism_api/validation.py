@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
-from .cel import CelRule, one_of
-from .data_types import DataType
+from .data_types import Declaration, ValidationLimits
 from .messages import MessageLimits
 from .meta import Bool, Int, Model
-from .types import Between, Cron, Duration, Quantity, Ratio, TimeZone
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationLimits:
-    """Times in seconds. 0 switches a check off."""
-
-    max_silence: float = 0
-    """Between two rows of one symbol, and since its last; never less than 20 times its usual pause."""
-    max_jump: float = 0
-    """A price against the median of the five before and the five after it: 0.1 is a tenth off."""
-    max_value: float = 0
-    """Of a price, rate, ratio, index or open interest, whichever sign it has."""
-    max_quantity: float = 0
-    max_ahead: float = 2
-    """How far an event's time may lie after its arrival at the collector."""
-    max_delay: float = 60
-    """How long after its time an event may arrive."""
-    max_unknown_sides: float = 0
-    """The part of the rows that may have the side `unknown`."""
-    max_repeats: float = 0
-    """Publications of one source bucket."""
-    positive_prices: frozenset[str] = MessageLimits().positive_prices
-    """Market types in which no price is zero or less."""
-
-
-_RATIO = ValidationLimits(max_silence=3 * 3600, max_value=1e4, max_delay=3 * 3600, max_repeats=1000)
-DEFAULTS: dict[DataType, ValidationLimits] = {
-    DataType.ORDERBOOK: ValidationLimits(max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15),
-    DataType.TRADE: ValidationLimits(
-        max_silence=300, max_jump=0.1, max_value=1e9, max_quantity=1e15, max_unknown_sides=0.1
-    ),
-    # A venue may stamp a rate with the time at which it will be settled, hours ahead.
-    DataType.FUNDING_RATE: ValidationLimits(max_silence=3600, max_value=0.1, max_ahead=0, max_delay=600),
-    DataType.OPEN_INTEREST: ValidationLimits(max_silence=3600, max_value=1e18, max_delay=600),
-    DataType.LIQUIDATION: ValidationLimits(max_value=1e9, max_quantity=1e15, max_delay=300, max_unknown_sides=0.1),
-    DataType.LSR_TOP_POSITION: _RATIO,
-    DataType.LSR_ALL_ACCOUNT: _RATIO,
-    DataType.VOLATILITY_INDEX: ValidationLimits(max_silence=3600, max_value=1e3, max_delay=600),
-}
+from .types import Between, Cron, DataTypeName, Duration, Quantity, Ratio, TimeZone
 
 _Time = Annotated[Duration, Between("10ms", "720h", or_zero=True)]
 
@@ -88,18 +48,17 @@ class ValidationSpec(Model):
     window: Annotated[Duration, Between("1m", "8760h")] = Duration("24h")
     """How far back a run looks."""
     limits: Annotated[
-        dict[DataType, LimitsSpec],
-        Field(max_length=8),
-        CelRule(f"self.all(key, key in {one_of(DataType)})", f"a data type must be one of: {', '.join(DataType)}"),
+        dict[DataTypeName, LimitsSpec],
+        Field(max_length=24),
     ] = Field(default_factory=dict)
     """By data type."""
 
-    def of(self, data_type: DataType, messages: MessageLimits) -> ValidationLimits:
+    def of(self, declaration: Declaration, messages: MessageLimits) -> ValidationLimits:
         """What was given, over the data type's defaults."""
-        given = self.limits.get(data_type, LimitsSpec())
+        given = self.limits.get(DataTypeName(declaration.name), LimitsSpec())
         values = {name: getattr(given, name) for name in given.model_fields_set}
         return replace(
-            DEFAULTS[data_type],
+            declaration.validation,
             positive_prices=messages.positive_prices,
             **{name: _plain(value) for name, value in values.items() if value is not None},
         )

@@ -20,6 +20,7 @@ from marketprism_consumer.commands import (
     status,
     tap,
     tiers,
+    types,
     validate,
 )
 from marketprism_consumer.commands.common import command_line
@@ -45,6 +46,7 @@ app = command_line(
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schema.app, name="schema")
 app.add_typer(lanes.app, name="lanes")
+app.add_typer(types.app, name="types")
 app.add_typer(kubectl.app, name="kubectl")
 if find_spec("marketprism_embedded"):  # not in the image
     from marketprism_embedded.__main__ import app as embedded

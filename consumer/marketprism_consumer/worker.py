@@ -15,7 +15,6 @@ from pydantic.alias_generators import to_camel
 
 from marketprism_api import reasons
 from marketprism_api.credentials import clickhouse_auth, nats_auth
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.backoff import Backoff
@@ -36,7 +35,6 @@ from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.streams import Choice, choose, create_missing
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
 from marketprism_consumer.tiering.job import cold_auth
 
 log = structlog.get_logger()
@@ -49,9 +47,7 @@ LOOK_FOR_STREAMS = 10.0  # [s]
 class Worker:
     """`run` until `stop`, or until nothing has been pending for `until_idle` seconds."""
 
-    def __init__(
-        self, settings: Settings, data_types: Sequence[DataType], environ: Mapping[str, str] = os.environ
-    ) -> None:
+    def __init__(self, settings: Settings, data_types: Sequence[str], environ: Mapping[str, str] = os.environ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
         self.ingests: dict[tuple[str, str], Ingest] = {}
@@ -145,10 +141,10 @@ class Worker:
         await self._bucket([stream for of_type in streams.values() for stream in of_type])
         for data_type, of_type in streams.items():
             for stream in of_type:
-                self.ingests[str(data_type), stream] = self._ingest(data_type, stream)
+                self.ingests[data_type, stream] = self._ingest(data_type, stream)
         self._share_connection()
 
-    async def _find_streams(self) -> dict[DataType, tuple[str, ...]]:
+    async def _find_streams(self) -> dict[str, tuple[str, ...]]:
         """The streams of each of our data types, waited for; the whole pipeline's are created where it says so."""
         backoff = Backoff()
         while True:
@@ -174,22 +170,18 @@ class Worker:
             logs.reason(log, "warning", reason, detail=detail, next_try_in=round(wait, 1))
             await asyncio.sleep(wait)
 
-    def _lacks(self, data_type: DataType) -> str:
+    def _lacks(self, data_type: str) -> str:
         of_type = self.settings.data_types[data_type]
         named = f"; named is {', '.join(of_type.named)}" if of_type.named else ""
         return f"{of_type.subject} ({data_type}{named})"
 
-    def _tell(self, data_type: DataType, chosen: Choice) -> None:
+    def _tell(self, data_type: str, chosen: Choice) -> None:
         if len(chosen.read) > 1:
-            log.info("several streams hold it; each is read", data_type=str(data_type), streams=chosen.read)
+            log.info("several streams hold it; each is read", data_type=data_type, streams=chosen.read)
         if chosen.left:
-            log.warning(
-                "held by streams that are not read: others are named", data_type=str(data_type), streams=chosen.left
-            )
+            log.warning("held by streams that are not read: others are named", data_type=data_type, streams=chosen.left)
         if chosen.copies:
-            log.info(
-                "streams that only have copies of it are not read", data_type=str(data_type), streams=chosen.copies
-            )
+            log.info("streams that only have copies of it are not read", data_type=data_type, streams=chosen.copies)
 
     async def _schema(self) -> None:
         """Wait until the tables fit: a schema Job may still be at it. Nothing is pulled before."""
@@ -230,11 +222,11 @@ class Worker:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail, next_try_in=round(wait, 1))
                 await asyncio.sleep(wait)
 
-    def _ingest(self, data_type: DataType, stream: str) -> Ingest:
-        letters, chosen, name = self.settings.dead_letters, self.settings.data_types[data_type], str(data_type)
+    def _ingest(self, data_type: str, stream: str) -> Ingest:
+        letters, chosen = self.settings.dead_letters, self.settings.data_types[data_type]
         return Ingest(
             LaneSource(stream, chosen.subject),
-            BY_DATA_TYPE[name],
+            chosen.declaration,
             self._broker,
             self._records,
             self._tiers,
@@ -243,7 +235,7 @@ class Worker:
                 chosen.batch.max_rows, chosen.batch.max_delay, chosen.batch.max_pending, chosen.batch.max_bytes
             ),
             Flood(letters.max_ratio, letters.min_messages, letters.window),
-            IngestAccount(self._metrics, name, stream),
+            IngestAccount(self._metrics, data_type, stream),
             self._owner.name,
             messages=self.settings.messages,
             # Rows of shards are told apart one by one.
@@ -274,41 +266,39 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _new_lanes(self) -> tuple[list[tuple[str, str]], list[DataType]]:
+    async def _new_lanes(self) -> tuple[list[tuple[str, str]], list[str]]:
         """Of streams that have come since, and the data types that no stream holds. A lane whose stream has gone ends, where another
         stream holds its data type."""
         found: list[tuple[str, str]] = []
-        streamless: list[DataType] = []
+        streamless: list[str] = []
         for data_type in () if self._stopping.is_set() else self.data_types:
             try:
                 streams = (await choose(self._broker, self.settings, data_type, moved=False)).read
-                if any((str(data_type), stream) not in self.ingests for stream in streams):
+                if any((data_type, stream) not in self.ingests for stream in streams):
                     streams = (
                         await choose(self._broker, self.settings, data_type)
                     ).read  # what has moved may be in both
             except BrokerError as refused:
                 logs.reason(log, "warning", refused.reason, detail=refused.detail)
                 if refused.reason is reasons.STREAM_UNFIT:
-                    self._unfit[str(data_type)] = str(refused)
+                    self._unfit[data_type] = str(refused)
                 continue
-            self._unfit.pop(str(data_type), None)
+            self._unfit.pop(data_type, None)
             if not streams:
                 streamless.append(data_type)
             for stream in streams:
-                if (str(data_type), stream) not in self.ingests:
-                    log.info(
-                        "another stream holds it, and is read from now on", data_type=str(data_type), stream=stream
-                    )
-                    self.ingests[str(data_type), stream] = self._ingest(data_type, stream)
-                    found.append((str(data_type), stream))
-            for key in [key for key in self.ingests if key[0] == str(data_type) and streams and key[1] not in streams]:
+                if (data_type, stream) not in self.ingests:
+                    log.info("another stream holds it, and is read from now on", data_type=data_type, stream=stream)
+                    self.ingests[data_type, stream] = self._ingest(data_type, stream)
+                    found.append((data_type, stream))
+            for key in [key for key in self.ingests if key[0] == data_type and streams and key[1] not in streams]:
                 if await self._is_gone(key[1]):
                     log.info("its stream is gone", data_type=key[0], stream=key[1])
                     self.ingests.pop(key).stop(0.0)
         self._share_connection()
         return found, streamless
 
-    async def _see_to_streams(self, gone: Sequence[DataType]) -> None:
+    async def _see_to_streams(self, gone: Sequence[str]) -> None:
         """Those that are gone are made again, where they would be at a start; `not_ready` tells of what is not."""
         why = "no stream holds it any more"
         try:
@@ -318,7 +308,7 @@ class Worker:
         except (BrokerError, StreamError, NatsError) as error:
             why = str(error)
         for data_type in gone:
-            logs.reason(log, "warning", reasons.STREAM_MISSING, data_type=str(data_type), detail=why)
+            logs.reason(log, "warning", reasons.STREAM_MISSING, data_type=data_type, detail=why)
         self._gone = dict.fromkeys(map(str, gone), f"{reasons.STREAM_MISSING}: {why}")
 
     def _share_connection(self) -> None:

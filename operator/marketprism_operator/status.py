@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim
 
-from marketprism_api.data_types import DataType
 from marketprism_api.pipeline import ConsumerSpec, StoragePipeline
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator.conditions import Seen
@@ -28,15 +27,15 @@ def of_pipeline(pipeline: StoragePipeline, image: str, seen: Seen, before: Mappi
         live = seen.deployments.get(str(name)) or {}
         consumers[str(name)] = {
             "deployment": live.get("metadata", {}).get("name", ""),
-            "dataTypes": [data_type.value for data_type in consumer.data_types],
+            "dataTypes": [str(data_type) for data_type in consumer.data_types],
             "replicas": _replicas(pipeline, consumer, live),
             "readyReplicas": live.get("status", {}).get("readyReplicas") or 0,
         }
     data_types = {}
     known = before.get("dataTypes") or {}
     for data_type in pipeline.spec.stored:
-        numbers = _numbers(known.get(data_type.value) or {}, _said_of(data_type, seen) if renew else [])
-        data_types[data_type.value] = {
+        numbers = _numbers(known.get(data_type) or {}, _said_of(data_type, seen) if renew else [])
+        data_types[str(data_type)] = {
             "stream": pipeline.spec.stream(data_type),
             **numbers,
         }
@@ -66,8 +65,8 @@ def _replicas(pipeline: StoragePipeline, consumer: ConsumerSpec, live: Manifest)
     return int(live.get("spec", {}).get("replicas", 1))
 
 
-def _said_of(data_type: DataType, seen: Seen) -> list[Mapping[str, Any]]:
-    return [word.data_types[data_type.value] for word in seen.words.values() if data_type.value in word.data_types]
+def _said_of(data_type: str, seen: Seen) -> list[Mapping[str, Any]]:
+    return [word.data_types[data_type] for word in seen.words.values() if data_type in word.data_types]
 
 
 def _numbers(before: Mapping[str, Any], said: list[Mapping[str, Any]]) -> Manifest:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from marketprism_api.crds import KINDS, crd, main, text
-from marketprism_api.data_types import TABLES, DataType
-from marketprism_api.pipeline import StreamKey
-from marketprism_api.tiering import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,8 +123,3 @@ def test_unchangeable() -> None:
     clickhouse = spec["properties"]["clickhouse"]["properties"]
     for name in ("hotDatabase", "coldDatabase", "cluster", "sharding"):
         assert any(rule["rule"] == "self == oldSelf" for rule in clickhouse[name]["x-kubernetes-validations"])
-
-
-def test_tables_are_those_of_the_data_types() -> None:
-    assert get_args(TableName) == TABLES
-    assert get_args(StreamKey) == ("default", *DataType)

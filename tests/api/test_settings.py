@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marketprism_api.credentials import clickhouse_auth, nats_auth
-from marketprism_api.data_types import BatchLimits, DataType
+from marketprism_api.data_types import BUILT_IN, BatchLimits
 from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.problems import ResourceError
@@ -50,10 +50,10 @@ def test_defaults(given: str | None) -> None:
         (str(t), entry.subject, entry.table, entry.batch.max_rows, entry.batch.max_delay, entry.batch.max_pending)
         for t, entry in settings.data_types.items()
     ] == DEFAULTS
-    mib = {t.value: entry.batch.max_bytes // 1024**2 for t, entry in settings.data_types.items()}
-    assert mib == {t.value: 16 if t is DataType.ORDERBOOK else 8 for t in DataType}
+    mib = {t: entry.batch.max_bytes // 1024**2 for t, entry in settings.data_types.items()}
+    assert mib == {t: 16 if t == "orderbook" else 8 for t in BUILT_IN}
     assert {entry.stream for entry in settings.data_types.values()} == {"MARKET_DATA"}
-    assert settings.consumers == {"default": tuple(DataType)}
+    assert settings.consumers == {"default": tuple(BUILT_IN)}
     assert settings.nats_url == "nats://localhost:4222"
     assert settings.clickhouse_urls == ("http://localhost:8123",)
     assert (settings.hot_db, settings.cold_db, settings.cluster) == ("marketprism_hot", "marketprism_cold", "")
@@ -73,11 +73,11 @@ def test_what_is_not_given_is_the_types_own() -> None:
         "{dataTypes: {trade: {batch: {maxRows: 5000}}, liquidation: {batch: {maxDelay: 1s}}, "
         "funding_rate: {batch: {maxPending: 10, maxBytes: 1Mi}}, orderbook: {batch: {maxRows: 10}}}}"
     ).spec
-    assert spec.stored == (DataType.ORDERBOOK, DataType.TRADE, DataType.FUNDING_RATE, DataType.LIQUIDATION)
-    assert spec.batch(DataType.TRADE) == BatchLimits(5000, 10, 5000)
-    assert spec.batch(DataType.LIQUIDATION) == BatchLimits(5, 1, 200)
-    assert spec.batch(DataType.FUNDING_RATE) == BatchLimits(10, 2, 10, 1024 * 1024)
-    assert spec.batch(DataType.ORDERBOOK) == BatchLimits(10, 10, 1000, 16 * 1024 * 1024)
+    assert spec.stored == ("orderbook", "trade", "funding_rate", "liquidation")
+    assert spec.batch("trade") == BatchLimits(5000, 10, 5000)
+    assert spec.batch("liquidation") == BatchLimits(5, 1, 200)
+    assert spec.batch("funding_rate") == BatchLimits(10, 2, 10, 1024 * 1024)
+    assert spec.batch("orderbook") == BatchLimits(10, 10, 1000, 16 * 1024 * 1024)
 
 
 def test_streams_and_consumers() -> None:
@@ -89,7 +89,7 @@ def test_streams_and_consumers() -> None:
         {},
     )
     assert settings.streams == ("BOOKS", "MARKET_DATA")
-    assert settings.consumers == {"b": (DataType.ORDERBOOK,), "a": (DataType.TRADE,)}
+    assert settings.consumers == {"b": ("orderbook",), "a": ("trade",)}
     assert settings.hot_retention is None
 
 

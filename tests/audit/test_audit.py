@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from marketprism_consumer.cli import app
 from marketprism_consumer.feed import FeedMessage, messages
 from marketprism_consumer.operations.audit import AuditReport, audit
-from tests.pipelines import DataType, Pipeline, trade
+from tests.pipelines import Pipeline, trade
 
-TYPES = (DataType.TRADE, DataType.ORDERBOOK, DataType.LSR_TOP_POSITION)
+TYPES = ("trade", "orderbook", "lsr_top_position")
 
 
 def feed(count: int, seed: int = 1, bad: float = 0.05) -> list[FeedMessage]:
@@ -24,7 +24,7 @@ def feed(count: int, seed: int = 1, bad: float = 0.05) -> list[FeedMessage]:
     return list(islice(made, count))
 
 
-async def check(pipeline: Pipeline, *, deep: bool = True, types: tuple[DataType, ...] = TYPES) -> AuditReport:
+async def check(pipeline: Pipeline, *, deep: bool = True, types: tuple[str, ...] = TYPES) -> AuditReport:
     return await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=types, deep=deep)
 
 

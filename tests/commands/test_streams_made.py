@@ -12,7 +12,7 @@ from typing import Any
 import nats
 import pytest
 
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import BUILT_IN
 from marketprism_embedded import process
 from tests.commands.command import call
 from tests.waiting import free_port
@@ -31,7 +31,7 @@ spec:
       dataTypes: [funding_rate, open_interest, liquidation, lsr_top_position, lsr_all_account, volatility_index]
 """
 ALL = {
-    "MARKET_DATA": sorted(f"{name}.>" for name in DataType if name != "orderbook"),
+    "MARKET_DATA": sorted(f"{name}.>" for name in BUILT_IN if name != "orderbook"),
     "ORDERBOOK_SNAP": ["orderbook.>"],
 }
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from marketprism_api import reasons
+from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.cli import app
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import ReaderRunsError
@@ -22,7 +23,7 @@ from marketprism_consumer.ingest.record import dump
 from marketprism_consumer.jetstream.broker import NatsGraveyard
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, LetterFilter, Replay, code_of, printable
-from tests.pipelines import DataType, Pipeline, trade
+from tests.pipelines import Pipeline, trade
 from tests.waiting import PATIENCE
 
 NASTY = "O'Brien \U0001f980 \x1b[31m\u202e\x00\n`\"\\"
@@ -67,7 +68,9 @@ def tiers(pipeline: Pipeline) -> list[ClickHouseStore]:
 
 @pytest.fixture
 def replay(pipeline: Pipeline) -> Any:
-    return Replay(pipeline.broker, pipeline.records, stream(pipeline), tiers(pipeline), pipeline.settings.messages)
+    return Replay(
+        pipeline.broker, pipeline.records, stream(pipeline), tiers(pipeline), BUILT_IN, pipeline.settings.messages
+    )
 
 
 async def test_no_stream_is_no_dead_letters(pipeline: Pipeline) -> None:
@@ -131,7 +134,7 @@ async def test_what_is_a_row_now_is_replayed_once_and_the_rest_stays(pipeline: P
     # Again: nothing is left to replay but what can't be.
     assert (await cli(pipeline, "replay", "--seq", "3"))[1] == "replayed 0, stay 0\n"
     assert await pipeline.count("trades") == 1
-    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])
+    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=["trade"])
     assert report.holds, report["trade"].findings
 
 
@@ -230,7 +233,7 @@ async def test_a_dead_letter_stream_of_small_messages_has_it_in_many_parts(pipel
     assert "price" in stays.why, "it is decoded whole: not bad JSON"
     assert (await cli(pipeline, "list"))[1].count("MP2203") == 2, "one letter, and its count"
     assert await stream(pipeline).get(1) is None, "a part is no letter"
-    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])
+    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=["trade"])
     assert report.holds, report["trade"].findings
     await pipeline.broker.api(f"STREAM.MSG.DELETE.{name}", {"seq": 3})
     _, (stays,) = await replay.decode([letter])
@@ -243,7 +246,7 @@ async def test_a_letter_that_was_cut_off_between_its_parts_is_written_to_its_end
     """The same parts, and one letter."""
     name = await dead_letter_stream(pipeline, max_msg_size=2000, storage="memory")
     message = Message(7, 1_758_700_551_000_000, 0, "trade.okx.spot.BTC-USDT", bytes(range(256)) * 20)
-    letter = DeadLetter(message, "MARKET_DATA@now", reasons.BAD_JSON)
+    letter = DeadLetter(message, "trade", "MARKET_DATA@now", reasons.BAD_JSON)
     await NatsGraveyard(pipeline.broker, name, 0).bury(letter)
     whole = await pipeline.broker.stream(name)
     await pipeline.broker.api(f"STREAM.MSG.DELETE.{name}", {"seq": whole.last_seq})

@@ -22,8 +22,7 @@ from typing import Any
 
 import pytest
 
-from marketprism_api.data_types import DataType
-from marketprism_api.validation import DEFAULTS
+from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.clickhouse.schema import DDL_SETTINGS, existing
 from marketprism_consumer.clickhouse.store import INSERT_SETTINGS
 from marketprism_consumer.errors import MessageError
@@ -154,9 +153,9 @@ class Outcome:
         return code
 
 
-def _literal(sql: str, data_type: DataType) -> str:
+def _literal(sql: str, data_type: str) -> str:
     """With what would be sent as parameters written into it."""
-    given = {**parameters(DEFAULTS[data_type]), "since": 0, "until": 4_000_000_000_000_000}
+    given = {**parameters(BUILT_IN[data_type].validation), "since": 0, "until": 4_000_000_000_000_000}
 
     def literal(found: re.Match[str]) -> str:
         value = given[found[1]]
@@ -170,7 +169,9 @@ def decoded() -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = {table.data_type: [] for table in TABLES}
     for message in islice(messages(seed=7), 3000):
         try:
-            rows[message.data_type].append(decode(message.data_type, message.subject, message.payload, 1 << 60))
+            rows[message.data_type].append(
+                decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60)
+            )
         except MessageError:
             continue
     for table in TABLES:
@@ -260,12 +261,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         " FROM mp_cold.trades",
     )
     for data_type, shape in SHAPES.items():
-        script.add(
-            f"validate {data_type}", _literal(statement(shape, "mp_hot", "mp_cold", WINDOW), DataType(data_type))
-        )
-        script.add(
-            f"parity {data_type}", _literal(parity(shape.table, "mp_hot", "mp_cold", WINDOW), DataType(data_type))
-        )
+        script.add(f"validate {data_type}", _literal(statement(shape, "mp_hot", "mp_cold", WINDOW), data_type))
+        script.add(f"parity {data_type}", _literal(parity(shape.table, "mp_hot", "mp_cold", WINDOW), data_type))
     for view in VIEWS:
         script.add(
             f"view {view.name}", f"SELECT toString(count()) FROM mp_hot.{view.name}{PARAMETERS.get(view.name, '')}"

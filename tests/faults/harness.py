@@ -34,7 +34,6 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from marketprism_api.data_types import DataType
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
@@ -562,7 +561,7 @@ class World:
         return {str(each): self.lane(each) for each in self.settings.data_types}
 
     def lane(self, data_type: str) -> lanes.FoundLane:
-        return self.call(lanes.find(self.settings, self.broker, self.store, DataType(data_type)))
+        return self.call(lanes.find(self.settings, self.broker, self.store, data_type))
 
     def record(self, data_type: str) -> Record:
         found = self.lane(data_type).record
@@ -627,13 +626,15 @@ class World:
 
     # --- the end of every test ---
 
-    def prove(self, *, feeds: bool = True) -> AuditReport:
+    def prove(self, *, feeds: bool = True, within: float = 120) -> AuditReport:
         """Everything that the streams hold is one row or one dead letter, with every value as it was published.
 
         `feeds` False: where the fault made the streams forget what a feed was told is stored.
+
+        `within`: seconds until all is recorded as done.
         """
         accounts = [feed.stop() for feed in self.feeds]
-        wait_for(self.all_done, lambda: f"all is recorded as done; {self.what_waits()}")
+        wait_for(self.all_done, lambda: f"all is recorded as done; {self.what_waits()}", within)
         report = self.call(
             audit(self.settings, self.store, self.client, data_types=self.settings.data_types, deep=True)
         )

@@ -25,7 +25,7 @@ from marketprism_consumer.operations.check import (
 from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_embedded import nats as embedded_nats
 from tests.operations.cli import cli, cli_json
-from tests.pipelines import DataType, Pipeline
+from tests.pipelines import Pipeline
 from tests.waiting import PATIENCE, free_port
 
 BUCKET = {"retention": "limits", "storage": "file", "discard": "new", "max_msgs_per_subject": 1, "num_replicas": 3}
@@ -60,7 +60,7 @@ async def test_what_is_broken_is_told_with_what_to_do(pipeline: Pipeline) -> Non
     await pipeline.send("trade.okx_spot.spot.BTC-USDT", b"{")
     await pipeline.ingest()
     await js.delete_stream("ORDERBOOK_SNAP")
-    lane = await pipeline.lane(DataType.LSR_TOP_POSITION)
+    lane = await pipeline.lane("lsr_top_position")
     await pipeline.records.write(lane.key, b"{}", lane.revision)
     await pipeline.change("ALTER TABLE {hot}.trades MODIFY SETTING non_replicated_deduplication_window = 0")
     await pipeline.change("ALTER TABLE {hot}.lsr_top_positions DROP COLUMN period")

@@ -21,7 +21,7 @@ from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.lanes import FoundLane
 from tests.operations.cli import alone, cli, cli_json
-from tests.pipelines import DataType, Pipeline, trade
+from tests.pipelines import Pipeline, trade
 from tests.waiting import PATIENCE, until
 
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"
@@ -95,7 +95,7 @@ async def test_what_waits_is_counted_by_stretches(pipeline: Pipeline) -> None:
     assert (found["done"], found["end"], found["lag"], found["setAside"], found["tail"]) == (20, 90, 15, 20, "you")
     assert (found["inHand"], found["inDoubt"], found["unfinished"]) == (2, 2, 0)
     # Nothing is stored: what the record calls done is missing, and the rest pending.
-    (one,) = (await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])).types
+    (one,) = (await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=["trade"])).types
     assert (one.missing.count, one.pending) == (10 + 10 + 15 + 30, 35)
     code, text = await cli(pipeline, "lanes", "show", "trade")
     assert code == 0
@@ -163,7 +163,7 @@ async def test_what_was_lost_is_stored_again_under_running_consumers(
             return await pipeline.count("trades") == 25
 
         await until(whole, "all is stored")
-    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])
+    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=["trade"])
     assert report.holds, report["trade"].findings
 
 

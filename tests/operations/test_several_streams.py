@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from marketprism_api.credentials import NatsAuth
-from marketprism_api.data_types import DataType
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.audit import lines
 from marketprism_consumer.errors import BrokerError, CopyUnnamedError
@@ -55,17 +54,17 @@ async def make(pipeline: Pipeline, name: str, **config: Any) -> None:
 
 def named(pipeline: Pipeline, *streams: str) -> None:
     data_types = dict(pipeline.settings.data_types)
-    data_types[DataType.TRADE] = replace(data_types[DataType.TRADE], named=streams)
+    data_types["trade"] = replace(data_types["trade"], named=streams)
     pipeline.settings = replace(pipeline.settings, data_types=data_types)
 
 
 async def stored(pipeline: Pipeline) -> AuditReport:
     """After all was read; nobody has to wait for a record that was never there."""
-    for lane in await find_all(pipeline.settings, pipeline.broker, pipeline.store, DataType.TRADE):
+    for lane in await find_all(pipeline.settings, pipeline.broker, pipeline.store, "trade"):
         assert lane.id, lane.problem
         await begin(pipeline.records, lane.id)
     await pipeline.ingest()
-    return await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE], deep=True)
+    return await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=["trade"], deep=True)
 
 
 async def test_each_is_read_stored_and_proven(split: Pipeline) -> None:
@@ -84,8 +83,8 @@ async def test_each_is_read_stored_and_proven(split: Pipeline) -> None:
 
 async def test_what_is_read_from_several_is_asked_for_by_the_streams_name(split: Pipeline) -> None:
     with pytest.raises(ValueError, match="MARKET_DATA, OKX: name one with --stream"):
-        await find(split.settings, split.broker, split.store, DataType.TRADE)
-    lane = await find(split.settings, split.broker, split.store, DataType.TRADE, "OKX")
+        await find(split.settings, split.broker, split.store, "trade")
+    lane = await find(split.settings, split.broker, split.store, "trade", "OKX")
     assert lane.stream == "OKX"
 
 
@@ -135,9 +134,9 @@ async def test_an_aggregate_that_has_more_than_its_origin_has_to_be_chosen_by_na
         r"ALL has the messages of OKX, too, and those of trade.bybit_spot.> for itself: name in spec.nats.streams.trade"
     )
     with pytest.raises(BrokerError, match=why):
-        await choose(split.broker, split.settings, DataType.TRADE)
+        await choose(split.broker, split.settings, "trade")
     named(split, "MARKET_DATA", "ALL")
-    assert await choose(split.broker, split.settings, DataType.TRADE) == Choice(("MARKET_DATA", "ALL"), ("OKX",))
+    assert await choose(split.broker, split.settings, "trade") == Choice(("MARKET_DATA", "ALL"), ("OKX",))
 
 
 async def test_an_aggregate_that_was_read_before_its_origin_came_has_to_be_chosen_by_name(split: Pipeline) -> None:
@@ -146,14 +145,14 @@ async def test_an_aggregate_that_was_read_before_its_origin_came_has_to_be_chose
     config = (await split.broker.api("STREAM.INFO.ALL", {}))["config"]
     await split.broker.api("STREAM.UPDATE.ALL", {**config, "sources": [{"name": "OKX"}]})
     with pytest.raises(BrokerError, match="ALL was read before, and has the messages of others"):
-        await choose(split.broker, split.settings, DataType.TRADE)
+        await choose(split.broker, split.settings, "trade")
 
 
 async def test_an_aggregate_of_what_nobody_reads_has_to_be_chosen_by_name(split: Pipeline) -> None:
     elsewhere = {"name": "TRADES", "external": {"api": "$JS.hub.API"}}
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX"}, elsewhere])
     with pytest.raises(BrokerError, match=r"OKX, too, and those of TRADES of \$JS.hub.API, which is not read"):
-        await choose(split.broker, split.settings, DataType.TRADE)
+        await choose(split.broker, split.settings, "trade")
 
 
 @pytest.mark.every_nats
@@ -163,7 +162,7 @@ async def test_what_is_changed_on_the_way_is_no_copy(split: Pipeline) -> None:
         split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "OKX", "subject_transforms": transforms}]
     )
     with pytest.raises(BrokerError, match="OKX, too, and those of OKX under other subjects, which is not read"):
-        await choose(split.broker, split.settings, DataType.TRADE)
+        await choose(split.broker, split.settings, "trade")
 
 
 @pytest.mark.every_nats
@@ -179,7 +178,7 @@ async def test_a_stream_that_has_another_data_type_of_a_second_one_is_read_besid
     split: Pipeline, source: dict[str, Any]
 ) -> None:
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[source])
-    assert (await choose(split.broker, split.settings, DataType.TRADE)) == Choice(("MARKET_DATA", "ALL", "OKX"))
+    assert (await choose(split.broker, split.settings, "trade")) == Choice(("MARKET_DATA", "ALL", "OKX"))
 
 
 async def test_two_that_have_the_same_from_a_third_have_to_be_chosen_by_name(split: Pipeline) -> None:
@@ -188,7 +187,7 @@ async def test_two_that_have_the_same_from_a_third_have_to_be_chosen_by_name(spl
     config = (await split.broker.api("STREAM.INFO.OKX", {}))["config"]
     await split.broker.api("STREAM.UPDATE.OKX", {**config, "sources": [{"name": "RAW"}]})
     with pytest.raises(BrokerError, match="ALL and OKX have the same messages, those of RAW: name in"):
-        await choose(split.broker, split.settings, DataType.TRADE)
+        await choose(split.broker, split.settings, "trade")
 
 
 async def holds(pipeline: Pipeline, stream: str, messages: int) -> bool:
@@ -212,7 +211,7 @@ class PullClientOf:
 async def test_what_comes_by_detours_is_a_copy_as_well(split: Pipeline) -> None:
     await make(split, "MIRROR", mirror={"name": "MARKET_DATA"})
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[{"name": "MIRROR"}])
-    chosen = await choose(split.broker, split.settings, DataType.TRADE)
+    chosen = await choose(split.broker, split.settings, "trade")
     assert (chosen.read, chosen.copies) == (("MARKET_DATA", "OKX"), ("ALL",))
 
 
@@ -228,7 +227,7 @@ async def test_a_named_stream_that_is_missing_is_no_proof(split: Pipeline) -> No
 async def test_a_missing_stream_that_is_named_is_waited_for_and_told(pipeline: Pipeline) -> None:
     """Another one holds the subject, so that it can't be made."""
     named(pipeline, "BOOKS_MIRROR")
-    worker = Worker(pipeline.settings, [DataType.TRADE], pipeline.environ)
+    worker = Worker(pipeline.settings, ["trade"], pipeline.environ)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
         while "named is BOOKS_MIRROR" not in str(worker.not_ready()):
@@ -265,7 +264,7 @@ async def test_a_workqueue_is_no_proof_and_no_failure_of_the_audit(pipeline: Pip
 
 
 async def test_what_is_left_in_a_stream_whose_subject_has_moved_is_read(pipeline: Pipeline) -> None:
-    for lane in await find_all(pipeline.settings, pipeline.broker, pipeline.store, DataType.TRADE):
+    for lane in await find_all(pipeline.settings, pipeline.broker, pipeline.store, "trade"):
         assert lane.id, lane.problem
         await begin(pipeline.records, lane.id)
     for number in range(3):
@@ -313,5 +312,5 @@ async def test_no_stream_is_made_beside_one_that_has_the_messages_from_elsewhere
 async def test_a_stream_of_another_domain_is_no_stream_of_the_same_name_here(split: Pipeline) -> None:
     elsewhere = {"name": "OKX", "external": {"api": "$JS.hub.API"}}
     await make(split, "ALL", subjects=["trade.bybit_spot.>"], sources=[elsewhere])
-    chosen = await choose(split.broker, split.settings, DataType.TRADE)
+    chosen = await choose(split.broker, split.settings, "trade")
     assert chosen.read == ("MARKET_DATA", "ALL", "OKX")

@@ -9,10 +9,11 @@ from contextlib import aclosing
 import msgspec
 from rich.console import Console
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.commands.tap import block, raw_lines
 from marketprism_consumer.operations.tap import TapFilter, tap, tapped
 from tests.operations.cli import cli
-from tests.pipelines import DataType, Pipeline, trade
+from tests.pipelines import Pipeline, trade
 from tests.waiting import until
 
 ARRIVED = 1_758_700_551_000_000
@@ -28,7 +29,7 @@ async def consumers(pipeline: Pipeline) -> int:
 
 
 async def test_a_message_is_shown_as_it_is_published_with_its_row(pipeline: Pipeline) -> None:
-    async with aclosing(tap(pipeline.client, pipeline.settings, [DataType.TRADE])) as messages:
+    async with aclosing(tap(pipeline.client, pipeline.settings, ["trade"])) as messages:
         coming = asyncio.ensure_future(anext(messages))
         await until(lambda: consumers(pipeline), "tap's consumer is there")
         seq = await pipeline.send(SUBJECT, encoded(price="1.25"))
@@ -69,10 +70,9 @@ async def test_filters_and_what_can_not_be_a_row(pipeline: Pipeline) -> None:
 
 
 def test_a_message_is_wanted_by_its_row_or_else_by_its_subject() -> None:
-    good = tapped(
-        "S", 1, ARRIVED, SUBJECT, encoded(exchange="binance", ts_ms=ARRIVED // 1000, trade_ts_ms=ARRIVED // 1000)
-    )
-    bad = tapped("S", 2, ARRIVED, SUBJECT, b"?")
+    row = encoded(exchange="binance", ts_ms=ARRIVED // 1000, trade_ts_ms=ARRIVED // 1000)
+    good = tapped(BUILT_IN["trade"], "S", 1, ARRIVED, SUBJECT, row)
+    bad = tapped(BUILT_IN["trade"], "S", 2, ARRIVED, SUBJECT, b"?")
     assert [TapFilter(exchange="binance")(one) for one in (good, bad)] == [True, False]
     assert [TapFilter(exchange="binance_spot")(one) for one in (good, bad)] == [False, True]
     assert [TapFilter(refused_only=True)(one) for one in (good, bad)] == [False, True]
@@ -81,8 +81,12 @@ def test_a_message_is_wanted_by_its_row_or_else_by_its_subject() -> None:
 def test_a_message_can_not_steer_the_terminal() -> None:
     console = Console(width=160, record=True, file=None, quiet=False)
     with console.capture() as captured:
-        console.print(block(tapped("S", 1, ARRIVED, SUBJECT, b'{"a\\u001b[31m": "[red]\\u202e", "b": "\x1b[2J"}')))
-        console.print(block(tapped("S", 2, ARRIVED, SUBJECT, b"\x1b[2J" + b"x" * 500)))
+        console.print(
+            block(
+                tapped(BUILT_IN["trade"], "S", 1, ARRIVED, SUBJECT, b'{"a\\u001b[31m": "[red]\\u202e", "b": "\x1b[2J"}')
+            )
+        )
+        console.print(block(tapped(BUILT_IN["trade"], "S", 2, ARRIVED, SUBJECT, b"\x1b[2J" + b"x" * 500)))
     shown = captured.get()
     assert "\x1b[2J" not in shown
     assert "\u202e" not in shown

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.dump import dumped
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import TieringPolicy
@@ -293,7 +293,7 @@ def test_a_pipelines_pod_template_is_under_every_pod_and_a_parts_own_on_top() ->
     shared = pipeline(
         podTemplate=SHARED,
         validation={"schedule": "15 0 * * *"},
-        consumers={"a": {"dataTypes": list(DataType), "podTemplate": own}},
+        consumers={"a": {"dataTypes": list(BUILT_IN), "podTemplate": own}},
     )
     of_policy = tiering_request(every="30s").policy
     found = {

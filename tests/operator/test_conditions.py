@@ -11,7 +11,6 @@ import pytest
 from pydantic.alias_generators import to_camel
 
 from marketprism_api import reasons
-from marketprism_api.data_types import DataType
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.tiering import Run, TableRun, TieringPolicy
 from marketprism_consumer.tiering.run import Failure, Result, TableResult
@@ -556,7 +555,7 @@ def test_a_validation_that_does_not_start_is_told() -> None:
 
 def test_the_report_of_validate_is_read_as_it_is_written() -> None:
     """A stand-in for the Pod, the message as the command leaves it."""
-    request = ValidationRequest(0, 1, [DataType.TRADE])
+    request = ValidationRequest(0, 1, ["trade"])
     report = Report("hot", "cold", request, [TypeReport("trade", "trades", findings=[LOST])])
     left = {"containerStatuses": [{"state": {"terminated": {"finishedAt": "2026-01-01T00:00:00Z", "exitCode": 1,
             "message": json.dumps(summary(report, 20))}}}]}  # fmt: skip

@@ -16,7 +16,7 @@ from marketprism_consumer.commands.replay import chosen, stretch_of
 from marketprism_consumer.jetstream.stream_reader import StreamReader
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.replay import Stretch
-from tests.pipelines import DataType, Pipeline, trade
+from tests.pipelines import Pipeline, trade
 
 NOW = 1_790_000_000.0
 
@@ -34,7 +34,7 @@ async def publish(pipeline: Pipeline, count: int) -> None:
 
 
 async def holds(pipeline: Pipeline) -> bool:
-    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=[DataType.TRADE])
+    report = await audit(pipeline.settings, pipeline.store, pipeline.client, data_types=["trade"])
     return report.holds
 
 
@@ -145,10 +145,10 @@ def test_a_stretch_begins_at_one_thing() -> None:
 
 async def test_type_and_subject_choose_what_is_replayed(pipeline: Pipeline) -> None:
     settings = pipeline.settings
-    assert chosen(settings, None, "orderbook.>") == [DataType.ORDERBOOK]
-    assert chosen(settings, None, "") == list(settings.data_types)
+    assert chosen(settings, list(settings.data_types), "orderbook.>") == ["orderbook"]
+    assert chosen(settings, list(settings.data_types), "") == list(settings.data_types)
     with pytest.raises(ValueError, match="fit none"):
-        chosen(settings, DataType.TRADE, "orderbook.>")
+        chosen(settings, ["trade"], "orderbook.>")
 
 
 async def test_a_sequence_means_one_stream(pipeline: Pipeline) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from marketprism_api.data_types import Declaration
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.ingest.clickhouse_errors import LATE_INSERT, refused
 from marketprism_consumer.ingest.columns import HOUR, Columnar, Columns
@@ -95,13 +96,13 @@ def _columns(seqs: Sequence[int], rows: Sequence[Any], arrived: tuple[int, int])
     return SimColumns(array("Q", seqs), arrived, times, {}, {}, {}, {}, [], hours, 100 * len(rows), tuple(rows))
 
 
-def sim_columnar(data_type: str) -> Columnar:
+def sim_columnar(declaration: Declaration) -> Columnar:
     """Knows some of the messages, as the kernel does."""
 
     def read(messages: Messages) -> tuple[SimColumns | None, list[int]]:
         known, others = [], []
         for index, message in enumerate(messages):
-            row = DECODERS[data_type](message.payload, message.arrived) if message.seq % 3 else None
+            row = DECODERS[declaration.name](message.payload, message.arrived) if message.seq % 3 else None
             if row is None:
                 others.append(index)
             else:

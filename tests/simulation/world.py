@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import structlog
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.messages import MessageLimits
 from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.errors import StorageError
@@ -26,7 +27,6 @@ from marketprism_consumer.ingest.batch import BatchBounds
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import Ingest, LaneSource
 from marketprism_consumer.ingest.record import Record, load
-from marketprism_consumer.schema.tables import TRADES
 from tests.simulation.bucket import Bucket, RecordsPort
 from tests.simulation.clickhouse import ClickHouse, Encode, StorePort, Tiering, sim_columnar, sim_encode
 from tests.simulation.connection import Connection, Nats, resolve
@@ -153,7 +153,7 @@ class World:
         parts, connection = self.parts, Connection(self, process)
         return parts.ingest(
             LaneSource("S", SUBJECT),
-            TRADES,
+            BUILT_IN["trade"],
             parts.broker(self, connection),
             parts.records(self, connection),
             (parts.store(self, process), parts.store(self, process, "cold")),

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.decode_fast import DECODERS
 from marketprism_consumer.schema.tables import DECIMAL, RATIO, TABLES, TIME, TRADES, Column, Table, nullable
@@ -163,7 +164,7 @@ def messages(draw: Any, table: Table) -> tuple[bytes, dict[str, Any]]:
 def row_of(table: Table, payload: bytes) -> Row:
     quick = DECODERS.get(table.data_type)
     row = quick(payload, 1 << 60) if quick else None
-    return row if row is not None else decode(table.data_type, "", payload, 1 << 60)
+    return row if row is not None else decode(BUILT_IN[table.data_type], "", payload, 1 << 60)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

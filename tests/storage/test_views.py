@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
@@ -82,7 +83,7 @@ def tiers(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[T
     made = _tiers(clickhouse_server, loop)
     rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for message in itertools.islice(messages(seed=11, rate=10, book_levels=8), 6000):
-        rows[message.data_type].append(decode(message.data_type, message.subject, message.payload, 1 << 60))
+        rows[message.data_type].append(decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60))
     for data_type, own in rows.items():
         table = BY_DATA_TYPE[data_type]
         names = [column.name for column in table.inserted]

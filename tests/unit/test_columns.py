@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest import kernel
@@ -42,7 +43,7 @@ def delivered(payloads: list[bytes], arrived: int = ARRIVED) -> Messages:
 
 def by_rule(payload: bytes, arrived: int) -> Row | None:
     try:
-        return decode("trade", "trade.x", payload, arrived)
+        return decode(BUILT_IN["trade"], "trade.x", payload, arrived)
     except MessageError:
         return None
 
@@ -74,7 +75,7 @@ def values(columns: Columns) -> list[dict[str, Any]]:
 
 def assert_agree(payloads: list[bytes], arrived: int = ARRIVED) -> int:
     """How many were taken."""
-    read = columnar("trade")
+    read = columnar(BUILT_IN["trade"])
     assert read
     columns, others = read(delivered(payloads, arrived))
     rows = {number: by_rule(payload, arrived) for number, payload in enumerate(payloads, 1)}
@@ -124,7 +125,7 @@ def test_near_misses_are_left_alone() -> None:
 
 @pytest.mark.parametrize("late", [-1, 0, 1])
 def test_a_trade_from_the_future_is_left_alone(late: int) -> None:
-    read = columnar("trade")
+    read = columnar(BUILT_IN["trade"])
     assert read
     when = 1_758_700_551_123_000
     columns, _ = read(delivered([json.dumps(TRADE).encode()], when - ARRIVAL_SLACK - late))
@@ -157,7 +158,7 @@ def test_a_block_of_columns_is_that_of_the_same_rows() -> None:
     payloads = [message.payload for message in islice(messages(3, types=["trade"], bad_ratio=0.0, symbols=9), 300)]
     parts, in_order, rest = [], list[tuple[int, Row]](), list[tuple[int, Row]]()
     for some in (payloads[:150], payloads[150:]):
-        read = columnar("trade")  # with texts of its own
+        read = columnar(BUILT_IN["trade"])  # with texts of its own
         assert read
         columns, others = read(delivered(some, LATEST))
         assert columns is not None
@@ -190,7 +191,7 @@ def test_more_texts_than_one_number_tells_apart_are_told_by_two() -> None:
 
 
 def test_texts_have_each_once_and_say_when_there_are_too_many() -> None:
-    read = columnar("trade")
+    read = columnar(BUILT_IN["trade"])
     assert read
     payloads = [json.dumps({**TRADE, "symbol": f"S{number}"}).encode() for number in range(3000)]
     for start in range(0, 3000, 1000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -15,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketprism_api import reasons
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
-from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, RULES, decode, values_by_column
+from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, decode, values_by_column
 from marketprism_consumer.ingest.lane import rules_version
 from marketprism_consumer.ingest.levels import MAX_LEVELS
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES
@@ -31,12 +33,12 @@ BAD_JSON, MISSING, WRONG_TYPE = reasons.BAD_JSON, reasons.MISSING_FIELD, reasons
 
 
 def columns(data_type: str, payload: bytes, arrived: int = ARRIVED) -> dict[str, Any]:
-    return values_by_column(BY_DATA_TYPE[data_type], decode(data_type, f"{data_type}.x", payload, arrived))
+    return values_by_column(BY_DATA_TYPE[data_type], decode(BUILT_IN[data_type], f"{data_type}.x", payload, arrived))
 
 
 def refusal(data_type: str, payload: bytes, arrived: int = ARRIVED) -> MessageError:
     with pytest.raises(MessageError) as caught:
-        decode(data_type, f"{data_type}.x", payload, arrived)
+        decode(BUILT_IN[data_type], f"{data_type}.x", payload, arrived)
     return caught.value
 
 
@@ -163,7 +165,7 @@ def test_a_sample_of_the_wire_is_a_row(payload: str, expected: dict[str, Any]) -
 
 
 def test_every_type_has_a_sample() -> None:
-    assert {json.loads(sample[1])["data_type"] for sample in SAMPLES} == set(RULES)
+    assert {json.loads(sample[1])["data_type"] for sample in SAMPLES} == set(BUILT_IN)
 
 
 # --- one table of everything else ---------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ BAD: list[tuple[str, str, bytes, Reason]] = [
     # only the common fields: their values are absent, not zero
     *(
         (f"only the common fields, {t}", t, COMMON % t.encode(), MISSING)
-        for t in RULES
+        for t in BUILT_IN
         if t != "volatility_index"
     ),
     # decimals
@@ -488,7 +490,7 @@ def test_a_message_that_is_odd_but_right_is_a_row(data_type: str, payload: bytes
 
 def test_a_pipelines_limits_decide_on_levels_and_prices() -> None:
     def row(data_type: str, payload: bytes, limits: MessageLimits) -> dict[str, Any]:
-        return values_by_column(BY_DATA_TYPE[data_type], decode(data_type, "", payload, ARRIVED, limits))
+        return values_by_column(BY_DATA_TYPE[data_type], decode(BUILT_IN[data_type], "", payload, ARRIVED, limits))
 
     deep = levels([["1", "1"]] * (MAX_LEVELS + 1))
     assert row("orderbook", deep, MessageLimits(max_levels=MAX_LEVELS + 1))["bids_count"] == MAX_LEVELS + 1
@@ -506,9 +508,14 @@ def test_a_pipelines_limits_decide_on_levels_and_prices() -> None:
 def test_other_limits_are_other_rules() -> None:
     """A block that was cut by them is not sent again as if it were the same."""
     kinds = [MessageLimits(), MessageLimits(max_levels=5), MessageLimits(positive_prices=frozenset({"spot"}))]
-    assert len({rules_version(limits) for limits in kinds}) == 3
-    assert rules_version(MessageLimits()) == rules_version(
-        MessageLimits(10_000, frozenset(("spot", "options", "perpetual")))
+    trade = BUILT_IN["trade"]
+    assert len({rules_version(trade, limits) for limits in kinds}) == 3
+    described = replace(trade, tail=tuple(replace(field, description="", codec="") for field in trade.tail))
+    assert rules_version(described, kinds[0]) == rules_version(trade, kinds[0])
+    elsewhere = replace(trade, time=replace(trade.time, places=("T",)))
+    assert rules_version(elsewhere, kinds[0]) != rules_version(trade, kinds[0])
+    assert rules_version(trade, MessageLimits()) == rules_version(
+        trade, MessageLimits(10_000, frozenset(("spot", "options", "perpetual")))
     )
 
 
@@ -527,7 +534,7 @@ def test_a_refusal_names_the_field() -> None:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_row_has_one_value_for_each_inserted_column(table: Any) -> None:
     sample = next(s for s in SAMPLES if json.loads(s[1])["data_type"] == table.data_type)
-    assert len(decode(table.data_type, "", sample[1].encode(), ARRIVED)) == len(table.inserted)
+    assert len(decode(BUILT_IN[table.data_type], "", sample[1].encode(), ARRIVED)) == len(table.inserted)
 
 
 # --- the feed knows the truth -------------------------------------------------------------------------------------------
@@ -537,10 +544,11 @@ def test_every_message_of_the_feed_is_its_truth_or_refused() -> None:
     for message in islice(messages(seed=11, bad_ratio=0.2, book_levels=5, symbols=4), 20_000):
         if message.truth is None:
             with pytest.raises(MessageError):
-                decode(message.data_type, message.subject, message.payload, 1 << 60)
+                decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60)
             continue
         found = values_by_column(
-            BY_DATA_TYPE[message.data_type], decode(message.data_type, message.subject, message.payload, 1 << 60)
+            BY_DATA_TYPE[message.data_type],
+            decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60),
         )
         for name, truth in message.truth.items():
             if name in found:
@@ -572,12 +580,12 @@ def test_whatever_stands_in_a_field_is_a_row_or_a_refusal(sample: tuple[str, str
     body[data.draw(st.sampled_from(sorted(body)))] = data.draw(json_values)
     data_type = json.loads(sample[1])["data_type"]
     try:
-        row = decode(data_type, "", json.dumps(body).encode(), ARRIVED)
+        row = decode(BUILT_IN[data_type], "", json.dumps(body).encode(), ARRIVED)
     except MessageError:
         return
     assert len(row) == len(BY_DATA_TYPE[data_type].inserted)
 
 
-@given(st.binary(max_size=60), st.sampled_from(sorted(RULES)))
+@given(st.binary(max_size=60), st.sampled_from(sorted(BUILT_IN)))
 def test_any_bytes_are_a_refusal(payload: bytes, data_type: str) -> None:
     refusal(data_type, payload)

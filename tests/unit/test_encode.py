@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.clickhouse.shards import SYMBOL, shard_of
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import Row, decode
@@ -23,7 +24,7 @@ STREAM = "MARKET_DATA@2025-09-24T07:00:00.123456789Z"
 
 def rows_of(table: Table, count: int = 50) -> list[Row]:
     sample = islice(messages(seed=3, types=[table.data_type]), count)
-    return [decode(m.data_type, m.subject, m.payload, 1 << 60) for m in sample]
+    return [decode(BUILT_IN[m.data_type], m.subject, m.payload, 1 << 60) for m in sample]
 
 
 def block_of(table: Table, seqs: list[int] | None = None) -> Block:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
@@ -40,7 +41,7 @@ def both(data_type: str, payload: bytes, arrived: int = ARRIVED) -> tuple[Row | 
     """What fast gives (None: it leaves the message to decode), and what decode gives (None: refused)."""
     quick = as_bytes(DECODERS[data_type](payload, arrived))
     try:
-        return quick, as_bytes(decode(data_type, f"{data_type}.x", payload, arrived))
+        return quick, as_bytes(decode(BUILT_IN[data_type], f"{data_type}.x", payload, arrived))
     except MessageError:
         return quick, None
 
@@ -217,7 +218,7 @@ def test_both_refuse_a_book_with_more_levels_than_the_pipeline_takes(compiled: b
     payload = json.dumps(BOOK).encode()
     with mock.patch.object(kernel, "library", kernel.library if compiled else None):
         for most, taken in ((1, False), (2, True), (MAX_LEVELS + 1, True)):
-            fast = fast_decoder("orderbook", MessageLimits(max_levels=most))
+            fast = fast_decoder(BUILT_IN["orderbook"], MessageLimits(max_levels=most))
             assert fast is not None
             assert (fast(payload, ARRIVED) is not None) is taken
 

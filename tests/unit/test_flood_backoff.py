@@ -80,7 +80,11 @@ def test_it_is_the_plain_sum_over_the_window(steps: list[tuple[float, str, int, 
     ("subject", "exchange"), [("trade.okx.spot.BTC-USDT", "okx"), ("trade.okx", "okx"), ("trade", ""), ("trade..x", "")]
 )
 def test_the_venue_of_what_cannot_be_read_is_in_its_subject(subject: str, exchange: str) -> None:
-    assert exchange_of(subject) == exchange
+    assert exchange_of(subject, 2) == exchange
+
+
+def test_the_venue_may_be_in_another_token() -> None:
+    assert [exchange_of("md.trades.okx", token) for token in (1, 3, 4)] == ["md", "okx", ""]
 
 
 # --- backoff ------------------------------------------------------------------------------------------------------------

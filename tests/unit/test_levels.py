@@ -10,14 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from marketprism_api.data_types import BUILT_IN, Levels
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest import kernel
 from marketprism_consumer.ingest.decode import USUAL, book_rule
 from marketprism_consumer.ingest.levels import MAX_LEVELS, BookSide, packed, read_side
+from marketprism_consumer.ingest.places import Opened
 
 pytestmark = pytest.mark.skipif(
     kernel.library is None, reason="there is no kernel: it was not compiled for this platform"
 )
+BOOK = book_rule(Levels(), BUILT_IN["orderbook"], USUAL)
 CASES = int(os.environ.get("MARKETPRISM_FUZZ_CASES", "100000"))
 
 
@@ -25,7 +28,7 @@ def by_rule(text: bytes) -> tuple[BookSide, BookSide] | None:
     """As bids and as asks; None where the rule refuses them."""
     try:
         fields = {"market_type": msgspec.Raw(b'"spot"'), "bids": msgspec.Raw(text), "asks": msgspec.Raw(text)}
-        count, _, bid, bid_quantity, ask, ask_quantity, prices, quantities, _, _ = book_rule(USUAL)(fields)
+        count, _, bid, bid_quantity, ask, ask_quantity, prices, quantities, _, _ = BOOK(Opened(fields, ""))
     except MessageError:
         return None
     columns = packed(prices), packed(quantities)

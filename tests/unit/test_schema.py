@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 from marketprism_consumer.schema.ddl import (
-    ORDER_BY,
-    PARTITION,
     SEQ_INDEX,
     ExistingTable,
     Plan,
@@ -21,6 +19,7 @@ from marketprism_consumer.schema.ddl import (
     TierName,
     column_ddl,
     create_table,
+    partition_of,
     plan,
     render,
     settings_of,
@@ -141,9 +140,9 @@ def there(
     columns(found)
     made = ExistingTable(
         engine=engine,
-        engine_full=f"{engine} PARTITION BY {PARTITION[tier]} ORDER BY ({', '.join(ORDER_BY)}){ttl} SETTINGS {settings}",
-        sorting_key=", ".join(ORDER_BY),
-        partition_key=PARTITION[tier],
+        engine_full=f"{engine} PARTITION BY {partition_of(tier, table)} ORDER BY ({', '.join(table.order_by)}){ttl} SETTINGS {settings}",
+        sorting_key=", ".join(table.order_by),
+        partition_key=partition_of(tier, table),
         create=f"CREATE TABLE {table.name} (INDEX {SEQ_INDEX})",
         columns=found,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from marketprism_consumer.jetstream.copies import common
+from marketprism_api.subjects import common
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from marketprism_api import reasons
+from marketprism_api.data_types import BUILT_IN
 from marketprism_api.reasons import Reason
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.decode import decode, values_by_column
@@ -155,10 +156,10 @@ def test_a_form_is_exactly_its_row_or_a_letter_with_its_reason(message: Form, us
     quick = DECODERS[data_type](payload, ARRIVED)
     if isinstance(outcome, Reason):
         with pytest.raises(MessageError) as refused:
-            decode(data_type, subject, payload, ARRIVED)
+            decode(BUILT_IN[data_type], subject, payload, ARRIVED)
         assert (refused.value.reason, quick) == (outcome, None)
         return
-    row = decode(data_type, subject, payload, ARRIVED)
+    row = decode(BUILT_IN[data_type], subject, payload, ARRIVED)
     assert values_by_column(BY_DATA_TYPE[data_type], row) == {**usual, **outcome}
     assert quick is None or as_bytes(quick) == as_bytes(row)
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import BUILT_IN, ValidationLimits
 from marketprism_api.settings import Settings, effective
-from marketprism_api.validation import DEFAULTS, ValidationLimits
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -56,14 +55,16 @@ class Site:
         self,
         since: int,
         until: int,
-        types: Sequence[DataType] = tuple(DataType),
+        types: Sequence[str] = tuple(BUILT_IN),
         limits: ValidationLimits | None = None,
         slice_rows: int = 2_000_000,
         **chosen: Sequence[str],
     ) -> Report:
-        given = dict.fromkeys(DataType, limits) if limits else DEFAULTS
+        given = (
+            dict.fromkeys(BUILT_IN, limits) if limits else {name: each.validation for name, each in BUILT_IN.items()}
+        )
         validation = Validation(
-            self.hot.clickhouse, self.hot.database, self.cold.database, given, slice_rows=slice_rows
+            self.hot.clickhouse, self.hot.database, self.cold.database, BUILT_IN, given, slice_rows=slice_rows
         )
         return self.loop.run(validation.run(ValidationRequest(since, until, types, **chosen)))
 
@@ -88,7 +89,7 @@ class Day:
     """Ten minutes of clean rows, of three symbols in turn, one row a second each, from 08:00 on."""
 
     site: Site
-    data_type: DataType
+    data_type: str
     start: int
     rows: list[Row]
 
@@ -111,15 +112,15 @@ class Day:
 SYMBOLS = ("AAA", "BBB", "C'C")
 
 
-def _clean(data_type: DataType, number: int, at: int, symbol: str) -> Row:
+def _clean(data_type: str, number: int, at: int, symbol: str) -> Row:
     """`number`: how many rows the symbol had before."""
     own: Row = {}
     match data_type:
-        case DataType.TRADE:
+        case "trade":
             price = str(100 + number % 7)
             own = {"trade_id": str(1000 + number), "price": price, "quantity": "2", "trade_time": at}
             own |= {"side": "buy" if number % 3 else "sell"}
-        case DataType.ORDERBOOK:
+        case "orderbook":
             bids, asks = ["99", "98", "97"], ["101", "102", "103"]
             own = {
                 "last_update_id": 10 * number + 10,
@@ -135,11 +136,11 @@ def _clean(data_type: DataType, number: int, at: int, symbol: str) -> Row:
             }
             own |= {"best_bid_quantity": "1", "best_ask_quantity": "1", "bid_prices": bids, "ask_prices": asks}
             own |= {"bid_quantities": ["1", "2", "3"], "ask_quantities": ["1", "2", "3"]}
-        case DataType.FUNDING_RATE:
+        case "funding_rate":
             own = {"funding_rate": "-0.0001", "funding_interval": "1m"}
-        case DataType.OPEN_INTEREST:
+        case "open_interest":
             own = {"open_interest_value": "12345.5"}
-        case DataType.LIQUIDATION:
+        case "liquidation":
             own = {
                 "liquidation_id": f"{symbol}{number}",
                 "side": "sell",
@@ -147,11 +148,11 @@ def _clean(data_type: DataType, number: int, at: int, symbol: str) -> Row:
                 "quantity": "1",
                 "liquidation_time": at,
             }
-        case DataType.LSR_TOP_POSITION | DataType.LSR_ALL_ACCOUNT:
-            kind = "position" if data_type == DataType.LSR_TOP_POSITION else "account"
+        case "lsr_top_position" | "lsr_all_account":
+            kind = "position" if data_type == "lsr_top_position" else "account"
             own = {"long_short_ratio": "1.5", f"long_{kind}_ratio": "0.6", f"short_{kind}_ratio": "0.4", "period": "1m"}
             at -= at % (60 * SECOND)  # the start of its bucket, published again each second
-        case DataType.VOLATILITY_INDEX:
+        case "volatility_index":
             own = {"currency": symbol, "volatility_index": "31.87"}
     head = {
         "timestamp": at,
@@ -168,7 +169,7 @@ def _clean(data_type: DataType, number: int, at: int, symbol: str) -> Row:
 def day(site: Site) -> Any:
     """Makes a day of the data type."""
 
-    def make(data_type: DataType, seconds: int = 600) -> Day:
+    def make(data_type: str, seconds: int = 600) -> Day:
         start = FIRST_DAY + next(_days) * 2 * DAY + 8 * 3600 * SECOND
         rows = [
             _clean(data_type, second, start + second * SECOND + place * 1000, symbol)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from marketprism_api.data_types import DataType
-from marketprism_api.validation import DEFAULTS, ValidationLimits
+from marketprism_api.data_types import BUILT_IN, ValidationLimits
 from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.validation import report as told
 from tests.validation.clean_days import DAY, FIRST_DAY, SECOND, Day, Row, Site
@@ -17,8 +16,8 @@ from tests.validation.clean_days import DAY, FIRST_DAY, SECOND, Day, Row, Site
 Make = Callable[..., Day]
 
 
-@pytest.mark.parametrize("data_type", DataType)
-def test_clean_data_has_no_findings(day: Make, data_type: DataType) -> None:
+@pytest.mark.parametrize("data_type", list(BUILT_IN))
+def test_clean_data_has_no_findings(day: Make, data_type: str) -> None:
     clean = day(data_type)
     assert clean.found() == []
     assert clean.validate(slice_rows=100).findings == [], "nor when it is read in many slices"
@@ -34,11 +33,11 @@ def drop(rows: list[Row], row: Row, count: int) -> None:
     rows[:] = [one for one in rows if not any(one is gone for gone in own)]
 
 
-TRADE, BOOK, FUNDING = DataType.TRADE, DataType.ORDERBOOK, DataType.FUNDING_RATE
-RATIO, INTEREST, VOLATILITY = DataType.LSR_TOP_POSITION, DataType.OPEN_INTEREST, DataType.VOLATILITY_INDEX
+TRADE, BOOK, FUNDING = "trade", "orderbook", "funding_rate"
+RATIO, INTEREST, VOLATILITY = "lsr_top_position", "open_interest", "volatility_index"
 
 # What is done to the row of second 300 of BBB (`day`, `row`) → the one reason that is found, how often, words of its example.
-FAULTS: dict[str, tuple[DataType, Callable[[Day, Row], None], str, int, str]] = {
+FAULTS: dict[str, tuple[str, Callable[[Day, Row], None], str, int, str]] = {
     "a trade is missing": (TRADE, lambda d, r: drop(d.rows, r, 1), "TradesMissing", 1, "trade_id 1300 missing"),
     "four are": (TRADE, lambda d, r: drop(d.rows, r, 4), "TradesMissing", 4, "trade_id 1300 to 1303 missing"),
     "a trade comes twice": (TRADE, lambda d, r: d.rows.append(dict(r)), "TradeRepeated", 1, "trade_id 1300 more than once"),
@@ -232,10 +231,10 @@ def test_a_symbol_of_the_window_before_is_missed(day: Make) -> None:
     assert [example.series[2] for example in finding.examples] == ["AAA"]
 
 
-@pytest.mark.parametrize("data_type", DataType)
-def test_a_type_without_rows_is_told_but_for_liquidations(site: Site, data_type: DataType) -> None:
+@pytest.mark.parametrize("data_type", list(BUILT_IN))
+def test_a_type_without_rows_is_told_but_for_liquidations(site: Site, data_type: str) -> None:
     nothing = site.validate(FIRST_DAY - 9 * DAY, FIRST_DAY - 8 * DAY, [data_type])
-    expected = [] if data_type == DataType.LIQUIDATION else ["NoRows"]
+    expected = [] if data_type == "liquidation" else ["NoRows"]
     assert [finding.reason.name for finding in nothing.findings] == expected
 
 
@@ -306,4 +305,3 @@ def test_every_reason_of_validation_is_caused_by_a_test_here() -> None:
 
     here = {fault[2] for fault in FAULTS.values()} | {"NoRows", "TiersDiffer", "RowDoubled", "SideUnknown"}
     assert here == {reason.name for code, reason in ALL.items() if code.startswith("MP8")}
-    assert set(DEFAULTS) == set(DataType)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.schema.tables import BY_DATA_TYPE
@@ -30,7 +31,7 @@ def feed(start: int) -> dict[str, list[Row]]:
     for types, rate in RATES.items():
         made = messages(seed=3, types=types, rate=rate, book_levels=5, start=begin)
         for message in islice(made, int(rate * 60 * MINUTES)):
-            values = decode(message.data_type, message.subject, message.payload, 1 << 60)
+            values = decode(BUILT_IN[message.data_type], message.subject, message.payload, 1 << 60)
             names = [column.name for column in BY_DATA_TYPE[message.data_type].inserted]
             rows[message.data_type].append(dict(zip(names, values, strict=True)))
     return rows

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from marketprism_api.data_types import DataType
 from marketprism_consumer import times
 from marketprism_consumer.cli import app
 from tests.validation.clean_days import SECOND, Day, Site
@@ -24,7 +23,7 @@ TYPES = ["--type", "trade"]
 
 @pytest.fixture
 def faulty(day: Any) -> Day:
-    made: Day = day(DataType.TRADE)
+    made: Day = day("trade")
     made.of("C'C")[300]["price"] = "1030"
     made.rows.remove(made.of("AAA")[100])
     made.store()
@@ -93,7 +92,7 @@ def test_a_pipelines_limits_hold(faulty: Day, tmp_path: Path) -> None:
 
 
 def test_nothing_wrong_is_exit_code_0(day: Any) -> None:
-    clean = day(DataType.TRADE)
+    clean = day("trade")
     clean.store()
     answer = run(clean)
     assert answer.exit_code == 0

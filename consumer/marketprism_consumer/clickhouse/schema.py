@@ -11,7 +11,7 @@ from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.servers import Sharded, refuse_split
 from marketprism_consumer.clickhouse.shards import recorded, shards_now
 from marketprism_consumer.schema.ddl import Change, Difference, Existing, ExistingTable, Plan, Target, plan
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.schema.tables import table_of
 
 DDL_SETTINGS: Mapping[str, Any] = {"flatten_nested": 0}  # 23.x would take Array(Tuple) apart
 ON_CLUSTER: Mapping[str, Any] = {
@@ -59,7 +59,7 @@ async def current_plan(clickhouse: ClickHouse, settings: Settings) -> Plan:
         shards, differences = await _shards(clickhouse, target)
         target = replace(target, shards=shards)
     found, databases = await existing(clickhouse, target)
-    tables = [BY_DATA_TYPE[str(data_type)] for data_type in settings.data_types]
+    tables = [table_of(each.declaration) for each in settings.data_types.values()]
     made = plan(target, found, databases, tables)
     return replace(made, differences=(*made.differences, *differences))
 

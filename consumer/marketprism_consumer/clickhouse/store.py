@@ -18,7 +18,7 @@ from marketprism_consumer.ingest.clickhouse_errors import refused
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import content_columns
 from marketprism_consumer.ingest.store import Clocks, Stored
-from marketprism_consumer.schema.tables import TIME, Table, nullable
+from marketprism_consumer.schema.tables import Table, exact
 
 INSERT_TIMEOUT = 30.0  # one attempt on the server's side; the client waits a little longer for its answer [s]
 LOOKUP_CHUNK = 10_000  # sequences in one statement: 20 digits each stay below max_query_size (256 KiB)
@@ -130,7 +130,7 @@ class ClickHouseStore:
         return there
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        columns = ", ".join(_comparable(table, name) for name in content_columns(table))
+        columns = ", ".join(exact(table.column(name)) for name in content_columns(table))
         found: dict[int, list[Stored]] = {}
         for start in range(0, len(seqs), LOOKUP_CHUNK):
             sql = (
@@ -195,9 +195,3 @@ class ClickHouseStore:
 
 def _listed(seqs: Sequence[int]) -> str:
     return ",".join(str(int(seq)) for seq in seqs)
-
-
-def _comparable(table: Table, name: str) -> str:
-    """A content column as an integer or a text: what a decoded row holds."""
-    type_ = table.column(name).type
-    return f"toUnixTimestamp64Micro({name})" if type_ in (TIME, nullable(TIME)) else name

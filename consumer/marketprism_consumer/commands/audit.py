@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from marketprism_consumer import logs
-from marketprism_consumer.commands.common import File, Json, OnlyTypes, Output, fail, settings_of
+from marketprism_consumer.commands.common import File, Json, OnlyTypes, Output, chosen_types, settings_of
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import with_servers
 from marketprism_consumer.operations.audit import AuditReport
@@ -43,9 +43,7 @@ def audit(
     """
     logs.configure("error")
     settings = settings_of(file)
-    chosen = types or list(settings.data_types)
-    if unknown := [str(name) for name in chosen if name not in settings.data_types]:
-        fail(f"the pipeline does not store {', '.join(unknown)}", Exit.USAGE)
+    chosen = chosen_types(settings, types)
     report = with_servers(
         settings,
         "audit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from marketprism_api.data_types import DataType
 from marketprism_api.load import load, pipeline_of
 from marketprism_api.problems import ResourceError, ValueRefusedError
 from marketprism_api.settings import Settings, effective
@@ -27,13 +26,20 @@ File = Annotated[
 
 
 OnlyTypes = Annotated[
-    list[DataType] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
+    list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this data type; may be repeated.")
 ]
 
 
 class Output(StrEnum):
     TEXT = "text"
     JSON = "json"
+
+
+def chosen_types(settings: Settings, types: Sequence[str] | None) -> list[str]:
+    """Those that were named, each once; all of the pipeline's where none was. Ends the process where it has no such type."""
+    if unknown := [name for name in types or () if name not in settings.data_types]:
+        fail(f"the pipeline does not store {', '.join(unknown)}, but {', '.join(settings.data_types)}", Exit.USAGE)
+    return list(dict.fromkeys(types or settings.data_types))
 
 
 Json = Annotated[Output, typer.Option("--output", "-o", help="For people, or for a script.")]

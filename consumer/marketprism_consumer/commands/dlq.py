@@ -17,10 +17,9 @@ from pydantic.alias_generators import to_camel
 from rich.table import Table
 from rich.text import Text
 
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs, times
-from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stdout
+from marketprism_consumer.commands.common import File, Json, Output, chosen_types, fail, moment, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.errors import MessageError, ReaderRunsError
@@ -58,7 +57,7 @@ class Order(StrEnum):
     OLDEST = "oldest"
 
 
-TypeOption = Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only of this data type.")]
+TypeOption = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only of this data type.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Only with this reason: MP2203 or BadDecimal.")]
 
 LIST = """
@@ -104,8 +103,9 @@ def list_(
     output: Annotated[ListOutput, typer.Option("--output", "-o")] = ListOutput.TEXT,
 ) -> None:
     """List dead letters, and count them by reason."""
-    wanted = _wanted(data_type, reason, since=since)
-    letters, counts = _with_stream(settings_of(file), lambda stream, _: _collect(stream, wanted, limit, order))
+    settings = settings_of(file)
+    wanted = _wanted(settings, data_type, reason, since=since)
+    letters, counts = _with_stream(settings, lambda stream, _: _collect(stream, wanted, limit, order))
     if output is ListOutput.NDJSON:
         for letter in letters:
             typer.echo(json.dumps(as_dict(letter)))
@@ -158,8 +158,8 @@ def replay(
 
     May be interrupted and run again: what is in the table already is not stored twice.
     """
-    wanted = _wanted(data_type, reason, seqs=seq or ())
     settings = settings_of(file)
+    wanted = _wanted(settings, data_type, reason, seqs=seq or ())
     counts, stays = _with_stream(settings, lambda stream, servers: _replay(settings, stream, servers, wanted, dry_run))
     done = counts["replayed"] + counts["stored before"]
     if output == "json":
@@ -189,8 +189,8 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
     """Delete dead letters for good. After that only the stream has their messages, for as long as it keeps them."""
-    wanted = _wanted(data_type, reason, older_than=older_than)
     settings = settings_of(file)
+    wanted = _wanted(settings, data_type, reason, older_than=older_than)
     letters, counts = _with_stream(settings, lambda stream, _: _collect(stream, wanted, 0, Order.OLDEST))
     if not letters:
         typer.echo("no dead letters")
@@ -206,11 +206,19 @@ def purge(
 
 
 def _wanted(
-    data_type: DataType | None, reason: str, *, since: str = "", older_than: str = "", seqs: Iterable[int] = ()
+    settings: Settings,
+    data_type: str | None,
+    reason: str,
+    *,
+    since: str = "",
+    older_than: str = "",
+    seqs: Iterable[int] = (),
 ) -> LetterFilter:
+    if data_type:
+        chosen_types(settings, [data_type])
     try:
         return LetterFilter(
-            data_type=str(data_type or ""),
+            data_type=data_type or "",
             reason=code_of(reason) if reason else "",
             seqs=frozenset(seqs),
             since=moment(since, time.time()) if since else None,
@@ -268,7 +276,8 @@ async def _replay(
     counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
     stays: list[Outcome] = []
     records = NatsRecords(servers.client, settings.bucket)
-    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold], settings.messages)
+    declared = {name: each.declaration for name, each in settings.data_types.items()}
+    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold], declared, settings.messages)
     async for letters in stream.batches(wanted, alone=not dry_run):
         if dry_run:
             entries, outcomes = await replay.decode(letters)

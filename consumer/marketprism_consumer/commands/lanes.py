@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs, times
 from marketprism_consumer.camel import camel
@@ -27,7 +26,7 @@ app = typer.Typer(
     help="A lane is a stream into a table. Its record says to where all is stored, and who works on the rest.",
 )
 
-Type = Annotated[DataType, typer.Argument(metavar="DATA_TYPE", help="One of the pipeline's, such as trade.")]
+Type = Annotated[str, typer.Argument(metavar="DATA_TYPE", help="One of the pipeline's, such as trade.")]
 Stream = Annotated[str, typer.Option("--stream", help="Which one, where the data type is read from several.")]
 
 RESET = """
@@ -114,12 +113,12 @@ def reset(
     after = record.claims[-1].after if record.claims else None
     if output == "json":
         numbers = {"to": to, "last": planned.last, "inDoubt": planned.in_doubt, "after": after}
-        typer.echo(json.dumps({"dataType": str(data_type), "key": planned.lane.key, **numbers}))
+        typer.echo(json.dumps({"dataType": data_type, "key": planned.lane.key, **numbers}))
     else:
         typer.echo(f"done: {planned.lane.key} begins again behind {to}")
 
 
-def _settings(file: str, data_type: DataType | None = None) -> Settings:
+def _settings(file: str, data_type: str | None = None) -> Settings:
     logs.configure("error")
     settings = settings_of(file)
     if data_type and data_type not in settings.data_types:

@@ -15,7 +15,6 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import health, logs
 from marketprism_consumer.commands.exits import Exit
@@ -33,7 +32,7 @@ class Share:
     """What a process is to do. `until_idle`: it ends when nothing was pending for so long [s]; None: it goes on."""
 
     settings: Settings
-    data_types: tuple[DataType, ...]
+    data_types: tuple[str, ...]
     log_level: str
     until_idle: float | None = None
 

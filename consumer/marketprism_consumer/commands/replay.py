@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
+from marketprism_api.subjects import common
 from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
-from marketprism_consumer.commands.common import File, Json, Output, fail, moment, settings_of, stderr
+from marketprism_consumer.commands.common import File, Json, Output, chosen_types, fail, moment, settings_of, stderr
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import Servers, with_servers
 from marketprism_consumer.errors import NotYetStoredError, ReaderRunsError
@@ -23,7 +23,6 @@ from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.dlq import printable
 from marketprism_consumer.operations.replay import Replayed, Stretch, replay
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
 
 EXAMPLES = """
 Examples:
@@ -43,7 +42,7 @@ def replay_(
     ] = "",
     until: Annotated[str, typer.Option(help="Up to this sequence, or before this time.")] = "",
     subject: Annotated[str, typer.Option(help="Only these subjects, such as 'trade.binance_spot.>'.")] = "",
-    data_type: Annotated[DataType | None, typer.Option("--type", metavar="TYPE", help="Only this data type.")] = None,
+    data_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only this data type.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only: store nothing.")] = False,
     output: Json = Output.TEXT,
 ) -> None:
@@ -54,7 +53,7 @@ def replay_(
     settings = settings_of(file)
     try:
         stretch = stretch_of(from_seq, from_time, until, time.time())
-        types = chosen(settings, data_type, subject)
+        types = chosen(settings, chosen_types(settings, [data_type] if data_type else None), subject)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     logs.configure("error")
@@ -90,14 +89,9 @@ def stretch_of(from_seq: int, from_time: str, until: str, now: float) -> Stretch
     )
 
 
-def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequence[DataType]:
-    """The data types that are replayed. Raises ValueError."""
-    token = subject.partition(".")[0]
-    wanted = [
-        kind
-        for kind, type_settings in settings.data_types.items()
-        if (data_type is None or kind is data_type) and token in ("", "*", ">", type_settings.subject.partition(".")[0])
-    ]
+def chosen(settings: Settings, types: Sequence[str], subject: str) -> Sequence[str]:
+    """Those of the data types that the subject is of. Raises ValueError."""
+    wanted = [name for name in types if not subject or common(settings.data_types[name].subject, subject)]
     if not wanted:
         known = ", ".join(type_settings.subject for type_settings in settings.data_types.values())
         raise ValueError(f"--subject {subject!r} and --type fit none of the pipeline's subjects: {known}")
@@ -107,7 +101,7 @@ def chosen(settings: Settings, data_type: DataType | None, subject: str) -> Sequ
 # --- with the servers -------------------------------------------------------------------------------------------------
 
 
-async def _lanes(servers: Servers, settings: Settings, kind: DataType) -> list[LaneId]:
+async def _lanes(servers: Servers, settings: Settings, kind: str) -> list[LaneId]:
     found = await lanes.find_all(settings, servers.broker, servers.hot, kind)
     for lane in found:
         if lane.id is None:
@@ -123,18 +117,18 @@ async def _replay(
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         found: dict[str, Replayed] = {}
         for lane in chosen:
-            table = BY_DATA_TYPE[lane.data_type].name
+            declaration = settings.data_types[lane.data_type].declaration
+            table = declaration.table
             task = progress.add_task(table)
-            # `>` and `*` may stand for the data type: the subject is then the data type's own part of it.
-            narrowed = lane.data_type + subject[1:] if subject[:1] == "*" else subject
             of_lane = await replay(
                 servers.broker,
                 records,
                 [servers.hot, servers.cold],
                 lane,
+                declaration,
                 stretch,
                 settings.messages,
-                subject="" if narrowed == ">" else narrowed,
+                subject=common(declaration.subject, subject) if subject else "",
                 dry_run=dry_run,
                 progress=lambda so_far, task=task, table=table: progress.update(  # type: ignore[misc]
                     task, description=f"{table}: {so_far.read:,} read, {so_far.stored:,} stored"

@@ -23,7 +23,7 @@ from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.schema.ddl import Change, Plan, render
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.schema.tables import table_of
 
 app = typer.Typer(
     no_args_is_help=True, help="The tables: see what is missing, make it, check it. Nothing is ever dropped."
@@ -161,7 +161,7 @@ def render_(file: File = "") -> None:
     settings = settings_of(file)
     if settings.sharded:
         fail("only the cluster knows its shards, which the tables name: see `marketprism schema plan`", Exit.USAGE)
-    tables = [BY_DATA_TYPE[str(data_type)] for data_type in settings.data_types]
+    tables = [table_of(each.declaration) for each in settings.data_types.values()]
     for change in render(schema.target_of(settings), tables):
         typer.echo(change.sql + ";\n")
 

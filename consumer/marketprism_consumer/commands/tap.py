@@ -19,6 +19,7 @@ from marketprism_consumer.commands.common import (
     Json,
     OnlyTypes,
     Output,
+    chosen_types,
     fail,
     moment,
     seconds,
@@ -62,8 +63,7 @@ def tap(
     """Show messages as they are published: raw, the row that ingest makes of each, and the verdict, side by side."""
     logs.configure("error")
     settings = settings_of(file)
-    if unknown := [str(name) for name in types or () if name not in settings.data_types]:
-        fail(f"the pipeline does not store {', '.join(unknown)}", Exit.USAGE)
+    chosen = chosen_types(settings, types)
     try:
         start = moment(since, time.time()) if since else None
         limit = seconds(length, "--for", least=0.001) if length else None
@@ -76,7 +76,7 @@ def tap(
         with suppress(TimeoutError):
             async with (
                 asyncio.timeout(limit),
-                aclosing(run_tap(servers.client, settings, types or list(settings.data_types), start)) as messages,
+                aclosing(run_tap(servers.client, settings, chosen, start)) as messages,
             ):
                 async for message in messages:
                     if not wanted(message):

@@ -11,11 +11,20 @@ from typing import Annotated, Any
 import typer
 from prometheus_client import CollectorRegistry, write_to_textfile
 
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.commands import loop
-from marketprism_consumer.commands.common import File, OnlyTypes, fail, leave_word, moment, seconds, settings_of, stderr
+from marketprism_consumer.commands.common import (
+    File,
+    OnlyTypes,
+    chosen_types,
+    fail,
+    leave_word,
+    moment,
+    seconds,
+    settings_of,
+    stderr,
+)
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.commands.servers import clickhouse_of
@@ -69,9 +78,7 @@ def validate(
     """
     logs.configure("error")
     settings = settings_of(file)
-    chosen = types or list(settings.data_types)
-    if unknown := [str(name) for name in chosen if name not in settings.data_types]:
-        fail(f"the pipeline does not store {', '.join(unknown)}", Exit.USAGE)
+    chosen = chosen_types(settings, types)
     try:
         window = seconds(since, "--since", least=0.001) if since else settings.validation_window
         interval = seconds(every, "--every", least=1.0) if every else None
@@ -90,7 +97,7 @@ class _Validations:
     def __init__(
         self,
         settings: Settings,
-        types: list[DataType],
+        types: list[str],
         exchanges: list[str],
         symbols: list[str],
         window: float,
@@ -118,12 +125,13 @@ class _Validations:
     async def once(self) -> Exit:
         settings = self._settings
         clickhouse = clickhouse_of(settings, "validate")
+        declared = {name: each.declaration for name, each in settings.data_types.items()}
         until = self._fixed[1] or time.time_ns() // 1000
         since = self._fixed[0] or until - int(self._window * 1e6)
         try:
             with RowProgress() as progress:
                 report = await self._unless_stopped(
-                    Validation(clickhouse, settings.hot_db, settings.cold_db, settings.limits, progress).run(
+                    Validation(clickhouse, settings.hot_db, settings.cold_db, declared, settings.limits, progress).run(
                         ValidationRequest(since, until, self._types, self._exchanges, self._symbols)
                     )
                 )

@@ -18,7 +18,6 @@ from typing import Any
 
 import aiohttp
 
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse import schema
@@ -106,7 +105,7 @@ class Recording:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1))
         done: list[Change] = []
         await schema.apply(self.store.clickhouse, self.settings, done.append)
-        types = [str(data_type) for data_type in self.settings.data_types]
+        types = list(self.settings.data_types)
         await ensure_streams(self._client.jetstream(), subjects_by_stream({"default": self._stream}, types))
         made = [change.makes for change in done if change.makes]
         tiers = [self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db)]
@@ -211,7 +210,7 @@ class Recording:
             while any([await self._behind(data_type) for data_type in self.settings.data_types]):
                 await asyncio.sleep(0.1)
 
-    async def _behind(self, data_type: DataType) -> bool:
+    async def _behind(self, data_type: str) -> bool:
         for lane in await lanes.find_all(self.settings, self._broker, self.store, data_type):
             waits = await lanes.backlog(self._broker, lane) if lane.record else None
             if waits is None or waits.lag or waits.set_aside:

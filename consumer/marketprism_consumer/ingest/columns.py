@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from marketprism_api.data_types import Declaration
 from marketprism_consumer.ingest import kernel
 from marketprism_consumer.ingest.decode import ARRIVAL_SLACK, Row
+from marketprism_consumer.ingest.decode_fast import as_built_in
 from marketprism_consumer.ingest.frames import Messages
 from marketprism_consumer.ingest.levels import WIDTH, packed
 from marketprism_consumer.schema.tables import DECIMAL, TEXT, TIME, Table
@@ -161,9 +163,10 @@ class TradeReader:
         return columns, left
 
 
-def columnar(data_type: str) -> Columnar | None:
+def columnar(declaration: Declaration) -> Columnar | None:
     """None where the kernel does not know the type, or is not there."""
-    return TradeReader(kernel.library) if kernel.library and data_type == "trade" else None
+    known = declaration.name == "trade" and as_built_in(declaration)
+    return TradeReader(kernel.library) if kernel.library and known else None
 
 
 # --- what was decoded one by one --------------------------------------------------------------------------------------

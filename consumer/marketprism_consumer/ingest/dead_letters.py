@@ -42,6 +42,7 @@ class DeadLetter:
     """`stream` is the identity that the row would have had (`_stream`); `code` is ClickHouse's, 0 where it had none."""
 
     message: Message
+    data_type: str
     stream: str
     reason: Reason
     field: str = ""
@@ -49,12 +50,12 @@ class DeadLetter:
     code: int = 0
 
     @classmethod
-    def of(cls, message: Message, refusal: MessageError, stream: str) -> DeadLetter:
-        return cls(message, stream, refusal.reason, refusal.field, refusal.detail)
+    def of(cls, message: Message, refusal: MessageError, data_type: str, stream: str) -> DeadLetter:
+        return cls(message, data_type, stream, refusal.reason, refusal.field, refusal.detail)
 
     @classmethod
-    def refused(cls, message: Message, refused: StoreError, stream: str) -> DeadLetter:
-        return cls(message, stream, reasons.ROW_REFUSED, detail=shown(str(refused), 300), code=refused.code)
+    def refused(cls, message: Message, refused: StoreError, data_type: str, stream: str) -> DeadLetter:
+        return cls(message, data_type, stream, reasons.ROW_REFUSED, detail=shown(str(refused), 300), code=refused.code)
 
     def headers(self) -> dict[str, str]:
         found = {
@@ -70,8 +71,7 @@ class DeadLetter:
         return {name: value for name, value in found.items() if value}
 
     def subject(self) -> str:
-        data_type = self.message.subject.partition(".")[0]
-        return f"{prefix_of(data_type, self.stream)}.{self.message.seq}.{self.message.arrived}"
+        return f"{prefix_of(self.data_type, self.stream)}.{self.message.seq}.{self.message.arrived}"
 
 
 def prefix_of(data_type: str, stream: str) -> str:

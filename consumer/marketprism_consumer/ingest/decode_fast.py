@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from marketprism_api import reasons
+from marketprism_api.data_types import BUILT_IN, Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest import kernel
@@ -177,9 +178,20 @@ FastDecoder = Callable[[bytes, int], Row | None]
 DECODERS: dict[str, FastDecoder] = {"trade": trade, "orderbook": orderbook}
 
 
-def fast_decoder(data_type: str, limits: MessageLimits) -> FastDecoder | None:
-    """None where the data type has none."""
-    return partial(orderbook, most=limits.max_levels) if data_type == "orderbook" else DECODERS.get(data_type)
+def fast_decoder(declaration: Declaration, limits: MessageLimits) -> FastDecoder | None:
+    """None where the data type has none: one of the user's own, or one whose fields stand elsewhere."""
+    if not as_built_in(declaration):
+        return None
+    return (
+        partial(orderbook, most=limits.max_levels)
+        if declaration.name == "orderbook"
+        else DECODERS.get(declaration.name)
+    )
+
+
+def as_built_in(declaration: Declaration) -> bool:
+    built_in = BUILT_IN.get(declaration.name)
+    return built_in is not None and built_in.decoding == declaration.decoding
 
 
 def _named(m: _Common) -> bool:

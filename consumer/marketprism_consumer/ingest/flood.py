@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-def exchange_of(subject: str) -> str:
-    """What can't be a row names its venue in its subject alone: `trade.<exchange>.…`."""
-    return subject.partition(".")[2].partition(".")[0]
+def exchange_of(subject: str, token: int) -> str:
+    """What can't be a row names its venue in its subject alone, in the token with this number: 2 in `trade.<exchange>.…`."""
+    tokens = subject.split(".")
+    return tokens[token - 1] if token <= len(tokens) else ""
 
 
 @dataclass(slots=True)

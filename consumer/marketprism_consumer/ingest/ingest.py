@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from marketprism_api import reasons
+from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer.backoff import Backoff
@@ -47,7 +48,7 @@ from marketprism_consumer.ingest.record import VALID, Claim, Cut, Record
 from marketprism_consumer.ingest.set_back import claim_id, inspect
 from marketprism_consumer.ingest.store import Store
 from marketprism_consumer.ingest.work import Around, ClaimWork, StreamSeen
-from marketprism_consumer.schema.tables import Table
+from marketprism_consumer.schema.tables import table_of
 
 log = structlog.get_logger()
 
@@ -84,7 +85,7 @@ class Ingest:
     def __init__(
         self,
         source: LaneSource,
-        table: Table,
+        declaration: Declaration,
         broker: Broker,
         records: Records,
         tiers: Sequence[Store],
@@ -96,18 +97,19 @@ class Ingest:
         *,
         messages: MessageLimits,
         encode: Encode = Block,
-        columnar: Callable[[str], Columnar | None] = columnar,
+        columnar: Callable[[Declaration], Columnar | None] = columnar,
         faultpoint: Callable[[str], None] = faultpoint,
         log: FilteringBoundLogger = log,
         backoff: Callable[[], Backoff] = Backoff,
         valid: int = VALID,
         random: Random | None = None,
     ) -> None:
-        self.source, self.table, self.account, self.owner = source, table, account, owner
+        self.source, self.account, self.owner = source, account, owner
+        self.declaration, self.table = declaration, table_of(declaration)
         self._now = asyncio.get_running_loop().time
         self._set_state(reasons.RUNNING)
         self._broker, self._records, self._tiers, self._graveyard = broker, records, tiers, graveyard
-        self._columnar = columnar(table.data_type)
+        self._columnar = columnar(declaration)
         self._encode, self._faultpoint, self._log, self._backoff = encode, faultpoint, log, backoff
         self._messages = messages
         self._valid, self._random = valid, random or Random()
@@ -296,6 +298,7 @@ class Ingest:
     def _new_lane(self, id: LaneId) -> Lane:
         return Lane(
             id,
+            self.declaration,
             self.table,
             self.owner,
             self._broker,

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer import logs
@@ -21,7 +22,7 @@ from marketprism_consumer.ingest.batch import Refused
 from marketprism_consumer.ingest.broker import Broker
 from marketprism_consumer.ingest.columns import Columnar, Columns
 from marketprism_consumer.ingest.dead_letters import DeadLetter, Graveyard
-from marketprism_consumer.ingest.decode import Row, decode
+from marketprism_consumer.ingest.decode import Decoder, Row
 from marketprism_consumer.ingest.decode_fast import FastDecoder, fast_decoder
 from marketprism_consumer.ingest.encode import Block
 from marketprism_consumer.ingest.identity import generation, stream_identity
@@ -34,13 +35,13 @@ from marketprism_consumer.schema.tables import Table
 
 T = TypeVar("T")
 
-RULES = 2
+RULES = 3
 """Version of the decoding rules. To be raised with every change that makes another row of a message, or a row of what was bad."""
 
 
-def rules_version(limits: MessageLimits) -> int:
+def rules_version(declaration: Declaration, limits: MessageLimits) -> int:
     """The same for all processes that make the same rows of the same messages."""
-    said = f"{RULES} {limits.max_levels} {sorted(limits.positive_prices)}"
+    said = f"{RULES} {limits.max_levels} {sorted(limits.positive_prices)} {declaration.decoding}"
     return int.from_bytes(blake2b(said.encode(), digest_size=6).digest(), "big")
 
 
@@ -66,6 +67,7 @@ class Lane:
     """`tiers`: hot, where rows are inserted, then cold. `valid`: how long a block is taken after it is cut [s]."""
 
     id: LaneId
+    declaration: Declaration
     table: Table
     owner: str
     broker: Broker
@@ -83,11 +85,13 @@ class Lane:
     random: Random
     rules: int = field(init=False)
     """What a cut is decoded by: the code's version of the rules, and the pipeline's limits."""
+    _decode: Decoder = field(init=False)
     _fast: FastDecoder | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rules = rules_version(self.limits)
-        self._fast = fast_decoder(self.table.data_type, self.limits)
+        self.rules = rules_version(self.declaration, self.limits)
+        self._decode = Decoder(self.declaration, self.limits)
+        self._fast = fast_decoder(self.declaration, self.limits)
 
     @property
     def store(self) -> Store:
@@ -111,7 +115,7 @@ class Lane:
         """Raises MessageError."""
         row = self._fast(message.payload, message.arrived) if self._fast else None
         if row is None:
-            row = decode(self.table.data_type, message.subject, message.payload, message.arrived, self.limits)
+            row = self._decode(message.subject, message.payload, message.arrived)
         return row
 
     async def until(self) -> int:
@@ -142,9 +146,9 @@ class Lane:
         """Raises BrokerError where the dead-letter stream does not take them."""
         for message, why in bad:
             if isinstance(why, MessageError):
-                letter = DeadLetter.of(message, why, self.stream)
+                letter = DeadLetter.of(message, why, self.table.data_type, self.stream)
             else:
-                letter = DeadLetter.refused(message, why, self.stream)
+                letter = DeadLetter.refused(message, why, self.table.data_type, self.stream)
             await self.graveyard.bury(letter)
             self.account.dead_lettered(letter.reason)
 

@@ -18,12 +18,11 @@ from marketprism_consumer.errors import MessageError
 _PLAIN = re.compile(r"-?\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
 PLAIN_POSITIVE = re.compile(r"(?=[\d.]*[1-9])\d{1,19}(?:\.\d{1,18})?", re.ASCII).fullmatch
 _DECIMAL = re.compile(r"(-?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,4}))?", re.ASCII).fullmatch
-_PRECISION = 38
 
 
-def decimal(text: str, field: str, scale: int = 18) -> str:
-    """`text` as a plain decimal that a Decimal(38, scale) column holds exactly; refused where it does not fit."""
-    if scale == 18 and _PLAIN(text):
+def decimal(text: str, field: str, scale: int = 18, precision: int = 38) -> str:
+    """`text` as a plain decimal that a Decimal(precision, scale) column holds exactly; refused where it does not fit."""
+    if scale == 18 and precision == 38 and _PLAIN(text):
         return text
     match = _DECIMAL(text)
     if match is None or not (match[2] or match[3]):
@@ -36,7 +35,7 @@ def decimal(text: str, field: str, scale: int = 18) -> str:
     power = exponent - len(fraction)
     stripped = digits.rstrip("0")
     power += len(digits) - len(stripped)
-    if -power > scale or len(stripped) + power > _PRECISION - scale:
+    if -power > scale or len(stripped) + power > precision - scale:
         raise MessageError(reasons.DECIMAL_OUT_OF_RANGE, field, shown(text))
     if power >= 0:
         return sign + stripped + "0" * power
@@ -44,19 +43,19 @@ def decimal(text: str, field: str, scale: int = 18) -> str:
     return f"{sign}{padded[:power]}.{padded[power:]}"
 
 
-def positive(text: str, field: str) -> str:
+def positive(text: str, field: str, scale: int = 18, precision: int = 38) -> str:
     """A decimal above zero: prices."""
-    if PLAIN_POSITIVE(text):
+    if scale == 18 and precision == 38 and PLAIN_POSITIVE(text):
         return text
-    value = decimal(text, field)
+    value = decimal(text, field, scale, precision)
     if Decimal(value) <= 0:
         raise MessageError(reasons.NEGATIVE_OR_ZERO, field, shown(text))
     return value
 
 
-def not_negative(text: str, field: str) -> str:
+def not_negative(text: str, field: str, scale: int = 18, precision: int = 38) -> str:
     """A decimal of zero or more: quantities."""
-    value = decimal(text, field)
+    value = decimal(text, field, scale, precision)
     if value[0] == "-" and Decimal(value) != 0:
         raise MessageError(reasons.NEGATIVE_OR_ZERO, field, shown(text))
     return value
@@ -117,16 +116,35 @@ def _parse_time(text: str, field: str) -> int:
     return value
 
 
-def epoch(text: str, field: str) -> int:
-    """An epoch number's text in seconds, ms, µs or ns (told apart by magnitude: 2001 to 2286 in each) as microseconds."""
+_FINER = {"s": 6, "ms": 3, "us": 0, "ns": -3}
+"""Digits between a unit and the microsecond."""
+
+
+def epoch(text: str, field: str, unit: str = "") -> int:
+    """A number's text as microseconds since 1970. Its unit, if not given, is told by its size: seconds, ms, µs and ns have numbers
+    of their own from 2001 to 2286. What is finer is cut."""
+    return in_range(_scaled(text, field, unit, 0), field, text)
+
+
+def _scaled(text: str, field: str, unit: str, more: int) -> int:
+    """In microseconds, or with so many digits more."""
     if not _NUMBER(text):
         raise MessageError(reasons.BAD_TIME, field, shown(text))
     whole, _, fraction = text.partition(".")
-    number = int(whole)
-    for limit, digits in ((10**11, 6), (10**14, 3), (10**17, 0)):
-        if number < limit:
-            return in_range(int(whole + fraction.ljust(digits, "0")[:digits]), field, text)
-    return in_range(number // 1000, field, text)
+    digits = _FINER[unit or _unit_of(int(whole))] + more
+    return int(whole + fraction.ljust(digits, "0")[:digits]) if digits >= 0 else int(whole) // 10**-digits
+
+
+def _unit_of(number: int) -> str:
+    return "s" if number < 10**11 else "ms" if number < 10**14 else "us" if number < 10**17 else "ns"
+
+
+def nanos(text: str, field: str, unit: str = "") -> int:
+    """A time's text, or a number's, as nanoseconds since 1970 UTC."""
+    if not unit and (match := _TIME(text)):
+        return micros(text, field) * 1000 + int((match[7] or "").ljust(9, "0")[6:9])
+    epoch(text, field, unit)
+    return _scaled(text, field, unit, 3)
 
 
 def in_range(value: int, field: str, text: object) -> int:

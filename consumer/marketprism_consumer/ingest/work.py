@@ -374,7 +374,7 @@ class ClaimWork:
                 await self._later(cut)
                 return
         floods = self._flood.of(self._now()) if self._around.may_hold() else frozenset()
-        bad = [each for each in batch.refused if exchange_of(each[0].subject) not in floods]
+        bad = [each for each in batch.refused if self._exchange_of(each[0].subject) not in floods]
         try:
             await lane.bury(bad)
         except BrokerError as refused:
@@ -446,17 +446,26 @@ class ClaimWork:
 
     def _count(self, batch: Batch) -> None:
         """What came of each venue, and what of it was bad. A row in columns tells its venue by itself."""
-        bad = _by_exchange(Counter(message.subject for message, _ in batch.refused))
-        messages = bad + _by_exchange(Counter(message.subject for message in batch.messages)) + batch.exchanges()
+        bad = self._by_exchange(Counter(message.subject for message, _ in batch.refused))
+        messages = bad + self._by_exchange(Counter(message.subject for message in batch.messages)) + batch.exchanges()
         self._flood.record(self._now(), messages, bad)
         floods = self._see_floods()
-        refused = [each for each in batch.refused if exchange_of(each[0].subject) in floods]
+        refused = [each for each in batch.refused if self._exchange_of(each[0].subject) in floods]
         if refused and self._now() >= self._tell_flood_at:
             self._tell_flood_at = self._now() + TELL_FLOOD_EVERY
             first = str(refused[0][1])
             self.lane.alarm(
                 reasons.DEAD_LETTER_FLOOD, exchanges=sorted(floods), refused=len(refused), of=len(batch), first=first
             )
+
+    def _exchange_of(self, subject: str) -> str:
+        return exchange_of(subject, self.lane.declaration.exchange_token)
+
+    def _by_exchange(self, of_subjects: Mapping[str, int]) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for subject, count in of_subjects.items():
+            found[self._exchange_of(subject)] += count
+        return found
 
     def _see_floods(self) -> frozenset[str]:
         floods = self._flood.of(self._now())
@@ -482,10 +491,3 @@ class ClaimWork:
         if self.reader is not None:
             self.reader.close()
             self.reader = None
-
-
-def _by_exchange(of_subjects: Mapping[str, int]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for subject, count in of_subjects.items():
-        found[exchange_of(subject)] += count
-    return found

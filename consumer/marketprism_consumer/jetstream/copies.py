@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from marketprism_api import reasons
-from marketprism_api.data_types import DataType
+from marketprism_api.subjects import common
 from marketprism_consumer.errors import BrokerError
 from marketprism_consumer.jetstream.broker import NatsBroker
 
 
-async def find_copies(broker: NatsBroker, data_type: DataType, subject: str, holders: Sequence[str]) -> tuple[str, ...]:
+async def find_copies(broker: NatsBroker, data_type: str, subject: str, holders: Sequence[str]) -> tuple[str, ...]:
     """Those of `holders` that need not be read: every message of the subject that they have is in another one, which is. Raises
     BrokerError; StreamUnfit where, whichever is read, messages would be stored twice, or some not at all."""
     origins = {name: await _origins(broker, name, subject) for name in holders}
@@ -32,7 +32,7 @@ async def find_copies(broker: NatsBroker, data_type: DataType, subject: str, hol
     return tuple(copies)
 
 
-def unnamed(data_type: DataType, why: str) -> BrokerError:
+def unnamed(data_type: str, why: str) -> BrokerError:
     """Only who knows what they are for can choose between such streams."""
     return BrokerError(reasons.STREAM_UNFIT, f"{why}: name in spec.nats.streams.{data_type} which to read")
 
@@ -58,19 +58,3 @@ async def _origins(broker: NatsBroker, stream: str, subject: str) -> dict[str, b
 async def _passes_on(broker: NatsBroker, stream: str, subject: str) -> bool:
     """It has none of the subject but what it has from others."""
     return bool(await broker.sources_of(stream)) or await broker.next_of(stream, subject, 1) is None
-
-
-def common(one: str, other: str) -> str:
-    """The pattern of what two patterns have in common: `trade.okx.>` of `trade.>` and `*.okx.>`. Empty where that is nothing."""
-    ours, theirs = one.split("."), other.split(".")
-    found: list[str] = []
-    for number in range(max(len(ours), len(theirs))):
-        if number in (len(ours), len(theirs)):
-            return ""
-        a, b = ours[number], theirs[number]
-        if ">" in (a, b):
-            return ".".join([*found, *(theirs if a == ">" else ours)[number:]])
-        if "*" not in (a, b) and a != b:
-            return ""
-        found.append(b if a == "*" else a)
-    return ".".join(found)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.errors import (
     BrokerError,
@@ -34,7 +33,7 @@ class Choice(NamedTuple):
     copies: tuple[str, ...] = ()
 
 
-async def choose(broker: NatsBroker, settings: Settings, data_type: DataType, *, moved: bool = True) -> Choice:
+async def choose(broker: NatsBroker, settings: Settings, data_type: str, *, moved: bool = True) -> Choice:
     """The one rule for which streams a data type is read from: those that the pipeline names for it, whatever they are; else all
     that hold its subject, but for copies. `moved`: also those that have given it to another, and hold messages of it still.
 
@@ -65,11 +64,11 @@ def subjects_by_stream(stream_of: Mapping[str, str], types: Iterable[str]) -> di
     return found
 
 
-async def _begun(broker: NatsBroker, settings: Settings, data_type: DataType) -> set[tuple[str, str]]:
+async def _begun(broker: NatsBroker, settings: Settings, data_type: str) -> set[tuple[str, str]]:
     """The streams of the data type's records, and when they were made: each has been read, at least for a while."""
     records = NatsRecords(broker.client, settings.bucket)
     found = set()
-    for key in await records.keys(str(data_type)):
+    for key in await records.keys(data_type):
         with suppress(ValueError):  # told by whoever works with that very record
             record = load((await records.read(key))[1])
             if record.subject == settings.data_types[data_type].subject:

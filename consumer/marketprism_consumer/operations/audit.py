@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marketprism_api import reasons
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
@@ -34,7 +34,7 @@ from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit_values import Alteration, Misburied, compare
 from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.operations.sequences import WINDOW, Position, Ranges, Sequences, between, judge, up_to
-from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
+from marketprism_consumer.schema.tables import Table, table_of
 
 HEADERS_AT_ONCE = 20_000
 DISORDER = 3600.0  # rows this much older than the shortest retention may have been deleted by it [s]
@@ -189,7 +189,7 @@ async def audit(
     client: PullClient,
     *,
     cold: ClickHouseStore | None = None,
-    data_types: Iterable[DataType],
+    data_types: Iterable[str],
     deep: bool = False,
     both_tiers: bool = True,
 ) -> AuditReport:
@@ -208,13 +208,13 @@ async def audit(
             continue  # nothing is read, and its lane says why
         streams = await choose(broker, settings, data_type)
         if streams.left:
-            report.not_read[str(data_type)] = streams.left
+            report.not_read[data_type] = streams.left
         if streams.copies:
-            report.copies[str(data_type)] = streams.copies
+            report.copies[data_type] = streams.copies
         for name in settings.data_types[data_type].named:
             if name not in streams.read:
                 why = f"{reasons.STREAM_MISSING}: there is no {name}, which spec.nats.streams names"
-                report.types.append(TypeAudit(str(data_type), name, problem=why))
+                report.types.append(TypeAudit(data_type, name, problem=why))
     for stream in dict.fromkeys(lane.stream for data_type in chosen for lane in found[data_type]):
         on_it = {data_type: lane for data_type in found for lane in found[data_type] if lane.stream == stream}
         if not stream or any(lane.problem.startswith(str(reasons.STREAM_UNFIT)) for lane in on_it.values()):
@@ -223,13 +223,13 @@ async def audit(
         auditor = _StreamAuditor(settings, tiers, broker, stream, on_it)
         report.streams.append(await auditor.run([data_type for data_type in chosen if data_type in on_it], deep))
         report.types += auditor.types.values()
-    report.types.sort(key=lambda audited: chosen.index(DataType(audited.data_type)))
+    report.types.sort(key=lambda audited: chosen.index(audited.data_type))
     report.seconds = time.monotonic() - began
     return report
 
 
 def _unread(settings: Settings, lane: FoundLane) -> TypeAudit:
-    stream = lane.stream or settings.data_types[DataType(lane.data_type)].stream
+    stream = lane.stream or settings.data_types[lane.data_type].stream
     return TypeAudit(lane.data_type, stream, problem=f"{lane.problem}, nothing can be compared")
 
 
@@ -257,20 +257,21 @@ class _StreamAuditor:
         tiers: Mapping[Tier, ClickHouseStore],
         broker: NatsBroker,
         stream: str,
-        on_it: Mapping[DataType, FoundLane],
+        on_it: Mapping[str, FoundLane],
     ) -> None:
         self.types: dict[str, TypeAudit] = {}
         self._settings, self._tiers, self._broker = settings, tiers, broker
         self._stream, self._on_it = stream, on_it
         self._positions = {data_type: _position(lane) for data_type, lane in on_it.items()}
         self._identity = ""
-        self._census: dict[DataType, _Census] = {}
+        self._census: dict[str, _Census] = {}
+        self._tables = {name: table_of(each.declaration) for name, each in settings.data_types.items()}
         self._dead: dict[str, Sequences] = {}
         self._refused: dict[str, Sequences] = {}
 
-    async def run(self, chosen: Sequence[DataType], deep: bool) -> StreamAudit:
+    async def run(self, chosen: Sequence[str], deep: bool) -> StreamAudit:
         for data_type in self._on_it:
-            self._census[data_type] = await self._take_census(BY_DATA_TYPE[data_type])
+            self._census[data_type] = await self._take_census(self._tables[data_type])
         info = await self._info()
         last = info["state"]["last_seq"]
         self._identity = stream_identity(self._stream, info["created"])
@@ -286,11 +287,11 @@ class _StreamAuditor:
 
         for data_type in chosen:
             census, lane = self._census[data_type], self._on_it[data_type]
-            audited = TypeAudit(str(data_type), self._stream, self._identity, first, last)
+            audited = TypeAudit(data_type, self._stream, self._identity, first, last)
             audited.record_made, audited.problem = lane.record is not None, lane.problem
             audited.by_hand = census.rows("")
             audited.beyond = max((census.last[i] for i in self._own(census) if census.last[i] > last), default=0)
-            self.types[str(data_type)] = audited
+            self.types[data_type] = audited
         covered = {self._settings.data_types[data_type].subject for data_type in self._on_it}
         result = StreamAudit(
             self._stream,
@@ -303,7 +304,7 @@ class _StreamAuditor:
         for data_type in chosen:
             await self._earlier_streams(data_type)
             await self._name_doubles(data_type)
-            await self._look_into_missing(self.types[str(data_type)])
+            await self._look_into_missing(self.types[data_type])
             if deep:
                 await self._compare(data_type)
         return result
@@ -334,14 +335,16 @@ class _StreamAuditor:
             if refused.reason is not reasons.STREAM_MISSING:  # no stream: there was never a dead letter
                 raise
 
-    async def _read_held(self, chosen: Sequence[DataType], first: int, last: int) -> dict[str, Sequences]:
-        held = {str(data_type): Sequences() for data_type in chosen}
+    async def _read_held(self, chosen: Sequence[str], first: int, last: int) -> dict[str, Sequences]:
+        held = {data_type: Sequences() for data_type in chosen}
         subjects = [self._settings.data_types[data_type].subject for data_type in chosen]
         async with StreamReader(self._broker, self._stream, subjects, first=first, headers_only=True) as reader:
             async for messages in reader.batches(HEADERS_AT_ONCE):
                 for message in messages:
                     if message.seq <= last:
-                        held[message.subject.partition(".")[0]].add(message.seq)
+                        data_type = self._settings.type_of(message.subject)
+                        if data_type in held:
+                            held[data_type].add(message.seq)
                 if messages[-1].seq >= last:
                     break
         return held
@@ -356,7 +359,7 @@ class _StreamAuditor:
         """The stream's identity and its generations, of those in the tables."""
         return [i for i in census.identities() if i == self._identity or i.startswith(f"{self._identity}~")]
 
-    def _identities(self, data_type: DataType) -> list[str]:
+    def _identities(self, data_type: str) -> list[str]:
         """What rows of this stream are looked for under: also its own name, where the census saw no row yet."""
         return sorted({self._identity, *self._own(self._census[data_type])})
 
@@ -395,9 +398,9 @@ class _StreamAuditor:
         sets = {stream: sequences.window(window) for stream, sequences in found.items()}
         return {stream: (bits, rows[stream] - bits.bit_count()) for stream, bits in sets.items()}
 
-    async def _rows(self, data_type: DataType, streams: Sequence[str], window: int, last: int) -> tuple[int, int, int]:
+    async def _rows(self, data_type: str, streams: Sequence[str], window: int, last: int) -> tuple[int, int, int]:
         """Of one window: the sequences with a row, the rows beyond one for each, and how many are in both tiers."""
-        table = BY_DATA_TYPE[data_type]
+        table = self._tables[data_type]
         bits = double = both = 0
         in_hot: dict[str, int] = {}
         for tier in self._tiers:
@@ -413,7 +416,7 @@ class _StreamAuditor:
     async def _judge(
         self,
         result: StreamAudit,
-        chosen: Sequence[DataType],
+        chosen: Sequence[str],
         held: Mapping[str, Sequences],
         deleted: Sequences,
     ) -> None:
@@ -427,7 +430,7 @@ class _StreamAuditor:
                 bits, double, both = await self._rows(data_type, self._identities(data_type), window, last)
                 dead = self._dead[data_type].window(window)
                 accounted |= bits | dead
-                audited = self.types.get(str(data_type))
+                audited = self.types.get(data_type)
                 if audited is None:
                     continue
                 holds = held[data_type].window(window)
@@ -473,7 +476,7 @@ class _StreamAuditor:
                 continue
             for tier, store in self._tiers.items():
                 rows = await store.clickhouse.query(
-                    f"SELECT count(), min(_seq) FROM {self._table(tier, BY_DATA_TYPE[data_type])}"
+                    f"SELECT count(), min(_seq) FROM {self._table(tier, self._tables[data_type])}"
                     f" WHERE _stream IN {{streams:Array(String)}} AND timestamp >= toDateTime({cutoff}, 'UTC')",
                     {"streams": own},
                 )
@@ -483,9 +486,9 @@ class _StreamAuditor:
 
     # --- after the sets -----------------------------------------------------------------------------------------------
 
-    async def _earlier_streams(self, data_type: DataType) -> None:
+    async def _earlier_streams(self, data_type: str) -> None:
         """Their messages exist nowhere else, so they are only looked through for doubles."""
-        audited, census = self.types[str(data_type)], self._census[data_type]
+        audited, census = self.types[data_type], self._census[data_type]
         own = {"", *self._own(census)}
         for identity in census.identities():
             if identity in own:
@@ -497,13 +500,13 @@ class _StreamAuditor:
                 audited.double += double
                 audited.in_both_tiers += both
 
-    async def _name_doubles(self, data_type: DataType) -> None:
-        audited = self.types[str(data_type)]
+    async def _name_doubles(self, data_type: str) -> None:
+        audited = self.types[data_type]
         if not audited.double:
             return
         for tier, store in self._tiers.items():
             rows = await store.clickhouse.query(
-                f"SELECT _stream, _seq, count() FROM {self._table(tier, BY_DATA_TYPE[data_type])} WHERE _stream != ''"
+                f"SELECT _stream, _seq, count() FROM {self._table(tier, self._tables[data_type])} WHERE _stream != ''"
                 " GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
             )
             audited.doubles += [(stream, tier, seq, count) for stream, seq, count in rows]
@@ -521,11 +524,11 @@ class _StreamAuditor:
         wanted = {seq for first, last in audited.missing.ranges for seq in range(first, last + 1)} if gone else set()
         undecodable = 0
         if wanted:
-            subject = self._settings.data_types[DataType(audited.data_type)].subject
-            async with StreamReader(self._broker, self._stream, [subject], first=min(wanted)) as reader:
+            declaration = self._settings.data_types[audited.data_type].declaration
+            async with StreamReader(self._broker, self._stream, [declaration.subject], first=min(wanted)) as reader:
                 async for messages in reader.batches(1000):
                     undecodable += sum(
-                        _refused(audited.data_type, m.subject, m.payload, m.arrived, self._settings.messages)
+                        _refused(declaration, m.subject, m.payload, m.arrived, self._settings.messages)
                         for m in messages
                         if m.seq in wanted
                     )
@@ -533,13 +536,12 @@ class _StreamAuditor:
                         break
         audited.purged = min(undecodable, gone)
 
-    async def _compare(self, data_type: DataType) -> None:
+    async def _compare(self, data_type: str) -> None:
         await compare(
-            self.types[str(data_type)],
+            self.types[data_type],
             self._broker,
-            BY_DATA_TYPE[data_type],
-            subject=self._settings.data_types[data_type].subject,
-            tiers={tier: (server, self._table(tier, BY_DATA_TYPE[data_type])) for tier, server in self._tiers.items()},
+            self._settings.data_types[data_type].declaration,
+            tiers={tier: (server, self._table(tier, self._tables[data_type])) for tier, server in self._tiers.items()},
             streams=self._identities(data_type),
             dead=self._dead[data_type],
             refused=self._refused[data_type],
@@ -555,9 +557,9 @@ def _position(lane: FoundLane) -> Position:
     return Position(record.begin, ((0, record.done), *((claim.start, claim.done) for claim in record.claims)))
 
 
-def _refused(data_type: str, subject: str, payload: bytes, arrived: int, limits: MessageLimits) -> bool:
+def _refused(declaration: Declaration, subject: str, payload: bytes, arrived: int, limits: MessageLimits) -> bool:
     try:
-        decode(data_type, subject, payload, arrived, limits)
+        decode(declaration, subject, payload, arrived, limits)
     except MessageError:
         return True
     return False

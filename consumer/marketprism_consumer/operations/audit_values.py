@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
+from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import MessageError
@@ -15,7 +16,7 @@ from marketprism_consumer.ingest.values import shown
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.stream_reader import StreamReader
 from marketprism_consumer.operations.sequences import Sequences
-from marketprism_consumer.schema.tables import TIME, Column, Table, nullable
+from marketprism_consumer.schema.tables import Column, Table, exact, table_of
 
 AT_ONCE = {"orderbook": 2_000}
 AT_ONCE_OTHERS = 20_000
@@ -63,9 +64,8 @@ class Findings(Protocol):
 async def compare(
     found: Findings,
     broker: NatsBroker,
-    table: Table,
+    declaration: Declaration,
     *,
-    subject: str,
     tiers: Mapping[str, tuple[ClickHouseStore, str]],
     streams: Sequence[str],
     dead: Sequences,
@@ -75,8 +75,9 @@ async def compare(
     """Reads the stream once, a chunk at a time. `refused`: dead letters that decode, but ClickHouse would not have.
 
     A message is compared with its rows in each tier; of several generations one must be its own."""
-    columns = ", ".join(expression(column) for column in table.inserted)
-    async with StreamReader(broker, found.stream, [subject], first=found.first) as reader:
+    table = table_of(declaration)
+    columns = ", ".join(exact(column) for column in table.inserted)
+    async with StreamReader(broker, found.stream, [declaration.subject], first=found.first) as reader:
         async for messages in reader.batches(AT_ONCE.get(table.data_type, AT_ONCE_OTHERS)):
             messages = [message for message in messages if message.seq <= found.last]
             if not messages:
@@ -84,9 +85,7 @@ async def compare(
             rows: dict[int, Row | MessageError] = {}
             for message in messages:
                 try:
-                    rows[message.seq] = decode(
-                        table.data_type, message.subject, message.payload, message.arrived, limits
-                    )
+                    rows[message.seq] = decode(declaration, message.subject, message.payload, message.arrived, limits)
                 except MessageError as refusal:
                     rows[message.seq] = refusal
                     continue
@@ -110,12 +109,6 @@ async def compare(
                             found.alterations.append(alteration)
                 seen |= of.keys()
             found.compared += len(seen)
-
-
-def expression(column: Column) -> str:
-    """A column as an SQL expression that loses nothing on its way to Python."""
-    name = f"`{column.name}`"
-    return f"toUnixTimestamp64Micro({name})" if column.type in (TIME, nullable(TIME)) else name
 
 
 def difference(

@@ -17,7 +17,6 @@ from nats.errors import Error as NatsError
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth, NatsAuth
-from marketprism_api.data_types import DataType
 from marketprism_api.reasons import Reason
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import schema
@@ -35,7 +34,7 @@ from marketprism_consumer.jetstream.streams import choose
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.schema.ddl import LOCAL
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.schema.tables import table_of
 
 CONNECT_WAIT = 5.0  # [s]
 REFUSED = (reasons.NATS_DENIED, reasons.NATS_UNTRUSTED)
@@ -155,7 +154,7 @@ async def check_nats(settings: Settings, login: Callable[[], NatsAuth], client: 
 
 
 async def _data_type(
-    broker: NatsBroker, settings: Settings, data_type: DataType, streams: dict[str, Mapping[str, Any]]
+    broker: NatsBroker, settings: Settings, data_type: str, streams: dict[str, Mapping[str, Any]]
 ) -> AsyncIterator[Line]:
     """`streams` gathers what the server says of each."""
     type_settings = settings.data_types[data_type]
@@ -413,7 +412,7 @@ async def _rights(settings: Settings, clickhouse: ClickHouse) -> list[Line]:
     found = []
     for database in (settings.hot_db, settings.cold_db):
         for data_type in settings.data_types:
-            table = BY_DATA_TYPE[str(data_type)]
+            table = table_of(settings.data_types[data_type].declaration)
             names = ", ".join(column.name for column in table.inserted)
             where = f"`{database}`.`{table.name}{LOCAL if settings.sharded else ''}`"
             try:

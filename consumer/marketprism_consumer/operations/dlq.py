@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from marketprism_api import reasons
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
 from marketprism_consumer import times
@@ -32,7 +32,7 @@ from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.stream_reader import StreamReader, parse_headers
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.restore import Restorable, Restore
-from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
+from marketprism_consumer.schema.tables import Table, table_of
 
 READ_AT_ONCE = 1_000
 REPLAYER = "marketprism-dlq-replay"
@@ -239,10 +239,11 @@ class Replay:
         records: NatsRecords,
         stream: DeadLetterStream,
         tiers: Sequence[ClickHouseStore],
+        declarations: Mapping[str, Declaration],
         limits: MessageLimits,
     ) -> None:
         self._broker, self._records, self._stream, self._hot = broker, records, stream, tiers[0]
-        self._limits = limits
+        self._declarations, self._limits = declarations, limits
         self._restore: Restore[Letter] = Restore(tiers)
 
     async def run(self, letters: Sequence[Letter]) -> list[Outcome]:
@@ -270,7 +271,7 @@ class Replay:
             groups.setdefault((letter.data_type, letter.origin()[0]), []).append((letter, row))
         outcomes: list[Outcome] = []
         for (data_type, stream), group in groups.items():
-            table = BY_DATA_TYPE[data_type]
+            table = table_of(self._declarations[data_type])
             until = await self._restore.until()
             record = await self._record(table, stream)
             now: dict[int, Restorable[Letter]] = {}
@@ -290,7 +291,7 @@ class Replay:
         name = stream.partition("@")[0]
         gone = Record(name, "", "", "", done=sys.maxsize)
         try:
-            id_ = await lane_of(self._broker, self._hot, table, name, DataType(table.data_type).subject)
+            id_ = await lane_of(self._broker, self._hot, table, name, self._declarations[table.data_type].subject)
         except BrokerError as refused:
             if refused.reason not in (reasons.STREAM_MISSING, reasons.STREAM_UNFIT):
                 raise
@@ -300,12 +301,14 @@ class Replay:
         return (await lanes.read(self._records, id_)).record or id_.empty_record()
 
     async def _row(self, letter: Letter) -> Row:
-        if letter.data_type not in BY_DATA_TYPE:
-            raise MessageError(reasons.SUBJECT_MISMATCH, detail=f"no such data type: {letter.data_type}")
+        declaration = self._declarations.get(letter.data_type)
+        if declaration is None:
+            detail = f"{letter.data_type} is not a data type of the pipeline"
+            raise MessageError(reasons.SUBJECT_MISMATCH, detail=detail)
         letter.origin()  # raises where there is none
         payload = await self._stream.whole(letter)
         arrived = micros(letter.header(dead_letters.TIME), dead_letters.TIME)
-        return decode(letter.data_type, letter.header(dead_letters.SUBJECT), payload, arrived, self._limits)
+        return decode(declaration, letter.header(dead_letters.SUBJECT), payload, arrived, self._limits)
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import msgspec
 from msgspec.structs import replace
 
 from marketprism_api import reasons
-from marketprism_api.data_types import DataType
 from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.store import NO_SUCH_TABLE, ClickHouseStore
 from marketprism_consumer.errors import BrokerError, ConflictError, StoreError
@@ -28,7 +27,7 @@ from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.refusals import STREAM_NOT_FOUND
 from marketprism_consumer.jetstream.streams import choose
-from marketprism_consumer.schema.tables import BY_DATA_TYPE, Table
+from marketprism_consumer.schema.tables import Table, table_of
 
 LOOK_EVERY = 0.1  # [s]
 WRITES = 100  # how often a reset tries to be first: running consumers write a few times a second
@@ -51,9 +50,7 @@ class FoundLane:
         return self.id.key if self.id else ""
 
 
-async def find_all(
-    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType
-) -> list[FoundLane]:
+async def find_all(settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: str) -> list[FoundLane]:
     """A data type's lanes with their records, one for each stream; a single one without a stream where none holds it. Raises
     BrokerError, StoreError."""
     try:
@@ -61,15 +58,15 @@ async def find_all(
     except BrokerError as refused:
         if refused.reason is not reasons.STREAM_UNFIT:
             raise
-        return [FoundLane(str(data_type), "", problem=str(refused))]
+        return [FoundLane(data_type, "", problem=str(refused))]
     if streams:
         return [await _find_in(settings, broker, store, data_type, stream) for stream in streams]
     subject = settings.data_types[data_type].subject
-    return [FoundLane(str(data_type), "", problem=f"{reasons.STREAM_MISSING}: no stream holds {subject}")]
+    return [FoundLane(data_type, "", problem=f"{reasons.STREAM_MISSING}: no stream holds {subject}")]
 
 
 async def find(
-    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType, stream: str = ""
+    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: str, stream: str = ""
 ) -> FoundLane:
     """One of them: the only one, or that of `stream`. Raises ValueError where that is not one."""
     found = await find_all(settings, broker, store, data_type)
@@ -80,10 +77,10 @@ async def find(
 
 
 async def _find_in(
-    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: DataType, stream: str
+    settings: Settings, broker: NatsBroker, store: ClickHouseStore, data_type: str, stream: str
 ) -> FoundLane:
-    name, subject = str(data_type), settings.data_types[data_type].subject
-    table = BY_DATA_TYPE[name]
+    name, chosen = data_type, settings.data_types[data_type]
+    table, subject = table_of(chosen.declaration), chosen.subject
     try:
         id_ = await lane_of(broker, store, table, stream, subject)
     except BrokerError as refused:
@@ -316,7 +313,7 @@ async def begin(
     StoreError."""
     records = NatsRecords(broker.client, settings.bucket)
     for table in created:
-        data_type = DataType(table.data_type)
+        data_type = table.data_type
         # What is in cold has to be looked up. And what was made may be a new replica of an old table.
         if any([await _has_rows(tier, table) for tier in tiers]):
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import MessageError, NotYetStoredError
@@ -20,7 +21,7 @@ from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.stream_reader import Read, StreamReader
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.restore import Restorable, Restore
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.schema.tables import table_of
 
 READ_AT_ONCE = 5_000
 
@@ -67,6 +68,7 @@ async def replay(
     records: NatsRecords,
     tiers: Sequence[ClickHouseStore],
     lane: LaneId,
+    declaration: Declaration,
     stretch: Stretch,
     limits: MessageLimits,
     *,
@@ -76,7 +78,7 @@ async def replay(
 ) -> Replayed:
     """Of one data type. Raises NotYetStoredError, ReaderRunsError, BrokerError, StoreError."""
     data_type = lane.data_type
-    table = BY_DATA_TYPE[data_type]
+    table = table_of(declaration)
     stream = stream_identity(lane.stream, lane.created)
     await _record(records, lane)
     restore: Restore[int] = Restore(tiers)
@@ -93,7 +95,7 @@ async def replay(
             until = await restore.until()
             record = await _record(records, lane)
             ours = [m for m in messages if record.is_done(m.seq) and not stretch.ends_before(m)]
-            entries = _entries(data_type, ours, limits, done)
+            entries = _entries(declaration, ours, limits, done)
             if dry_run:
                 there = await restore.stored(table, stream, [seq for _, seq, _ in entries])
                 done.stored_before += len(there)
@@ -109,12 +111,14 @@ async def replay(
     return done
 
 
-def _entries(data_type: str, messages: Sequence[Read], limits: MessageLimits, done: Replayed) -> list[Restorable[int]]:
+def _entries(
+    declaration: Declaration, messages: Sequence[Read], limits: MessageLimits, done: Replayed
+) -> list[Restorable[int]]:
     entries: list[Restorable[int]] = []
     done.read += len(messages)
     for message in messages:
         try:
-            row = decode(data_type, message.subject, message.payload, message.arrived, limits)
+            row = decode(declaration, message.subject, message.payload, message.arrived, limits)
         except MessageError as refusal:
             done.bad[str(refusal.reason)] = done.bad.get(str(refusal.reason), 0) + 1
         else:

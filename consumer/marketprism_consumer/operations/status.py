@@ -16,7 +16,7 @@ from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.lanes import FoundLane
-from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, Table
+from marketprism_consumer.schema.tables import Table, table_of
 from marketprism_consumer.tiering.ledger import TABLE as LEDGER
 from marketprism_consumer.tiering.ledger import Ledger, LedgerEntry
 from marketprism_consumer.validation import record
@@ -78,21 +78,22 @@ READ, UNREAD, NO_STREAM = "read", "nobody reads", "no stream"
 
 async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore, cold: ClickHouseStore) -> Status:
     """`store`: hot's. Raises BrokerError and StoreError where NATS or ClickHouse can't be asked."""
-    sizes = (await _sizes(store), await _sizes(cold))
+    tables = [table_of(each.declaration) for each in settings.data_types.values()]
+    sizes = (await _sizes(store, tables), await _sizes(cold, tables))
     ours = {data_type: await lanes.find_all(settings, broker, store, data_type) for data_type in settings.data_types}
     every = [lane for of_type in ours.values() for lane in of_type]
     read = await lanes.alive(NatsRecords(broker.client, settings.bucket), every)
     found = []
     for data_type, type_settings in settings.data_types.items():
         streams = ",".join(lane.stream for lane in ours[data_type]) or type_settings.stream
-        made = TypeStatus(str(data_type), streams, _state(ours[data_type], read))
+        made = TypeStatus(data_type, streams, _state(ours[data_type], read))
         made.processes = len(lanes.owners(ours[data_type]))
         waits = [await lanes.backlog(broker, lane) for lane in ours[data_type] if lane.record]
         if waits:
             made.lag, made.set_aside = sum(each.lag for each in waits), sum(each.set_aside for each in waits)
         letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
         made.dead_letters = sum(letters.values())
-        table = BY_DATA_TYPE[str(data_type)]
+        table = table_of(type_settings.declaration)
         made.hot, made.cold = (of.get(table.name, Tier()) for of in sizes)
         if made.hot.rows:
             made.rate, made.age = await _fresh(store, table)
@@ -112,7 +113,7 @@ def _state(of_type: Sequence[FoundLane], read: set[str]) -> str:
     return READ if all(lane.key in read for lane in of_type) else UNREAD
 
 
-async def _sizes(store: ClickHouseStore) -> dict[str, Tier]:
+async def _sizes(store: ClickHouseStore, tables: Sequence[Table]) -> dict[str, Tier]:
     """By table, of all shards together, each by one of its replicas."""
     found: dict[str, Tier] = {}
     for shard in await _shards(store):
@@ -122,7 +123,7 @@ async def _sizes(store: ClickHouseStore) -> dict[str, Tier]:
             {"database": shard.database},
         )
         of = {str(table): Tier(int(count), int(size), int(parts)) for table, count, size, parts in rows}
-        for table in TABLES:
+        for table in tables:
             mine, its = found.get(table.name, Tier()), of.get(shard.name(table), Tier())
             found[table.name] = Tier(mine.rows + its.rows, mine.bytes + its.bytes, mine.parts + its.parts)
     return found

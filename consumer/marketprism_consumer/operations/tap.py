@@ -4,7 +4,7 @@ and so take nothing from anybody."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from marketprism_api import reasons
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_api.settings import Settings
 from marketprism_consumer import times
@@ -22,7 +22,7 @@ from marketprism_consumer.ingest.decode import USUAL, decode, values_by_column
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient
 from marketprism_consumer.jetstream.streams import choose
-from marketprism_consumer.schema.tables import BY_DATA_TYPE
+from marketprism_consumer.schema.tables import table_of
 
 QUEUE = 10_000  # messages that wait to be shown; the oldest are dropped beyond
 
@@ -79,10 +79,18 @@ class TapFilter:
         return (not self.exchange or exchange == self.exchange) and (not self.symbol or symbol == self.symbol)
 
 
-def tapped(stream: str, seq: int, arrived: int, subject: str, payload: bytes, limits: MessageLimits = USUAL) -> Tapped:
-    data_type = subject.partition(".")[0]
+def tapped(
+    declaration: Declaration,
+    stream: str,
+    seq: int,
+    arrived: int,
+    subject: str,
+    payload: bytes,
+    limits: MessageLimits = USUAL,
+) -> Tapped:
+    data_type = declaration.name
     try:
-        row = values_by_column(BY_DATA_TYPE[data_type], decode(data_type, subject, payload, arrived, limits))
+        row = values_by_column(table_of(declaration), decode(declaration, subject, payload, arrived, limits))
         return Tapped(data_type, stream, seq, arrived, subject, payload, row, None)
     except MessageError as refusal:
         return Tapped(data_type, stream, seq, arrived, subject, payload, None, refusal)
@@ -94,20 +102,24 @@ def _json(value: Any) -> Any:
 
 
 async def tap(
-    client: PullClient, settings: Settings, data_types: Sequence[DataType], since: int | None = None
+    client: PullClient, settings: Settings, data_types: Sequence[str], since: int | None = None
 ) -> AsyncGenerator[Tapped, None]:
     """For ever. From now on, or from what arrived at `since` [µs UTC]. Raises BrokerError."""
     broker = NatsBroker(client)
-    queue: asyncio.Queue[Msg] = asyncio.Queue(QUEUE)
+    queue: asyncio.Queue[tuple[Declaration, Msg]] = asyncio.Queue(QUEUE)
 
-    async def take(message: Msg) -> None:
-        if queue.full():
-            queue.get_nowait()
-        queue.put_nowait(message)
+    def taker(declaration: Declaration) -> Callable[[Msg], Awaitable[None]]:
+        async def take(message: Msg) -> None:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait((declaration, message))
+
+        return take
 
     async with AsyncExitStack() as stack:
         for data_type in data_types:
-            subject = settings.data_types[data_type].subject
+            declaration = settings.data_types[data_type].declaration
+            subject = declaration.subject
             streams = (await choose(broker, settings, data_type)).read
             if not streams:
                 raise BrokerError(reasons.STREAM_MISSING, f"no stream holds {subject}")
@@ -118,11 +130,19 @@ async def tap(
             )
             for stream in streams:
                 subscription = await client.jetstream().subscribe(
-                    subject, stream=stream, cb=take, ordered_consumer=True, config=config
+                    subject, stream=stream, cb=taker(declaration), ordered_consumer=True, config=config
                 )
                 stack.push_async_callback(subscription.unsubscribe)
         while True:
-            message = await queue.get()
+            declaration, message = await queue.get()
             about = message.metadata
             arrived = int(about.timestamp.timestamp() * 1e6)
-            yield tapped(about.stream, about.sequence.stream, arrived, message.subject, message.data, settings.messages)
+            yield tapped(
+                declaration,
+                about.stream,
+                about.sequence.stream,
+                arrived,
+                message.subject,
+                message.data,
+                settings.messages,
+            )

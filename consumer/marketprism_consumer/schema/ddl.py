@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from marketprism_consumer.schema.tables import TABLES, Column, Table
-from marketprism_consumer.schema.views import MARK, VIEWS, View
+from marketprism_consumer.schema.views import MARK, View, views_of
 
 TierName = Literal["hot", "cold"]
 
-PARTITION: Mapping[TierName, str] = {
-    # Hourly in hot, so that a migrated hour is dropped as a whole; daily in cold, so that years stay few parts.
-    "hot": "toStartOfHour(timestamp)",
-    "cold": "toYYYYMMDD(timestamp)",
-}
-ORDER_BY = ("exchange", "market_type", "symbol", "timestamp")
+# Hourly in hot, so that a migrated hour is dropped as a whole; daily in cold, so that years stay few parts.
+PARTITION = {"hour": "toStartOfHour(timestamp)", "day": "toYYYYMMDD(timestamp)"}
 # Without GCD: it gains where prices never move, and mostly loses where they do (`python -m bench.codecs`).
 ZSTD: Mapping[TierName, str] = {"hot": "ZSTD(1)", "cold": "ZSTD(3)"}
 SEQ_INDEX = "_seq_range _seq TYPE minmax GRANULARITY 1"
@@ -104,6 +100,10 @@ def create_database(database: str, cluster: str) -> str:
     return f"CREATE DATABASE IF NOT EXISTS `{database}`{_on(cluster)}"
 
 
+def partition_of(tier: TierName, table: Table) -> str:
+    return PARTITION[table.partition if tier == "hot" else "day"]
+
+
 def create_table(target: Target, tier: TierName, table: Table) -> str:
     lines = [f"    {column_ddl(column, tier)}" for column in table.columns]
     lines.append(f"    INDEX {SEQ_INDEX}")
@@ -112,7 +112,7 @@ def create_table(target: Target, tier: TierName, table: Table) -> str:
         f"CREATE TABLE IF NOT EXISTS {full_name(target, tier, table)}{_on(target.cluster)}\n(\n"
         + ",\n".join(lines)
         + f"\n)\nENGINE = {'ReplicatedMergeTree' if target.cluster else 'MergeTree'}"
-        + f"\nPARTITION BY {PARTITION[tier]}\nORDER BY ({', '.join(ORDER_BY)}){ttl}"
+        + f"\nPARTITION BY {partition_of(tier, table)}\nORDER BY ({', '.join(table.order_by)}){ttl}"
         + f"\nSETTINGS {settings_of(target)}"
         + (f"\nCOMMENT '{SHARDS}{','.join(target.shards)}'" if target.shards else "")
     )
@@ -203,11 +203,10 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
             more, reported = _taken_along(target, table, hot, existing.get((target.cold, name)))
             changes += more
             differences += reported
-    for view in VIEWS:
-        if set(view.tables) <= set(tables):
-            more, reported = _compare_view(target, view, existing.get((target.hot, view.name)))
-            changes += more
-            differences += reported
+    for view in views_of(tables):
+        more, reported = _compare_view(target, view, existing.get((target.hot, view.name)))
+        changes += more
+        differences += reported
     return Plan(tuple(changes), tuple(differences))
 
 
@@ -253,12 +252,11 @@ def _compare(
             changes.append(Change(f"{alter} MODIFY TTL {retention}", f"{where} has another retention"))
         else:
             differs(f"its TTL deletes rows, though no retention is set for it: TTL {ttl}", blocking=False)
-    if _plain(found.sorting_key) != _plain(", ".join(ORDER_BY)):
-        differs(
-            f"ORDER BY is ({found.sorting_key}), not ({', '.join(ORDER_BY)}): slower for one symbol", blocking=False
-        )
-    if _plain(found.partition_key) != _plain(PARTITION[tier]):
-        differs(f"PARTITION BY is {found.partition_key or 'absent'}, not {PARTITION[tier]}", blocking=False)
+    order_by, partition = ", ".join(table.order_by), partition_of(tier, table)
+    if _plain(found.sorting_key) != _plain(order_by):
+        differs(f"ORDER BY is ({found.sorting_key}), not ({order_by}): slower for one symbol", blocking=False)
+    if _plain(found.partition_key) != _plain(partition):
+        differs(f"PARTITION BY is {found.partition_key or 'absent'}, not {partition}", blocking=False)
     return changes, differences
 
 

@@ -1,4 +1,4 @@
-"""The eight tables: the one definition behind DDL, insert, look-up and audit.
+"""The tables, made of the data types' declarations: the one definition behind DDL, insert, look-up and audit.
 
 Rules that shaped the types: absent is not zero, so what the wire may leave out is Nullable; decimals are exact and wide
 (a price of 1e-10, a quantity of 1e13, a ratio of 28 digits); times are microseconds UTC, as fine as any venue is.
@@ -7,18 +7,13 @@ Rules that shaped the types: absent is not zero, so what the wire may leave out 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Literal
 
-TIME = "DateTime64(6, 'UTC')"
-TEXT = "LowCardinality(String)"
-TEXT_OR_NULL = "LowCardinality(Nullable(String))"
-DECIMAL = "Decimal(38, 18)"
-RATIO = "Decimal(38, 28)"
-DECIMALS = f"Array({DECIMAL})"
+from marketprism_api.data_types import BUILT_IN, Declaration
+from marketprism_api.data_types.declaration import DECIMAL, DECIMALS, DELTA, RATIO, TEXT, TIME, kind_of, nullable
 
-
-def nullable(type_: str) -> str:
-    return f"Nullable({type_})"
+__all__ = ["DECIMAL", "DECIMALS", "RATIO", "TEXT", "TIME", "nullable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +34,9 @@ class Table:
     name: str
     data_type: str
     columns: tuple[Column, ...]
+    order_by: tuple[str, ...]
+    partition: Literal["hour", "day"]
+    """Of hot."""
 
     @cached_property
     def inserted(self) -> tuple[Column, ...]:
@@ -56,145 +54,73 @@ EXPIRES = "_expires"
 # Not part of a decoded row: ClickHouse sets the first, the batch knows the others.
 SET_ON_INSERT = frozenset({"created_at", "_stream", "_seq"})
 
-_DELTA = "Delta, ZSTD"
-
-HEAD = (
-    Column("timestamp", TIME, _DELTA),
-    Column("exchange", TEXT),
-    Column("market_type", TEXT),
-    Column("symbol", TEXT),
-)
-TAIL = (
-    Column("data_source", TEXT, default="''"),
-    Column("collected_at", nullable(TIME), "ZSTD", default="NULL"),
+_SET = (
     # The fence: an insert that arrives after its `_expires` is refused by ClickHouse itself, so that a consumer that was
     # stopped between its decision and its request can't store what another has stored meanwhile.
     Column(
         "created_at",
         "DateTime64(3, 'UTC')",
-        _DELTA,
+        DELTA,
         default=f"now64(3, 'UTC') + throwIf(now() > {EXPIRES}, 'insert came after its _expires')",
     ),
     Column("_stream", TEXT, default="''"),
-    Column("_seq", "UInt64", _DELTA, default="0"),
+    Column("_seq", "UInt64", DELTA, default="0"),
     Column(EXPIRES, "DateTime", default="toDateTime('2106-01-01 00:00:00')", kind="EPHEMERAL"),
 )
-# Decimal(38,18) * Decimal(38,18) overflows silently in ClickHouse; multiplyDecimal does not.
-NOTIONAL = Column("notional", "Decimal(76, 18)", default="multiplyDecimal(price, quantity, 18)", kind="ALIAS")
+_TAIL_DEFAULTS = {"data_source": "''", "collected_at": "NULL"}  # rows that people insert themselves may lack them
 
 
-def _table(name: str, data_type: str, *own: Column) -> Table:
-    return Table(name, data_type, (*HEAD, *own, *TAIL))
+@cache
+def table_of(declaration: Declaration) -> Table:
+    """Of both tiers."""
+    own = (*declaration.place, *declaration.fields)
+    return Table(
+        declaration.table,
+        declaration.name,
+        (
+            *(Column(*column) for column in declaration.time.columns),
+            *(Column(*column) for each in own for column in each.columns),
+            *(Column(alias.name, alias.type, default=alias.expression, kind="ALIAS") for alias in declaration.aliases),
+            *(
+                Column(*column, default=_TAIL_DEFAULTS[each.name])
+                for each in declaration.tail
+                for column in each.columns
+            ),
+            *_SET,
+        ),
+        declaration.order_by,
+        declaration.partition,
+    )
 
 
-TRADES = _table(
-    "trades",
-    "trade",
-    Column("trade_id", "String"),
-    Column("price", DECIMAL),
-    Column("quantity", DECIMAL),
-    Column("side", TEXT),
-    Column("is_maker", nullable("Bool")),
-    Column("trade_time", TIME, _DELTA),
-    NOTIONAL,
-)
-ORDERBOOKS = _table(
-    "orderbooks",
-    "orderbook",
-    Column("last_update_id", nullable("UInt64")),
-    Column("first_update_id", nullable("UInt64")),
-    Column("prev_update_id", nullable("UInt64")),
-    Column("update_type", TEXT_OR_NULL),
-    Column("depth_levels", nullable("UInt32")),
-    Column("bids_count", "UInt32"),
-    Column("asks_count", "UInt32"),
-    Column("best_bid_price", nullable(DECIMAL)),
-    Column("best_bid_quantity", nullable(DECIMAL)),
-    Column("best_ask_price", nullable(DECIMAL)),
-    Column("best_ask_quantity", nullable(DECIMAL)),
-    Column("bid_prices", DECIMALS),
-    Column("bid_quantities", DECIMALS),
-    Column("ask_prices", DECIMALS),
-    Column("ask_quantities", DECIMALS),
-    Column("standardized_at", nullable(TIME)),
-    Column("bids", f"Array(Tuple({DECIMAL}, {DECIMAL}))", default="arrayZip(bid_prices, bid_quantities)", kind="ALIAS"),
-    Column("asks", f"Array(Tuple({DECIMAL}, {DECIMAL}))", default="arrayZip(ask_prices, ask_quantities)", kind="ALIAS"),
-)
-FUNDING_RATES = _table(
-    "funding_rates",
-    "funding_rate",
-    Column("funding_rate", DECIMAL),
-    Column("estimated_funding_rate", nullable(DECIMAL)),
-    Column("next_funding_time", nullable(TIME)),
-    Column("funding_interval", TEXT_OR_NULL),
-    Column("mark_price", nullable(DECIMAL)),
-    Column("index_price", nullable(DECIMAL)),
-    Column("premium_index", nullable(DECIMAL)),
-    Column("instrument_id", TEXT_OR_NULL),
-)
-OPEN_INTERESTS = _table(
-    "open_interests",
-    "open_interest",
-    Column("open_interest_value", DECIMAL),
-    Column("open_interest_usd", nullable(DECIMAL)),
-    Column("open_interest_unit", TEXT_OR_NULL),
-    Column("mark_price", nullable(DECIMAL)),
-    Column("index_price", nullable(DECIMAL)),
-    Column("change_24h", nullable(DECIMAL)),
-    Column("change_24h_percent", nullable(DECIMAL)),
-    Column("instrument_id", TEXT_OR_NULL),
-)
-LIQUIDATIONS = _table(
-    "liquidations",
-    "liquidation",
-    Column("liquidation_id", "String"),
-    Column("side", TEXT),
-    Column("status", TEXT_OR_NULL),
-    Column("price", DECIMAL),
-    Column("quantity", DECIMAL),
-    Column("filled_quantity", nullable(DECIMAL)),
-    Column("notional_value", nullable(DECIMAL)),
-    Column("average_price", nullable(DECIMAL)),
-    Column("bankruptcy_price", nullable(DECIMAL)),
-    Column("margin_ratio", nullable(DECIMAL)),
-    Column("liquidation_time", TIME, _DELTA),
-    Column("aggregation_mode", TEXT_OR_NULL),
-    Column("instrument_id", TEXT_OR_NULL),
-    NOTIONAL,
-)
-LSR_TOP_POSITIONS = _table(
-    "lsr_top_positions",
-    "lsr_top_position",
-    Column("long_short_ratio", RATIO),
-    Column("long_position_ratio", RATIO),
-    Column("short_position_ratio", RATIO),
-    Column("period", TEXT_OR_NULL),
-    Column("instrument_id", TEXT_OR_NULL),
-)
-LSR_ALL_ACCOUNTS = _table(
-    "lsr_all_accounts",
-    "lsr_all_account",
-    Column("long_short_ratio", RATIO),
-    Column("long_account_ratio", RATIO),
-    Column("short_account_ratio", RATIO),
-    Column("period", TEXT_OR_NULL),
-    Column("instrument_id", TEXT_OR_NULL),
-)
-VOLATILITY_INDICES = _table(
-    "volatility_indices",
-    "volatility_index",
-    Column("currency", TEXT_OR_NULL),
-    Column("volatility_index", nullable(DECIMAL)),
-)
+_EPOCH = {3: "toUnixTimestamp64Milli", 6: "toUnixTimestamp64Micro", 9: "toUnixTimestamp64Nano"}
 
-TABLES: tuple[Table, ...] = (
-    ORDERBOOKS,
-    TRADES,
-    FUNDING_RATES,
-    OPEN_INTERESTS,
-    LIQUIDATIONS,
-    LSR_TOP_POSITIONS,
-    LSR_ALL_ACCOUNTS,
-    VOLATILITY_INDICES,
-)
-BY_DATA_TYPE: dict[str, Table] = {table.data_type: table for table in TABLES}
+
+def exact(column: Column) -> str:
+    """A column as an SQL expression that gives what a decoded row holds: times as numbers, UUIDs as text."""
+    name = f"`{column.name}`"
+    if column.name in SET_ON_INSERT or column.kind != "DEFAULT":
+        return name
+    kind = kind_of(column.type)
+    one = kind.of or kind
+    if one.name == "DateTime64":
+        function = _EPOCH[one.numbers[0]]
+    elif one.name == "UUID":
+        function = "toString"
+    else:
+        return name
+    return f"arrayMap(each -> {function}(each), {name})" if kind.of else f"{function}({name})"
+
+
+BY_DATA_TYPE: dict[str, Table] = {name: table_of(declaration) for name, declaration in BUILT_IN.items()}
+"""Those that are built in."""
+TABLES: tuple[Table, ...] = tuple(BY_DATA_TYPE.values())
+
+TRADES = BY_DATA_TYPE["trade"]
+ORDERBOOKS = BY_DATA_TYPE["orderbook"]
+FUNDING_RATES = BY_DATA_TYPE["funding_rate"]
+OPEN_INTERESTS = BY_DATA_TYPE["open_interest"]
+LIQUIDATIONS = BY_DATA_TYPE["liquidation"]
+LSR_TOP_POSITIONS = BY_DATA_TYPE["lsr_top_position"]
+LSR_ALL_ACCOUNTS = BY_DATA_TYPE["lsr_all_account"]
+VOLATILITY_INDICES = BY_DATA_TYPE["volatility_index"]

@@ -7,7 +7,7 @@ They multiply prices as Decimal256: `price * quantity` on Decimal(38, 18) overfl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from marketprism_consumer.schema.tables import (
@@ -245,9 +245,7 @@ def _of(make: Callable[[Table, str], str], table: Table) -> Callable[[str, str],
     return lambda hot, _: make(table, hot)
 
 
-# In an order in which each finds what it reads.
-VIEWS: tuple[View, ...] = (
-    *(_both(table) for table in TABLES),
+_USUAL = (
     View("candles_1m", (TRADES,), _candles),
     View("trade_gaps", (TRADES,), _trade_gaps),
     View("book_at", (ORDERBOOKS,), _book_at),
@@ -258,3 +256,12 @@ VIEWS: tuple[View, ...] = (
     View("lsr_top_position_buckets", (LSR_TOP_POSITIONS,), _of(_buckets, LSR_TOP_POSITIONS)),
     View("lsr_all_account_buckets", (LSR_ALL_ACCOUNTS,), _of(_buckets, LSR_ALL_ACCOUNTS)),
 )
+
+
+def views_of(tables: Sequence[Table]) -> tuple[View, ...]:
+    """In an order in which each finds what it reads."""
+    return (*map(_both, tables), *(view for view in _USUAL if set(view.tables) <= set(tables)))
+
+
+VIEWS = views_of(TABLES)
+"""Of the data types that are built in."""

@@ -81,7 +81,7 @@ def job_of(settings: Settings, policy: TieringPolicy | None) -> Job:
         cold_urls=settings.cold_urls,
         hot_db=settings.hot_db,
         cold_db=settings.cold_db,
-        tables=tuple(table for table in stored if spec is None or table in spec.moved),
+        tables=tuple(table for table in stored if spec is None or spec.tables is None or table in spec.tables),
         older_than=settings.migration_window_hours * 3600,
         batch_limit=settings.migration_batch_limit,
         mode=mode,

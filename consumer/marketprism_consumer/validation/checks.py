@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 from marketprism_api import reasons
+from marketprism_api.data_types import Declaration, ValidationLimits
 from marketprism_api.reasons import Reason
-from marketprism_api.validation import ValidationLimits
 from marketprism_consumer.schema.tables import (
     FUNDING_RATES,
     LIQUIDATIONS,
@@ -23,6 +23,7 @@ from marketprism_consumer.schema.tables import (
     TRADES,
     VOLATILITY_INDICES,
     Table,
+    table_of,
 )
 from marketprism_consumer.schema.views import SERIES, bucket_seconds, everything
 from marketprism_consumer.tiering.two_tiers import HashedColumn, hashed
@@ -238,6 +239,20 @@ SHAPES: Mapping[str, Shape] = {
         ),
     )
 }
+
+
+def shape_of(declaration: Declaration) -> Shape:
+    """Of a type of the user's own: whether its series go on, and what usually is there and sometimes is not."""
+    if declaration.name in SHAPES:
+        return SHAPES[declaration.name]
+    table = table_of(declaration)
+    optional = [column.name for column in table.stored if "Nullable(" in column.type]
+    absent = {f"absent_{number}": f"`{name}` IS NULL" for number, name in enumerate(optional)}
+    checks = [
+        Check(reasons.SOMETIMES_ABSENT, wrong, {"absent": f"'{name}'"}, up_to=0.5)
+        for wrong, name in zip(absent, optional, strict=True)
+    ]
+    return Shape(table, value="CAST(NULL, 'Nullable(Float64)')", before=absent, checks=(*checks, *_CLOCKS))
 
 
 # --- the statement ----------------------------------------------------------------------------------------------------

@@ -9,19 +9,18 @@ from itertools import pairwise
 from typing import Any
 
 from marketprism_api import reasons
-from marketprism_api.data_types import DataType
+from marketprism_api.data_types import Declaration, ValidationLimits
 from marketprism_api.reasons import Reason
-from marketprism_api.validation import ValidationLimits
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.schema.views import everything
 from marketprism_consumer.validation.checks import (
     EXAMPLES,
     MAX_RUNS,
-    SHAPES,
     SeriesLine,
     Shape,
     parameters,
     parity,
+    shape_of,
     statement,
 )
 from marketprism_consumer.validation.numbers import Numbers
@@ -43,7 +42,7 @@ class ValidationRequest:
 
     since: int
     until: int
-    data_types: Sequence[DataType]
+    data_types: Sequence[str]
     exchanges: Sequence[str] = ()
     symbols: Sequence[str] = ()
 
@@ -203,11 +202,13 @@ class Validation:
         clickhouse: ClickHouse,
         hot: str,
         cold: str,
-        limits: Mapping[DataType, ValidationLimits],
+        declarations: Mapping[str, Declaration],
+        limits: Mapping[str, ValidationLimits],
         progress: Callable[[str, int, int], None] = lambda *_: None,
         slice_rows: int = SLICE_ROWS,
     ) -> None:
         self._clickhouse, self._hot, self._cold = clickhouse, hot, cold
+        self._declarations = declarations
         self._limits, self._progress, self._slice_rows = limits, progress, slice_rows
 
     async def run(self, request: ValidationRequest) -> Report:
@@ -219,9 +220,9 @@ class Validation:
         report.seconds = time.monotonic() - begun
         return report
 
-    async def _type(self, request: ValidationRequest, data_type: DataType) -> TypeReport:
-        shape, limits = SHAPES[data_type], self._limits[data_type]
-        found = TypeReport(str(data_type), shape.table.name)
+    async def _type(self, request: ValidationRequest, data_type: str) -> TypeReport:
+        shape, limits = shape_of(self._declarations[data_type]), self._limits[data_type]
+        found = TypeReport(data_type, shape.table.name)
         begun = time.monotonic()
         tiers_differ = ValidationFinding(reasons.TIERS_DIFFER, found.data_type)
         hours = await self._hours(shape, request)

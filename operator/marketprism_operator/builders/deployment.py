@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple
 
+from marketprism_api.data_types import BUILT_IN, Declaration
 from marketprism_api.pipeline import ConsumerSpec
 from marketprism_operator import naming
 from marketprism_operator.builders import pod
@@ -53,7 +54,8 @@ def build(request: BuildRequest, consumer: str, spec: ConsumerSpec) -> Manifest:
         },
     )
     made["metadata"]["labels"] = labels
-    made["metadata"]["annotations"] = {SUBJECTS: " ".join(data_type.subject for data_type in spec.data_types)}
+    declared = request.pipeline.spec.declarations
+    made["metadata"]["annotations"] = {SUBJECTS: " ".join(declared[str(name)].subject for name in spec.data_types)}
     return made
 
 
@@ -67,12 +69,25 @@ def _replicas(request: BuildRequest, spec: ConsumerSpec) -> dict[str, int]:
 def concerns(request: BuildRequest, spec: ConsumerSpec) -> Manifest:
     """What of the pipeline this consumer reads: a change of the rest doesn't roll its Pods."""
     whole = request.pipeline.spec
+    declared = whole.declarations
     return {
         "nats": whole.nats.model_dump(mode="json", exclude={"streams"}),
         "clickhouse": whole.clickhouse.model_dump(mode="json"),
         "schema": whole.table_schema.mode,
         "deadLetters": whole.dead_letters.model_dump(mode="json"),
+        "messages": whole.messages.model_dump(mode="json"),
         "dataTypes": {
-            t.value: [whole.stream(t), whole.streams(t), list(astuple(whole.batch(t)))] for t in spec.data_types
+            str(name): [
+                whole.stream(name),
+                whole.streams(name),
+                list(astuple(whole.batch(name))),
+                *_told(declared[str(name)]),
+            ]
+            for name in spec.data_types
         },
     }
+
+
+def _told(declaration: Declaration) -> list[str]:
+    """Of a data type, where it is not as it is built in: what decides on its rows."""
+    return [] if BUILT_IN.get(declaration.name) == declaration else [declaration.subject, declaration.decoding]
