@@ -177,7 +177,7 @@ chart: $(INSTALLED) ## Write the generated parts of helm/ and deploy/, and test 
 CHECKOV := .checkov/bin/checkov
 .PHONY: checkov
 checkov: $(CHECKOV) ## What checkov says of the chart, of what the operator makes and of the images (needs helm)
-	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 > .checkov/chart.yaml
+	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 --set test.enabled=true > .checkov/chart.yaml
 	$(CHECKOV) --framework kubernetes --file .checkov/chart.yaml $(wildcard tests/operator/golden/*.yaml)
 	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator
 
@@ -217,6 +217,16 @@ e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a te
 .PHONY: screenshots
 screenshots: $(INSTALLED) ## Take the pictures of the docs, of a pipeline that runs for it (needs chromium)
 	$(BIN)/python -m tests.console.screenshots docs/images
+
+.PHONY: e2e-scaling
+e2e-scaling: $(INSTALLED) ## Two million messages by 1 to 4 to 1 Pods, on the cluster and by the images of `make e2e` (a quarter of an hour)
+	$(BIN)/python -m tests.e2e.guard
+	$(BIN)/pytest tests/e2e -m scaling -s $(ARGS)
+
+.PHONY: soak
+soak: $(INSTALLED) ## Half an hour of faults of all kinds, on the cluster and by the images of `make e2e` (MARKETPRISM_SOAK_SECONDS, _SEED)
+	$(BIN)/python -m tests.e2e.guard
+	$(BIN)/pytest tests/e2e -m soak -s $(ARGS)
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.lock

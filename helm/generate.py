@@ -47,7 +47,7 @@ README = """\
 The operator that runs `StoragePipeline` and `TieringPolicy` resources, and their definitions.
 
 ```console
-$ helm install marketprism ./helm --namespace marketprism-system --create-namespace
+$ helm install marketprism ./helm --namespace marketprism-system --create-namespace --set test.enabled=true
 $ helm test marketprism --namespace marketprism-system
 $ kubectl apply -f examples/pipeline.yaml
 ```
@@ -62,11 +62,8 @@ $ kubectl apply -f examples/pipeline.yaml
   stands by, not ready, and says so at `/readyz`; one of all namespaces leaves those to others that are another release's own.
 - **Again, in another namespace.** The definitions that `helm uninstall` has kept are the former release's: give `--take-ownership`
   (helm 3.17 or newer; with older ones `--set crds.install=false`).
-- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}). Other values:
-  `helm template marketprism ./helm --skip-tests … | kubectl apply --server-side -f -`; without `--skip-tests` the Pod of `helm test`
-  is made, too.
-- **With kustomize** `images:` reaches the consumers' image, a variable of the operator's, by `configurations: [images.yaml]`, in it
-  `images: [{{kind: Deployment, path: "spec/template/spec/containers[]/env[]/value"}}]`.
+- **Without helm**: `kubectl apply --server-side -f deploy/install.yaml` (into the namespace {namespace}); with kustomize, see
+  `deploy/kustomize/images.yaml`.
 
 {measured}
 
@@ -111,7 +108,7 @@ def leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
 
 def install(helm: str) -> str:
     """The chart by its defaults, without what only a release needs."""
-    command = [helm, "template", "marketprism", str(CHART), "--namespace", NAMESPACE, "--no-hooks"]
+    command = [helm, "template", "marketprism", str(CHART), "--namespace", NAMESPACE]
     # A helm built from source takes an old Kubernetes for granted.
     command += ["--kube-version", "1.36.0", "--set", "crds.keep=false"]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -48,6 +48,8 @@ MARKS: dict[str, tuple[str, ...]] = {
     "dlq": ("servers",),
     "docs/test_tutorial.py": ("servers",),
     "e2e": ("cluster",),
+    "e2e/test_scaling.py": ("scaling",),
+    "e2e/test_soak.py": ("soak",),
     "embedded": ("servers",),
     "engines": ("servers", "engines"),
     "faults": ("servers", "faults"),
@@ -68,6 +70,8 @@ NEEDS = {mark for marks in MARKS.values() for mark in marks}
 # Only run where `-m` names them.
 ON_REQUEST = {
     "engines": "NOT TESTED: it downloads ClickHouse engines; `make engines` asks for that",
+    "scaling": "NOT TESTED: a quarter of an hour; `make e2e-scaling` asks for that",
+    "soak": "NOT TESTED: half an hour; `make soak` asks for that",
     "slow": "NOT TESTED: many processes and many kills take minutes; `make attacks` asks for that",
     "scale": "NOT TESTED: two hundred pipelines take minutes; `make scale` asks for that",
 }

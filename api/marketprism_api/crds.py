@@ -70,7 +70,7 @@ def schema(kind: type[Resource]) -> dict[str, Any]:
     for name in ("apiVersion", "kind"):  # the API server sees to these
         found["properties"][name] = {"type": "string", "description": found["properties"][name]["description"]}
     found["properties"]["metadata"] = {"type": "object"}  # nothing more is allowed there
-    found["properties"]["status"].pop("default", None)
+    # Its default has observedGeneration -1: kstatus takes what has no status for what is as it should be.
     _default_to_empty(found["properties"]["spec"])
     found["required"] = [name for name in found.get("required", []) if name == "spec"] or None
     return {key: value for key, value in found.items() if value is not None}

@@ -102,8 +102,8 @@ Conditions = Annotated[
 class ResourceStatus(StatusModel):
     """Common to both kinds."""
 
-    observed_generation: Annotated[Int, Field(ge=0, json_schema_extra={"format": "int64"})] = 0
-    """The generation of the spec that this status is about."""
+    observed_generation: Annotated[Int, Field(ge=-1, json_schema_extra={"format": "int64"})] = -1
+    """The generation of the spec that this status is about; -1 of a new resource, which nobody has looked at."""
     conditions: Conditions = ()
     """Every condition is positive: True is good. Ready sums them up."""
 

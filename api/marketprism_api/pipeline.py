@@ -41,6 +41,8 @@ _NEW_PIPELINE = "create another pipeline, and delete this one when it has draine
 Int32 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int32"})]
 Int64 = Annotated[Int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+ProgressDeadline = Annotated[Duration, Between("10s", "24h")]
+PROGRESS_DEADLINE = Duration("10m")
 AnyObject = Annotated[JsonObject, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 
@@ -337,6 +339,8 @@ class PipelineSpec(Model):
 
     suspend: Bool = False
     """true stops the consumers after they have written what they hold. JetStream keeps the rest, within its limits."""
+    progress_deadline: ProgressDeadline = PROGRESS_DEADLINE
+    """How long it may take to be Ready, at first, after an edit and after a fault; then it is Stalled as well, until it is Ready."""
     nats: NatsSpec = NatsSpec()
     """Where messages come from."""
     clickhouse: ClickHouseSpec = ClickHouseSpec()
@@ -580,6 +584,7 @@ class StoragePipeline(Resource):
         ("Image", "string", ".status.image", 1, "The consumers' image."),
         ("Last-Insert", "date", ".status.lastInsertTime", 1, "Time since rows were last written."),
         ("Suspended", "boolean", ".spec.suspend", 1, "Whether it is suspended."),
+        ("Stalled", "string", '.status.conditions[?(@.type=="Stalled")].status', 1, "Whether somebody has to act."),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
     )
 

@@ -342,6 +342,12 @@ POD_REFUSED = Reason(
 PAUSED = Reason(
     "MP7052", "Paused", "the operator leaves the resource alone", "remove the annotation storage.marketprism.io/pause"
 )
+DEADLINE_EXCEEDED = Reason(
+    "MP7060",
+    "ProgressDeadlineExceeded",
+    "it has not been Ready for longer than spec.progressDeadline",
+    "mend the cause",
+)
 SUSPENDED = Reason("MP7020", "Suspended", "spec.suspend is true", "set it to false to go on")
 APPLY_REFUSED = Reason(
     "MP7021", "ApplyRefused", "the API server refuses a child", "correct podTemplate, or the operator's rights"

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from .cel import CelRule, rules, unchangeable
 from .declared import MOST_TYPES
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
-from .pipeline import Int64, PodTemplate, Resources, Time
+from .pipeline import PROGRESS_DEADLINE, Int64, PodTemplate, ProgressDeadline, Resources, Time
 from .problems import Objection, ValueRefusedError, did_you_mean
 from .types import Between, ClickHouseUrls, ColumnName, Cron, Duration, Name, TimeZone
 
@@ -69,6 +69,8 @@ class TieringSpec(Model):
     """The pipeline whose tables are moved."""
     suspend: Bool = False
     """true starts no further run."""
+    progress_deadline: ProgressDeadline = PROGRESS_DEADLINE
+    """How long it may take to be Ready, at first, after an edit and after a fault; then it is Stalled as well, until it is Ready."""
     schedule: Cron | None = None
     """Five cron fields: a CronJob. Or `every`."""
     time_zone: TimeZone | None = None
@@ -194,6 +196,7 @@ class TieringPolicy(Resource):
         ("Pipeline", "string", ".spec.pipelineRef.name", 1, "The pipeline whose tables are moved."),
         ("Next-Run", "string", ".status.nextRunTime", 1, "When the next run is due."),
         ("Duration", "string", ".status.lastRun.duration", 1, "How long the last run took."),
+        ("Stalled", "string", '.status.conditions[?(@.type=="Stalled")].status', 1, "Whether somebody has to act."),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "Why, and what to do."),
     )
 

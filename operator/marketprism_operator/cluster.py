@@ -21,7 +21,7 @@ from marketprism_api.meta import API_VERSION
 from marketprism_operator.additions import Addition, additions
 from marketprism_operator.cache import Cache
 from marketprism_operator.informer import METADATA_ONLY
-from marketprism_operator.naming import APPLIED_HASH, FIELD_MANAGER, Manifest, digest
+from marketprism_operator.naming import APPLIED_HASH, FIELD_MANAGER, UNREADABLE, Manifest, digest
 
 KINDS = {
     "StoragePipeline": (API_VERSION, "storagepipelines"),
@@ -43,7 +43,6 @@ KINDS = {
 STANDS_STILL: Mapping[str, tuple[str, Any]] = {"Deployment": ("replicas", 0), "CronJob": ("suspend", True)}
 """What in a workload's spec keeps it from starting Pods."""
 SCALER = f"{FIELD_MANAGER}-scaler"
-UNREADABLE = "unreadable"
 UNTYPED = "failed to create typed patch object"
 """What the API server says, with 500, of an apply that has a field which does not exist (kubernetes/kubernetes#139253)."""
 

@@ -27,7 +27,8 @@ ConditionType = Literal[
 SUMMARY: Mapping[ConditionType, str] = {
     "Ready": "all below are True (DataValid and ScaledToLag aside); otherwise it has the reason of the first that is not",
     "Reconciling": "on the way to what the spec says; present only while this is so",
-    "Stalled": "waiting won't fix it: somebody has to act; present only while this is so",
+    "Stalled": "waiting won't fix it, or has not for longer than spec.progressDeadline: somebody has to act; present instead of "
+    "Reconciling, only while this is so",
     "Suspended": "suspended because the spec says so; present only while this is so",
     "Paused": "left alone, since the annotation storage.marketprism.io/pause is true; present only while this is so",
 }

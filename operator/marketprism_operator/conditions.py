@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from marketprism_api import reasons
-from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.pipeline import PROGRESS_DEADLINE, StoragePipeline
 from marketprism_api.reasons import Reason
 from marketprism_api.tiering import TieringPolicy
 from marketprism_operator.condition_types import SUMMARY, ConditionType
@@ -458,39 +459,79 @@ def validity(
     return [_false(kind, reasons.DATA_WRONG, f"{said}: {', '.join([*found, *more])}")]
 
 
-def dated(
-    conditions: Sequence[UndatedCondition], before: Sequence[Manifest], generation: int, now: str
-) -> list[Manifest]:
-    """As metav1 has them: the time moves only when the status flips."""
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When, and of which spec, conditions are found."""
+
+    now: str
+    generation: int
+    deadline: timedelta = PROGRESS_DEADLINE.timedelta
+    """For how long it may be Reconciling, until it is Stalled."""
+
+
+def dated(conditions: Sequence[UndatedCondition], before: Sequence[Manifest], at: Moment) -> list[Manifest]:
+    """As metav1 has them: the time moves only when the status flips. For Reconciling it begins anew with each spec, which has a
+    deadline of its own."""
     old = {condition["type"]: condition for condition in before}
     made = []
     for condition in conditions:
         known = old.get(condition.type, {})
-        since = known.get("lastTransitionTime", now) if known.get("status") == condition.status else now
+        same = known.get("status") == condition.status
+        if condition.type == "Reconciling":
+            same = same and known["observedGeneration"] == at.generation
         made.append(
             {
                 "type": condition.type,
                 "status": condition.status,
                 "reason": condition.reason,
                 "message": condition.message[:4000],
-                "lastTransitionTime": since,
-                "observedGeneration": generation,
+                "lastTransitionTime": known.get("lastTransitionTime", at.now) if same else at.now,
+                "observedGeneration": at.generation,
             }
         )
-    return made
+    return _stalled_in_time(made, before, at)
 
 
-def while_paused(before: Sequence[Manifest], generation: int, now: str) -> list[Manifest]:
+def _stalled_in_time(made: list[Manifest], before: Sequence[Manifest], at: Moment) -> list[Manifest]:
+    """Nobody waits for ever: what is Reconciling past its deadline is Stalled instead, until it is Ready or has another spec."""
+    reconciling = next((condition for condition in made if condition["type"] == "Reconciling"), None)
+    if reconciling is None:
+        return made
+    known = next((condition for condition in before if condition["type"] == "Stalled"), {})
+    still = known.get("reason") == _EXCEEDED and known["observedGeneration"] == at.generation
+    if not still and until_stalled(made, at) > timedelta():
+        return made
+    since = known["lastTransitionTime"] if still else at.now
+    message = f"{reasons.DEADLINE_EXCEEDED.text}; {reconciling['message']}"[:4000]
+    stalled = {"type": "Stalled", "reason": _EXCEEDED, "message": message, "lastTransitionTime": since}
+    return [{**condition, **stalled} if condition is reconciling else condition for condition in made]
+
+
+_EXCEEDED = reasons.DEADLINE_EXCEEDED.name
+
+
+def until_stalled(made: Iterable[Manifest], at: Moment) -> timedelta:
+    """How long it may go on as it is; without an end where it is not Reconciling."""
+    began = next((c["lastTransitionTime"] for c in made if c["type"] == "Reconciling"), None)
+    if began is None:
+        return timedelta.max
+    return datetime.fromisoformat(began) + at.deadline - datetime.fromisoformat(at.now)
+
+
+def while_paused(before: Sequence[Manifest], at: Moment) -> list[Manifest]:
     """What was known stays; but nobody looks, so nobody knows whether it is Ready."""
     message = "the annotation storage.marketprism.io/pause is true: nothing is changed, and nothing looked at"
     paused = UndatedCondition("Paused", "True", reasons.PAUSED.name, message)
-    told = dated([UndatedCondition("Ready", "Unknown", reasons.PAUSED.name, message), paused], before, generation, now)
+    told = dated([UndatedCondition("Ready", "Unknown", reasons.PAUSED.name, message), paused], before, at)
     return [*(known for known in before if known["type"] not in SUMMARY), *told]
 
 
-def after_failure(failed: str, before: Sequence[Manifest], generation: int, now: str) -> list[Manifest]:
+def after_failure(failed: str, before: Sequence[Manifest], at: Moment) -> list[Manifest]:
     """Where a step failed: what was known stays as it was, and is no ground for Ready any more."""
     reconciled = _false("Reconciled", reasons.RECONCILE_FAILED, failed)
-    told = dated([reconciled, *_unknown_because(reconciled)], before, generation, now)
+    told = dated([reconciled, *_unknown_because(reconciled)], before, at)
     renewed = {"Reconciled", *SUMMARY}
     return [told[0], *(known for known in before if known["type"] not in renewed), *told[1:]]

@@ -16,7 +16,7 @@ from marketprism_api.load import AnyResource, of_manifest
 from marketprism_api.pipeline import PodTemplate, StoragePipeline
 from marketprism_api.problems import ResourceError
 from marketprism_api.tiering import TieringPolicy, misfits
-from marketprism_operator import ask, conditions, metrics, naming, scaling, status, times
+from marketprism_operator import ask, conditions, metrics, naming, references, scaling, status, times
 from marketprism_operator.builders import children, config_map, deployment, pod, schema_job, validation
 from marketprism_operator.builders.request import BuildRequest
 from marketprism_operator.cluster import (
@@ -498,20 +498,22 @@ async def report(current: Reconciliation) -> None:
     settled = any(c["type"] == "Ready" and c["status"] == "True" for c in made["conditions"])
     if not settled and not current.again:
         current.again = min(LOOK * 2.0**current.looks, LONGEST_LOOK)  # what Pods say of themselves causes no event
+    left = conditions.until_stalled(made["conditions"], _moment(current)).total_seconds()
+    current.again = min(current.again, max(left, 1.0))
 
 
 async def pause(current: Reconciliation) -> None:
     """Nothing but to say so."""
-    before, generation = current.live.get("status") or {}, current.live["metadata"].get("generation", 0)
-    told = conditions.while_paused(before.get("conditions") or [], generation, times.now())
-    await write_conditions(current, {"observedGeneration": before.get("observedGeneration", 0), "conditions": told})
+    before = current.live.get("status") or {}
+    told = conditions.while_paused(before.get("conditions") or [], _moment(current))
+    await write_conditions(current, {"observedGeneration": before.get("observedGeneration", -1), "conditions": told})
 
 
 async def report_failure(current: Reconciliation, failed: StepFailedError) -> None:
     """That a step failed. What is known from before stays, and nothing of it makes the resource Ready."""
-    before, generation = current.live.get("status") or {}, current.live["metadata"].get("generation", 0)
-    told = conditions.after_failure(str(failed), before.get("conditions") or [], generation, times.now())
-    await write_conditions(current, {"observedGeneration": before.get("observedGeneration", 0), "conditions": told})
+    before = current.live.get("status") or {}
+    told = conditions.after_failure(str(failed), before.get("conditions") or [], _moment(current))
+    await write_conditions(current, {"observedGeneration": before.get("observedGeneration", -1), "conditions": told})
 
 
 async def write_conditions(current: Reconciliation, made: Manifest) -> None:
@@ -530,7 +532,6 @@ def _export(current: Reconciliation, made: Manifest) -> None:
 
 def _status(current: Reconciliation, before: Manifest) -> Manifest:
     """All of it: numbers, names and conditions."""
-    generation = current.live["metadata"].get("generation", 0)
     known = before.get("conditions") or []
     if current.kind == StoragePipeline.KIND:
         undated = conditions.pipeline_conditions(current.pipeline, current.seen)
@@ -555,8 +556,15 @@ def _status(current: Reconciliation, before: Manifest) -> Manifest:
             workload=current.workload,
             run=rest.get("lastRun"),
         )
-    dated = conditions.dated(undated, known, generation, times.now())
-    return {**rest, "observedGeneration": generation, "conditions": dated}
+    at = _moment(current)
+    return {**rest, "observedGeneration": at.generation, "conditions": conditions.dated(undated, known, at)}
+
+
+def _moment(current: Reconciliation) -> conditions.Moment:
+    generation = current.live["metadata"].get("generation", 0)
+    if current.resource is None:
+        return conditions.Moment(times.now(), generation)
+    return conditions.Moment(times.now(), generation, current.resource.spec.progress_deadline.timedelta)
 
 
 def _policy_status(current: Reconciliation, policy: TieringPolicy | None, before: Manifest) -> Manifest:
@@ -592,6 +600,10 @@ def _announce(current: Reconciliation, before: list[Any], now: list[Any]) -> Non
         reason = reasons.BY_NAME[new["reason"]]
         quiet = new["status"] != "False" or reason in (reasons.SCHEMA_RUNNING, reasons.ROLLING_OUT, reasons.SUSPENDED)
         (current.events.info if quiet else current.events.warn)(reason, new["message"])
+    exceeded = reasons.DEADLINE_EXCEEDED
+    late, was_late = ([c for c in told if c["reason"] == exceeded.name] for told in (now, before))
+    if late and not was_late:
+        current.events.warn(exceeded, late[0]["message"])
     _announce_verdict(current, before, now)
 
 
@@ -605,6 +617,9 @@ def _announce_verdict(current: Reconciliation, before: list[Any], now: list[Any]
 
 
 async def _apply(current: Reconciliation, manifest: Manifest) -> None:
+    if manifest["kind"] == "Deployment":
+        live = await current.cluster.get("Deployment", current.namespace, manifest["metadata"]["name"])
+        manifest = references.unmoved(manifest, live)
     outcome = await current.cluster.apply(manifest)
     what = f"{manifest['kind']} {manifest['metadata']['name']}"
     if outcome.done is Done.CREATED:

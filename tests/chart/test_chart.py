@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +17,7 @@ CHART = ROOT / "helm"
 pytestmark = pytest.mark.skipif(not shutil.which("helm"), reason="helm is not installed: the chart is not rendered")
 
 Manifest = dict[str, Any]
+TEST = 'test={"enabled":true}'
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -98,8 +98,15 @@ def test_the_cluster_role_has_no_right_to_secrets_unless_asked_for() -> None:
     assert secrets('rbac={"watchSecrets":true}') == {"get", "list", "watch"}
 
 
+def test_what_is_rendered_for_kubectl_runs_no_test() -> None:
+    assert not of("Pod", rendered())
+    assert all("helm.sh/hook" not in manifest["metadata"].get("annotations", {}) for manifest in rendered())
+    (test,) = of("Pod", rendered(TEST))
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
 def test_pods_meet_the_restricted_standard() -> None:
-    found = rendered()
+    found = rendered(TEST)
     pods = [of("Deployment", found)[0]["spec"]["template"]["spec"], of("Pod", found)[0]["spec"]]
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -122,10 +129,10 @@ def variables(found: list[Manifest]) -> dict[str, str]:
 
 
 def test_no_uid_is_asked_for_where_the_platform_gives_one() -> None:
-    assert all(context["runAsUser"] == context["runAsGroup"] == 65532 for context in contexts(rendered()))
+    assert all(context["runAsUser"] == context["runAsGroup"] == 65532 for context in contexts(rendered(TEST)))
     assert "MARKETPRISM_PLATFORM_UIDS" not in variables(rendered())
     for options in (("--set-json", "platformUids=true"), ("--api-versions", "security.openshift.io/v1")):
-        done = helm("template", "m", str(CHART), "--kube-version", "1.36.0", *options)
+        done = helm("template", "m", str(CHART), "--kube-version", "1.36.0", "--set-json", TEST, *options)
         assert done.returncode == 0, done.stderr
         found = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
         given = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -135,7 +142,9 @@ def test_no_uid_is_asked_for_where_the_platform_gives_one() -> None:
 
 def test_security_contexts_are_values() -> None:
     found = rendered(
-        'podSecurityContext={"runAsUser":12345,"supplementalGroups":[7]}', 'securityContext={"procMount":"Default"}'
+        TEST,
+        'podSecurityContext={"runAsUser":12345,"supplementalGroups":[7]}',
+        'securityContext={"procMount":"Default"}',
     )
     assert all((each["runAsUser"], each["supplementalGroups"]) == (12345, [7]) for each in contexts(found))
     (container,) = of("Deployment", found)[0]["spec"]["template"]["spec"]["containers"]
@@ -164,27 +173,6 @@ def leases(found: list[Manifest]) -> set[tuple[str, str]]:
     }
 
 
-def test_what_is_rendered_to_be_applied_has_no_test_pod() -> None:
-    rendered_ = helm("template", "m", str(CHART), "--kube-version", "1.36.0", "--skip-tests")
-    assert rendered_.returncode == 0, rendered_.stderr
-    assert not of("Pod", [manifest for manifest in yaml.safe_load_all(rendered_.stdout) if manifest])
-    assert "kind: Pod\n" not in (ROOT / "deploy/install.yaml").read_text()
-
-
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed: nothing is built by kustomize")
-def test_images_of_kustomize_reach_the_consumers_too(tmp_path: Path) -> None:
-    """As the chart's page says."""
-    (said,) = re.findall(r"`(images: \[\{kind.*\])`", (CHART / "README.md").read_text())
-    (tmp_path / "images.yaml").write_text(said)
-    shutil.copy(ROOT / "deploy/install.yaml", tmp_path)
-    image = {"name": "ghcr.io/marketprism/marketprism-consumer", "newName": "registry.example/consumer", "newTag": "7"}
-    overlay = {"resources": ["install.yaml"], "images": [image], "configurations": ["images.yaml"]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    command = ["kubectl", "kustomize", str(tmp_path)]
-    built = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert variables(list(yaml.safe_load_all(built)))["MARKETPRISM_IMAGE"] == "registry.example/consumer:7"
-
-
 def test_operators_meet_at_a_lease_whatever_their_releases() -> None:
     assert leases(rendered()) == {(lease.HOME, lease.OF_ALL)}
     assert leases(rendered('namespaces=["a","b"]')) == {(name, lease.IN_A_NAMESPACE) for name in ("a", "b")}
@@ -199,6 +187,22 @@ def test_images_are_told_by_tag_or_digest() -> None:
     assert {"name": "MARKETPRISM_IMAGE", "value": f"ghcr.io/marketprism/marketprism-consumer@{digest}"} in container[
         "env"
     ]
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed: nothing runs a kustomization")
+def test_images_of_a_kustomization_reach_the_consumers(tmp_path: Path) -> None:
+    for file in ("install.yaml", "kustomize/images.yaml"):
+        shutil.copy(ROOT / "deploy" / file, tmp_path)
+    images = [
+        {"name": f"ghcr.io/marketprism/marketprism-{part}", "newName": f"elsewhere/{part}", "newTag": "7"}
+        for part in ("operator", "consumer")
+    ]
+    kustomization = {"resources": ["install.yaml"], "configurations": ["images.yaml"], "images": images}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    built = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    found = list(yaml.safe_load_all(built))
+    assert of("Deployment", found)[0]["spec"]["template"]["spec"]["containers"][0]["image"] == "elsewhere/operator:7"
+    assert variables(found)["MARKETPRISM_IMAGE"] == "elsewhere/consumer:7"
 
 
 def test_alerts_and_dashboards_come_where_they_are_wanted() -> None:

@@ -63,8 +63,9 @@ def patch(kind: str, name: str, spec: Manifest) -> None:
 
 
 def until(what: str, look: Callable[[], T], *, seconds: float = PATIENCE) -> T:
-    """The first true thing that `look` returns; an error after so many seconds."""
-    return wait_for(look, lambda: f"{what}\n{state()}\n", seconds, every=0.3, passes=(Failed,))
+    """The first true thing that `look` returns; an error after so many seconds. What may take long is looked at less often: each
+    look is a kubectl or two."""
+    return wait_for(look, lambda: f"{what}\n{state()}\n", seconds, every=max(0.3, seconds / 300), passes=(Failed,))
 
 
 def ready(kind: str, name: str, *, seconds: float = PATIENCE) -> Manifest:

@@ -19,6 +19,7 @@ RELEASE = ("marketprism", "--namespace", "marketprism-e2e-system")
 VALUES = (
     "image.repository=localhost/marketprism-operator,image.tag=dev,"
     "consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev,"
+    "test.enabled=true,"
     "resyncSeconds=30"  # what always moves, such as a loop's last run, is told that often
 )
 
@@ -81,9 +82,9 @@ def remove() -> None:
 CRDS = sorted((ROOT / "crds").glob("*.yaml"))
 
 
-def install(chart: Path = ROOT / "helm", *options: str) -> None:
+def install(chart: Path = ROOT / "helm", *options: str, release: tuple[str, str, str] = RELEASE) -> None:
     """As `helm upgrade --install` does it, of the images that were built."""
-    run("helm", "upgrade", "--install", *RELEASE, str(chart), "--create-namespace", "--wait", "--set", VALUES, *options)
+    run("helm", "upgrade", "--install", *release, str(chart), "--create-namespace", "--wait", "--set", VALUES, *options)
 
 
 @pytest.fixture(scope="session")

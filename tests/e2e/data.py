@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from tests.e2e.cluster import NAMESPACE, Failed, apply, get, kubectl, run, until
+from tests.waiting import PATIENCE
 
 TABLES = {
     "trade": "trades",
@@ -112,20 +113,9 @@ def proven(*options: str) -> dict[str, Any]:
     return report
 
 
-def start_feed() -> None:
-    """Messages until `stop_feed`: all eight types, one in a hundred that can't be a row."""
-    command = [
-        "marketprism",
-        "feed",
-        "--rate",
-        "400",
-        "--bad",
-        "1%",
-        "--streams",
-        "orderbook=ORDERBOOK_SNAP",
-        "--output",
-        "json",
-    ]
+def start_feed(options: str = "--rate 400 --bad 1% --streams orderbook=ORDERBOOK_SNAP") -> None:
+    """Messages until `stop_feed`: if nothing else is asked for of all eight types, one in a hundred that can't be a row."""
+    command = ["marketprism", "feed", *options.split(), "--output", "json"]
     pod = get("pod", "tools")["spec"]["containers"][0]
     container = {key: pod[key] for key in ("image", "imagePullPolicy", "env", "securityContext")}
     security = get("pod", "tools")["spec"]["securityContext"]
@@ -141,6 +131,13 @@ def start_feed() -> None:
 def stop_feed() -> dict[str, Any]:
     """Its account of what JetStream has acknowledged."""
     kubectl("exec", "feed", "--", "bash", "-c", "kill -TERM 1")
-    until("the feed has ended", lambda: get("pod", "feed")["status"]["phase"] == "Succeeded")
+    return fed()
+
+
+def fed(seconds: float = PATIENCE) -> dict[str, Any]:
+    """The account of a feed that ends by itself."""
+    until(
+        "the feed has ended", lambda: get("pod", "feed")["status"]["phase"] in ("Succeeded", "Failed"), seconds=seconds
+    )
     account: dict[str, Any] = json.loads(kubectl("logs", "feed").splitlines()[-1])
     return account

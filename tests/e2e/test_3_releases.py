@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.e2e import data
-from tests.e2e.cluster import Failed, find, get, kubectl, names, patch, ready, run, until
+from tests.e2e.cluster import NAMESPACE, Failed, find, get, kubectl, names, patch, ready, run, until
 from tests.e2e.conftest import RELEASE, ROOT, install
 
 
@@ -51,6 +51,31 @@ def test_what_was_asked_for_meanwhile_is_done_when_it_is_back() -> None:
     (config,) = (volume["configMap"]["name"] for volume in volumes if volume["name"] == "config")
     assert "maxRows: 700" in get("configmap", config)["data"]["pipeline.yaml"]
     data.arriving()
+
+
+def test_the_switch_to_given_namespaces_and_back_rolls_nothing() -> None:
+    pods = names(find("pod", pipeline="main", component="consumer"))
+    for options in (["--set", f"namespaces={{{NAMESPACE}}}"], []):
+        jobs = names(find("job", pipeline="main", component="schema"))
+        install(ROOT / "helm", *options)
+        until("it is looked at", lambda before=jobs: names(find("job", pipeline="main", component="schema")) - before)
+        ready("storagepipeline", "main")
+        assert names(find("pod", pipeline="main", component="consumer")) <= pods
+
+
+def test_it_is_installed_into_another_namespace_and_rolls_nothing() -> None:
+    pods = names(find("pod", pipeline="main", component="consumer"))
+    run("helm", "uninstall", *RELEASE, "--wait")
+    elsewhere = (RELEASE[0], "--namespace", "marketprism-e2e-elsewhere")
+    with pytest.raises(Failed, match="invalid ownership metadata"):
+        install(ROOT / "helm", release=elsewhere)
+    install(ROOT / "helm", "--take-ownership", release=elsewhere)
+    ready("storagepipeline", "main")
+    run("helm", "uninstall", *elsewhere, "--wait")
+    kubectl("delete", "namespace", elsewhere[2])
+    install(ROOT / "helm", "--take-ownership")
+    ready("storagepipeline", "main")
+    assert names(find("pod", pipeline="main", component="consumer")) <= pods
 
 
 def test_the_operator_for_all_namespaces_has_no_right_to_secrets() -> None:

@@ -12,7 +12,7 @@ from lupa.lua51 import LuaRuntime
 
 from marketprism_api.meta import GROUP
 from marketprism_operator import naming
-from marketprism_operator.conditions import Seen, UndatedCondition, dated, pipeline_conditions
+from marketprism_operator.conditions import Moment, Seen, UndatedCondition, dated, pipeline_conditions
 from tests.operator.test_conditions import STUCK, WELL, pipeline
 
 ROOT = Path(__file__).parents[2] / "contrib" / "argocd" / "resource_customizations" / GROUP
@@ -51,7 +51,7 @@ def test_health(kind: str, test: dict[str, Any]) -> None:
 
 
 def health_of(seen: Seen, **spec: Any) -> str:
-    found = dated(pipeline_conditions(pipeline(**spec), seen), [], 1, "2026-01-01T00:00:00Z")
+    found = dated(pipeline_conditions(pipeline(**spec), seen), [], Moment("2026-01-01T00:00:00Z", 1))
     obj = {"metadata": {"generation": 1}, "spec": spec, "status": {"observedGeneration": 1, "conditions": found}}
     status: str = run(ROOT / "StoragePipeline" / "health.lua", obj)["status"]
     return status
@@ -70,7 +70,7 @@ def test_well_and_suspended() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_status_from_before_the_last_edit_says_nothing(kind: str) -> None:
-    found = dated([UndatedCondition("Ready", "True", "Ready", "")], [], 1, "2026-01-01T00:00:00Z")
+    found = dated([UndatedCondition("Ready", "True", "Ready", "")], [], Moment("2026-01-01T00:00:00Z", 1))
     obj = {"metadata": {"generation": 2}, "spec": {}, "status": {"observedGeneration": 1, "conditions": found}}
     assert run(ROOT / kind / "health.lua", obj)["status"] == "Progressing"
 

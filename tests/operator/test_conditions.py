@@ -18,6 +18,7 @@ from marketprism_consumer.validation.report import summary
 from marketprism_consumer.validation.run import Report, TypeReport, ValidationFinding, ValidationRequest
 from marketprism_operator import condition_types, status
 from marketprism_operator.conditions import (
+    Moment,
     Seen,
     UndatedCondition,
     Word,
@@ -367,9 +368,9 @@ def test_suspended() -> None:
 
 
 def test_the_time_moves_only_when_the_status_flips() -> None:
-    (first,) = dated([UndatedCondition("Ready", "False", "A", "a")], [], 1, "t1")
-    (same,) = dated([UndatedCondition("Ready", "False", "B", "b")], [first], 2, "t2")
-    (flipped,) = dated([UndatedCondition("Ready", "True", "C", "c")], [same], 3, "t3")
+    (first,) = dated([UndatedCondition("Ready", "False", "A", "a")], [], Moment("t1", 1))
+    (same,) = dated([UndatedCondition("Ready", "False", "B", "b")], [first], Moment("t2", 2))
+    (flipped,) = dated([UndatedCondition("Ready", "True", "C", "c")], [same], Moment("t3", 3))
     assert (same["lastTransitionTime"], same["reason"], same["observedGeneration"]) == ("t1", "B", 2)
     assert flipped["lastTransitionTime"] == "t3"
 
@@ -541,7 +542,7 @@ def test_without_a_schedule_nothing_is_said_of_the_data() -> None:
 
 def test_a_verdict_stays_when_its_pod_is_gone() -> None:
     (told,) = validity(SCHEDULED, FAULTS, [], [], Seen())
-    before = dated([told], [], 1, "2026-01-01T00:00:00Z")
+    before = dated([told], [], Moment("2026-01-01T00:00:00Z", 1))
     assert validity(SCHEDULED, None, before, [], Seen()) == [told]
     (unknown,) = validity(SCHEDULED, None, [], [], Seen())
     assert unknown.status == "Unknown"

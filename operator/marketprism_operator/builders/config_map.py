@@ -15,6 +15,9 @@ from marketprism_operator.naming import Manifest
 FILE = "pipeline.yaml"
 
 
+_NOT_THE_PODS = ("suspend", "progressDeadline", "resources", "podTemplate")
+
+
 def name(request: BuildRequest) -> str:
     """With the hash of its content."""
     return naming.joined(request.name, "tiering" if request.policy else "pipeline", naming.digest(content(request)))
@@ -27,7 +30,7 @@ def content(request: BuildRequest) -> list[Manifest]:
 
 def _bare(manifest: Manifest) -> Manifest:
     """Without what rolls no Pod, or rolls it by the Pod template itself."""
-    spec = {k: v for k, v in manifest.get("spec", {}).items() if k not in ("suspend", "resources", "podTemplate")}
+    spec = {k: v for k, v in manifest.get("spec", {}).items() if k not in _NOT_THE_PODS}
     if "consumers" in spec:
         spec["consumers"] = {key: {"dataTypes": consumer["dataTypes"]} for key, consumer in spec["consumers"].items()}
     return {

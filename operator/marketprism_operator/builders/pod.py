@@ -132,10 +132,12 @@ def template(
         laid_metadata = overlaid(laid_metadata, layer.metadata)
         spec = overlaid(spec, layer.spec)
         used |= references(layer)
-    versions = {name: request.versions.get(name, "") for name in sorted(used)}
     annotations = {**laid_metadata.get("annotations", {}), naming.CONFIG_HASH: config_hash}
-    if versions:
-        annotations[naming.SECRETS_HASH] = naming.digest(versions)
+    for kind, annotation in (("Secret", naming.SECRETS_HASH), ("ConfigMap", naming.CONFIG_MAPS_HASH)):
+        versions = {name: request.versions.get(name, "") for name in sorted(used) if name.startswith(f"{kind}/")}
+        if versions:
+            unreadable = naming.UNREADABLE in versions.values()
+            annotations[annotation] = naming.UNREADABLE if unreadable else naming.digest(versions)
     # The selector's labels go last: an overlay may not make a Deployment lose its Pods.
     metadata = {"labels": {**laid_metadata.get("labels", {}), **labels}, "annotations": annotations}
     return {"metadata": metadata, "spec": {**spec, "terminationGracePeriodSeconds": max(_grace(spec, grace), grace)}}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import ClientError
 
 from marketprism_operator.cluster import differing
 from tests.operator.controlplane.pipeline_world import World, until
@@ -62,6 +63,55 @@ async def test_a_role_in_its_namespace_is_enough(world: World, tmp_path: Path, s
                 await world.ready("second")  # real Pods would say that it is missing; here there are none
                 assert not await rolled()
             assert process.poll() is None
+
+
+async def test_an_operator_that_begins_or_ceases_to_see_secrets_rolls_nothing(world: World, tmp_path: Path) -> None:
+    """As with the switch from all namespaces to given ones, where it has a right to Secrets, and back."""
+    blind = await world.kubeconfig_with(RULES, tmp_path)
+    await world.apply("Secret", "c", stringData={"username": "u", "password": "one"})
+
+    async def template() -> Any:
+        live = await world.get("Deployment", "main-default")
+        assert live
+        return live["spec"]["template"]
+
+    async def looked(seconds: float = 30) -> None:
+        before = await world.metric("marketprism_operator_reconciles_total", 'result="ok"')
+
+        async def again() -> bool:
+            return await world.metric("marketprism_operator_reconciles_total", 'result="ok"') > before + 2
+
+        await until(again, seconds)
+        await world.ready()
+
+    async with world.controllers():
+        with world.operator(KUBECONFIG=str(blind)):
+            await world.pipeline(clickhouse={"authSecretRef": {"name": "c"}})
+            await world.ready()
+            first = await template()
+        with world.operator():
+            await until(lambda: _answers(world))
+            await looked()
+            assert await template() == first
+        with world.operator(KUBECONFIG=str(blind)):
+            await until(lambda: _answers(world))
+            await looked()
+            assert await template() == first
+        with world.operator():
+            await until(lambda: _answers(world))
+            await world.apply("Secret", "c", stringData={"password": "two"})
+
+            async def rolled() -> bool:
+                return await template() != first
+
+            await until(rolled)
+
+
+async def _answers(world: World) -> bool:
+    try:
+        return await world.metric("marketprism_operator_leader") == 1
+    except ClientError:
+        return False
 
 
 async def test_without_a_namespace_it_looks_after_all_of_them(world: World) -> None:

@@ -62,7 +62,7 @@ The API server merges what would be applied, and writes nothing: the rights to p
 NOT_INSTALLED = "marketprism-operator is not installed here: pip install 'marketprism-consumer[kubectl]'"
 CONFIG_HASH = f"{GROUP}/config-hash"
 WITH_CONFIG = "configmaps,deployments.apps,jobs.batch,cronjobs.batch"
-UNCOMPARED = (f"{GROUP}/applied-hash", f"{GROUP}/secrets-hash")
+UNCOMPARED = (f"{GROUP}/applied-hash", f"{GROUP}/secrets-hash", f"{GROUP}/config-maps-hash")
 PRUNED = "deployments.apps,poddisruptionbudgets.policy,jobs.batch,cronjobs.batch"
 """What the operator takes away where it is not wanted any more."""
 

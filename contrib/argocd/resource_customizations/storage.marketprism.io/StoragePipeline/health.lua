@@ -1,5 +1,12 @@
--- Conditions follow kstatus: Stalled and Reconciling are there only while they are true, Ready sums up.
+-- Conditions follow kstatus: Stalled and Reconciling are there only while they are true, Ready sums up. What can't get Ready
+-- within spec.progressDeadline is Stalled, and so Degraded.
 local health = {status = "Progressing", message = "waits for the operator"}
+local annotations = obj.metadata.annotations
+if annotations ~= nil and annotations["storage.marketprism.io/pause"] == "true" then
+  health.status = "Suspended"
+  health.message = "paused by the annotation storage.marketprism.io/pause"
+  return health
+end
 local status = obj.status
 if status == nil or status.conditions == nil or status.observedGeneration ~= obj.metadata.generation then
   return health
