@@ -254,7 +254,7 @@ class DataTypeSpec(Model):
             elif not spec.type:
                 objections.append(Objection("is required", ColumnType.ALLOWED, path=f"{path}.type"))
             else:
-                made = DeclaredField(str(column), spec.type.normal)
+                made = DeclaredField(str(column), spec.type.normal, may_be_empty=True)
                 objections += spec.problems(column, kind_of(made.type))
                 own.append(spec.over(made))
         if not own and not objections:

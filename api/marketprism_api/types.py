@@ -110,6 +110,14 @@ class DataTypeName(Text):
             raise ValueRefusedError(Objection("is taken for something else", self.ALLOWED))
 
 
+_WORDS = (
+    "all and any array as asc between by case cross desc distinct else false final from full global group "
+    "having in inf inner is join left like limit nan not null on or order outer right select then true "
+    "union using when where with"
+)
+SQL_WORDS = frozenset(_WORDS.split())
+
+
 class ColumnName(Text):
     """A column or a table of a data type."""
 
@@ -121,6 +129,13 @@ class ColumnName(Text):
     @classmethod
     def noun(cls) -> str:
         return "a name"
+
+    def check(self) -> None:
+        if self in SQL_WORDS:
+            hint = f"choose another, and say from: [{self}]"
+            raise ValueRefusedError(
+                Objection("is a word of SQL, which queries could not use as a name", self.ALLOWED, hint)
+            )
 
 
 _SCALAR = r"(U?Int(8|16|32|64|128|256)|Float64|String|Bool|UUID|Decimal\([0-9]{1,2}, ?[0-9]{1,2}\)|DateTime64\([369](, ?'UTC')?\))"

@@ -43,7 +43,8 @@ def test_a_check_that_fails_ends_the_process() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it ends")
 def test_what_was_named_goes_on_in_its_place_without_the_kernel() -> None:
     """The same message would end it again, for ever."""
-    named = f"from marketprism_consumer.ingest import kernel; kernel.go_on_as({sys.executable!r}, ['python', '-c', {GOES_ON!r}])"
+    arguments = [sys.executable, "-c", GOES_ON]
+    named = f"from marketprism_consumer.ingest import kernel; kernel.go_on_as({sys.executable!r}, {arguments!r})"
     pid, code, wrote = _run(f"{named}\n{FAILS}")
     assert (code, wrote) == (0, f"{pid} True None")
 

@@ -257,6 +257,7 @@ OWN = "fields: {x: {type: UInt8}}"
         ("kline: {fields: {x: {type: 'Nullable(LowCardinality(String))'}}}", "kline.fields.x.type", "write LowCardinality(Nullable"),
         ("kline: {fields: {created_at: {type: UInt8}}}", "kline.fields.created_at", "set by us"),
         ("kline: {fields: {_seq: {type: UInt8}}}", "kline.fields._seq", "lower case"),
+        ("kline: {fields: {from: {type: UInt8}}}", "kline.fields.from", "a word of SQL"),
         ("kline: {fields: {timestamp: {type: UInt8}}}", "kline.fields.timestamp", "write it in timestamp"),
         ("kline: {fields: {symbol: {type: String}, x: {type: UInt8}}}", "kline.fields.symbol.type", "every data type has it"),
         ("kline: {fields: {x: {type: UInt8, unit: ms}}}", "kline.fields.x.unit", "time only"),

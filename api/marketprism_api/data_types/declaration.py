@@ -89,6 +89,8 @@ class DeclaredField:
     """What is stored where it is left out, of a text."""
     length: int = 256
     """Characters of a text, at most."""
+    may_be_empty: bool = False
+    """Of a text that has to be there."""
     unit: Unit = ""
     constant: str | None = None
     """JSON, read in place of the message's."""

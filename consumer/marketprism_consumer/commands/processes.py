@@ -77,7 +77,7 @@ async def consume(share: Share, processes: int, host: str, port: int) -> int:
         return server, f"http://{host}:{bound}/readyz"
 
     if processes == 1:
-        kernel.go_on_as(sys.executable, sys.orig_argv)
+        kernel.go_on_as(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     try:
         return await (work(share, listen) if processes == 1 else _several(share, processes, host, port))
     except PortTakenError as error:

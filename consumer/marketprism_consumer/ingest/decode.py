@@ -148,9 +148,9 @@ def _judge(field: DeclaredField, kind: Kind) -> Judge:
     if kind.name == "DateTime64":
         return partial(_time, unit=field.unit, scale=kind.numbers[0])
     if kind.name == "String":
-        filled = not kind.nullable and field.absent is None
+        filled = not kind.nullable and field.absent is None and not field.may_be_empty
         if field.type == "String":  # an id: a text, or a whole number as it is written
-            return partial(_id, limit=field.length)
+            return partial(_id, limit=field.length, filled=not field.may_be_empty)
         return partial(_text, limit=field.length, filled=filled)
     return {"Bool": _bool, "UUID": _uuid, "Float64": _float}[kind.name]
 
@@ -185,9 +185,9 @@ def _text(raw: bytes, field: str, *, limit: int, filled: bool = False) -> str:
     return text
 
 
-def _id(raw: bytes, field: str, *, limit: int) -> str:
+def _id(raw: bytes, field: str, *, limit: int, filled: bool = True) -> str:
     text = _scalar(raw, field)
-    if not text or len(text) > limit:
+    if len(text) > limit or (filled and not text):
         raise MessageError(reasons.BAD_TEXT, field, shown(text))
     return text
 

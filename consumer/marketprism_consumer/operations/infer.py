@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from marketprism_api.declared import COMMON, MOST_FIELDS
+from marketprism_api.types import SQL_WORDS
 from marketprism_consumer.errors import MessageError
 from marketprism_consumer.ingest.values import decimal, micros
 
@@ -45,7 +46,7 @@ def propose(name: str, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for place, kind in typed.items():
         if place in (time, symbol, exchange, "market_type") or len(fields) == MOST_FIELDS:
             continue
-        column = _column(place, {*fields, *COMMON, "created_at", "timestamp"})
+        column = _column(place, {*fields, *COMMON, *SQL_WORDS, "created_at", "timestamp"})
         fields[column] = kind if column == place else {**kind, "from": [place]}
     if len(fields) == 3:
         raise ValueError("the messages have nothing but a time and a symbol")
@@ -156,7 +157,7 @@ def _column(place: str, taken: set[str]) -> str:
         re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", step).lower()).strip("_")
         for step in place.split(".")
     ]
-    steps = [step for step in steps if step]
+    steps = [step for step in steps if step] or ["field"]
     for count in range(1, len(steps) + 1):
         name = "_".join(steps[-count:])[:60]
         name = name if name[:1].isalpha() else f"field_{name}"
