@@ -78,7 +78,7 @@ model: $(INSTALLED) ## Every history of the protocol in large scopes (about half
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
-	$(BIN)/pytest tests/feed tests/embedded tests/console tests/storage tests/audit tests/dlq tests/replay tests/commands tests/operations tests/validation $(ARGS)
+	$(BIN)/pytest tests/feed tests/embedded tests/console tests/export tests/storage tests/audit tests/dlq tests/replay tests/commands tests/operations tests/validation $(ARGS)
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## The operator against a real API server
