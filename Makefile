@@ -90,18 +90,24 @@ scale: $(INSTALLED) ## A thousand pipelines: time to Ready, memory, CPU, request
 	$(BIN)/python -m tests.operator.controlplane.control_plane
 	$(BIN)/pytest tests/operator/controlplane -m scale -s $(ARGS)
 
+FAULTS_ATTACKS := tests/faults/test_attacks_*.py tests/faults/test_cluster_*.py
+FAULTS_NATS := tests/faults/test_nats_*.py tests/faults/test_start_*.py tests/faults/test_stream*.py
+
 .PHONY: faults
 faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
-	@# They wait for most of the time, so two runs share the two cores.
-	$(MAKE) -j 2 --output-sync=target faults-attacks faults-others
+	@# They wait for most of the time, so three runs share the two cores.
+	$(MAKE) -j 3 --output-sync=target faults-attacks faults-nats faults-others
 
-# Where ARGS select tests, there may be none in one of the two (pytest's 5).
-.PHONY: faults-attacks faults-others
+# Where ARGS select tests, there may be none in one of the three (pytest's 5).
+.PHONY: faults-attacks faults-nats faults-others
 faults-attacks:
-	$(BIN)/pytest tests/faults/test_attacks_*.py tests/faults/test_cluster_*.py -m "not slow" $(ARGS) || test $$? = 5
+	$(BIN)/pytest $(FAULTS_ATTACKS) -m "not slow" $(ARGS) || test $$? = 5
+
+faults-nats:
+	$(BIN)/pytest $(FAULTS_NATS) -m "not slow" $(ARGS) || test $$? = 5
 
 faults-others:
-	$(BIN)/pytest $(filter-out tests/faults/test_attacks_% tests/faults/test_cluster_%,$(wildcard tests/faults/test_*.py)) -m "not slow" $(ARGS) || test $$? = 5
+	$(BIN)/pytest $(filter-out $(wildcard $(FAULTS_ATTACKS) $(FAULTS_NATS)),$(wildcard tests/faults/test_*.py)) -m "not slow" $(ARGS) || test $$? = 5
 
 .PHONY: attacks
 attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half an hour)
