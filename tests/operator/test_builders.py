@@ -126,6 +126,23 @@ def test_an_edit_rolls_exactly_the_pods_concerned() -> None:
     assert schema_job.build(before) == schema_job.build(after)
 
 
+def test_an_edit_of_a_type_of_ones_own_runs_the_schema_job_again_and_rolls_who_carries_it() -> None:
+    def of(field: dict[str, Any]) -> BuildRequest:
+        consumers = {"fast": {"dataTypes": ["trade"]}, "slow": {"dataTypes": ["kline"]}}
+        return request(dataTypes={"trade": {}, "kline": {"fields": {"open": field}}}, consumers=consumers)
+
+    before = of({"type": "UInt64"})
+    elsewhere, another = (
+        replace(of(field), configs=read_already(before))
+        for field in ({"type": "UInt64", "from": ["o"]}, {"type": "Nullable(UInt64)"})
+    )
+    for after in (elsewhere, another):
+        assert template_of(after, "fast") == template_of(before, "fast")
+        assert template_of(after, "slow") != template_of(before, "slow")
+    assert schema_job.build(elsewhere) == schema_job.build(before), "the table is the same"
+    assert schema_job.build(another)["metadata"]["name"] != schema_job.build(before)["metadata"]["name"]
+
+
 def test_a_secret_rolls_the_pods_that_mount_it() -> None:
     spec: dict[str, Any] = {"nats": {"authSecretRef": {"name": "a"}}, "consumers": None}
     before, after = request({"Secret/a": "1"}, **spec), request({"Secret/a": "2"}, **spec)

@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "dlq replay": ("all are stored", "some stay"),
     "dlq purge": ("done", "not confirmed"),
     "schema plan": ("done", "a statement was refused"),
-    "schema apply": ("the tables fit", "a statement was refused"),
+    "schema apply": ("the tables fit", "something differs, or a statement was refused"),
     "schema verify": ("the tables fit", "something differs"),
     "schema ensure": ("all is well", "tables differ, a stream lacks a subject, or a statement was refused"),
     "schema render": ("done", "never"),

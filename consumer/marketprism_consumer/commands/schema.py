@@ -52,6 +52,8 @@ def apply(file: File = "", output: Json = Output.TEXT) -> None:
         for change in done:
             stdout.print(f"done: {change.why}", markup=False)
     _show(left, output, statements=False)
+    if not left.fits:
+        raise typer.Exit(int(Exit.FINDINGS))
 
 
 async def _begin_lanes(settings: Settings, done: Iterable[Change]) -> None:
