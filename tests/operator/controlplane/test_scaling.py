@@ -79,8 +79,12 @@ async def test_the_operator_scales_by_the_lag_that_the_pods_tell(world: World) -
             await brought_up(world, autoscale={"min": 1, "max": 2, "targetLag": "30s"})
             async with a_pod_that_says(world, said):
                 await until(lambda: _is(world, 2))
-                (told,) = [event["message"] for event in await world.events() if event["reason"] == "Scaled"]
-                assert told == "fast: 1 to 2 Pods; lag 95 s, target 30s"
+
+                async def told() -> bool:
+                    events = [event["message"] for event in await world.events() if event["reason"] == "Scaled"]
+                    return events == ["fast: 1 to 2 Pods; lag 95 s, target 30s"]
+
+                await until(told)  # it is said after it is done
 
                 async def at_most() -> bool:
                     return (await world.condition("StoragePipeline", "ScaledToLag")).get("reason") == "AtMostPods"
