@@ -30,7 +30,7 @@ DESCRIPTORS = 100  # of one consumer
 EXPECTED = {
     "BlockSetAside", "ClickHouseUnreachable", "ClickHouseDenied", "InsertBlocked", "InsertRetried", "NATSUnreachable", "NoJetStream",
     "RecordUnavailable", "RecordInDoubt", "DeadLettersUnavailable", "DeadLetterFlood", "StreamMissing",
-    "ReplicasBehind",
+    "NATSBusy", "ReplicasBehind",
 }  # fmt: skip
 """What these faults may be told as. Nothing here loses a message, sets a stream back, or takes a right away."""
 

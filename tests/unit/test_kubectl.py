@@ -27,7 +27,7 @@ def test_an_audit_is_a_consumer_without_its_ports_probes_and_sidecars() -> None:
     made = deployment.build(request, "default", request.pipeline.spec.carriers["default"])
     template = made["spec"]["template"]
     template["spec"]["containers"].append({"name": "sidecar", "image": "x"})
-    audit = job(PIPELINE, template, ["--deep", "--output=json"])
+    audit = job("main-audit-1", PIPELINE, template, ["--deep", "--output=json"])
     (container,) = audit["spec"]["template"]["spec"]["containers"]
     assert container["args"] == ["audit", "-f", "/etc/marketprism/pipeline.yaml", "--deep", "--output=json"]
     assert not {"ports", "livenessProbe", "readinessProbe"} & container.keys()

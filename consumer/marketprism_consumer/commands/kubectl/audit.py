@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -70,9 +71,10 @@ def audit(
             fail(
                 f"pipeline {name} has no consumer yet, whose Pod the audit could run in: see its status", Exit.FINDINGS
             )
-        made = kubectl.create(job(pipeline, consumers[0]["spec"]["template"], options))
-        own = made["metadata"]["name"]
+        # Known before it is made: who is interrupted meanwhile takes it away, too.
+        own = f"{name[:40]}-audit-{secrets.token_hex(3)}"
         try:
+            kubectl.create(job(own, pipeline, consumers[0]["spec"]["template"], options))
             pod = begun(kubectl, own, limit)
             with kubectl.lines("logs", "--follow", f"pod/{pod}", f"--container={NAME}") as said:
                 for line in said:
@@ -80,11 +82,11 @@ def audit(
             code = ended(kubectl, pod)
         finally:
             with suppress(KubernetesError):
-                kubectl.run("delete", "job", own, "--cascade=background", "--wait=false")
+                kubectl.run("delete", "job", own, "--cascade=background", "--wait=false", "--ignore-not-found")
     raise typer.Exit(code)
 
 
-def job(pipeline: KubeObject, template: KubeObject, options: Sequence[str]) -> KubeObject:
+def job(own: str, pipeline: KubeObject, template: KubeObject, options: Sequence[str]) -> KubeObject:
     """Of a consumer's Pod its container alone, with another command. Its labels are none that a Service or a Deployment selects."""
     metadata = pipeline["metadata"]
     labels = {**template["metadata"]["labels"], COMPONENT: NAME}
@@ -103,7 +105,7 @@ def job(pipeline: KubeObject, template: KubeObject, options: Sequence[str]) -> K
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "generateName": f"{metadata['name'][:40]}-audit-",
+            "name": own,
             "namespace": metadata["namespace"],
             # Not the operator's, which takes away whatever it has not made.
             "labels": {**labels, MANAGED_BY: "kubectl-marketprism"},
