@@ -6,15 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from marketprism_consumer.cli import app
 from tests.waiting import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that runs here writes its log to a stream that ends with it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def test_run_brings_it_along_and_takes_it_away(tmp_path: Path) -> None:
