@@ -315,9 +315,9 @@ def test_a_table_is_of_one_bucket_of_records_until_somebody_says_otherwise(site:
     ours, theirs = with_bucket("OURS", tmp_path), with_bucket("THEIRS", tmp_path)
     assert site.run("apply", "-f", ours).exit_code == 0
     assert site.run("verify", "-f", ours).exit_code == 0
-    for command, code in (("apply", 0), ("verify", 1)):
+    for command in ("apply", "verify"):
         refused = site.run(command, "-f", theirs)
-        assert refused.exit_code == code
+        assert refused.exit_code == 1
         said = f"MP5004 RecordedElsewhere: {site.trades}._stream: its records are in the bucket OURS, not in THEIRS"
         assert said in refused.stdout
     site.alter("COMMENT COLUMN _stream ''")
@@ -330,5 +330,5 @@ def test_of_two_who_make_a_table_at_once_with_records_in_two_buckets_one_is_refu
     environ = {**os.environ, **site.environ}
     files = [with_bucket(bucket, tmp_path) for bucket in ("OURS", "THEIRS")]
     both = [subprocess.Popen([*CLI, "apply", "-f", file], env=environ, stdout=subprocess.DEVNULL) for file in files]
-    assert [process.wait(PATIENCE) for process in both] == [0, 0]
+    assert sorted(process.wait(PATIENCE) for process in both) == [0, 1]
     assert sorted(site.run("verify", "-f", file).exit_code for file in files) == [0, 1]
