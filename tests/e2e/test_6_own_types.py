@@ -39,7 +39,6 @@ def own() -> dict[str, Any]:
     del spec["dataTypes"]["trade"]
     spec |= {
         "nats": NATS | {"streams": {"default": "OWN"}},
-        "deadLetters": {"stream": "OWN_DLQ"},
         "clickhouse": CLICKHOUSE,
     }
     for of in spec["dataTypes"].values():
