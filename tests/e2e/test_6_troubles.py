@@ -29,8 +29,12 @@ TROUBLES: dict[str, dict[str, Any]] = {
         "nats": NATS | {"url": "nats://nast:4222"},
         "clickhouse": CLICKHOUSE | {"hotDatabase": "wrong_nats"},
     },
-    "missing-secret": {"clickhouse": CLICKHOUSE | {"authSecretRef": {"name": "nowhere"}}},
-    "wrong-password": {"clickhouse": CLICKHOUSE | {"authSecretRef": {"name": "nats-auth"}}},
+    "missing-secret": {
+        "clickhouse": CLICKHOUSE | {"authSecretRef": {"name": "nowhere"}, "hotDatabase": "missing_secret"}
+    },
+    "wrong-password": {
+        "clickhouse": CLICKHOUSE | {"authSecretRef": {"name": "nats-auth"}, "hotDatabase": "wrong_password"}
+    },
     "refused-ddl": {"clickhouse": CLICKHOUSE | {"cluster": "nowhere", "hotDatabase": "refused_ddl"}},
     "wrong-image": {
         "clickhouse": CLICKHOUSE | {"hotDatabase": "wrong_image"},
@@ -41,7 +45,7 @@ TROUBLES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def pipelines() -> Iterator[None]:
-    """All at once."""
+    """All at once, each with tables of its own: of two that store the same the younger one only says so."""
     version = "storage.marketprism.io/v1alpha1"
     apply(
         *(
