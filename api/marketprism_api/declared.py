@@ -297,9 +297,7 @@ def declarations(given: Mapping[DataTypeName, DataTypeSpec] | None) -> dict[str,
     specs = {str(name): spec for name, spec in given.items()}
     made: dict[str, Declaration] = {}
     objections: list[Objection] = []
-    for name in sorted(
-        specs, key=lambda name: (name not in BUILT_IN, list(BUILT_IN).index(name) if name in BUILT_IN else 0)
-    ):
+    for name in (*(name for name in BUILT_IN if name in specs), *(name for name in specs if name not in BUILT_IN)):
         try:
             made[name] = specs[name].declaration(name)
         except ValueRefusedError as refused:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from .cel import CelRule, one_of, rules, unchangeable
 from .data_types import BUILT_IN, BatchLimits, Declaration
-from .declared import COMMON, MOST_TYPES, USUAL_BATCH, Count, DataTypeSpec, declarations
+from .declared import COMMON, MOST_TYPES, Count, DataTypeSpec, declarations
 from .messages import MessagesSpec
 from .meta import Bool, Int, Model, Resource, ResourceStatus, SecretRef, StatusModel
 from .problems import Objection, ValueRefusedError, did_you_mean
@@ -413,7 +414,7 @@ class PipelineSpec(Model):
             raise ValueRefusedError(*reasons)
         return self
 
-    @property
+    @cached_property
     def declarations(self) -> dict[str, Declaration]:
         """The data types of this pipeline: the built-in ones in their order, then the user's own."""
         return declarations(self.data_types)
@@ -441,7 +442,7 @@ class PipelineSpec(Model):
     def batch(self, data_type: str) -> BatchLimits:
         """What was given, over the data type's own defaults."""
         given = (self.data_types or {}).get(DataTypeName(data_type), DataTypeSpec()).batch
-        default = BUILT_IN[data_type].batch if data_type in BUILT_IN else USUAL_BATCH
+        default = self.declarations[data_type].batch
         max_rows = given.max_rows or default.max_rows
         return BatchLimits(
             max_rows=max_rows,

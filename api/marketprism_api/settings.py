@@ -129,6 +129,11 @@ class Settings:
         """The streams that are read, each once."""
         return tuple(dict.fromkeys(data_type.stream for data_type in self.data_types.values()))
 
+    @property
+    def declarations(self) -> dict[str, Declaration]:
+        """Of the data types that are stored, by name."""
+        return {name: each.declaration for name, each in self.data_types.items()}
+
     def type_of(self, subject: str) -> str | None:
         """The data type of a message with this subject; None where it is none of the pipeline's."""
         return next((name for name, each in self.data_types.items() if matches(each.subject, subject)), None)

@@ -71,7 +71,7 @@ class Letters:
                 return []
             now = {key: state[key] for key in ("messages", "first_seq", "last_seq")}
             if now != self._state:
-                declared = {name: each.declaration for name, each in self.sources.settings.data_types.items()}
+                declared = self.sources.settings.declarations
                 found: list[LetterHead] = []
                 async for letters in DeadLetterStream(broker, name).batches(LetterFilter(), headers_only=True):
                     found += [head(letter, declared.get(letter.data_type)) for letter in letters]

@@ -9,7 +9,7 @@ from nats.errors import Error as NatsError
 
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
 from marketprism_consumer.clickhouse.servers import connected
 from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -20,12 +20,7 @@ from marketprism_consumer.tiering.job import cold_auth
 
 COMMENT = "marketprism console"
 # Of each statement, whatever the user may do: it can't write, it ends, and it leaves the server its memory.
-READS_ONLY = {
-    "readonly": 2,
-    "max_execution_time": 30,
-    "max_bytes_before_external_group_by": 1 << 30,
-    "max_bytes_before_external_sort": 1 << 30,
-}
+READS_ONLY = {"readonly": 2, "max_execution_time": 30, **SPILL}
 NATS_WAIT = 3.0  # for a connection [s]
 AWAY = (BrokerError, NatsError, OSError)
 """What NATS raises that can't be asked; a timeout is an OSError."""

@@ -100,24 +100,19 @@ def book_at(exchange: str, symbol: str, at: Time, *, market_type: str = "spot", 
 
 def candles(exchange: str, symbol: str, start: Time, end: Time, *, minutes: int = 1, market_type: str = "") -> Rows:
     """Open, high, low, close, volume, turnover and the number of trades."""
-    named = _named(exchange, symbol, market_type)
+    named = questions.named_series(exchange, symbol, market_type)
     span = {"since": _micros(start), "until": _micros(end), "seconds": minutes * 60}
     return Rows(questions.candles(_settings().hot_db, list(named)).sql, {**named, **span})
 
 
 def _table(table: Table, exchange: str, symbol: str, start: Time, end: Time, market_type: str) -> Rows:
-    named = _named(exchange, symbol, market_type)
+    named = questions.named_series(exchange, symbol, market_type)
     where = [questions.NAMED[name] for name in named] + [questions.TIME_SPAN.format("timestamp")]
     columns = ", ".join(column.name for column in table.stored)
     return Rows(
         f"SELECT {columns} FROM `{_settings().hot_db}`.`all_{table.name}` WHERE {' AND '.join(where)} ORDER BY timestamp, _stream, _seq",
         {**named, "since": _micros(start), "until": _micros(end)},
     )
-
-
-def _named(exchange: str, symbol: str, market_type: str) -> dict[str, str]:
-    given = {"exchange": exchange, "market_type": market_type, "symbol": symbol}
-    return {name: value for name, value in given.items() if value}
 
 
 def _settings() -> Settings:

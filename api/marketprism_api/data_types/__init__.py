@@ -14,7 +14,7 @@ from .orderbook import ORDERBOOK
 from .trade import TRADE
 from .volatility_index import VOLATILITY_INDEX
 
-__all__ = ["BUILT_IN", "TABLES", "BatchLimits", "Declaration", "DeclaredField", "Levels", "ValidationLimits"]
+__all__ = ["BUILT_IN", "BatchLimits", "Declaration", "DeclaredField", "Levels", "ValidationLimits"]
 
 BUILT_IN: Mapping[str, Declaration] = {
     each.name: each
@@ -30,5 +30,3 @@ BUILT_IN: Mapping[str, Declaration] = {
     )
 }
 """By name, in the order in which they are shown."""
-
-TABLES: tuple[str, ...] = tuple(each.table for each in BUILT_IN.values())

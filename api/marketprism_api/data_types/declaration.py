@@ -105,6 +105,11 @@ class DeclaredField:
         """Name, type and codec of each."""
         return ((self.name, self.type, self.codec),)
 
+    @property
+    def message_fields(self) -> tuple[DeclaredField, ...]:
+        """Itself."""
+        return (self,)
+
 
 @dataclass(frozen=True, slots=True)
 class Levels:
@@ -114,6 +119,11 @@ class Levels:
     asks: DeclaredField = DeclaredField("asks", DECIMALS)
     level: tuple[str, str] | None = None
     """None: `price` and `quantity` by name, or a pair of the two."""
+
+    @property
+    def message_fields(self) -> tuple[DeclaredField, ...]:
+        """Both sides."""
+        return (self.bids, self.asks)
 
     @property
     def columns(self) -> tuple[tuple[str, str, str], ...]:
@@ -202,12 +212,16 @@ class Declaration:
         """In the order of the columns."""
         return (self.time, *self.place, *self.fields, *self.tail)
 
+    @property
+    def message_fields(self) -> tuple[DeclaredField, ...]:
+        """What is looked for in a message: of an order book's levels both sides."""
+        return tuple(one for each in self.all_fields for one in each.message_fields)
+
     def field(self, name: str) -> DeclaredField:
         """Raises KeyError. `bids` and `asks` are those of the levels."""
-        for each in self.all_fields:
-            for one in (each.bids, each.asks) if isinstance(each, Levels) else (each,):
-                if one.name == name:
-                    return one
+        for each in self.message_fields:
+            if each.name == name:
+                return each
         raise KeyError(name)
 
     @property
@@ -222,11 +236,7 @@ class Declaration:
     @property
     def names(self) -> tuple[str, ...]:
         """Of all fields that a message may have."""
-        return tuple(
-            one.name
-            for each in self.all_fields
-            for one in ((each.bids, each.asks) if isinstance(each, Levels) else (each,))
-        )
+        return tuple(each.name for each in self.message_fields)
 
 
 NOTIONAL = Alias("notional", "Decimal(76, 18)", "multiplyDecimal(price, quantity, 18)")

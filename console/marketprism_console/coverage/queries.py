@@ -226,6 +226,6 @@ async def findings(sources: Sources, data_type: str, market: MarketKey, since: i
     """What a validation says of one market in that time. Raises StoreError."""
     settings = sources.settings
     request = ValidationRequest(since, until, [data_type], [market[0]], [market[2]])
-    declared = {name: each.declaration for name, each in settings.data_types.items()}
+    declared = settings.declarations
     validation = Validation(sources.hot.clickhouse, settings.hot_db, settings.cold_db, declared, settings.limits)
     return await validation.run(request)

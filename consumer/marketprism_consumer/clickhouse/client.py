@@ -36,6 +36,9 @@ DENIED = frozenset({192, 193, 194, 195, 497, 516})
 
 Bound = Mapping[str, Any]
 
+# Of large statements: what does not fit is written to disk, where the server has a place for it.
+SPILL: Bound = {"max_bytes_before_external_sort": 1 << 30, "max_bytes_before_external_group_by": 1 << 30}
+
 
 class Endpoint:
     """One server: its client, made at first use and again after a failure, its breaker, and its clock against ours."""

@@ -276,8 +276,9 @@ async def _replay(
     counts: Counter[str] = Counter({"replayed": 0, "stored before": 0, "stays": 0})
     stays: list[Outcome] = []
     records = NatsRecords(servers.client, settings.bucket)
-    declared = {name: each.declaration for name, each in settings.data_types.items()}
-    replay = Replay(servers.broker, records, stream, [servers.hot, servers.cold], declared, settings.messages)
+    replay = Replay(
+        servers.broker, records, stream, [servers.hot, servers.cold], settings.declarations, settings.messages
+    )
     async for letters in stream.batches(wanted, alone=not dry_run):
         if dry_run:
             entries, outcomes = await replay.decode(letters)

@@ -17,7 +17,17 @@ from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.commands.common import File, Json, OnlyTypes, Output, command_line, fail, moment, settings_of
+from marketprism_consumer.commands.common import (
+    File,
+    Json,
+    OnlyTypes,
+    Output,
+    chosen_types,
+    command_line,
+    fail,
+    moment,
+    settings_of,
+)
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.loop import RowProgress
 from marketprism_consumer.errors import ExportError, StoreError
@@ -107,7 +117,7 @@ def write(
         )
         if wanted.since >= wanted.until:
             raise ValueError(f"--to {end or 'now'} is not after --from {start or since}")
-        chosen = _tables(settings, types or list(settings.data_types))
+        chosen = _tables(settings, chosen_types(settings, types))
         if not kinds_of(FORMATS[format], chosen):
             named = ", ".join(table.data_type for table in chosen)
             can = sorted({table.data_type for tables in FORMATS[format].kinds.values() for table in tables})
@@ -175,9 +185,6 @@ def verify_(
 
 
 def _tables(settings: Settings, data_types: Sequence[str]) -> list[Table]:
-    """Raises ValueError."""
-    if unknown := [name for name in data_types if name not in settings.data_types]:
-        raise ValueError(f"the pipeline does not store {', '.join(unknown)}, only {', '.join(settings.data_types)}")
     return [table_of(settings.data_types[name].declaration) for name in data_types]
 
 

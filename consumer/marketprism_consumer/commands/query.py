@@ -22,7 +22,7 @@ from marketprism_consumer.commands.common import File, command_line, fail, momen
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.operations.dlq import printable
-from marketprism_consumer.operations.questions import QUESTIONS, Question
+from marketprism_consumer.operations.questions import QUESTIONS, Question, named_series
 
 PATIENCE = 600.0  # for the next piece of an answer [s]
 SHOWN = 200  # rows of a table on the screen
@@ -80,7 +80,7 @@ def candles(
     output: AskedForm = QueryOutput.TABLE,
 ) -> None:
     """Open, high, low, close, volume and turnover, exactly, from both tiers."""
-    _ask("candles", file, output, _named(exchange, symbol, market_type), since, to, seconds=_minutes(every))
+    _ask("candles", file, output, named_series(exchange, symbol, market_type), since, to, seconds=_minutes(every))
 
 
 def vwap(
@@ -94,7 +94,7 @@ def vwap(
     output: AskedForm = QueryOutput.TABLE,
 ) -> None:
     """The volume-weighted average price."""
-    _ask("vwap", file, output, _named(exchange, symbol, market_type), since, to, seconds=_minutes(every))
+    _ask("vwap", file, output, named_series(exchange, symbol, market_type), since, to, seconds=_minutes(every))
 
 
 def book(
@@ -107,7 +107,7 @@ def book(
     output: AskedForm = QueryOutput.TABLE,
 ) -> None:
     """The order book at a time: the last full one, and what came since."""
-    _ask("book", file, output, _named(exchange, symbol, market_type), at or "0s", at, levels=levels)
+    _ask("book", file, output, named_series(exchange, symbol, market_type), at or "0s", at, levels=levels)
 
 
 def funding(
@@ -120,7 +120,7 @@ def funding(
     output: AskedForm = QueryOutput.TABLE,
 ) -> None:
     """Funding rates."""
-    _ask("funding", file, output, _named(exchange, symbol, market_type), since, to)
+    _ask("funding", file, output, named_series(exchange, symbol, market_type), since, to)
 
 
 def gaps(
@@ -138,12 +138,7 @@ def gaps(
         silence = int(seconds(longer_than, "--longer-than", least=1.0))
     except ValueError as error:
         fail(str(error), Exit.USAGE)
-    _ask("gaps", file, output, _named(exchange, symbol, market_type), since, to, longer_than=silence)
-
-
-def _named(exchange: str, symbol: str, market_type: str) -> dict[str, str]:
-    given = {"exchange": exchange, "market_type": market_type, "symbol": symbol}
-    return {name: value for name, value in given.items() if value}
+    _ask("gaps", file, output, named_series(exchange, symbol, market_type), since, to, longer_than=silence)
 
 
 def _minutes(every: str) -> int:

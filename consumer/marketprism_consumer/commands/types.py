@@ -13,7 +13,7 @@ import typer
 import yaml
 from rich.table import Table
 
-from marketprism_api.data_types import BUILT_IN, Declaration, DeclaredField, Levels
+from marketprism_api.data_types import BUILT_IN, Declaration, DeclaredField
 from marketprism_api.settings import Settings
 from marketprism_consumer.commands.common import File, Json, Output, chosen_types, fail, settings_of, stderr, stdout
 from marketprism_consumer.commands.exits import Exit, epilog
@@ -89,10 +89,10 @@ def _fields(declaration: Declaration) -> Table:
 
 
 def _as_dict(declaration: Declaration) -> dict[str, Any]:
-    fields = []
-    for each in declaration.all_fields:
-        for one in (each.bids, each.asks) if isinstance(each, Levels) else (each,):
-            fields.append({"name": one.name, "type": one.type, "from": _from(one), "description": one.description})
+    fields = [
+        {"name": each.name, "type": each.type, "from": _from(each), "description": each.description}
+        for each in declaration.message_fields
+    ]
     return {
         "name": declaration.name,
         "subject": declaration.subject,

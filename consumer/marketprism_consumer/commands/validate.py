@@ -128,15 +128,14 @@ class _Validations:
     async def once(self) -> Exit:
         settings = self._settings
         clickhouse = clickhouse_of(settings, "validate")
-        declared = {name: each.declaration for name, each in settings.data_types.items()}
         until = self._fixed[1] or time.time_ns() // 1000
         since = self._fixed[0] or until - int(self._window * 1e6)
         try:
             with RowProgress() as progress:
                 report = await self._unless_stopped(
-                    Validation(clickhouse, settings.hot_db, settings.cold_db, declared, settings.limits, progress).run(
-                        ValidationRequest(since, until, self._types, self._exchanges, self._symbols)
-                    )
+                    Validation(
+                        clickhouse, settings.hot_db, settings.cold_db, settings.declarations, settings.limits, progress
+                    ).run(ValidationRequest(since, until, self._types, self._exchanges, self._symbols))
                 )
         except StoreError as refused:
             self._problem = str(refused)

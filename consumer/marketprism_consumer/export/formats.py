@@ -233,10 +233,6 @@ async def gzip(data: Bytes, _: int) -> Bytes:
 
 PLAIN: Mapping[str, TablesOfKind] = {}
 SERIES = {"timestamp", "exchange", "market_type", "symbol"}
-SPILL: Mapping[str, str | int] = {
-    "max_bytes_before_external_sort": 1 << 30,
-    "max_bytes_before_external_group_by": 1 << 30,
-}
 FORMATS: Mapping[str, FileFormat] = {
     "parquet": FileFormat(
         ".parquet",

@@ -8,11 +8,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
 from marketprism_consumer.errors import ExportError, StorageError
 from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import Destination
-from marketprism_consumer.export.formats import FORMATS, SPILL, FileFormat, TablesOfKind, kinds_of
+from marketprism_consumer.export.formats import FORMATS, FileFormat, TablesOfKind, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
 from marketprism_consumer.export.source import Covered, FileUnit, RowSource, Wanted, covered, units
 from marketprism_consumer.schema.tables import Table

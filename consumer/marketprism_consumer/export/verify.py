@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
 from marketprism_consumer.errors import ExportError
 from marketprism_consumer.export.destination import Destination
-from marketprism_consumer.export.formats import FORMATS, SPILL, TablesOfKind, kinds_of
+from marketprism_consumer.export.formats import FORMATS, TablesOfKind, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
 from marketprism_consumer.export.run import Digest, formatted
 from marketprism_consumer.export.source import RowSource, TierChoice, covered

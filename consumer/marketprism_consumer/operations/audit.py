@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from marketprism_api import reasons
@@ -338,11 +339,12 @@ class _StreamAuditor:
     async def _read_held(self, chosen: Sequence[str], first: int, last: int) -> dict[str, Sequences]:
         held = {data_type: Sequences() for data_type in chosen}
         subjects = [self._settings.data_types[data_type].subject for data_type in chosen]
+        type_of = cache(self._settings.type_of)  # of each message, and there are few subjects
         async with StreamReader(self._broker, self._stream, subjects, first=first, headers_only=True) as reader:
             async for messages in reader.batches(HEADERS_AT_ONCE):
                 for message in messages:
                     if message.seq <= last:
-                        data_type = self._settings.type_of(message.subject)
+                        data_type = type_of(message.subject)
                         if data_type in held:
                             held[data_type].add(message.seq)
                 if messages[-1].seq >= last:

@@ -31,6 +31,12 @@ class Question:
     ys: Sequence[str] = ()
 
 
+def named_series(exchange: str, symbol: str, market_type: str) -> dict[str, str]:
+    """Parameters of what is named; an empty text names nothing."""
+    given = {"exchange": exchange, "market_type": market_type, "symbol": symbol}
+    return {name: value for name, value in given.items() if value}
+
+
 def _where(named: Sequence[str], time: str = "") -> str:
     parts = [NAMED[name] for name in named] + ([TIME_SPAN.format(time)] if time else [])
     return f" WHERE {' AND '.join(parts)}" if parts else ""

@@ -11,7 +11,7 @@ from typing import Any
 from marketprism_api import reasons
 from marketprism_api.data_types import Declaration, ValidationLimits
 from marketprism_api.reasons import Reason
-from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
 from marketprism_consumer.schema.views import everything
 from marketprism_consumer.validation.checks import (
     EXAMPLES,
@@ -230,7 +230,7 @@ class Validation:
         sql = statement(shape, self._hot, self._cold, _where(request))
         for time_slice in slices(hours, request.since, request.until, self._slice_rows):
             given = _parameters(request, time_slice.since, time_slice.until)
-            for row in await self._clickhouse.query(sql, {**given, **parameters(limits)}, settings=SETTINGS):
+            for row in await self._clickhouse.query(sql, {**given, **parameters(limits)}, settings=SPILL):
                 line, answers = SeriesLine(*row[: len(SeriesLine._fields)]), row[len(SeriesLine._fields) :]
                 key = (line.exchange, line.market_type, line.symbol, line.period)
                 series = found.series.setdefault(key, Series())
@@ -284,7 +284,7 @@ class Validation:
         finding: ValidationFinding,
     ) -> None:
         sql = parity(shape.table, self._hot, self._cold, _where(request))
-        ((both, differ, examples),) = await self._clickhouse.query(sql, given, settings=SETTINGS)
+        ((both, differ, examples),) = await self._clickhouse.query(sql, given, settings=SPILL)
         found.in_both += both
         if differ:
             finding.add(differ, [
@@ -330,10 +330,6 @@ class Validation:
             {"exchange": key[0], "market": key[1], "symbol": key[2], "at": last.last},
         )
         return dict(zip(names, rows[0], strict=True)) if rows else None
-
-
-# Bounded: what does not fit is written to disk, where the server has a place for it.
-SETTINGS: Mapping[str, Any] = {"max_bytes_before_external_sort": 1 << 30, "max_bytes_before_external_group_by": 1 << 30}
 
 
 def _where(request: ValidationRequest) -> str:
