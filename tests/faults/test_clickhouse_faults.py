@@ -23,7 +23,7 @@ BACK_WITHIN = 10.0  # the promise: from the server's answer to stored rows [s]
 
 def _goes_on(ingest: Ingest, rows: int = 300) -> None:
     tell("stores again", ingest.until_more(rows), BACK_WITHIN)
-    wait_for(lambda: ingest.ready, "ready")
+    ingest.until_ready()
 
 
 def test_clickhouse_killed_and_back_after_20_seconds(world: World) -> None:
@@ -91,7 +91,7 @@ def test_refusals_of_the_server_are_waited_out_and_never_blamed_on_a_row(
         proxy.heal()
     assert ingest.until_alarm(reason)["clickhouse_code"] in codes
     ingest.until_more(300)
-    wait_for(lambda: ingest.ready, "ready")
+    ingest.until_ready()
     proxied.prove()
     assert ingest.metric("marketprism_dead_letters_total", reason="RowRefused") == 0
 

@@ -33,7 +33,7 @@ def test_where_no_more_can_be_set_aside_ingest_says_that_it_stands_still(make_wo
         lambda: f"unready; {ingest.status('trade')}",
     )
     world.api(f"STREAM.UPDATE.{DEAD_LETTERS}", full | {"max_msgs": 1_000_000})
-    wait_for(lambda: ingest.ready, "ready")
+    ingest.until_ready()
     world.prove()
 
 
