@@ -280,7 +280,11 @@ class Ingest(Child):
 
     def until_ready(self, seconds: float = PATIENCE) -> float:
         """Seconds since its start."""
-        wait_for(lambda: self.ready or not self.running, lambda: f"ready; it says {self.get('/readyz')}", seconds)
+        wait_for(
+            lambda: self.ready or not self.running,
+            lambda: f"ready; it says {self.get('/readyz')}\n{self.wrote()[-3000:]}",
+            seconds,
+        )
         assert self.running, f"ingest ended with {self.process.returncode}:\n{self.wrote()}"
         return time.monotonic() - self.began
 
