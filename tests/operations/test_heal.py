@@ -15,8 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from marketprism_api.data_types import BUILT_IN
+from marketprism_consumer.commands.common import moment
+from marketprism_consumer.errors import Fault, HealRunsError, StoreError
 from marketprism_consumer.faultpoints import POINTS
+from marketprism_consumer.ingest.decode import decode
+from marketprism_consumer.operations.healing import claim as claims
+from marketprism_consumer.operations.healing.claim import HealingClaim
+from marketprism_consumer.schema.tables import TRADES as TRADES_TABLE
+from marketprism_consumer.validation.run import Report, Validation, ValidationRequest
+from tests.blocks import block_of
 from tests.operations.cli import alone, cli, cli_json
 from tests.pipelines import Pipeline, trade
 
@@ -74,6 +84,15 @@ async def rows(pipeline: Pipeline, what: str, where: str = "1") -> Any:
     return await pipeline.clickhouse.query(f"SELECT {what} FROM {pipeline.hot}.all_trades WHERE {where}")
 
 
+async def validated(pipeline: Pipeline) -> Report:
+    settings = pipeline.settings
+    validation = Validation(
+        pipeline.clickhouse, settings.hot_db, settings.cold_db, settings.declarations, settings.limits
+    )
+    start, end = (moment(WINDOW[n], 0) for n in (1, 3))
+    return await validation.run(ValidationRequest(start, end, ["trade"]))
+
+
 async def killed(pipeline: Pipeline, point: str, *arguments: str) -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "marketprism_consumer.cli", "heal", *arguments, "-f", str(pipeline.file),
@@ -85,8 +104,11 @@ async def killed(pipeline: Pipeline, point: str, *arguments: str) -> None:
 async def test_a_feed_with_holes_is_whole_again(pipeline: Pipeline, tmp_path: Path) -> None:
     gone = {number for hole in HOLES for number in hole}
     await feed(pipeline, [number for number in range(TRADES) if number not in gone])
-    code, said = await alone(pipeline, "validate", *WINDOW)
-    assert (code, f"({MISSING})" in said) == (1, True), said
+    told_by_validate = await validated(pipeline)
+    assert {(finding.reason.name, finding.count) for finding in told_by_validate.findings} == {
+        ("TradesMissing", MISSING),
+        ("Silence", 1),
+    }
     file = archive(tmp_path)
 
     # The stream has none of it.
@@ -118,9 +140,10 @@ async def test_a_feed_with_holes_is_whole_again(pipeline: Pipeline, tmp_path: Pa
         (MISSING, 1, MISSING)
     ]
 
-    # As if they had never been missing.
-    code, said = await alone(pipeline, "validate", *WINDOW)
-    assert (code, said.startswith("FINE")) == (0, True), said
+    # As if they had never been missing, also where tiering has taken them to cold.
+    code, said = await alone(pipeline, "migrate", "--table", "trades", "--older-than", "8h")
+    assert (code, await pipeline.count("trades"), await pipeline.count("trades", "cold")) == (0, 0, TRADES), said
+    assert (await validated(pipeline)).fine
     code, told = await cli_json(pipeline, "audit", "--deep", "--type", "trade")
     assert (code, told["holds"]) == (0, True)
     assert any("healed from a file" in note and f"{MISSING} rows" in note for note in told["types"][0]["notes"])
@@ -226,3 +249,27 @@ async def test_the_stream_comes_first_and_exported_rows_come_back_as_they_were(
         ("trade", "file", 2),
         ("orderbook", "file", 5),
     ]
+
+
+async def test_one_at_a_time_and_nothing_of_the_last_one_comes_after_the_next_has_begun(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "INSERT_WITHIN", 2)
+
+    def claim() -> HealingClaim:
+        return HealingClaim(pipeline.records, pipeline.store, TRADES_TABLE)
+
+    async with claim() as first:
+        second = asyncio.ensure_future(claim().__aenter__())
+        while not second.done():
+            await first.renew()
+        with pytest.raises(HealRunsError, match="another `marketprism heal` of trades runs"):
+            await second
+    async with claim() as third:  # the first one has ended, and nothing of it is on its way
+        until = await third.renew()
+        third.sending()
+    row = decode(BUILT_IN["trade"], "", msgspec.json.encode(trade()), 1 << 60)
+    async with claim():
+        with pytest.raises(StoreError) as refused:
+            await pipeline.store.insert(block_of(TRADES_TABLE, [row], [1], ["file:x"]), until)
+        assert refused.value.fault is Fault.LATE

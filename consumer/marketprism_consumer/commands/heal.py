@@ -86,7 +86,7 @@ class Healed:
 def heal(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Where rows come from that no stream holds any more."),
+        typer.Argument(metavar="FILE", help="Where rows come from that no stream holds any more."),
     ] = None,
     file: File = "",
     since: Annotated[
@@ -318,7 +318,7 @@ def lines(healed: Healed, dry_run: bool) -> Iterator[str]:
     for stretch in healed.replayed:
         yield f"from the stream {stretch.stream}: {stretch.rows:,} rows of {_series(stretch.hole)} {verb}"
     for of_file in healed.files:
-        yield from _file_lines(of_file, dry_run)
+        yield from _file_lines(of_file, dry_run, bool(healed.replayed))
     if healed.left:
         yield f"{_several(len(healed.left), 'hole')} left, which no stream holds: `marketprism heal FILE`"
         for hole in healed.left[:SHOWN]:
@@ -326,7 +326,7 @@ def lines(healed: Healed, dry_run: bool) -> Iterator[str]:
             yield f"  {_place(hole)}: {hole.text}" + (f"; {where}" if where else "")
 
 
-def _file_lines(healed: HealedFile, dry_run: bool) -> Iterator[str]:
+def _file_lines(healed: HealedFile, dry_run: bool, replayed: bool) -> Iterator[str]:
     plan = healed.plan
     yield f"{healed.path}: {' '.join(healed.series)}, {healed.stream}"
     span = f", {times.exact(plan.first_missing)} to {times.exact(plan.last_missing)}" if plan.first_missing else ""
@@ -347,7 +347,7 @@ def _file_lines(healed: HealedFile, dry_run: bool) -> Iterator[str]:
         yield f"  {sum(plan.bad.values()):,} can't be rows:"
         yield from (f"    {line}" for line in plan.bad_lines)
     if dry_run:
-        yield f"  {plan.missing:,} would be stored"
+        yield f"  {plan.missing:,} would be stored" + (", but for what a stream brings back" if replayed else "")
     else:
         before = f", {healed.stored_before:,} by a run before" if healed.stored_before else ""
         yield f"  {healed.stored:,} stored{before}"

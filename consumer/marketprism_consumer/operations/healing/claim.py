@@ -16,6 +16,7 @@ import msgspec
 
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import ConflictError, HealRunsError
+from marketprism_consumer.ingest.lane import CLOCK_MARGIN
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations.restore import INSERT_WITHIN
 from marketprism_consumer.schema.tables import Table
@@ -45,7 +46,7 @@ class HealingClaim:
         self._key = f"_heal.{sha256(identity.encode()).hexdigest()[:32]}"
         self._revision, value = await self._records.read(self._key)
         if value and (until := msgspec.json.decode(value, type=HealClaim).until):
-            while (await self._store.clocks()).slowest <= until:
+            while (await self._store.clocks()).slowest <= until + CLOCK_MARGIN:
                 await asyncio.sleep(LOOK_EVERY)
                 if (await self._records.read(self._key))[0] != self._revision:
                     raise HealRunsError(f"another `marketprism heal` of {self._table.name} runs: wait until it ends")
