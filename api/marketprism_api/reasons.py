@@ -399,7 +399,8 @@ TRADES_MISSING = Reason(
     "MP8001",
     "TradesMissing",
     "numbers are missing in a venue's sequence of trades",
-    "`marketprism audit` shows whether they were published; if so, replay them, else look at the collector",
+    "`marketprism audit` shows whether they were published; `marketprism heal` replays them, or takes them from the venue's"
+    " archive; look at the collector",
 )
 TRADE_REPEATED = Reason(
     "MP8002",
