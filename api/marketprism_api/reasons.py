@@ -155,7 +155,8 @@ DEAD_LETTERS_UNAVAILABLE = Reason(
     "MP3009",
     "DeadLettersUnavailable",
     "the dead-letter stream does not take messages",
-    "a block is not done until its bad messages are in it: they wait, the lane goes on behind them",
+    "bad messages wait, and rows go on: give the stream of spec.deadLetters.stream room, or take its subjects, "
+    "marketprism.dlq.<stream>.>, from the stream that has them",
 )
 RECORD_UNAVAILABLE = Reason(
     "MP3010",

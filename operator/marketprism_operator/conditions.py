@@ -190,6 +190,7 @@ _STREAMS = (
     reasons.STREAM_MISSING,
     reasons.STREAM_UNFIT,
     reasons.RECORD_UNAVAILABLE,
+    reasons.DEAD_LETTERS_UNAVAILABLE,
     reasons.NATS_LIMIT,
     reasons.NATS_BUSY,
     reasons.NATS_REFUSED,
