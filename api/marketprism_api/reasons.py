@@ -201,6 +201,12 @@ NATS_UNTRUSTED = Reason(
     "no TLS with the NATS server: one of the two does not trust the other, or the server does not encrypt",
     "check ca.crt, tls.crt and tls.key of the Secret, and that the server's certificate has the host of the URL",
 )
+FED_BY_ANOTHER = Reason(
+    "MP3017",
+    "FedByAnother",
+    "another pipeline stores some of the same messages in the same table, by another subject: they would be stored twice",
+    "give this one the same subject, or a table of its own; it goes on a minute after the other one has stopped",
+)
 
 # MP4xxx: ClickHouse.
 CLICKHOUSE_UNREACHABLE = Reason(
