@@ -605,7 +605,7 @@ class World:
 
     def dead_letter_headers(self, stream: str, seq: int) -> dict[str, str]:
         """Of the dead letter of this message; raises BrokerError while there is none."""
-        subject = f"marketprism.dlq.*.{stream}.*.{seq}.*"
+        subject = f"marketprism.dlq.{DEAD_LETTERS}.*.{stream}.*.{seq}.*"
         found = self.api(f"STREAM.MSG.GET.{DEAD_LETTERS}", {"seq": 1, "next_by_subj": subject})["message"]
         lines = base64.b64decode(found["hdrs"]).decode().splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

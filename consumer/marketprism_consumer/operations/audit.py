@@ -327,7 +327,7 @@ class _StreamAuditor:
         prefixes = {}
         for data_type in map(str, self._on_it):
             self._dead[data_type], self._refused[data_type] = Sequences(), Sequences()
-            prefixes[prefix_of(data_type, self._identity)] = data_type
+            prefixes[prefix_of(stream, data_type, self._identity)] = data_type
         try:
             async with StreamReader(
                 self._broker, stream, [f"{prefix}.>" for prefix in prefixes], headers_only=True
