@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -38,7 +39,9 @@ def test_the_gate_fails_by_the_median_of_pairs_and_not_by_one_bad_pair() -> None
 def test_what_is_promised_of_a_query_is_judged_and_what_both_are_asked_is_compared() -> None:
     asked = queries.asked(queries.PAGE.read_text())
     assert queries.TARGETS.keys() | upstream.QUERIES.keys() <= asked.keys()
-    assert "00:00:00' AND minute < '2025-09-25 00:00:00'" in asked["candles-of-one-day"]
-    assert queries.told("book-at", queries.Cost(20, 0.04, 0.2)).endswith("(5.0x)  target 50 ms: met")
-    assert queries.told("book-at", queries.Cost(20, 0.06)).endswith("target 50 ms: MISSED")
-    assert queries.told("spread", queries.Cost(60, 0.06)) == ""
+    assert "00:00:00' AND minute < '2025-09-25 00:00:00'" in asked["candles-of-one-day"].sql
+    for one in asked.values():
+        assert set(re.findall(r"\{(\w+):", one.sql)) == set(one.parameters)
+    assert queries.told("query book", queries.Cost(20, 0.04, 0.03, 0.2)).endswith("(5.0x)  target 50 ms: met")
+    assert queries.told("query book", queries.Cost(20, 0.06, 0.05)).endswith("target 50 ms: MISSED")
+    assert queries.told("spread", queries.Cost(60, 0.06, 0.05)) == ""
