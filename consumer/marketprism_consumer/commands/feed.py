@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,6 +26,7 @@ from rich.table import Table
 
 from marketprism_api.settings import NATS_DOMAIN, jetstream_of_domain, variable
 from marketprism_consumer.commands.common import Json, Output
+from marketprism_consumer.commands.common import seconds as span
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.errors import SubjectsTakenError
 from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
@@ -41,6 +42,7 @@ Examples:
 
 \b
   marketprism feed                                   140 messages per second until Ctrl-C
+  marketprism feed --since 6h --rate 10              what would have come in six hours, at once; then ten a second
   marketprism feed --rate 0 --count 1000000          a million, as fast as JetStream takes them
   marketprism feed --seconds 60 --bad 1% --manifest sent.ndjson
   marketprism feed --types trade,orderbook --symbols 10 --book-levels 400
@@ -60,6 +62,8 @@ class FeedPlan:
     rate: float | None
     count: int | None
     seconds: float | None
+    behind: float
+    """What is due when it begins [s]."""
     manifest: Path | None
 
 
@@ -75,6 +79,9 @@ def feed(
     ] = 140.0,
     count: Annotated[int, typer.Option(min=0, help="Stop after this many messages; 0: never.")] = 0,
     seconds: Annotated[float, typer.Option(min=0, help="Stop after this many seconds; 0: never.")] = 0.0,
+    since: Annotated[
+        str, typer.Option(help="Begin with what would have come since then, such as 6h, at --rate; it comes at once.")
+    ] = "0s",
     seed: Annotated[int, typer.Option(help="Same seed and start: same messages, byte for byte.")] = 7,
     types: Annotated[str, typer.Option(help="Data types, separated by commas.")] = ",".join(DATA_TYPES),
     symbols: Annotated[int, typer.Option(min=1, help="Symbols per venue.")] = 2,
@@ -92,7 +99,7 @@ def feed(
 
     Prints an account of what JetStream acknowledged; its arguments generate the same messages again.
     """
-    plan = _plan(url, domain, rate, count, seconds, seed, types, symbols, book_levels, bad, manifest, streams)
+    plan = _plan(url, domain, rate, count, seconds, since, seed, types, symbols, book_levels, bad, manifest, streams)
     account = _run(plan)
     if output is Output.JSON:
         typer.echo(json.dumps(account.as_dict()))
@@ -111,6 +118,7 @@ def _plan(
     rate: float,
     count: int,
     seconds: float,
+    since: str,
     seed: int,
     types: str,
     symbols: int,
@@ -121,20 +129,23 @@ def _plan(
 ) -> FeedPlan:
     url = url or os.environ.get("MARKETPRISM_NATS_URL") or os.environ.get("NATS_URL") or DEFAULT_URL
     try:
+        behind = span(since, "--since")
+        if behind and not rate:
+            raise ValueError("--since needs a --rate above 0: it says how much comes in that time")
         reported = arguments(
             seed,
             types=[name.strip() for name in types.split(",") if name.strip()],
             symbols=symbols,
             bad_ratio=_share(bad),
             book_levels=book_levels,
-            start=datetime.now(UTC),
+            start=datetime.now(UTC) - timedelta(seconds=behind),
             rate=rate or UNPACED_RATE,
         )
         check(reported)
         domain = domain or variable(os.environ, NATS_DOMAIN)[1]
         jetstream = jetstream_of_domain(domain) if domain else "$JS.API"
         stream_of = _streams(streams)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error)) from None
     return FeedPlan(
         [server.strip() for server in url.split(",")],
@@ -144,6 +155,7 @@ def _plan(
         rate or None,
         count or None,
         seconds or None,
+        behind,
         manifest,
     )
 
@@ -206,6 +218,7 @@ async def _feed(plan: FeedPlan) -> PublishAccount:
                 islice(regenerate(plan.arguments), plan.count),
                 js=js,
                 rate=plan.rate,
+                behind=plan.behind,
                 streams=plan.streams,
                 manifest=plan.manifest,
                 on_progress=progress,
