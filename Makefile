@@ -198,9 +198,10 @@ chart: $(INSTALLED) ## Write the generated parts of helm/ and deploy/, and test 
 CHECKOV := .checkov/bin/checkov
 .PHONY: checkov
 checkov: $(CHECKOV) ## What checkov says of the chart, of what the operator makes and of the images (needs helm)
-	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 --set test.enabled=true > .checkov/chart.yaml
+	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 --set test.enabled=true \
+		--set console.enabled=true,console.spec.clickhouse.url=http://clickhouse:8123 > .checkov/chart.yaml
 	$(CHECKOV) --framework kubernetes --file .checkov/chart.yaml $(wildcard tests/operator/golden/*.yaml)
-	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator
+	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator Dockerfile.console
 
 # A venv of its own: it pins half of PyPI.
 $(CHECKOV):
@@ -210,7 +211,7 @@ $(CHECKOV):
 CYCLONEDX := .sbom/bin/cyclonedx-py
 .PHONY: sbom
 sbom: $(CYCLONEDX) ## What the images have of PyPI, as CycloneDX, in .sbom/
-	for image in consumer operator; do $(CYCLONEDX) requirements $$image/requirements.lock --pyproject $$image/pyproject.toml \
+	for image in consumer operator console; do $(CYCLONEDX) requirements $$image/requirements.lock --pyproject $$image/pyproject.toml \
 		--mc-type application --output-reproducible --output-format JSON --output-file .sbom/marketprism-$$image.cdx.json || exit; done
 
 $(CYCLONEDX):
@@ -221,12 +222,14 @@ $(CYCLONEDX):
 images: ## Build the images and hand them to the cluster of KUBECONFIG
 	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
 	$(IMAGE_BUILD) localhost/marketprism-operator:dev Dockerfile.operator .
+	$(IMAGE_BUILD) localhost/marketprism-console:dev Dockerfile.console .
 
 .PHONY: install-dev
 install-dev: images ## Definitions and operator on KUBECONFIG, from local images
 	helm upgrade --install marketprism helm --namespace marketprism-system --create-namespace --wait --timeout 2m \
 		--set image.repository=localhost/marketprism-operator,image.tag=dev --set podAnnotations.built="$$(date -u +%FT%TZ)" \
-		--set consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev $(ARGS)
+		--set consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev \
+		--set console.image.repository=localhost/marketprism-console,console.image.tag=dev $(ARGS)
 
 .PHONY: e2e
 e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a test cluster
@@ -258,6 +261,9 @@ lock: ## Resolve the dependencies anew into requirements.lock
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package marketprism-api --constraints requirements.lock \
 		api/pyproject.toml $$image/pyproject.toml --output-file $$image/requirements.lock || exit; done
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-consumer --constraints requirements.lock \
+		api/pyproject.toml consumer/pyproject.toml console/pyproject.toml --output-file console/requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header consumer/build-requirements.in --output-file consumer/build-requirements.lock
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -27,6 +27,7 @@ from rich.table import Table
 from marketprism_api.data_types import BUILT_IN, Declaration
 from marketprism_api.settings import NATS_DOMAIN, jetstream_of_domain, variable
 from marketprism_consumer.commands.common import Json, Output, settings_of
+from marketprism_consumer.commands.common import seconds as span
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.errors import StreamLackingError, SubjectsTakenError
 from marketprism_consumer.feed import DATA_TYPES, MAX_RATE, arguments, check, regenerate
@@ -42,6 +43,7 @@ Examples:
 
 \b
   marketprism feed                                   140 messages per second until Ctrl-C
+  marketprism feed --since 6h --rate 10              what would have come in six hours, at once; then ten a second
   marketprism feed --rate 0 --count 1000000          a million, as fast as JetStream takes them
   marketprism feed --seconds 60 --bad 1% --manifest sent.ndjson
   marketprism feed --types trade,orderbook --symbols 10 --book-levels 400
@@ -69,6 +71,8 @@ class FeedPlan:
     rate: float | None
     count: int | None
     seconds: float | None
+    behind: float
+    """What is due when it begins [s]."""
     manifest: Path | None
 
 
@@ -84,6 +88,9 @@ def feed(
     ] = 140.0,
     count: Annotated[int, typer.Option(min=0, help="Stop after this many messages; 0: never.")] = 0,
     seconds: Annotated[float, typer.Option(min=0, help="Stop after this many seconds; 0: never.")] = 0.0,
+    since: Annotated[
+        str, typer.Option(help="Begin with what would have come since then, such as 6h, at --rate; it comes at once.")
+    ] = "0s",
     seed: Annotated[int, typer.Option(help="Same seed and start: same messages, byte for byte.")] = 7,
     types: Annotated[
         str, typer.Option(help="Data types, separated by commas. Not given: all eight, or those of the pipeline.")
@@ -115,7 +122,9 @@ def feed(
 
     Prints an account of what JetStream acknowledged; its arguments generate the same messages again.
     """
-    plan = _plan(url, domain, rate, count, seconds, seed, types, symbols, book_levels, bad, manifest, streams, file)
+    plan = _plan(
+        url, domain, rate, count, seconds, since, seed, types, symbols, book_levels, bad, manifest, streams, file
+    )
     account = _run(plan)
     if output is Output.JSON:
         typer.echo(json.dumps(account.as_dict()))
@@ -134,6 +143,7 @@ def _plan(
     rate: float,
     count: int,
     seconds: float,
+    since: str,
     seed: int,
     types: str,
     symbols: int,
@@ -149,6 +159,9 @@ def _plan(
     try:
         if settings and streams:
             raise ValueError("--streams goes without a file: it says which streams there are")
+        behind = span(since, "--since")
+        if behind and not rate:
+            raise ValueError("--since needs a --rate above 0: it says how much comes in that time")
         declarations = {str(name): of.declaration for name, of in settings.data_types.items()} if settings else BUILT_IN
         chosen = [name.strip() for name in types.split(",") if name.strip()] or list(declarations)
         if unknown := [name for name in chosen if name not in declarations]:
@@ -160,7 +173,7 @@ def _plan(
             symbols=symbols,
             bad_ratio=_share(bad),
             book_levels=book_levels,
-            start=datetime.now(UTC),
+            start=datetime.now(UTC) - timedelta(seconds=behind),
             rate=rate or UNPACED_RATE,
         )
         check(reported, declared)
@@ -174,7 +187,7 @@ def _plan(
         else:
             stream_of = _streams(streams)
             subjects = subjects_by_stream(stream_of, DATA_TYPES)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error)) from None
     return FeedPlan(
         [server.strip() for server in url.split(",")],
@@ -187,6 +200,7 @@ def _plan(
         rate or None,
         count or None,
         seconds or None,
+        behind,
         manifest,
     )
 
@@ -251,6 +265,7 @@ async def _feed(plan: FeedPlan) -> PublishAccount:
                 islice(regenerate(plan.arguments, plan.declared), plan.count),
                 js=js,
                 rate=plan.rate,
+                behind=plan.behind,
                 streams=streams,
                 manifest=plan.manifest,
                 on_progress=progress,

@@ -117,7 +117,7 @@ def _state(of_type: Sequence[FoundLane], read: set[str]) -> str:
 async def _sizes(store: ClickHouseStore, tables: Sequence[Table]) -> dict[str, Tier]:
     """By table, of all shards together, each by one of its replicas."""
     found: dict[str, Tier] = {}
-    for shard in await _shards(store):
+    for shard in await shards_of(store):
         rows = await shard.clickhouse.query(
             "SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts"
             " WHERE active AND database = {database:String} GROUP BY table",
@@ -130,7 +130,8 @@ async def _sizes(store: ClickHouseStore, tables: Sequence[Table]) -> dict[str, T
     return found
 
 
-async def _shards(store: ClickHouseStore) -> list[ClickHouseStore]:
+async def shards_of(store: ClickHouseStore) -> list[ClickHouseStore]:
+    """One where rows are not spread; none where there is no table. Raises StoreError."""
     try:
         return list((await store.shards()).values())
     except StoreError as refused:
@@ -141,7 +142,7 @@ async def _shards(store: ClickHouseStore) -> list[ClickHouseStore]:
 
 async def _fresh(store: ClickHouseStore, table: Table) -> tuple[float, float | None]:
     """Of all shards: the sum of their rates, and the least of their ages."""
-    found = [await _fresh_in(shard.clickhouse, shard.database, shard.name(table)) for shard in await _shards(store)]
+    found = [await _fresh_in(shard.clickhouse, shard.database, shard.name(table)) for shard in await shards_of(store)]
     ages = [age for _, age in found if age is not None]
     return round(sum(rate for rate, _ in found), 2), min(ages) if ages else None
 
