@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from nicegui import ui
 
-MENU = (("/", "Coverage"), ("/pipeline", "Pipeline"), ("/dead-letters", "Dead letters"))
+MENU = (("/", "Coverage"), ("/market", "Market"), ("/pipeline", "Pipeline"), ("/dead-letters", "Dead letters"))
 _STYLE = """
 :root { --ground: #ffffff; --panel: #f6f8fa; --ink: #1f2328; --faint: #636c76; --edge: #d1d9e0; --link: #0b5cc4; }
 body.body--dark { --ground: #0f1318; --panel: #171c23; --ink: #e6edf3; --faint: #9198a1; --edge: #2f3742; --link: #6cb0ff; }

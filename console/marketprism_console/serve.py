@@ -18,6 +18,8 @@ from marketprism_console.coverage.queries import Coverage
 from marketprism_console.dead_letters.page import DeadLettersPage
 from marketprism_console.guard import LOOPBACK, ConsoleGuard, is_loopback
 from marketprism_console.letters import Letters
+from marketprism_console.market.page import MarketPage, asked_window
+from marketprism_console.market.queries import MarketRows
 from marketprism_console.pipeline.page import PipelinePage
 from marketprism_console.pipeline.queries import Watch
 from marketprism_console.sources import Sources
@@ -68,6 +70,13 @@ def application(settings: Settings, hosts: Sequence[str], token: str) -> Console
     @ui.page("/pipeline", title="Pipeline · MarketPrism")
     async def pipeline() -> None:
         await PipelinePage(watch).show()
+
+    rows = MarketRows(sources, coverage)
+
+    @ui.page("/market", title="Market · MarketPrism")
+    async def market(exchange: str = "", type: str = "", symbol: str = "", since: str = "", until: str = "") -> None:
+        named = (exchange, type, symbol) if exchange and type and symbol else None
+        await MarketPage(rows).show(named, asked_window(since, until))
 
     @ui.page("/dead-letters", title="Dead letters · MarketPrism")
     async def dead_letters() -> None:

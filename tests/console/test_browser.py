@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.console.browser import console, needs_browser, visit
-from tests.console.test_queries import insert
+from tests.console.test_queries import fill_market, insert
 from tests.pipelines import Pipeline
 
 MEMORY = 150  # [MB]
@@ -119,3 +122,34 @@ async def test_a_dead_letter_is_opened_as_text(pipeline: Pipeline, width: int, d
             await page.get_by_text('{"<img src=x onerror=alert(1)>\\x1b[31m').wait_for()
             await page.get_by_text("look at the publisher").last.wait_for()
             assert await page.locator("img[src=x]").count() == 0
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+async def test_a_market_is_zoomed_into_and_its_book_follows_the_cursor(
+    pipeline: Pipeline, width: int, dark: bool
+) -> None:
+    await fill_market(pipeline)
+    await insert(pipeline, "cold", 0, 8640)
+    with console(pipeline.file) as (url, process):
+        async with visit(f"{url}market", width=width, dark=dark) as page:
+            await page.get_by_text("8,640 trades in candles of 5 min: 100 → 100").wait_for()
+            await page.get_by_text("2025-09-25 00:00:00: bid 1 at 102, ask 2 at 103").wait_for()
+            await (
+                page.get_by_text("BTC-USDT  binance_spot spot").or_(page.locator("input[value*=BTC]")).first.wait_for()
+            )
+            assert "symbol=BTC-USDT&since=2025-09-24T00%3A00%3A00&until=2025-09-25T00%3A00%3A00" in page.url
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+            chart = page.locator(".nicegui-echart").first
+            await page.wait_for_function("document.querySelector('canvas')?.height > 500")
+            early = page.get_by_text(re.compile("^2025-09-24 0[01]:.* bid 1 at 102, ask 2 at 103"))
+            for x in (69, 74) * 10:  # a chart that is drawn anew forgets the cursor
+                await chart.hover(position={"x": x, "y": 150})
+                with suppress(PlaywrightTimeoutError):
+                    await early.wait_for(timeout=2000)
+                    break
+            assert await early.count()
+            for _ in range(8):  # a tenth nearer each
+                await page.mouse.wheel(0, -400)
+            await page.get_by_text("trades in candles of 2 min").wait_for()
+        assert resident(process.pid) < MEMORY

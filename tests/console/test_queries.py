@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from marketprism_api.load import load_pipeline
+from marketprism_api.settings import Settings, effective
 from marketprism_console.coverage.cells import DAY, HOUR, Cell, CellUnit
 from marketprism_console.coverage.queries import Coverage, day_of, findings, runs
 from marketprism_console.letters import Letters
+from marketprism_console.market.queries import Closed, MarketRows, SeenMarket
+from marketprism_console.market.steps import TimeColumns, TimeWindow
 from marketprism_console.sources import Sources
+from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.schema.tables import TRADES
-from tests.pipelines import Pipeline
+from tests.pipelines import PIPELINE, Pipeline
 
 BTC = ("binance_spot", "spot", "BTC-USDT")
 DAY_1 = int(datetime(2025, 9, 24, tzinfo=UTC).timestamp()) * 1_000_000
@@ -138,3 +144,66 @@ def test_partitions_are_told_by_their_names() -> None:
 def test_days_that_follow_one_another_are_asked_for_together() -> None:
     assert runs([0, DAY, 3 * DAY]) == [[0, DAY], [3 * DAY]]
     assert [len(run) for run in runs([at * DAY for at in range(130)])] == [62, 62, 6]
+
+
+async def test_candles_of_the_market_are_those_of_the_view(pipeline: Pipeline, sources: Sources) -> None:
+    """Also of a row that is in both tiers, and of trades of one time, whose order is the venue's."""
+    await insert(pipeline, "cold", 0, 60)
+    await insert(pipeline, "hot", 50, 60)
+    for number, price in ((113, 7), (112, 9), (111, 8)):
+        await pipeline.change(
+            f"INSERT INTO {{hot}}.trades ({COLUMNS}) SELECT * REPLACE ('{number}' AS trade_id, {price} AS price, {number} AS _seq)"
+            f" FROM (SELECT {COLUMNS} FROM {{hot}}.trades WHERE trade_id = '110')"
+        )
+    rows = MarketRows(sources, Coverage(sources))
+    columns = TimeColumns.of(TimeWindow(DAY_1, DAY_1 + HOUR), 60)
+    found = await rows.picture(BTC, columns)
+    expected = await sources.hot.clickhouse.query(
+        "SELECT toUnixTimestamp(minute), toFloat64(open), toFloat64(high), toFloat64(low), toFloat64(close), toFloat64(volume), trades"
+        f" FROM {pipeline.hot}.candles_1m ORDER BY minute"
+    )
+    assert [(at, *candle[:6]) for at, candle in sorted(found.candles.items())] == expected
+    assert expected[-1][1:5] == (100, 100, 7, 7)
+    assert await rows.markets(TimeWindow(DAY_1, DAY_1 + DAY)) == [SeenMarket(BTC, 113, DAY_1, DAY_1 + 1090 * 1_000_000)]
+
+
+async def fill_market(pipeline: Pipeline) -> Settings:
+    """Three of each but trades, 40 s apart from DAY_1 on, in a pipeline of all data types."""
+    pipeline.file.write_text(PIPELINE.split("  dataTypes:")[0])
+    settings = effective(load_pipeline(pipeline.file), pipeline.environ)
+    await schema.apply(pipeline.clickhouse, settings)
+    place = "'binance_spot', 'spot', 'BTC-USDT'"
+    head = "timestamp, exchange, market_type, symbol, _stream, _seq"
+    times = f"fromUnixTimestamp64Micro({DAY_1} + number * 40000000, 'UTC') AS at, {place}, 'S@1', number + 1"
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.orderbooks ({head}, update_type, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity,"
+        f" bid_prices, bid_quantities, ask_prices, ask_quantities) SELECT {times}, 'snapshot', 100 + number, 1, 101 + number, 2,"
+        " [100 + number, 99], [1, 5], [101 + number], [2] FROM numbers(3)"
+    )
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.funding_rates ({head}, funding_rate) SELECT {times}, 0.001 * number FROM numbers(3)"
+    )
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.open_interests ({head}, open_interest_value) SELECT {times}, 10 * number FROM numbers(3)"
+    )
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.liquidations ({head}, liquidation_id, side, price, quantity, liquidation_time)"
+        f" SELECT {times}, toString(number), if(number = 1, 'sell', 'buy'), 100, number + 1, at FROM numbers(3)"
+    )
+    return settings
+
+
+async def test_books_rates_and_what_was_closed_by_step(pipeline: Pipeline, sources: Sources) -> None:
+    settings = await fill_market(pipeline)
+    rows = MarketRows(replace(sources, settings=settings), Coverage(sources))
+    found = await rows.picture(BTC, TimeColumns.of(TimeWindow(DAY_1, DAY_1 + HOUR), 60))
+    first, second = DAY_1 // 1_000_000, DAY_1 // 1_000_000 + 60
+    assert {at: (quote.bid, quote.ask) for at, quote in found.quotes.items()} == {first: (101, 102), second: (102, 103)}
+    assert {at: one.value for at, one in found.open_interest.items()} == {first: 10, second: 20}
+    assert {at: one.value for at, one in found.funding.items()} == {first: 0.001, second: 0.002}
+    assert found.closed == {first: Closed(1, 2), second: Closed(3, 0)}
+    levels = await rows.book(BTC, DAY_1 + 50 * 1_000_000)
+    assert [(level.side, level.price, level.quantity) for level in levels] == [
+        ("bid", 101, 1), ("bid", 99, 5), ("ask", 102, 2),
+    ]  # fmt: skip
+    assert await rows.book(BTC, DAY_1 - 1) == []
