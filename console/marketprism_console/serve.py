@@ -23,6 +23,7 @@ from marketprism_console.market.queries import MarketRows
 from marketprism_console.pipeline.page import PipelinePage
 from marketprism_console.pipeline.queries import Watch
 from marketprism_console.sources import Sources
+from marketprism_console.tiering.page import TieringPage
 from marketprism_consumer.errors import PortTakenError
 
 RECONNECT = 5.0  # for how long a visitor whose connection broke finds the page as it was [s]
@@ -77,6 +78,10 @@ def application(settings: Settings, hosts: Sequence[str], token: str) -> Console
     async def market(exchange: str = "", type: str = "", symbol: str = "", since: str = "", until: str = "") -> None:
         named = (exchange, type, symbol) if exchange and type and symbol else None
         await MarketPage(rows).show(named, asked_window(since, until))
+
+    @ui.page("/tiering", title="Tiering · MarketPrism")
+    async def tiering() -> None:
+        await TieringPage(sources).show()
 
     @ui.page("/dead-letters", title="Dead letters · MarketPrism")
     async def dead_letters() -> None:

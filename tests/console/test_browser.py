@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
+from marketprism_api.credentials import ClickHouseAuth
+from marketprism_consumer.tiering.job import job_of
+from marketprism_consumer.tiering.run import Migration
 from tests.console.browser import console, needs_browser, visit
 from tests.console.test_queries import fill_market, insert
 from tests.pipelines import Pipeline
@@ -153,3 +156,25 @@ async def test_a_market_is_zoomed_into_and_its_book_follows_the_cursor(
                 await page.mouse.wheel(0, -400)
             await page.get_by_text("trades in candles of 2 min").wait_for()
         assert resident(process.pid) < MEMORY
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, True), (400, False)])
+async def test_what_moved_and_what_stands_still(pipeline: Pipeline, width: int, dark: bool) -> None:
+    await insert(pipeline, "hot", 0, 360)
+    await insert(pipeline, "cold", 0, 10)
+    with console(pipeline.file) as (url, _):
+        async with visit(f"{url}tiering", width=width, dark=dark) as page:
+            await page.get_by_text("360 rows are older than 8 h and still in hot. Nothing was moved yet.").wait_for()
+            await page.get_by_text("trades: 360 rows are due, and nothing was ever moved").wait_for()
+            await page.get_by_text("compare both tiers, row by row").click()
+            await page.get_by_text("No row is there twice.").wait_for()
+            await page.get_by_text("in both tiers, copied and not yet deleted: 10").wait_for()
+            await page.keyboard.press("Escape")
+            assert (await Migration(job_of(pipeline.settings, None), ClickHouseAuth).run()).ok
+            await page.get_by_text("look again").click()
+            await page.get_by_text(
+                "No row in hot is older than 8 h. 360 rows were moved in the last 1 slice."
+            ).wait_for()
+            await page.get_by_text(re.compile("360 rows .* move done  [0-9a-f]{16}")).wait_for()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from marketprism_api import reasons
+from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.load import load_pipeline
 from marketprism_api.settings import Settings, effective
 from marketprism_console.coverage.cells import DAY, HOUR, Cell, CellUnit
@@ -17,9 +19,13 @@ from marketprism_console.letters import Letters
 from marketprism_console.market.queries import Closed, MarketRows, SeenMarket
 from marketprism_console.market.steps import TimeColumns, TimeWindow
 from marketprism_console.sources import Sources
+from marketprism_console.tiering.queries import compared
+from marketprism_console.tiering.queries import state as tiering_state
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.schema.tables import TRADES
+from marketprism_consumer.tiering.job import job_of
+from marketprism_consumer.tiering.run import Migration
 from tests.pipelines import PIPELINE, Pipeline
 
 BTC = ("binance_spot", "spot", "BTC-USDT")
@@ -207,3 +213,25 @@ async def test_books_rates_and_what_was_closed_by_step(pipeline: Pipeline, sourc
         ("bid", 101, 1), ("bid", 99, 5), ("ask", 102, 2),
     ]  # fmt: skip
     assert await rows.book(BTC, DAY_1 - 1) == []
+
+
+async def test_both_tiers_and_what_was_moved(pipeline: Pipeline, sources: Sources) -> None:
+    assert (await tiering_state(sources)).history == []
+    await insert(pipeline, "hot", 0, 360)
+    await insert(pipeline, "cold", 100, 50)
+    before = await tiering_state(sources)
+    assert (before.tables["trades"].hot.rows, before.tables["trades"].backlog_rows) == (360, 360)
+    assert ((await compared(sources, "trades")).overlap, before.tables["trades"].overlap) == (50, 0)
+    moved = await Migration(job_of(pipeline.settings, None), ClickHouseAuth).run()
+    assert moved.ok, moved
+    after = await tiering_state(sources)
+    (entry,) = after.history
+    assert (entry.table, entry.rows, entry.status, bool(entry.checksum)) == ("trades", 360, "done", True)
+    assert (after.tables["trades"].cold.rows, after.tables["trades"].backlog_rows) == (360, 0)
+
+
+async def test_tiers_that_do_not_fit_stand_still(pipeline: Pipeline, sources: Sources) -> None:
+    await pipeline.change("ALTER TABLE {cold}.trades DROP COLUMN is_maker")
+    found = await tiering_state(sources)
+    assert (list(found.refusals), "orderbooks" in found.tables) == (["trades"], True)
+    assert found.refusals["trades"].reason is reasons.SCHEMA_DRIFT
