@@ -13,6 +13,7 @@ MENU = (
     ("/pipeline", "Pipeline"),
     ("/tiering", "Tiering"),
     ("/dead-letters", "Dead letters"),
+    ("/proof", "Proof"),
 )
 _STYLE = """
 :root { --ground: #ffffff; --panel: #f6f8fa; --ink: #1f2328; --faint: #636c76; --edge: #d1d9e0; --link: #0b5cc4; }

@@ -22,6 +22,8 @@ from marketprism_console.market.page import MarketPage, asked_window
 from marketprism_console.market.queries import MarketRows
 from marketprism_console.pipeline.page import PipelinePage
 from marketprism_console.pipeline.queries import Watch
+from marketprism_console.proof.audits import Audits
+from marketprism_console.proof.page import ProofPage
 from marketprism_console.sources import Sources
 from marketprism_console.tiering.page import TieringPage
 from marketprism_consumer.errors import PortTakenError
@@ -47,10 +49,12 @@ def listening(host: str, port: int) -> socket.socket:
 def application(settings: Settings, hosts: Sequence[str], token: str) -> ConsoleGuard:
     """All pages. `hosts`: what the console is called, besides loopback's names."""
     sources = Sources.of(settings)
+    audits = Audits(sources)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await audits.close()
         await sources.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
@@ -82,6 +86,10 @@ def application(settings: Settings, hosts: Sequence[str], token: str) -> Console
     @ui.page("/tiering", title="Tiering · MarketPrism")
     async def tiering() -> None:
         await TieringPage(sources).show()
+
+    @ui.page("/proof", title="Proof · MarketPrism")
+    async def proof() -> None:
+        await ProofPage(audits).show()
 
     @ui.page("/dead-letters", title="Dead letters · MarketPrism")
     async def dead_letters() -> None:

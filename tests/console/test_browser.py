@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from marketprism_consumer.tiering.job import job_of
 from marketprism_consumer.tiering.run import Migration
 from tests.console.browser import console, needs_browser, visit
 from tests.console.test_queries import fill_market, insert
-from tests.pipelines import Pipeline
+from tests.pipelines import Pipeline, trade
 
 MEMORY = 150  # [MB]
 
@@ -178,3 +179,36 @@ async def test_what_moved_and_what_stands_still(pipeline: Pipeline, width: int, 
             ).wait_for()
             await page.get_by_text(re.compile("360 rows .* move done  [0-9a-f]{16}")).wait_for()
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+async def test_an_audit_is_run_and_its_report_kept(pipeline: Pipeline, width: int, dark: bool) -> None:
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", json.dumps(trade()).encode())
+    await pipeline.ingest()
+    with console(pipeline.file) as (url, process):
+        async with visit(f"{url}proof", width=width, dark=dark) as page:
+            await page.get_by_text("compare every value").click()
+            await page.get_by_text("prove it").click()
+            await page.get_by_text("PROVEN (every value compared, hot and cold").wait_for()
+            await page.get_by_text("held 1 = 1 rows + 0 dead letters + 0 pending").wait_for()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+            async with page.expect_download() as download:
+                await page.get_by_text("download the report").click()
+            report = json.loads(Path(await (await download.value).path()).read_text())
+            assert (report["holds"], {each["dataType"]: each["rows"] for each in report["types"]}["trade"]) == (True, 1)
+        async with visit(f"{url}proof", width=width, dark=dark) as page:  # another visitor sees it, too
+            await page.get_by_text("PROVEN (every value compared").wait_for()
+        assert resident(process.pid) < MEMORY
+
+
+@needs_browser
+async def test_without_nats_there_is_no_proof_and_the_page_says_so(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARKETPRISM_NATS_URL", "nats://127.0.0.1:1")
+    with console(pipeline.file) as (url, _):
+        async with visit(f"{url}proof") as page:
+            await page.get_by_text("NATS can't be reached. An audit compares what its streams hold").wait_for()
+            await page.get_by_text("prove it").click()
+            await page.get_by_text("NOT PROVEN: NATS can't be asked").wait_for()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from marketprism_console.coverage.queries import Coverage, day_of, findings, run
 from marketprism_console.letters import Letters
 from marketprism_console.market.queries import Closed, MarketRows, SeenMarket
 from marketprism_console.market.steps import TimeColumns, TimeWindow
+from marketprism_console.proof.audits import Audits
 from marketprism_console.sources import Sources
 from marketprism_console.tiering.queries import compared
 from marketprism_console.tiering.queries import state as tiering_state
@@ -26,7 +29,7 @@ from marketprism_consumer.errors import StoreError
 from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.tiering.job import job_of
 from marketprism_consumer.tiering.run import Migration
-from tests.pipelines import PIPELINE, Pipeline
+from tests.pipelines import PIPELINE, Pipeline, trade
 
 BTC = ("binance_spot", "spot", "BTC-USDT")
 DAY_1 = int(datetime(2025, 9, 24, tzinfo=UTC).timestamp()) * 1_000_000
@@ -235,3 +238,45 @@ async def test_tiers_that_do_not_fit_stand_still(pipeline: Pipeline, sources: So
     found = await tiering_state(sources)
     assert (list(found.refusals), "orderbooks" in found.tables) == (["trades"], True)
     assert found.refusals["trades"].reason is reasons.SCHEMA_DRIFT
+
+
+async def test_an_audit_is_watched_and_kept_and_writes_nothing(pipeline: Pipeline, sources: Sources) -> None:
+    for number in range(3):
+        await pipeline.send("trade.binance_spot.spot.BTC-USDT", json.dumps(trade(trade_id=str(number))).encode())
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", b"{")
+    await pipeline.ingest()
+    before = await held(pipeline)
+    audits, steps = Audits(sources), set()
+    asked = audits.start(["trade"], deep=True)
+    assert audits.start(["orderbook"], deep=False) is asked  # one at a time
+    while audits.running:
+        if asked.step:
+            steps.add(asked.step.what)
+        await asyncio.sleep(0)
+    assert asked.report is not None, asked.refusal
+    assert asked.report.holds
+    assert (asked.report["trade"].rows, asked.report["trade"].dead_letters, asked.report["trade"].compared) == (3, 1, 3)
+    assert "MARKET_DATA: comparing values of trade" in steps
+    assert await held(pipeline) == before
+    await pipeline.change("ALTER TABLE {hot}.trades DELETE WHERE trade_id = '1'")
+    again = audits.start(["trade"], deep=False)
+    while audits.running:
+        await asyncio.sleep(0.01)
+    assert again.report is not None, again.refusal
+    assert (again.report.holds, again.report["trade"].missing.count) == (False, 1)
+    assert list(audits.asked) == [again, asked]
+
+
+async def held(pipeline: Pipeline) -> dict[str, int]:
+    """By stream, the buckets among them: the last sequence."""
+    found = await pipeline.broker.api("STREAM.LIST", {})
+    return {each["config"]["name"]: each["state"]["last_seq"] for each in found["streams"]}
+
+
+async def test_an_audit_that_is_stopped_says_so(pipeline: Pipeline, sources: Sources) -> None:
+    audits = Audits(sources)
+    asked = audits.start(["trade"], deep=False)
+    while asked.step is None:
+        await asyncio.sleep(0)
+    await audits.close()
+    assert (asked.report, asked.refusal) == (None, "stopped")
