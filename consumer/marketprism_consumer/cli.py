@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib.util import find_spec
 
 from marketprism_consumer.commands import (
@@ -63,6 +65,8 @@ if find_spec("marketprism_embedded"):  # not in the image
 
 
 def main() -> None:
+    if sys.stdout.isatty() and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal can't show ends no command
     app()
 
 
