@@ -448,6 +448,28 @@ PARTITION BY toYYYYMMDD(timestamp)
 ORDER BY (exchange, market_type, symbol, timestamp)
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
 
+CREATE TABLE IF NOT EXISTS `marketprism_hot`.`incidents` ON CLUSTER `main`
+(
+    `id` String,
+    `noted_at` DateTime64(3, 'UTC'),
+    `data_type` LowCardinality(String),
+    `exchange` LowCardinality(String),
+    `market_type` LowCardinality(String),
+    `symbol` LowCardinality(String),
+    `since` DateTime64(6, 'UTC'),
+    `until` DateTime64(6, 'UTC'),
+    `missing` UInt64,
+    `healed` UInt64,
+    `disagreeing` UInt64,
+    `how` LowCardinality(String),
+    `source` String,
+    `name` String,
+    `why` String,
+    `ended` Bool
+)
+ENGINE = ReplicatedReplacingMergeTree(noted_at)
+ORDER BY id;
+
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_orderbooks` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`orderbooks`
