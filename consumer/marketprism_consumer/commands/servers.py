@@ -14,7 +14,7 @@ from nats.errors import Error as NatsError
 from marketprism_api.credentials import clickhouse_auth, nats_auth
 from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.client import PATIENCE, ClickHouse
 from marketprism_consumer.clickhouse.servers import connected
 from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
@@ -43,8 +43,8 @@ class Servers:
         return NatsBroker(self.client)
 
 
-def clickhouse_of(settings: Settings, command: str) -> ClickHouse:
-    """Hot's server. Credentials are read anew for every connection."""
+def clickhouse_of(settings: Settings, command: str, *, patience: float = PATIENCE) -> ClickHouse:
+    """Hot's server, whose answers may take so long [s]. Credentials are read anew for every connection."""
     comment = f"marketprism {command}"
     return connected(
         settings.clickhouse_urls,
@@ -52,14 +52,21 @@ def clickhouse_of(settings: Settings, command: str) -> ClickHouse:
         comment=comment,
         cluster=settings.cluster,
         sharded=settings.sharded,
+        patience=patience,
+    )
+
+
+def cold_of(settings: Settings, hot: ClickHouse, *, patience: float = PATIENCE) -> ClickHouse:
+    """Cold's server: hot's own, where they are on one."""
+    return (
+        ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment, patience=patience) if settings.cold_urls else hot
     )
 
 
 def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHouseStore]:
     """Hot and cold, over one client where they are on one server."""
-    hot = cold = clickhouse_of(settings, command)
-    if settings.cold_urls:
-        cold = ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment)
+    hot = clickhouse_of(settings, command)
+    cold = cold_of(settings, hot)
     quorum = settings.insert_quorum
     return store_of(hot, settings.hot_db, quorum=quorum), store_of(cold, settings.cold_db, quorum=quorum)
 
