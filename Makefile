@@ -33,8 +33,8 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 .PHONY: test
 test: ## Everything that must pass, about 25 minutes
 	$(MAKE) lint unit docs
-	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other. Faults have deadlines.
-	$(MAKE) -j 2 --output-sync=target beside-storage storage
+	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other.
+	$(MAKE) -j 3 --output-sync=target beside-storage storage-path storage-commands
 	$(MAKE) faults monitoring
 
 .PHONY: beside-storage
@@ -78,7 +78,15 @@ model: $(INSTALLED) ## Every history of the protocol in large scopes (about half
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
-	$(BIN)/pytest tests/feed tests/embedded tests/console tests/export tests/storage tests/audit tests/dlq tests/replay tests/commands tests/operations tests/validation $(ARGS)
+	$(MAKE) -j 2 --output-sync=target storage-path storage-commands
+
+# Where ARGS select tests, there may be none in one of the parts (pytest's 5).
+.PHONY: storage-path storage-commands
+storage-path: $(INSTALLED)
+	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/replay $(ARGS) || test $$? = 5
+
+storage-commands: $(INSTALLED)
+	$(BIN)/pytest tests/console tests/export tests/commands tests/operations tests/validation $(ARGS) || test $$? = 5
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## The operator against a real API server
@@ -92,22 +100,25 @@ scale: $(INSTALLED) ## A thousand pipelines: time to Ready, memory, CPU, request
 
 FAULTS_ATTACKS := tests/faults/test_attacks_*.py tests/faults/test_cluster_*.py
 FAULTS_NATS := tests/faults/test_nats_*.py tests/faults/test_start_*.py tests/faults/test_stream*.py
+FAULTS_CLICKHOUSE := tests/faults/test_clickhouse_*.py tests/faults/test_what_*.py
 
 .PHONY: faults
 faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
-	@# They wait for most of the time, so three runs share the two cores.
-	$(MAKE) -j 3 --output-sync=target faults-attacks faults-nats faults-others
+	@# They wait for most of the time, so four runs share the two cores.
+	$(MAKE) -j 4 --output-sync=target faults-attacks faults-nats faults-clickhouse faults-others
 
-# Where ARGS select tests, there may be none in one of the three (pytest's 5).
-.PHONY: faults-attacks faults-nats faults-others
+.PHONY: faults-attacks faults-nats faults-clickhouse faults-others
 faults-attacks:
 	$(BIN)/pytest $(FAULTS_ATTACKS) -m "not slow" $(ARGS) || test $$? = 5
 
 faults-nats:
 	$(BIN)/pytest $(FAULTS_NATS) -m "not slow" $(ARGS) || test $$? = 5
 
+faults-clickhouse:
+	$(BIN)/pytest $(FAULTS_CLICKHOUSE) -m "not slow" $(ARGS) || test $$? = 5
+
 faults-others:
-	$(BIN)/pytest $(filter-out $(wildcard $(FAULTS_ATTACKS) $(FAULTS_NATS)),$(wildcard tests/faults/test_*.py)) -m "not slow" $(ARGS) || test $$? = 5
+	$(BIN)/pytest $(filter-out $(wildcard $(FAULTS_ATTACKS) $(FAULTS_NATS) $(FAULTS_CLICKHOUSE)),$(wildcard tests/faults/test_*.py)) -m "not slow" $(ARGS) || test $$? = 5
 
 .PHONY: attacks
 attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half an hour)
@@ -151,8 +162,12 @@ bench: $(INSTALLED) ## End to end against a hand-written service, in one run: ra
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: bench-gate
-bench-gate: $(INSTALLED) ## Fails where this branch is 15 % slower than what it branched off, both in one run, in turn
+bench-gate: $(INSTALLED) ## Fails where the consumer needs 15 % more CPU for a message than before this branch, whatever else the machine does
 	$(BIN)/python -m bench.gate $(ARGS)
+
+.PHONY: bench-pairs
+bench-pairs: $(INSTALLED) ## The same with servers: fails where this branch is 15 % slower; wants a quiet machine
+	$(BIN)/python -m bench.pairs $(ARGS)
 
 .PHONY: bench-queries
 bench-queries: $(INSTALLED) ## The documented queries on a day of data, beside tables as such services keep them

@@ -7,7 +7,14 @@ from contextlib import contextmanager
 
 from nicegui import ui
 
-MENU = (("/", "Coverage"), ("/pipeline", "Pipeline"), ("/dead-letters", "Dead letters"))
+MENU = (
+    ("/", "Coverage"),
+    ("/market", "Market"),
+    ("/pipeline", "Pipeline"),
+    ("/tiering", "Tiering"),
+    ("/dead-letters", "Dead letters"),
+    ("/proof", "Proof"),
+)
 _STYLE = """
 :root { --ground: #ffffff; --panel: #f6f8fa; --ink: #1f2328; --faint: #636c76; --edge: #d1d9e0; --link: #0b5cc4; }
 body.body--dark { --ground: #0f1318; --panel: #171c23; --ink: #e6edf3; --faint: #9198a1; --edge: #2f3742; --link: #6cb0ff; }
@@ -45,6 +52,9 @@ body.body--dark .trouble { color: #ff8079; }
   top: calc(50% - .8em); color: var(--faint); }
 .box.tone-good { border-left-color: #2da44e; } .box.tone-warn { border-left-color: #d4a72c; }
 .box.tone-bad { border-left-color: #e5534b; } .box.tone-idle { border-left-color: var(--edge); }
+.tiers { display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); }
+.code + .code { margin-top: 3px; }
+.code.tone-warn { border-left: 3px solid #d4a72c; }
 .said.tone-bad { color: #d1242f; } body.body--dark .said.tone-bad { color: #ff8079; }
 .said.tone-warn { color: #8a6100; } body.body--dark .said.tone-warn { color: #e3b341; }
 @media (max-width: 760px) { .ways { grid-template-columns: 1fr; } .way { grid-template-columns: 1fr 1fr; gap: 8px; }

@@ -18,9 +18,14 @@ from marketprism_console.coverage.queries import Coverage
 from marketprism_console.dead_letters.page import DeadLettersPage
 from marketprism_console.guard import LOOPBACK, ConsoleGuard, is_loopback
 from marketprism_console.letters import Letters
+from marketprism_console.market.page import MarketPage, asked_window
+from marketprism_console.market.queries import MarketRows
 from marketprism_console.pipeline.page import PipelinePage
 from marketprism_console.pipeline.queries import Watch
+from marketprism_console.proof.audits import Audits
+from marketprism_console.proof.page import ProofPage
 from marketprism_console.sources import Sources
+from marketprism_console.tiering.page import TieringPage
 from marketprism_consumer.errors import PortTakenError
 
 RECONNECT = 5.0  # for how long a visitor whose connection broke finds the page as it was [s]
@@ -44,10 +49,12 @@ def listening(host: str, port: int) -> socket.socket:
 def application(settings: Settings, hosts: Sequence[str], token: str) -> ConsoleGuard:
     """All pages. `hosts`: what the console is called, besides loopback's names."""
     sources = Sources.of(settings)
+    audits = Audits(sources)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await audits.close()
         await sources.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
@@ -68,6 +75,21 @@ def application(settings: Settings, hosts: Sequence[str], token: str) -> Console
     @ui.page("/pipeline", title="Pipeline · MarketPrism")
     async def pipeline() -> None:
         await PipelinePage(watch).show()
+
+    rows = MarketRows(sources, coverage)
+
+    @ui.page("/market", title="Market · MarketPrism")
+    async def market(exchange: str = "", type: str = "", symbol: str = "", since: str = "", until: str = "") -> None:
+        named = (exchange, type, symbol) if exchange and type and symbol else None
+        await MarketPage(rows).show(named, asked_window(since, until))
+
+    @ui.page("/tiering", title="Tiering · MarketPrism")
+    async def tiering() -> None:
+        await TieringPage(sources).show()
+
+    @ui.page("/proof", title="Proof · MarketPrism")
+    async def proof() -> None:
+        await ProofPage(audits).show()
 
     @ui.page("/dead-letters", title="Dead letters · MarketPrism")
     async def dead_letters() -> None:

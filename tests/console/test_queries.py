@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from marketprism_api import reasons
+from marketprism_api.credentials import ClickHouseAuth
+from marketprism_api.load import load_pipeline
+from marketprism_api.settings import Settings, effective
 from marketprism_console.coverage.cells import DAY, HOUR, Cell, CellUnit
 from marketprism_console.coverage.queries import Coverage, day_of, findings, runs
 from marketprism_console.letters import Letters
+from marketprism_console.market.queries import Closed, MarketRows, SeenMarket
+from marketprism_console.market.steps import TimeColumns, TimeWindow
+from marketprism_console.proof.audits import Audits
 from marketprism_console.sources import Sources
+from marketprism_console.tiering.queries import compared
+from marketprism_console.tiering.queries import state as tiering_state
+from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.schema.tables import TRADES
-from tests.pipelines import Pipeline
+from marketprism_consumer.tiering.job import job_of
+from marketprism_consumer.tiering.run import Migration
+from tests.pipelines import PIPELINE, Pipeline, trade
 
 BTC = ("binance_spot", "spot", "BTC-USDT")
 DAY_1 = int(datetime(2025, 9, 24, tzinfo=UTC).timestamp()) * 1_000_000
@@ -138,3 +153,130 @@ def test_partitions_are_told_by_their_names() -> None:
 def test_days_that_follow_one_another_are_asked_for_together() -> None:
     assert runs([0, DAY, 3 * DAY]) == [[0, DAY], [3 * DAY]]
     assert [len(run) for run in runs([at * DAY for at in range(130)])] == [62, 62, 6]
+
+
+async def test_candles_of_the_market_are_those_of_the_view(pipeline: Pipeline, sources: Sources) -> None:
+    """Also of a row that is in both tiers, and of trades of one time, whose order is the venue's."""
+    await insert(pipeline, "cold", 0, 60)
+    await insert(pipeline, "hot", 50, 60)
+    for number, price in ((113, 7), (112, 9), (111, 8)):
+        await pipeline.change(
+            f"INSERT INTO {{hot}}.trades ({COLUMNS}) SELECT * REPLACE ('{number}' AS trade_id, {price} AS price, {number} AS _seq)"
+            f" FROM (SELECT {COLUMNS} FROM {{hot}}.trades WHERE trade_id = '110')"
+        )
+    rows = MarketRows(sources, Coverage(sources))
+    columns = TimeColumns.of(TimeWindow(DAY_1, DAY_1 + HOUR), 60)
+    found = await rows.picture(BTC, columns)
+    expected = await sources.hot.clickhouse.query(
+        "SELECT toUnixTimestamp(minute), toFloat64(open), toFloat64(high), toFloat64(low), toFloat64(close), toFloat64(volume), trades"
+        f" FROM {pipeline.hot}.candles_1m ORDER BY minute"
+    )
+    assert [(at, *candle[:6]) for at, candle in sorted(found.candles.items())] == expected
+    assert expected[-1][1:5] == (100, 100, 7, 7)
+    assert await rows.markets(TimeWindow(DAY_1, DAY_1 + DAY)) == [SeenMarket(BTC, 113, DAY_1, DAY_1 + 1090 * 1_000_000)]
+
+
+async def fill_market(pipeline: Pipeline) -> Settings:
+    """Three of each but trades, 40 s apart from DAY_1 on, in a pipeline of all data types."""
+    pipeline.file.write_text(PIPELINE.split("  dataTypes:")[0])
+    settings = effective(load_pipeline(pipeline.file), pipeline.environ)
+    await schema.apply(pipeline.clickhouse, settings)
+    place = "'binance_spot', 'spot', 'BTC-USDT'"
+    head = "timestamp, exchange, market_type, symbol, _stream, _seq"
+    times = f"fromUnixTimestamp64Micro({DAY_1} + number * 40000000, 'UTC') AS at, {place}, 'S@1', number + 1"
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.orderbooks ({head}, update_type, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity,"
+        f" bid_prices, bid_quantities, ask_prices, ask_quantities) SELECT {times}, 'snapshot', 100 + number, 1, 101 + number, 2,"
+        " [100 + number, 99], [1, 5], [101 + number], [2] FROM numbers(3)"
+    )
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.funding_rates ({head}, funding_rate) SELECT {times}, 0.001 * number FROM numbers(3)"
+    )
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.open_interests ({head}, open_interest_value) SELECT {times}, 10 * number FROM numbers(3)"
+    )
+    await pipeline.change(
+        f"INSERT INTO {{hot}}.liquidations ({head}, liquidation_id, side, price, quantity, liquidation_time)"
+        f" SELECT {times}, toString(number), if(number = 1, 'sell', 'buy'), 100, number + 1, at FROM numbers(3)"
+    )
+    return settings
+
+
+async def test_books_rates_and_what_was_closed_by_step(pipeline: Pipeline, sources: Sources) -> None:
+    settings = await fill_market(pipeline)
+    rows = MarketRows(replace(sources, settings=settings), Coverage(sources))
+    found = await rows.picture(BTC, TimeColumns.of(TimeWindow(DAY_1, DAY_1 + HOUR), 60))
+    first, second = DAY_1 // 1_000_000, DAY_1 // 1_000_000 + 60
+    assert {at: (quote.bid, quote.ask) for at, quote in found.quotes.items()} == {first: (101, 102), second: (102, 103)}
+    assert {at: one.value for at, one in found.open_interest.items()} == {first: 10, second: 20}
+    assert {at: one.value for at, one in found.funding.items()} == {first: 0.001, second: 0.002}
+    assert found.closed == {first: Closed(1, 2), second: Closed(3, 0)}
+    levels = await rows.book(BTC, DAY_1 + 50 * 1_000_000)
+    assert [(level.side, level.price, level.quantity) for level in levels] == [
+        ("bid", 101, 1), ("bid", 99, 5), ("ask", 102, 2),
+    ]  # fmt: skip
+    assert await rows.book(BTC, DAY_1 - 1) == []
+
+
+async def test_both_tiers_and_what_was_moved(pipeline: Pipeline, sources: Sources) -> None:
+    assert (await tiering_state(sources)).history == []
+    await insert(pipeline, "hot", 0, 360)
+    await insert(pipeline, "cold", 100, 50)
+    before = await tiering_state(sources)
+    assert (before.tables["trades"].hot.rows, before.tables["trades"].backlog_rows) == (360, 360)
+    assert ((await compared(sources, "trades")).overlap, before.tables["trades"].overlap) == (50, 0)
+    moved = await Migration(job_of(pipeline.settings, None), ClickHouseAuth).run()
+    assert moved.ok, moved
+    after = await tiering_state(sources)
+    (entry,) = after.history
+    assert (entry.table, entry.rows, entry.status, bool(entry.checksum)) == ("trades", 360, "done", True)
+    assert (after.tables["trades"].cold.rows, after.tables["trades"].backlog_rows) == (360, 0)
+
+
+async def test_tiers_that_do_not_fit_stand_still(pipeline: Pipeline, sources: Sources) -> None:
+    await pipeline.change("ALTER TABLE {cold}.trades DROP COLUMN is_maker")
+    found = await tiering_state(sources)
+    assert (list(found.refusals), "orderbooks" in found.tables) == (["trades"], True)
+    assert found.refusals["trades"].reason is reasons.SCHEMA_DRIFT
+
+
+async def test_an_audit_is_watched_and_kept_and_writes_nothing(pipeline: Pipeline, sources: Sources) -> None:
+    for number in range(3):
+        await pipeline.send("trade.binance_spot.spot.BTC-USDT", json.dumps(trade(trade_id=str(number))).encode())
+    await pipeline.send("trade.binance_spot.spot.BTC-USDT", b"{")
+    await pipeline.ingest()
+    before = await held(pipeline)
+    audits, steps = Audits(sources), set()
+    asked = audits.start(["trade"], deep=True)
+    assert audits.start(["orderbook"], deep=False) is asked  # one at a time
+    while audits.running:
+        if asked.step:
+            steps.add(asked.step.what)
+        await asyncio.sleep(0)
+    assert asked.report is not None, asked.refusal
+    assert asked.report.holds
+    assert (asked.report["trade"].rows, asked.report["trade"].dead_letters, asked.report["trade"].compared) == (3, 1, 3)
+    assert "MARKET_DATA: comparing values of trade" in steps
+    assert await held(pipeline) == before
+    await pipeline.change("ALTER TABLE {hot}.trades DELETE WHERE trade_id = '1'")
+    again = audits.start(["trade"], deep=False)
+    while audits.running:
+        await asyncio.sleep(0.01)
+    assert again.report is not None, again.refusal
+    assert (again.report.holds, again.report["trade"].missing.count) == (False, 1)
+    assert list(audits.asked) == [again, asked]
+
+
+async def held(pipeline: Pipeline) -> dict[str, int]:
+    """By stream, the buckets among them: the last sequence."""
+    found = await pipeline.broker.api("STREAM.LIST", {})
+    return {each["config"]["name"]: each["state"]["last_seq"] for each in found["streams"]}
+
+
+async def test_an_audit_that_is_stopped_says_so(pipeline: Pipeline, sources: Sources) -> None:
+    audits = Audits(sources)
+    asked = audits.start(["trade"], deep=False)
+    while asked.step is None:
+        await asyncio.sleep(0)
+    await audits.close()
+    assert (asked.report, asked.refusal) == (None, "stopped")

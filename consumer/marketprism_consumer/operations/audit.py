@@ -12,7 +12,7 @@ inserts before it deletes, tiering copies before it deletes, so nothing slips fr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -35,6 +35,7 @@ from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit_values import Alteration, Misburied, compare
 from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.operations.sequences import WINDOW, Position, Ranges, Sequences, between, judge, up_to
+from marketprism_consumer.schema.incidents import FILE
 from marketprism_consumer.schema.tables import Table, table_of
 
 HEADERS_AT_ONCE = 20_000
@@ -69,6 +70,7 @@ class TypeAudit:
     expired: int = 0
     by_hand: int = 0
     earlier_streams: dict[str, int] = field(default_factory=dict)
+    """By identity; that of a file, too, from which rows were healed."""
     altered: int = 0
     alterations: list[Alteration] = field(default_factory=list)
     compared: int = 0
@@ -114,7 +116,12 @@ class TypeAudit:
             found.append(f"rows of messages that have expired from the stream: {self.expired:,}")
         if self.by_hand:
             found.append(f"rows without a stream, inserted by hand: {self.by_hand:,}")
-        found += [f"of an earlier stream, {name}: {rows:,} rows" for name, rows in self.earlier_streams.items()]
+        found += [
+            f"healed from a file, {name}: {rows:,} rows"
+            if name.startswith(FILE)
+            else f"of an earlier stream, {name}: {rows:,} rows"
+            for name, rows in self.earlier_streams.items()
+        ]
         return found
 
     @property
@@ -184,6 +191,15 @@ class AuditReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class AuditStep:
+    """Where an audit is: `done` of `total` of what it does now."""
+
+    what: str
+    done: int
+    total: int
+
+
 async def audit(
     settings: Settings,
     store: ClickHouseStore,
@@ -193,9 +209,10 @@ async def audit(
     data_types: Iterable[str],
     deep: bool = False,
     both_tiers: bool = True,
+    progress: Callable[[AuditStep], None] = lambda _: None,
 ) -> AuditReport:
-    """`cold`: where that tier is, if not on hot's server. Raises BrokerError and StoreError where NATS or ClickHouse
-    can't be asked."""
+    """`cold`: where that tier is, if not on hot's server. `progress` is told where it is. Raises BrokerError and StoreError where
+    NATS or ClickHouse can't be asked."""
     began = time.monotonic()
     broker = NatsBroker(client)
     tiers: dict[Tier, ClickHouseStore] = {"hot": store}
@@ -221,7 +238,7 @@ async def audit(
         if not stream or any(lane.problem.startswith(str(reasons.STREAM_UNFIT)) for lane in on_it.values()):
             report.types += [_unread(settings, on_it[data_type]) for data_type in chosen if data_type in on_it]
             continue
-        auditor = _StreamAuditor(settings, tiers, broker, stream, on_it)
+        auditor = _StreamAuditor(settings, tiers, broker, stream, on_it, progress)
         report.streams.append(await auditor.run([data_type for data_type in chosen if data_type in on_it], deep))
         report.types += auditor.types.values()
     report.types.sort(key=lambda audited: chosen.index(audited.data_type))
@@ -259,10 +276,11 @@ class _StreamAuditor:
         broker: NatsBroker,
         stream: str,
         on_it: Mapping[str, FoundLane],
+        progress: Callable[[AuditStep], None],
     ) -> None:
         self.types: dict[str, TypeAudit] = {}
         self._settings, self._tiers, self._broker = settings, tiers, broker
-        self._stream, self._on_it = stream, on_it
+        self._stream, self._on_it, self._progress = stream, on_it, progress
         self._positions = {data_type: _position(lane) for data_type, lane in on_it.items()}
         self._identity = ""
         self._census: dict[str, _Census] = {}
@@ -271,7 +289,8 @@ class _StreamAuditor:
         self._refused: dict[str, Sequences] = {}
 
     async def run(self, chosen: Sequence[str], deep: bool) -> StreamAudit:
-        for data_type in self._on_it:
+        for number, data_type in enumerate(self._on_it):
+            self._tell(f"counting rows of {data_type}", number, len(self._on_it))
             self._census[data_type] = await self._take_census(self._tables[data_type])
         info = await self._info()
         last = info["state"]["last_seq"]
@@ -307,8 +326,12 @@ class _StreamAuditor:
             await self._name_doubles(data_type)
             await self._look_into_missing(self.types[data_type])
             if deep:
+                self._tell(f"comparing values of {data_type}", list(chosen).index(data_type), len(chosen))
                 await self._compare(data_type)
         return result
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        self._progress(AuditStep(f"{self._stream}: {what}", done, total))
 
     # --- what NATS says -----------------------------------------------------------------------------------------------
 
@@ -320,7 +343,7 @@ class _StreamAuditor:
         prefixes = {}
         for data_type in map(str, self._on_it):
             self._dead[data_type], self._refused[data_type] = Sequences(), Sequences()
-            prefixes[prefix_of(data_type, self._identity)] = data_type
+            prefixes[prefix_of(stream, data_type, self._identity)] = data_type
         try:
             async with StreamReader(
                 self._broker, stream, [f"{prefix}.>" for prefix in prefixes], headers_only=True
@@ -347,6 +370,7 @@ class _StreamAuditor:
                         data_type = type_of(message.subject)
                         if data_type in held:
                             held[data_type].add(message.seq)
+                self._tell("reading what the stream holds", min(messages[-1].seq, last) - first + 1, last - first + 1)
                 if messages[-1].seq >= last:
                     break
         return held
@@ -424,7 +448,9 @@ class _StreamAuditor:
     ) -> None:
         first, last = result.first, result.last
         horizon = await self._horizon(first)
-        for window in self._windows(held, deleted, horizon, first, last):
+        windows = self._windows(held, deleted, horizon, first, last)
+        for number, window in enumerate(windows):
+            self._tell("comparing sequences", number, len(windows))
             base = window * WINDOW
             gone = deleted.window(window)
             accounted = 0

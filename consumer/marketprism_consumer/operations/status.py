@@ -11,7 +11,7 @@ from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import NO_SUCH_TABLE, ClickHouseStore
 from marketprism_consumer.errors import StoreError
-from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
+from marketprism_consumer.ingest.dead_letters import subjects_of
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
@@ -91,7 +91,8 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
         waits = [await lanes.backlog(broker, lane) for lane in ours[data_type] if lane.record]
         if waits:
             made.lag, made.set_aside = sum(each.lag for each in waits), sum(each.set_aside for each in waits)
-        letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
+        graveyard = settings.dead_letters.stream
+        letters = await broker.subjects(graveyard, subjects_of(graveyard, data_type))
         made.dead_letters = sum(letters.values())
         table = table_of(type_settings.declaration)
         made.hot, made.cold = (of.get(table.name, Tier()) for of in sizes)

@@ -82,8 +82,7 @@ class TableOverview:
 
 async def overview(job: Job, hot: ClickHouse, cold: ClickHouse, table: str, run: str) -> TableOverview:
     """A day at a time: the server never holds more identities in memory. Raises StoreError, TieringError."""
-    tiers = await open_tiers(hot, job.hot_db, cold, job.cold_db, job.own(table), run, lambda: 0)
-    found = TableOverview(await _tier(tiers.hot), await _tier(tiers.cold))
+    tiers, found = await _sizes(job, hot, cold, table, run)
     days: set[int] = set()
     for place, tier in ((tiers.hot, found.hot), (tiers.cold, found.cold)):
         if tier.rows:
@@ -96,8 +95,20 @@ async def overview(job: Job, hot: ClickHouse, cold: ClickHouse, table: str, run:
             await _day(tiers, found, Slice(day, day + DAY))
     finally:
         await tiers.close()
-    await _backlog(tiers, job, found)
     return found
+
+
+async def sizes(job: Job, hot: ClickHouse, cold: ClickHouse, table: str) -> TableOverview:
+    """The part that reads no identity: overlap and doubles stay 0. Writes nothing. Raises StoreError, TieringError."""
+    _, found = await _sizes(job, hot, cold, table, "")
+    return found
+
+
+async def _sizes(job: Job, hot: ClickHouse, cold: ClickHouse, table: str, run: str) -> tuple[TwoTiers, TableOverview]:
+    tiers = await open_tiers(hot, job.hot_db, cold, job.cold_db, job.own(table), run, lambda: 0)
+    found = TableOverview(await _tier(tiers.hot), await _tier(tiers.cold))
+    await _backlog(tiers, job, found)
+    return tiers, found
 
 
 async def _tier(place: Place) -> TierOverview:

@@ -1,0 +1,1 @@
+"""What became of every message? An audit that is run, watched and kept."""

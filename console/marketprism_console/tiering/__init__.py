@@ -1,0 +1,1 @@
+"""What moved from hot to cold, what waits, and what stands still."""
