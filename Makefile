@@ -7,6 +7,7 @@ ARGS ?=
 PROMETHEUS := v0.316.0
 # Called with TAG DOCKERFILE CONTEXT: builds an image and hands it to the cluster.
 IMAGE_BUILD ?= ./tests/e2e/build-image
+IMAGES ?= consumer operator console
 
 .DEFAULT_GOAL := help
 
@@ -220,9 +221,7 @@ $(CYCLONEDX):
 
 .PHONY: images
 images: ## Build the images and hand them to the cluster of KUBECONFIG
-	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
-	$(IMAGE_BUILD) localhost/marketprism-operator:dev Dockerfile.operator .
-	$(IMAGE_BUILD) localhost/marketprism-console:dev Dockerfile.console .
+	for image in $(IMAGES); do $(IMAGE_BUILD) localhost/marketprism-$$image:dev Dockerfile.$$image . || exit; done
 
 .PHONY: install-dev
 install-dev: images ## Definitions and operator on KUBECONFIG, from local images
@@ -234,7 +233,7 @@ install-dev: images ## Definitions and operator on KUBECONFIG, from local images
 .PHONY: e2e
 e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a test cluster
 	$(BIN)/python -m tests.e2e.guard
-	$(MAKE) images
+	$(MAKE) images IMAGES="consumer operator"
 	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .
 	$(BIN)/pytest tests/chart tests/e2e $(ARGS)
 

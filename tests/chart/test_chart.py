@@ -14,6 +14,7 @@ import yaml
 from marketprism_api.load import parse
 from marketprism_api.pipeline import StoragePipeline
 from marketprism_api.settings import effective
+from marketprism_api.tiering import TieringPolicy
 from marketprism_operator import lease
 
 ROOT = Path(__file__).parents[2]
@@ -225,7 +226,11 @@ CONSOLE = {
         "clickhouse": {"url": "http://hot:8123", "authSecretRef": {"name": "hot"}, "tlsSecretRef": {"name": "ca"}},
         "nats": {"url": "nats://nats:4222", "authSecretRef": {"name": "nats"}},
     },
-    "cold": {"url": "http://cold:8123", "authSecretRef": {"name": "cold"}},
+    "tiering": {
+        "pipelineRef": {"name": "main"},
+        "every": "1h",
+        "cold": {"url": "http://cold:8123", "authSecretRef": {"name": "cold"}},
+    },
 }
 
 
@@ -237,8 +242,9 @@ def console(part: str, values: Manifest) -> Manifest:
 
 def test_the_console_comes_where_it_is_wanted_and_looks_at_what_it_is_given() -> None:
     assert not [each for each in rendered() if "console" in each["metadata"]["name"]]
-    (pipeline,) = parse(console("ConfigMap", CONSOLE)["data"]["pipeline.yaml"])
+    pipeline, policy = parse(console("ConfigMap", CONSOLE)["data"]["pipeline.yaml"])
     assert isinstance(pipeline, StoragePipeline)
+    assert isinstance(policy, TieringPolicy)
     pod = console("Deployment", CONSOLE)["spec"]["template"]["spec"]
     secrets: dict[str, list[str]] = {}
     for volume in pod["volumes"]:
@@ -252,7 +258,7 @@ def test_the_console_comes_where_it_is_wanted_and_looks_at_what_it_is_given() ->
         directory = environ[f"MARKETPRISM_{name}_AUTH_DIR"]
         assert mounted.pop(directory) == directory.rpartition("/")[2] + "-auth"
     assert environ["HOME"] in mounted, "it writes nowhere else"
-    seen = effective(pipeline, environ)
+    seen = effective(pipeline, environ, policy)
     assert (seen.nats_url, seen.clickhouse_urls, seen.cold_urls) == (
         "nats://nats:4222",
         ("http://hot:8123",),
@@ -287,7 +293,7 @@ def test_only_a_port_forward_reaches_the_console() -> None:
     ("value", "said"),
     [
         ('console={"enabled":true}', "console.spec.clickhouse.url is needed"),
-        ('console={"cold":{"authSecretRef":"cold"}}', "/console/cold/authSecretRef"),
+        ('console={"tiering":[]}', "/console/tiering"),
         ('imag={"tag":"1"}', "additional properties 'imag' not allowed"),
         ('image={"repository":"a","tagg":"1"}', "additional properties 'tagg' not allowed"),
         ('replicas="2"', "/replicas"),

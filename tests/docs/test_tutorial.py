@@ -18,6 +18,7 @@ from tests.docs.pages import ROOT, typed
 from tests.waiting import PATIENCE, wait_for
 
 TUTORIAL = typed(ROOT / "docs/tutorial/laptop.md")
+README = typed(ROOT / "README.md")
 OPERATIONS = [
     one
     for page in ("health", "troubleshooting")
@@ -93,6 +94,7 @@ def paste(line: str, directory: Path) -> str:
 
 @pytest.mark.timeout(600)
 def test_the_tutorial_works_by_pasting(terminal_1: Path) -> None:
+    assert "warning" not in (terminal_1 / "terminal-1.log").read_text(), "of a first start there is nothing to warn"
     said = {
         one.line: paste(one.line, terminal_1) for one in TUTORIAL if one.tab != "terminal 1" and one.line not in SETUP
     }
@@ -104,6 +106,25 @@ def test_the_tutorial_works_by_pasting(terminal_1: Path) -> None:
     assert "double 0" in audit
     assert "MP2" in letters
     assert "trades" in tiers
+
+
+@pytest.mark.timeout(600)
+def test_the_readmes_ten_minutes_end_with_an_export_in_polars(terminal_1: Path) -> None:
+    """In the tutorial's terminal instead of `marketprism run --console`."""
+    (feed,) = (one.line for one in README if one.line.startswith("marketprism feed"))
+    paste(f"{feed} --count 5000", terminal_1)  # it would go on for ever
+    wait_for(lambda: stored(paste("marketprism audit", terminal_1)), "all of it is stored", every=1.0)
+    first, last = (
+        next(number for number, one in enumerate(README) if one.line.startswith(start))
+        for start in ("marketprism status", "python -c")
+    )
+    said = [paste(one.line, terminal_1) for one in README[first : last + 1]]
+    assert "high" in said[1], "candles"
+    assert "BTC-USDT" in said[-1], "polars"
+
+
+def stored(audit: str) -> bool:
+    return all(" 0 pending;" in line for line in audit.splitlines() if " held " in line)
 
 
 @pytest.mark.parametrize("line", [one.line for one in OPERATIONS])

@@ -38,6 +38,19 @@ def test_a_command_on_a_page_is_one(one: Typed) -> None:
         command.make_context(path[-1], words)
 
 
+def test_what_a_page_tells_to_make_is_made() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    told = {one.line.split()[1] for page in DOCS for one in typed(page) if one.line.startswith("make ")}
+    assert {"demo", "install", "test"} <= told <= targets
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_picture_on_a_page_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"""!\[[^]]*\]\(([^)#]+)|(?:src|srcset)="([^"]+)""", text)
+    assert [name for name in map("".join, named) if "://" not in name and not (page.parent / name).is_file()] == []
+
+
 def test_the_page_of_the_environment_names_every_variable_that_is_read() -> None:
     code = "".join(
         path.read_text(encoding="utf-8")

@@ -89,7 +89,9 @@ def write(
     ] = FormatName.PARQUET,
     since: Annotated[str, typer.Option(help="Look back this far, such as 24h; instead of --from.")] = "",
     start: Annotated[str, typer.Option("--from", help="From this time on (ISO 8601, UTC).")] = "",
-    end: Annotated[str, typer.Option("--to", help="Up to this time; without it, now.")] = "",
+    end: Annotated[
+        str, typer.Option("--to", help="Up to this time, or so long ago, such as 1m; without it, now.")
+    ] = "",
     types: OnlyTypes = None,
     exchanges: Annotated[list[str] | None, typer.Option("--exchange", help="Only this exchange.")] = None,
     symbols: Annotated[list[str] | None, typer.Option("--symbol", help="Only this symbol.")] = None,

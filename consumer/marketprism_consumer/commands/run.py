@@ -83,7 +83,7 @@ async def apply_schema(settings: Settings) -> None:
 
     try:
         await schema.apply(clickhouse, settings, done)
-        if why := await begin_lanes(settings, created):
+        if why := await begin_lanes(settings, created, make_streams=True):
             log.warning(why)
     finally:
         await clickhouse.close()

@@ -20,9 +20,10 @@ from marketprism_consumer.clickhouse.shards import store_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.common import fail
 from marketprism_consumer.commands.exits import Exit, exit_of
-from marketprism_consumer.errors import BrokerError, StoreError
+from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
+from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.schema.tables import Table
 from marketprism_consumer.tiering.job import cold_auth
@@ -85,16 +86,19 @@ async def nats_of(
     )
 
 
-async def begin_lanes(settings: Settings, created: Collection[Table]) -> str:
+async def begin_lanes(settings: Settings, created: Collection[Table], *, make_streams: bool = False) -> str:
     """Write the first records of tables that this process has just made; why not where it can't be done, which only means
-    that the first consumer waits a minute."""
+    that the first consumer waits a minute. `make_streams`: those that are missing, as a consumer would: a lane needs its stream."""
     if not created:
         return ""
     client, tiers = PullClient(), tiers_of(settings, "schema")
     try:
         await nats_of(settings, "schema", client=client)
-        await lanes.begin(settings, NatsBroker(client), tiers, created)
-    except (ResourceError, BrokerError, StoreError, NatsError, TimeoutError, OSError) as error:
+        broker = NatsBroker(client)
+        if make_streams and settings.ensure_streams == "IfMissing":
+            await create_missing(client.jetstream(), broker, settings)
+        await lanes.begin(settings, broker, tiers, created)
+    except (ResourceError, BrokerError, StoreError, StreamError, NatsError, TimeoutError, OSError) as error:
         return f"no first record was written, so that the first consumer looks for rows for a minute: {error}"
     finally:
         await client.close()
