@@ -33,8 +33,8 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 .PHONY: test
 test: ## Everything that must pass, about 25 minutes
 	$(MAKE) lint unit docs
-	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other. Faults have deadlines.
-	$(MAKE) -j 2 --output-sync=target beside-storage storage
+	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other.
+	$(MAKE) -j 3 --output-sync=target beside-storage storage-path storage-commands
 	$(MAKE) faults monitoring
 
 .PHONY: beside-storage
@@ -78,7 +78,15 @@ model: $(INSTALLED) ## Every history of the protocol in large scopes (about half
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
-	$(BIN)/pytest tests/feed tests/embedded tests/console tests/export tests/storage tests/audit tests/dlq tests/replay tests/commands tests/operations tests/validation $(ARGS)
+	$(MAKE) -j 2 --output-sync=target storage-path storage-commands
+
+# Where ARGS select tests, there may be none in one of the parts (pytest's 5).
+.PHONY: storage-path storage-commands
+storage-path: $(INSTALLED)
+	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/replay $(ARGS) || test $$? = 5
+
+storage-commands: $(INSTALLED)
+	$(BIN)/pytest tests/console tests/export tests/commands tests/operations tests/validation $(ARGS) || test $$? = 5
 
 .PHONY: control-plane
 control-plane: $(INSTALLED) ## The operator against a real API server
@@ -92,22 +100,25 @@ scale: $(INSTALLED) ## A thousand pipelines: time to Ready, memory, CPU, request
 
 FAULTS_ATTACKS := tests/faults/test_attacks_*.py tests/faults/test_cluster_*.py
 FAULTS_NATS := tests/faults/test_nats_*.py tests/faults/test_start_*.py tests/faults/test_stream*.py
+FAULTS_CLICKHOUSE := tests/faults/test_clickhouse_*.py tests/faults/test_what_*.py
 
 .PHONY: faults
 faults: $(INSTALLED) ## Processes killed, stopped and starved for real (minutes)
-	@# They wait for most of the time, so three runs share the two cores.
-	$(MAKE) -j 3 --output-sync=target faults-attacks faults-nats faults-others
+	@# They wait for most of the time, so four runs share the two cores.
+	$(MAKE) -j 4 --output-sync=target faults-attacks faults-nats faults-clickhouse faults-others
 
-# Where ARGS select tests, there may be none in one of the three (pytest's 5).
-.PHONY: faults-attacks faults-nats faults-others
+.PHONY: faults-attacks faults-nats faults-clickhouse faults-others
 faults-attacks:
 	$(BIN)/pytest $(FAULTS_ATTACKS) -m "not slow" $(ARGS) || test $$? = 5
 
 faults-nats:
 	$(BIN)/pytest $(FAULTS_NATS) -m "not slow" $(ARGS) || test $$? = 5
 
+faults-clickhouse:
+	$(BIN)/pytest $(FAULTS_CLICKHOUSE) -m "not slow" $(ARGS) || test $$? = 5
+
 faults-others:
-	$(BIN)/pytest $(filter-out $(wildcard $(FAULTS_ATTACKS) $(FAULTS_NATS)),$(wildcard tests/faults/test_*.py)) -m "not slow" $(ARGS) || test $$? = 5
+	$(BIN)/pytest $(filter-out $(wildcard $(FAULTS_ATTACKS) $(FAULTS_NATS) $(FAULTS_CLICKHOUSE)),$(wildcard tests/faults/test_*.py)) -m "not slow" $(ARGS) || test $$? = 5
 
 .PHONY: attacks
 attacks: $(INSTALLED) ## The same with five processes, and dozens of kills (half an hour)
@@ -151,8 +162,12 @@ bench: $(INSTALLED) ## End to end against a hand-written service, in one run: ra
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: bench-gate
-bench-gate: $(INSTALLED) ## Fails where this branch is 15 % slower than what it branched off, both in one run, in turn
+bench-gate: $(INSTALLED) ## Fails where the consumer needs 15 % more CPU for a message than before this branch, whatever else the machine does
 	$(BIN)/python -m bench.gate $(ARGS)
+
+.PHONY: bench-pairs
+bench-pairs: $(INSTALLED) ## The same with servers: fails where this branch is 15 % slower; wants a quiet machine
+	$(BIN)/python -m bench.pairs $(ARGS)
 
 .PHONY: bench-queries
 bench-queries: $(INSTALLED) ## The documented queries on a day of data, beside tables as such services keep them
@@ -183,9 +198,10 @@ chart: $(INSTALLED) ## Write the generated parts of helm/ and deploy/, and test 
 CHECKOV := .checkov/bin/checkov
 .PHONY: checkov
 checkov: $(CHECKOV) ## What checkov says of the chart, of what the operator makes and of the images (needs helm)
-	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 --set test.enabled=true > .checkov/chart.yaml
+	helm template marketprism helm --namespace marketprism-system --kube-version 1.36.0 --set test.enabled=true \
+		--set console.enabled=true,console.spec.clickhouse.url=http://clickhouse:8123 > .checkov/chart.yaml
 	$(CHECKOV) --framework kubernetes --file .checkov/chart.yaml $(wildcard tests/operator/golden/*.yaml)
-	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator
+	$(CHECKOV) --framework dockerfile --file Dockerfile.consumer Dockerfile.operator Dockerfile.console
 
 # A venv of its own: it pins half of PyPI.
 $(CHECKOV):
@@ -195,7 +211,7 @@ $(CHECKOV):
 CYCLONEDX := .sbom/bin/cyclonedx-py
 .PHONY: sbom
 sbom: $(CYCLONEDX) ## What the images have of PyPI, as CycloneDX, in .sbom/
-	for image in consumer operator; do $(CYCLONEDX) requirements $$image/requirements.lock --pyproject $$image/pyproject.toml \
+	for image in consumer operator console; do $(CYCLONEDX) requirements $$image/requirements.lock --pyproject $$image/pyproject.toml \
 		--mc-type application --output-reproducible --output-format JSON --output-file .sbom/marketprism-$$image.cdx.json || exit; done
 
 $(CYCLONEDX):
@@ -206,12 +222,14 @@ $(CYCLONEDX):
 images: ## Build the images and hand them to the cluster of KUBECONFIG
 	$(IMAGE_BUILD) localhost/marketprism-consumer:dev Dockerfile.consumer .
 	$(IMAGE_BUILD) localhost/marketprism-operator:dev Dockerfile.operator .
+	$(IMAGE_BUILD) localhost/marketprism-console:dev Dockerfile.console .
 
 .PHONY: install-dev
 install-dev: images ## Definitions and operator on KUBECONFIG, from local images
 	helm upgrade --install marketprism helm --namespace marketprism-system --create-namespace --wait --timeout 2m \
 		--set image.repository=localhost/marketprism-operator,image.tag=dev --set podAnnotations.built="$$(date -u +%FT%TZ)" \
-		--set consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev $(ARGS)
+		--set consumerImage.repository=localhost/marketprism-consumer,consumerImage.tag=dev \
+		--set console.image.repository=localhost/marketprism-console,console.image.tag=dev $(ARGS)
 
 .PHONY: e2e
 e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a test cluster
@@ -243,6 +261,9 @@ lock: ## Resolve the dependencies anew into requirements.lock
 	for image in consumer operator; do $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --no-emit-package marketprism-api --constraints requirements.lock \
 		api/pyproject.toml $$image/pyproject.toml --output-file $$image/requirements.lock || exit; done
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --no-emit-package marketprism-api --no-emit-package marketprism-consumer --constraints requirements.lock \
+		api/pyproject.toml consumer/pyproject.toml console/pyproject.toml --output-file console/requirements.lock
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header consumer/build-requirements.in --output-file consumer/build-requirements.lock
 

@@ -310,6 +310,7 @@ def declarations(given: Mapping[DataTypeName, DataTypeSpec] | None) -> dict[str,
 
 def _in_each_others_way(made: Mapping[str, Declaration]) -> Iterator[Objection]:
     tables = {declaration.table: name for name, declaration in BUILT_IN.items()}
+    tables["incidents"] = "what was healed"
     seen: list[Declaration] = []
     for name, declaration in made.items():
         owner = tables.setdefault(declaration.table, name)

@@ -155,7 +155,8 @@ DEAD_LETTERS_UNAVAILABLE = Reason(
     "MP3009",
     "DeadLettersUnavailable",
     "the dead-letter stream does not take messages",
-    "a block is not done until its bad messages are in it: they wait, the lane goes on behind them",
+    "bad messages wait, and rows go on: give the stream of spec.deadLetters.stream room, or take its subjects, "
+    "marketprism.dlq.<stream>.>, from the stream that has them",
 )
 RECORD_UNAVAILABLE = Reason(
     "MP3010",
@@ -199,6 +200,12 @@ NATS_UNTRUSTED = Reason(
     "NATSUntrusted",
     "no TLS with the NATS server: one of the two does not trust the other, or the server does not encrypt",
     "check ca.crt, tls.crt and tls.key of the Secret, and that the server's certificate has the host of the URL",
+)
+FED_BY_ANOTHER = Reason(
+    "MP3017",
+    "FedByAnother",
+    "another pipeline stores some of the same messages in the same table, by another subject: they would be stored twice",
+    "give this one the same subject, or a table of its own; it goes on a minute after the other one has stopped",
 )
 
 # MP4xxx: ClickHouse.
@@ -399,7 +406,8 @@ TRADES_MISSING = Reason(
     "MP8001",
     "TradesMissing",
     "numbers are missing in a venue's sequence of trades",
-    "`marketprism audit` shows whether they were published; if so, replay them, else look at the collector",
+    "`marketprism audit` shows whether they were published; `marketprism heal` replays them, or takes them from the venue's"
+    " archive; look at the collector",
 )
 TRADE_REPEATED = Reason(
     "MP8002",

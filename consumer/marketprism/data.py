@@ -95,14 +95,14 @@ def books(exchange: str, symbol: str, start: Time, end: Time, *, market_type: st
 def book_at(exchange: str, symbol: str, at: Time, *, market_type: str = "spot", levels: int = 1000) -> Rows:
     """The book at a time: side, level, price, quantity, updated_at, snapshot_at."""
     series = {"exchange": exchange, "market_type": market_type, "symbol": symbol}
-    return Rows(questions.book(_settings().hot_db, ()).sql, {**series, "until": _micros(at), "levels": levels})
+    return Rows(questions.book(*_tiers(), ()).sql, {**series, "until": _micros(at), "levels": levels})
 
 
 def candles(exchange: str, symbol: str, start: Time, end: Time, *, minutes: int = 1, market_type: str = "") -> Rows:
-    """Open, high, low, close, volume, turnover and the number of trades."""
+    """Open, high, low, close, volume, turnover, vwap and the number of trades."""
     named = questions.named_series(exchange, symbol, market_type)
     span = {"since": _micros(start), "until": _micros(end), "seconds": minutes * 60}
-    return Rows(questions.candles(_settings().hot_db, list(named)).sql, {**named, **span})
+    return Rows(questions.candles(*_tiers(), list(named)).sql, {**named, **span})
 
 
 def _table(table: Table, exchange: str, symbol: str, start: Time, end: Time, market_type: str) -> Rows:
@@ -117,6 +117,12 @@ def _table(table: Table, exchange: str, symbol: str, start: Time, end: Time, mar
 
 def _settings() -> Settings:
     return effective(None, os.environ)
+
+
+def _tiers() -> tuple[str, str]:
+    """The databases."""
+    settings = _settings()
+    return settings.hot_db, settings.cold_db
 
 
 def _micros(at: Time) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib.util import find_spec
 
 from marketprism_consumer.commands import (
@@ -12,6 +14,7 @@ from marketprism_consumer.commands import (
     dlq,
     export,
     feed,
+    heal,
     ingest,
     kubectl,
     lanes,
@@ -41,6 +44,7 @@ app = command_line(
         ("check", check.check, check.EXAMPLES),
         ("tap", tap.tap, tap.EXAMPLES),
         ("replay", replay.replay_, replay.EXAMPLES),
+        ("heal", heal.heal, heal.EXAMPLES),
         ("migrate", migrate.migrate, migrate.EXAMPLES),
         ("tiers", tiers.tiers, tiers.EXAMPLES),
         ("validate", validate.validate, validate.EXAMPLES),
@@ -61,6 +65,8 @@ if find_spec("marketprism_embedded"):  # not in the image
 
 
 def main() -> None:
+    if sys.stdout.isatty() and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal can't show ends no command
     app()
 
 

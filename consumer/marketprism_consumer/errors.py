@@ -19,6 +19,8 @@ StorageError
 ├── ReaderRunsError
 ├── NotYetStoredError
 ├── ExportError              files can't be written, or can't be read
+├── HealError                a file can't be read, or is not of what it is to heal
+├── HealRunsError
 ├── KubernetesError          kubectl was refused, or could not ask
 └── PortTakenError
 """
@@ -201,6 +203,18 @@ class ExportError(StorageError):
     def __init__(self, message: str, *, unsettled: bool = False) -> None:
         super().__init__(message)
         self.unsettled = unsettled
+
+
+class HealError(StorageError):
+    """Nothing was stored. `findings`: the file can be read, and the rows that are there speak against it."""
+
+    def __init__(self, message: str, *, findings: bool = False) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class HealRunsError(StorageError):
+    """Somebody else heals the same table."""
 
 
 class KubernetesError(StorageError):

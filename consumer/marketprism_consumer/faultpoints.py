@@ -12,6 +12,7 @@ import signal
 POINTS = (
     *("after_cut", "before_insert", "after_insert", "after_record", "after_epoch", "after_look_up"),
     *("migrate_after_name", "migrate_after_copy", "migrate_after_verify", "migrate_mid_delete", "migrate_after_delete"),
+    *("heal_after_claim", "heal_after_note", "heal_after_look_up", "heal_after_insert", "heal_before_end"),
 )
 VARIABLE = "MARKETPRISM_FAULTPOINT"
 

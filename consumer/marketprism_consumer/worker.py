@@ -31,9 +31,10 @@ from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.ingest import Ingest, LaneSource
 from marketprism_consumer.ingest.metrics import IngestAccount, IngestMetrics
 from marketprism_consumer.ingest.owner import Owner
-from marketprism_consumer.jetstream.broker import NatsBroker, NatsGraveyard
+from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.copies import Streams
+from marketprism_consumer.jetstream.graveyard import NatsGraveyard, in_the_way
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.streams import Choice, choose, create_missing
 from marketprism_consumer.tiering.job import cold_auth
@@ -76,6 +77,7 @@ class Worker:
         self._unfit: dict[
             str, str
         ] = {}  # streams that have come, and can't be read beside those that are, by data type
+        self._unburied = ""  # why no dead letters come to their stream
         self._replicas = 1  # of what we make
 
     # --- from outside -------------------------------------------------------------------------------------------------
@@ -97,6 +99,8 @@ class Worker:
         for (name, stream), ingest in self.ingests.items():
             if why := self._gone.get(name) or self._unfit.get(name) or ingest.not_ready():
                 found[name if len(self._of(name)) == 1 else f"{name} in {stream}"] = why
+        if self._unburied:
+            found["dead letters"] = self._unburied
         return found
 
     def status(self) -> dict[str, Any]:
@@ -142,6 +146,7 @@ class Worker:
         await self._schema()
         self._waits_for = "the bucket of records"
         await self._bucket([stream for of_type in streams.values() for stream in of_type])
+        await self._see_to_letters()
         for data_type, of_type in streams.items():
             for stream in of_type:
                 self.ingests[data_type, stream] = self._ingest(data_type, stream)
@@ -262,6 +267,7 @@ class Worker:
                 if look in done:
                     new, streamless = await self._new_lanes()
                     await self._see_to_streams(streamless)
+                    await self._see_to_letters()
                     for key in new:
                         running[asyncio.create_task(self.ingests[key].run())] = key
                     look = asyncio.create_task(asyncio.sleep(LOOK_FOR_STREAMS))
@@ -315,6 +321,14 @@ class Worker:
         for data_type in gone:
             logs.reason(log, "warning", reasons.STREAM_MISSING, data_type=data_type, detail=why)
         self._gone = dict.fromkeys(map(str, gone), f"{reasons.STREAM_MISSING}: {why}")
+
+    async def _see_to_letters(self) -> None:
+        """Rows go on; but whoever waits for the first letter to find out that nobody takes it, finds out too late."""
+        with suppress(BrokerError):  # told where it matters: by whoever reads, or buries
+            why = await in_the_way(self._broker, self.settings.dead_letters.stream)
+            if why and not self._unburied:
+                logs.reason(log, "warning", reasons.DEAD_LETTERS_UNAVAILABLE, detail=why)
+            self._unburied = f"{reasons.DEAD_LETTERS_UNAVAILABLE}: {why}" if why else ""
 
     def _share_connection(self) -> None:
         for ingest in self.ingests.values():

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import NoReturn
 
 from marketprism_embedded import codecs, native_blocks, place
 from marketprism_embedded.clickhouse_engine import Engine, Statement
@@ -409,14 +410,14 @@ def serve(
     memory_limit: int | None = None,
     ready: Callable[[str], None],
 ) -> int:
-    """Serve until SIGINT or SIGTERM; `ready(url)` is called when it answers. Running requests get ten seconds to end.
-    Returns the exit code. Raises EmbeddedError when it can't start."""
+    """Serve until SIGINT or SIGTERM, or until a write to disk has failed; `ready(url)` is called when it answers. Running requests
+    get ten seconds to end. Returns the exit code. Raises EmbeddedError when it can't start."""
     lock = place.claim_directory(directory)
     place.bindable_port(host, port)  # before the engine is loaded: a taken port is reported at once
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    engine = Engine(directory, memory_limit)
+    engine = Engine(directory, memory_limit, stop.set)
     guard = Guard(host, allow_hosts, os.environ.get("MARKETPRISM_EMBEDDED_PASSWORD") or None)
     try:
         server = HttpServer(host, port, engine, directory, guard)
@@ -425,17 +426,26 @@ def serve(
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     ready(place.url("http", host, server.port))
     stop.wait()
-    if not server.drain(DRAIN_SECONDS):
+    drained = server.drain(DRAIN_SECONDS)
+    if engine.lost_writes:
+        log.error("a write to disk failed (is it full?), and the engine does not know of it: start the server again")
+        _leave(1)
+    if not drained:
         log.warning("requests still run after %d seconds: left behind; what was acknowledged is stored", DRAIN_SECONDS)
-        sys.stderr.flush()
-        os._exit(1)
+        _leave(1)
     server.server_close()
     closing = threading.Thread(target=engine.close, daemon=True)
     closing.start()
     closing.join(CLOSE_SECONDS)
     if closing.is_alive():
         log.warning("the engine does not end within %d seconds: left; what was acknowledged is stored", CLOSE_SECONDS)
-        sys.stderr.flush()
-        os._exit(0)
+        _leave(0)
     os.close(lock)
     return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """At once: threads of the engine may hang. Where the log is on a full disk, too, it ends all the same."""
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)

@@ -1,11 +1,14 @@
 """The ClickHouse engine in this process (chDB). The one module that knows it; it has no types, so `Any` ends here.
 
-Three things about chDB 4.4 decide how it is used:
+Four things about chDB 4.4 decide how it is used:
 - After a failed statement, a connection may put that statement's rows in front of the next one's: one connection per
   request, never reused.
 - Data inside the statement breaks on blank lines, and its streaming insert reports success when a constraint, a default
   or the partition limit stopped the insert: data goes through a file and `FROM INFILE`, which reports everything.
 - A file's name with glob characters makes `FROM INFILE` insert nothing, silently: such a directory is refused.
+- A write to disk that fails is ignored: an INSERT on a full disk succeeds and leaves a part of empty files, and a merge puts one
+  in the place of good parts. So some space is kept free, below which it refuses by itself; and failed writes are counted: after one
+  nothing is acknowledged any more, and the process has to end. A start sets the broken parts aside and takes the merged ones back.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +29,8 @@ from typing import Any, BinaryIO
 from marketprism_embedded.clickhouse_http import ClickHouseError, Stats, parse_engine_error
 from marketprism_embedded.place import EmbeddedError
 
+KEEP_FREE = 256 << 20  # bytes of the disk, or an eighth of a small one
+_FAILED_WRITES = "SELECT value FROM system.events WHERE event = 'WriteBufferFromFileDescriptorWriteFailed'"
 _UNSAFE_IN_PATH = re.compile(r"""[*?{}'"\\&<>\n]""")
 
 
@@ -44,9 +49,9 @@ class Statement:
 class Engine:
     """One per process and directory. Its methods may be called from any thread, and run concurrently."""
 
-    def __init__(self, directory: Path, memory_limit: int | None = None) -> None:
+    def __init__(self, directory: Path, memory_limit: int | None, on_lost_write: Callable[[], None]) -> None:
         """Open or create the data in `directory`. `memory_limit`: bytes for the whole engine, None for its default.
-        Raises EmbeddedError."""
+        `on_lost_write` is called, once or more, when a write to disk has failed. Raises EmbeddedError."""
         directory = directory.resolve()
         if _UNSAFE_IN_PATH.search(str(directory)):
             raise EmbeddedError(f"{directory} has a character that the engine can't have in a path: give another --dir")
@@ -59,21 +64,19 @@ class Engine:
             raise EmbeddedError(
                 f"the ClickHouse engine is not installed ({error}): pip install 'marketprism-consumer[embedded]'"
             ) from None
+        self.lost_writes = False
+        self._on_lost_write = on_lost_write
         self._uploads = directory / "uploads"
         shutil.rmtree(self._uploads, ignore_errors=True)  # what a killed process left
         self._uploads.mkdir()
         self._numbers = itertools.count()
         self._path = str(directory / "data")
         self._connect: Any = chdb.connect
-        where = self._path
-        if memory_limit is not None:
-            config = directory / "config.xml"
-            config.write_text(
-                f"<clickhouse><max_server_memory_usage>{memory_limit}</max_server_memory_usage></clickhouse>\n"
-            )
-            where += f"?config-file={config}"
+        config = directory / "config.xml"
+        config.write_text(_config(shutil.disk_usage(directory).total, memory_limit))
         try:
-            self._keep: Any = self._connect(where)  # the engine lives as long as one connection does
+            # The engine lives as long as one connection does.
+            self._keep: Any = self._connect(f"{self._path}?config-file={config}")
             self.version = str(self._keep.query("SELECT version()", "TSV").bytes().decode().strip())
         except RuntimeError as error:
             raise EmbeddedError(f"the ClickHouse engine can't open {directory}: {error}") from None
@@ -92,8 +95,10 @@ class Engine:
             _check(connection, statement.sql)
             if statement.stream:
                 yield from _stream(connection, statement, stats)
+                self._see_writes(connection)
             else:
                 result = connection.query(statement.sql, statement.format, params=statement.parameters)
+                self._see_writes(connection)
                 _count(stats, result)
                 stats.written_rows = result.rows_written()
                 stats.written_bytes = result.bytes_written()
@@ -102,6 +107,13 @@ class Engine:
             raise parse_engine_error(str(error)) from None
         finally:
             connection.close()
+
+    def _see_writes(self, connection: Any) -> None:
+        """Raises NOT_ENOUGH_SPACE once a write to disk has failed, whoever's it was."""
+        if connection.query(_FAILED_WRITES, "TSV").bytes():
+            self.lost_writes = True
+            self._on_lost_write()
+            raise ClickHouseError(243, "NOT_ENOUGH_SPACE", "A write to disk has failed: this server ends.")
 
     @contextlib.contextmanager
     def upload(self, chunks: Iterable[bytes]) -> Iterator[str]:
@@ -114,6 +126,13 @@ class Engine:
             yield str(path)
         finally:
             path.unlink(missing_ok=True)
+
+
+def _config(disk: int, memory_limit: int | None) -> str:
+    keep = min(KEEP_FREE, disk // 8)
+    disks = f"<disks><default><keep_free_space_bytes>{keep}</keep_free_space_bytes></default></disks>"
+    memory = f"<max_server_memory_usage>{memory_limit}</max_server_memory_usage>" if memory_limit is not None else ""
+    return f"<clickhouse><storage_configuration>{disks}</storage_configuration>{memory}</clickhouse>\n"
 
 
 def _write(file: BinaryIO, data: bytes) -> None:

@@ -39,7 +39,8 @@ PIPELINE: Mapping[ConditionType, str] = {
     "NATSReachable": "NATS answers, takes the credentials and has JetStream",
     "ClickHouseReachable": "ClickHouse answers and takes the credentials",
     "SchemaReady": "the schema Job has made, compared or left the tables, as spec.schema.mode says",
-    "StreamsReady": "the streams are there and fit to be read; each consumer has found its own, and the records of its lanes",
+    "StreamsReady": "the streams are there and fit to be read; each consumer has found its own, the records of its lanes, and the "
+    "subjects of its dead letters",
     "ConsumersAvailable": "every Deployment has rolled out, and its Pods are ready",
     "DataValid": "the last validation found nothing wrong; only where spec.validation.schedule is given",
     "ScaledToLag": "no consumer is late with as many Pods as it may have; only where a consumer has autoscale",

@@ -190,6 +190,8 @@ _STREAMS = (
     reasons.STREAM_MISSING,
     reasons.STREAM_UNFIT,
     reasons.RECORD_UNAVAILABLE,
+    reasons.DEAD_LETTERS_UNAVAILABLE,
+    reasons.FED_BY_ANOTHER,
     reasons.NATS_LIMIT,
     reasons.NATS_BUSY,
     reasons.NATS_REFUSED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from marketprism_api.load import parse
+from marketprism_api.pipeline import StoragePipeline
+from marketprism_api.settings import effective
 from marketprism_operator import lease
 
 ROOT = Path(__file__).parents[2]
@@ -215,9 +219,75 @@ def test_alerts_and_dashboards_come_where_they_are_wanted() -> None:
     assert dashboards["data"] == {path.name: path.read_text() for path in (ROOT / "monitoring/dashboards").iterdir()}
 
 
+CONSOLE = {
+    "enabled": True,
+    "spec": {
+        "clickhouse": {"url": "http://hot:8123", "authSecretRef": {"name": "hot"}, "tlsSecretRef": {"name": "ca"}},
+        "nats": {"url": "nats://nats:4222", "authSecretRef": {"name": "nats"}},
+    },
+    "cold": {"url": "http://cold:8123", "authSecretRef": {"name": "cold"}},
+}
+
+
+def console(part: str, values: Manifest) -> Manifest:
+    """The object of this kind that is the console's."""
+    found = of(part, rendered("console=" + json.dumps(values)))
+    return next(each for each in found if each["metadata"]["name"] == "m-console")
+
+
+def test_the_console_comes_where_it_is_wanted_and_looks_at_what_it_is_given() -> None:
+    assert not [each for each in rendered() if "console" in each["metadata"]["name"]]
+    (pipeline,) = parse(console("ConfigMap", CONSOLE)["data"]["pipeline.yaml"])
+    assert isinstance(pipeline, StoragePipeline)
+    pod = console("Deployment", CONSOLE)["spec"]["template"]["spec"]
+    secrets: dict[str, list[str]] = {}
+    for volume in pod["volumes"]:
+        for each in volume.get("projected", {}).get("sources", []):
+            secrets.setdefault(volume["name"], []).append(each["secret"]["name"])
+    assert secrets == {"clickhouse-auth": ["hot", "ca"], "clickhouse-cold-auth": ["cold"], "nats-auth": ["nats"]}
+    (container,) = pod["containers"]
+    mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    for name in ("CLICKHOUSE", "CLICKHOUSE_COLD", "NATS"):
+        directory = environ[f"MARKETPRISM_{name}_AUTH_DIR"]
+        assert mounted.pop(directory) == directory.rpartition("/")[2] + "-auth"
+    assert environ["HOME"] in mounted, "it writes nowhere else"
+    seen = effective(pipeline, environ)
+    assert (seen.nats_url, seen.clickhouse_urls, seen.cold_urls) == (
+        "nats://nats:4222",
+        ("http://hot:8123",),
+        ("http://cold:8123",),
+    )
+
+
+def test_only_a_port_forward_reaches_the_console() -> None:
+    deployment = console("Deployment", CONSOLE)
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert "--host" not in container["args"], "another address than loopback needs a token"
+    assert all("exec" in container[probe] for probe in ("livenessProbe", "readinessProbe")), "loopback, too"
+    assert console("NetworkPolicy", CONSOLE)["spec"]["ingress"] == []
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    service = console("Service", CONSOLE)["spec"]
+    assert [(each["port"], each["targetPort"]) for each in service["ports"]] == [(8080, container["ports"][0]["name"])]
+    labels = pod["metadata"]["labels"].items()
+    selecting = [
+        each["metadata"]["name"]
+        for each in rendered("console=" + json.dumps(CONSOLE))
+        if each["kind"] in ("Service", "Deployment", "NetworkPolicy", "PodDisruptionBudget")
+        for by in [each["spec"].get("podSelector") or each["spec"]["selector"]]
+        if by.get("matchLabels", by).items() <= labels
+    ]
+    assert set(selecting) == {"m-console"}, "and nothing of the operator's"
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
+        ('console={"enabled":true}', "console.spec.clickhouse.url is needed"),
+        ('console={"cold":{"authSecretRef":"cold"}}', "/console/cold/authSecretRef"),
         ('imag={"tag":"1"}', "additional properties 'imag' not allowed"),
         ('image={"repository":"a","tagg":"1"}', "additional properties 'tagg' not allowed"),
         ('replicas="2"', "/replicas"),

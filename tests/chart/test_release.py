@@ -32,7 +32,11 @@ def test_all_parts_have_one_version() -> None:
 
 def test_artifact_hub_is_told_the_images_of_the_values_and_their_platforms() -> None:
     values = yaml.safe_load((ROOT / "helm/values.yaml").read_text())
-    named = [values["image"]["repository"], values["consumerImage"]["repository"]]
+    named = [
+        values["image"]["repository"],
+        values["consumerImage"]["repository"],
+        values["console"]["image"]["repository"],
+    ]
     assert [each["image"].partition(":")[0] for each in hub("images")] == named
     (build,) = (step for step in JOBS["image"]["steps"] if step.get("id") == "build")
     assert all(",".join(each["platforms"]) == build["with"]["platforms"] for each in hub("images"))

@@ -14,6 +14,8 @@ import pytest
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
 from marketprism_api.credentials import ClickHouseAuth
+from marketprism_consumer.clickhouse.incidents import note
+from marketprism_consumer.schema.incidents import Incident
 from marketprism_consumer.tiering.job import job_of
 from marketprism_consumer.tiering.run import Migration
 from tests.console.browser import console, needs_browser, visit
@@ -40,12 +42,19 @@ def resident(pid: int) -> float:
 async def test_coverage_and_what_is_behind_it(pipeline: Pipeline, width: int, dark: bool) -> None:
     await insert(pipeline, "cold", 0, 8640 * 2)
     await insert(pipeline, "hot", 8640 * 2 + 5, 360)
+    at = 1_758_700_800_000_000  # 2025-09-24 08:00
+    of_file = Incident(
+        "trade", "binance_spot", "spot", "BTC-USDT", at, at, 2, 2, 0, "file", "file:1", "a.zip", "<b>down</b>", True
+    )
+    await note(pipeline.clickhouse, pipeline.hot, of_file)
     with console(pipeline.file) as (url, process):
         async with visit(f"{url}?type=trade&days=7&to=2025-09-26", width=width, dark=dark) as page:
             await page.get_by_text("17,640 rows of 1 market. Of 50 hours 1 with numbers missing.").wait_for()
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
             assert await page.get_by_label("up to").input_value() == "2025-09-26"
             assert await page.evaluate("document.body.classList.contains('body--dark')") == dark
+            healed = "2025-09-24 08:00:00: 2 rows from the file a.zip (<b>down</b>)"
+            await page.get_by_text(healed).wait_for()
             await page.get_by_text("5 of the venue's numbers missing").click()
             await page.get_by_text("MP8001 TradesMissing").wait_for()
             await page.get_by_text(f"SELECT * FROM `{pipeline.hot}`.`all_trades`").first.wait_for()

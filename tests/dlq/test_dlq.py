@@ -6,6 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,13 +16,16 @@ from typer.testing import CliRunner
 
 from marketprism_api import reasons
 from marketprism_api.data_types import BUILT_IN
+from marketprism_api.load import load_pipeline
+from marketprism_api.settings import effective
 from marketprism_consumer.cli import app
+from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.store import ClickHouseStore
-from marketprism_consumer.errors import ReaderRunsError
+from marketprism_consumer.errors import BrokerError, ReaderRunsError
 from marketprism_consumer.ingest.dead_letters import DeadLetter
 from marketprism_consumer.ingest.message import Message
 from marketprism_consumer.ingest.record import dump
-from marketprism_consumer.jetstream.broker import NatsGraveyard
+from marketprism_consumer.jetstream.graveyard import NatsGraveyard
 from marketprism_consumer.operations.audit import audit
 from marketprism_consumer.operations.dlq import DeadLetterStream, Letter, LetterFilter, Replay, code_of, printable
 from tests.pipelines import Pipeline, trade
@@ -58,7 +63,7 @@ async def mended(pipeline: Pipeline, payload: bytes, seq: int = 1) -> None:
     found = await stream(pipeline).get(seq)
     assert found is not None
     await stream(pipeline).delete([found])
-    raw = f"marketprism.dlq.trade.MARKET_DATA.mended.{found.origin()[1]}"
+    raw = f"marketprism.dlq.MARKETPRISM_DLQ.trade.MARKET_DATA.mended.{found.origin()[1]}"
     await pipeline.client.jetstream().publish(raw, payload, headers=found.headers)
 
 
@@ -205,8 +210,38 @@ async def test_only_one_replay_at_a_time(pipeline: Pipeline) -> None:
 
 async def dead_letter_stream(pipeline: Pipeline, **config: Any) -> str:
     name = pipeline.settings.dead_letters.stream
-    await pipeline.broker.api(f"STREAM.CREATE.{name}", {"name": name, "subjects": ["marketprism.dlq.>"], **config})
+    config = {"name": name, "subjects": [f"marketprism.dlq.{name}.>"], **config}
+    await pipeline.broker.api(f"STREAM.CREATE.{name}", config)
     return name
+
+
+async def test_a_stream_of_that_name_that_does_not_take_them_is_told(pipeline: Pipeline) -> None:
+    name = await dead_letter_stream(pipeline, subjects=["letters.>"])
+    letter = DeadLetter(Message(7, 1, 0, "trade.okx.spot.BTC-USDT", b""), "trade", "MARKET_DATA@now", reasons.BAD_JSON)
+    with pytest.raises(BrokerError, match=r"MP3009.*takes letters\.>, not marketprism\.dlq\.MARKETPRISM_DLQ\.>"):
+        await NatsGraveyard(pipeline.broker, name, 0).bury(letter)
+    told = await asyncio.to_thread(CliRunner().invoke, app, ["check", "-f", str(pipeline.file)])
+    assert "takes letters.>, not marketprism.dlq.MARKETPRISM_DLQ.>" in " ".join(told.output.split())
+
+
+async def test_two_pipelines_of_an_account_have_each_their_own(pipeline: Pipeline, tmp_path: Path) -> None:
+    """The same messages, into other tables; what the first can't store is no business of the second's."""
+    file, databases = tmp_path / "other.yaml", {"CLICKHOUSE_HOT_DB": "other_hot", "CLICKHOUSE_COLD_DB": "other_cold"}
+    file.write_text(pipeline.file.read_text().replace("deadLetters: {", "deadLetters: {stream: OTHER_DLQ, "))
+    environ = {**pipeline.environ, **databases}
+    other = replace(pipeline, file=file, environ=environ, settings=effective(load_pipeline(file), environ))
+    await schema.apply(other.clickhouse, other.settings)
+    await other.begin()
+    await bury(pipeline, b"not JSON", encoded(price="NaN"))
+    await other.ingest()
+    for each in (pipeline, other):
+        found = await letters(each)
+        assert [one.code for one in found] == [reasons.BAD_JSON.code, reasons.BAD_DECIMAL.code]
+        report = await audit(each.settings, each.store, each.client, data_types=["trade"])
+        assert report.holds, report["trade"].findings
+    await stream(other).delete(await letters(other))
+    assert (len(await letters(pipeline)), await letters(other)) == (2, [])
+    await pipeline.client.jetstream().delete_stream("OTHER_DLQ")
 
 
 @pytest.mark.parametrize("short", [0, 1, 200, 400, 600, 900])

@@ -8,6 +8,7 @@ import gzip
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -656,6 +657,30 @@ def test_every_acknowledged_row_survives_kill_9(tmp_path: Path) -> None:
         stored = ask.value("SELECT groupArray(batch) FROM (SELECT batch FROM k GROUP BY batch HAVING count() = 300)")
         assert set(acknowledged) <= set(json.loads(stored))
         assert list((tmp_path / "uploads").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: another process's limits are set by Linux only")
+@pytest.mark.parametrize("statement", ["INSERT INTO w SELECT number FROM numbers(1000)", "OPTIMIZE TABLE w FINAL"])
+def test_what_could_not_be_written_is_never_acknowledged_and_takes_nothing_with_it(
+    statement: str, tmp_path: Path
+) -> None:
+    server = start("clickhouse", tmp_path)
+    ask = Http(server.url)
+    ask.ok("CREATE TABLE w (a UInt64) ENGINE = MergeTree ORDER BY a")
+    for _ in range(3):
+        ask.ok("INSERT INTO w SELECT number FROM numbers(100)")
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, 0))  # each write to a file fails, as on a full disk
+    assert ask(statement).code == 243
+    assert server.process.wait(PATIENCE) == 1
+    server.kill()
+    with start("clickhouse", tmp_path) as server:
+        ask = Http(server.url)
+        assert ask.value("SELECT count(), sum(a) FROM w") == f"300\t{3 * sum(range(100))}"
+        ask.ok("INSERT INTO w SELECT number FROM numbers(100)")
+
+
+def test_some_of_the_disk_is_kept_free(ask: Http) -> None:
+    assert int(ask.value("SELECT keep_free_space FROM system.disks")) >= 1 << 20
 
 
 def test_sigterm_lets_a_running_request_finish(tmp_path: Path) -> None:

@@ -47,6 +47,17 @@ def test_candles_of_five_minutes_are_exact(house: Warehouse) -> None:
         assert int(row["trades"]) == len(own)
 
 
+def test_candles_are_of_whole_minutes_that_begin_in_the_span(house: Warehouse) -> None:
+    """As `candles_1m` has them, wherever the span begins and ends."""
+    minutes = sorted(buckets(house, 60))
+    span = (minutes[1] * 1_000_000 - 1, minutes[-2] * 1_000_000 + 1)
+    asked = ("query", "candles", "binance_spot", "BTC-USDT", "--since", times.iso(span[0]), "--to", times.iso(span[1]))
+    done = house.invoke(*asked, "-o", "json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [times.micros(row["time"].replace(" ", "T") + "Z") // 1_000_000 for row in rows] == minutes[1:-1]
+    assert [int(row["trades"]) for row in rows] == [len(buckets(house, 60)[minute]) for minute in minutes[1:-1]]
+
+
 def test_vwap_is_turnover_over_volume_cut_after_18_digits(house: Warehouse) -> None:
     (row, *_) = ask(house, "vwap", "binance_spot", "BTC-USDT", "--every", "1h")
     own = buckets(house, 3600)[times.micros(row["time"].replace(" ", "T") + "Z") // 1_000_000]

@@ -280,7 +280,11 @@ class Ingest(Child):
 
     def until_ready(self, seconds: float = PATIENCE) -> float:
         """Seconds since its start."""
-        wait_for(lambda: self.ready or not self.running, lambda: f"ready; it says {self.get('/readyz')}", seconds)
+        wait_for(
+            lambda: self.ready or not self.running,
+            lambda: f"ready; it says {self.get('/readyz')}\n{self.wrote()[-3000:]}",
+            seconds,
+        )
         assert self.running, f"ingest ended with {self.process.returncode}:\n{self.wrote()}"
         return time.monotonic() - self.began
 
@@ -601,7 +605,7 @@ class World:
 
     def dead_letter_headers(self, stream: str, seq: int) -> dict[str, str]:
         """Of the dead letter of this message; raises BrokerError while there is none."""
-        subject = f"marketprism.dlq.*.{stream}.*.{seq}.*"
+        subject = f"marketprism.dlq.{DEAD_LETTERS}.*.{stream}.*.{seq}.*"
         found = self.api(f"STREAM.MSG.GET.{DEAD_LETTERS}", {"seq": 1, "next_by_subj": subject})["message"]
         lines = base64.b64decode(found["hdrs"]).decode().splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -93,7 +93,7 @@ def test_a_machine_is_suspended_and_does_not_know(world: World, tmp_path: Path) 
     wait_for(lambda: time.monotonic() - began > VALID + SILENCE, "all that it knows is past")
     machine.put_back(time.monotonic() - began)
     sleeper.thaw()
-    wait_for(lambda: sleeper.ready, "it is back")
+    sleeper.until_ready()
     other.kill()
     sleeper.until_more(300)  # so has this one, in turn
     world.prove()

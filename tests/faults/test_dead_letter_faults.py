@@ -9,7 +9,13 @@ from tests.waiting import wait_for
 
 
 def test_a_full_dead_letter_stream_sets_bad_messages_aside_until_it_has_room(world: World) -> None:
-    full = {"name": DEAD_LETTERS, "subjects": ["marketprism.dlq.>"], "max_msgs": 3, "discard": "new", "storage": "file"}
+    full = {
+        "name": DEAD_LETTERS,
+        "subjects": [f"marketprism.dlq.{DEAD_LETTERS}.>"],
+        "max_msgs": 3,
+        "discard": "new",
+        "storage": "file",
+    }
     world.api(f"STREAM.CREATE.{DEAD_LETTERS}", full)
     world.feed(bad=0.05)
     ingest = world.ingest()
@@ -24,7 +30,13 @@ def test_a_full_dead_letter_stream_sets_bad_messages_aside_until_it_has_room(wor
 
 def test_where_no_more_can_be_set_aside_ingest_says_that_it_stands_still(make_world: Callable[..., World]) -> None:
     world = make_world(spec={"deadLetters": {"maxRatio": "1"}})
-    full = {"name": DEAD_LETTERS, "subjects": ["marketprism.dlq.>"], "max_msgs": 1, "discard": "new", "storage": "file"}
+    full = {
+        "name": DEAD_LETTERS,
+        "subjects": [f"marketprism.dlq.{DEAD_LETTERS}.>"],
+        "max_msgs": 1,
+        "discard": "new",
+        "storage": "file",
+    }
     world.api(f"STREAM.CREATE.{DEAD_LETTERS}", full)
     world.feed(bad=0.1, types=["trade"])
     ingest = world.ingest()
@@ -33,19 +45,26 @@ def test_where_no_more_can_be_set_aside_ingest_says_that_it_stands_still(make_wo
         lambda: f"unready; {ingest.status('trade')}",
     )
     world.api(f"STREAM.UPDATE.{DEAD_LETTERS}", full | {"max_msgs": 1_000_000})
-    wait_for(lambda: ingest.ready, "ready")
+    ingest.until_ready()
     world.prove()
 
 
 def test_dead_letter_subjects_held_by_another_stream(world: World) -> None:
-    """Ours can't be made, and a letter in a stream that nobody looks at would be no better than lost."""
+    """Ours can't be made, and a letter in a stream that nobody looks at would be no better than lost. That is told before the
+    first letter, too, by `check` as well."""
     world.api("STREAM.CREATE.SQUATTER", {"name": "SQUATTER", "subjects": ["marketprism.>"], "storage": "memory"})
-    world.feed(bad=0.05)
     ingest = world.ingest()
+    wait_for(lambda: "MP3009" in ingest.get("/readyz")[1], "why it is not ready")
+    status, said = ingest.get("/readyz")
+    assert (status, "MARKETPRISM_DLQ can't be made: the stream SQUATTER takes marketprism.>" in said) == (503, True), (
+        said
+    )
+    world.feed(bad=0.05)
     ingest.until_alarm("DeadLettersUnavailable")
     ingest.until_more(300)
     assert world.stream("SQUATTER")["messages"] == 0
     world.api("STREAM.DELETE.SQUATTER")
+    wait_for(lambda: ingest.ready, "ready")
     world.prove()
 
 

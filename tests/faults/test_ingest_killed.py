@@ -81,7 +81,7 @@ def _zombie(world: World, frozen: Ingest, other: Ingest) -> None:
     wait_for(lambda: time.monotonic() - taken_over > VALID + 2, "nothing of the frozen one can be stored any more")
     other.until_more(300)
     frozen.thaw()
-    wait_for(lambda: frozen.ready, "the frozen one is back")
+    frozen.until_ready()
     other.kill()
     frozen.until_more(100)  # it has taken over in turn
     world.prove()

@@ -19,7 +19,7 @@ BACK_WITHIN = 10.0  # the promise: from the server's answer to stored rows [s]
 
 def _goes_on(ingest: Ingest, rows: int = 300) -> None:
     tell("stores again", ingest.until_more(rows), BACK_WITHIN)
-    wait_for(lambda: ingest.ready, "ready")
+    ingest.until_ready()
 
 
 def test_nats_restarted(world: World) -> None:
@@ -57,7 +57,7 @@ def test_nats_killed_again_and_again(world: World) -> None:
         ingest.until_more(2000)
         world.nats.kill()
         world.nats.start()
-        wait_for(lambda: ingest.ready, "ready")
+        ingest.until_ready()
     ingest.until_more(1000)
     assert ingest.metric("marketprism_recoveries_total") >= len(TYPES)
     world.prove()
@@ -157,7 +157,7 @@ def test_a_stream_that_begins_to_forget_what_was_read_is_told(world: World) -> N
     ingest.until_alarm("StreamUnfit")
     wait_for(lambda: (found := ingest.get("/readyz"))[0] == 503 and "StreamUnfit" in found[1], "unready")
     world.api("STREAM.UPDATE.MARKET_DATA", config)
-    wait_for(lambda: ingest.ready, "ready")
+    ingest.until_ready()
 
 
 def _undelivered(world: World) -> int:

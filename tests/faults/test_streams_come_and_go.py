@@ -44,7 +44,7 @@ def test_one_that_comes_and_can_not_be_read_beside_the_others_makes_it_unready(w
     world.send("trade.binance_spot.spot.BTC-USDT", json.dumps(trade(trade_id="b")).encode())
     one.until_more(1, "trade")
     world.api("STREAM.DELETE.ALL")
-    wait_for(lambda: one.ready, "nothing is in its way any more")
+    one.until_ready()
     assert world.doubles() == 0
 
 
@@ -61,7 +61,7 @@ def test_one_that_is_edited_to_take_it_no_more_is_told_and_read_on_when_it_does_
         "told",
     )
     world.api("STREAM.UPDATE.MARKET_DATA", config)
-    wait_for(lambda: one.ready, "it is read again")
+    one.until_ready()
     world.send("trade.okx_spot.spot.BTC-USDT", json.dumps(trade(exchange="okx_spot", trade_id="2")).encode())
     wait_for(lambda: world.rows("trades") == 2, "both are stored")
     world.prove()

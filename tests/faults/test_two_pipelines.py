@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from marketprism_api.load import load_pipeline
+from marketprism_api.settings import effective
+from marketprism_consumer.clickhouse import schema
 from tests.faults.harness import World
+from tests.pipelines import trade
+from tests.waiting import wait_for
 
 
 def test_one_with_its_records_elsewhere_waits_and_says_for_whom(world: World) -> None:
@@ -52,3 +59,49 @@ def test_it_waits_where_the_tables_are_not_looked_at_too(world: World) -> None:
     other = world.ingest(file=world.write_file("other", nats=nats, schema={"mode": "Ignore"}))
     other.until_logged("RecordedElsewhere")
     assert other.inserted() == 0
+
+
+def signals(world: World, name: str, subject: str) -> Path:
+    """A pipeline that stores messages of a type of its own, of that subject."""
+    signal = {"subject": subject, "table": "signals", "fields": {"value": {"type": "Int64"}}}
+    batch = {"maxRows": 10, "maxDelay": "100ms"}
+    nats = {**world.spec["nats"], "streams": {"default": "SIGNALS"}}
+    return world.write_file(name, nats=nats, dataTypes={"signal": {**signal, "batch": batch}})
+
+
+def test_with_subjects_that_overlap_the_second_waits_until_the_first_is_gone(world: World) -> None:
+    """Of one stream into one table each subject is a lane of its own: every message of both would be stored twice."""
+    wide, narrow = signals(world, "wide", "signal.>"), signals(world, "narrow", "signal.okx.>")
+    world.api("STREAM.CREATE.SIGNALS", {"name": "SIGNALS", "subjects": ["signal.>"]})
+    settings = effective(load_pipeline(wide), {"CLICKHOUSE_HTTP_URL": world.clickhouse.url})
+    world.call(schema.apply(world.store.clickhouse, settings))
+
+    def send() -> None:
+        for value in range(20):
+            world.send("signal.okx.spot.BTC-USDT", {**trade(), "value": value})
+
+    def stored() -> int:
+        rows, messages = world.query("SELECT count(), uniqExact(_stream, _seq) FROM {hot}.signals")[0]
+        assert rows == messages, "each once"
+        return int(messages)
+
+    first = world.ingest(file=wide)
+    first.until_ready()
+    send()
+    second = world.ingest(file=narrow)
+    line = second.until_alarm("FedByAnother")
+    assert line["code"] == "MP3017"
+    assert "of SIGNALS signal.> is stored in the same table, and has messages of signal.okx.>" in line["error"]
+    status, said = second.get("/readyz")
+    assert (status, "MP3017" in said) == (503, True)
+    send()
+    wait_for(lambda: stored() == 40, "the first stores all of it")
+    first.freeze()
+    second.until_ready()
+    send()
+    wait_for(lambda: stored() == 60, "the second goes on where the first was")
+    first.thaw()
+    first.until_alarm("FedByAnother")
+    send()
+    wait_for(lambda: stored() == 80, "the second stores all of it")
+    assert (second.ready, first.ready) == (True, False)

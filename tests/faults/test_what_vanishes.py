@@ -43,7 +43,7 @@ def test_streams_that_are_gone_are_made_again(world: World, all_of_it: bool) -> 
         if all_of_it or name in ("MARKET_DATA", "ORDERBOOK_SNAP"):
             world.api(f"STREAM.DELETE.{name}")
     wait_for(lambda: world.call(world.broker.streams_of("trade.>")) == ["MARKET_DATA"], "it is made again", TOLD)
-    wait_for(lambda: ingest.ready, "it reads again")
+    ingest.until_ready()
     world.feed()
     world.until_more()
     world.prove(feeds=False)

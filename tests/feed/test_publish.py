@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,26 @@ def test_command_prints_an_account_that_regenerates(server: Server) -> None:
     assert sum(len(m.payload) for m in again) == account["bytes"]
 
 
+def test_what_is_past_comes_at_once_and_the_rest_at_its_rate(server: Server) -> None:
+    """An hour of one message a second: the first 3,600 are due."""
+    began = datetime.now(UTC)
+    options = ["--url", server.url, "--since", "1h", "--rate", "1", "--count", "3602", "-o", "json"]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.output
+    account = json.loads(result.stdout.splitlines()[-1])
+    assert account["acknowledged"] == 3602
+    assert 1 < account["seconds"] < 600
+    first = datetime.fromisoformat(account["arguments"]["start"])
+    assert timedelta(0) <= first - (began - timedelta(hours=1)) < timedelta(minutes=1)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
         (["--url", "nats://user:secret@127.0.0.1:1"], 4, "no connection to NATS at nats://127.0.0.1:1"),
         (["--bad", "lots"], 2, "share"),
+        (["--since", "1h", "--rate", "0"], 2, "--since needs a --rate above 0"),
+        (["--since", "yesterday"], 2, "--since: "),
         (["--types", "quote"], 2, "no such data type"),
         (["--streams", "orderbook"], 2, "type=STREAM"),
     ],

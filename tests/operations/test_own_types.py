@@ -201,6 +201,22 @@ async def test_every_type_of_a_column_keeps_its_value(pipeline: Pipeline) -> Non
                 await pipeline.client.jetstream().delete_stream(stream)
 
 
+async def test_a_declaration_is_tried_without_a_collector(own: Pipeline) -> None:
+    code, said = await alone(own, "feed", "--count", "300", "--rate", "0")
+    assert code == 0, said
+    assert f"{STREAM}: 300 messages" in said
+    await own.ingest()
+    tables = ("klines", "tickers", "option_greeks")
+    assert sum([await own.count(table) for table in tables]) == 300
+    assert all([await own.count(table) > 50 for table in tables])
+    assert "no dead letters" in (await cli(own, "dlq", "list"))[1]
+    code, said = await alone(own, "feed", "--types", "trade")
+    assert (code, "no such data type: trade; there are kline, option_greek, ticker" in " ".join(said.split())) == (
+        2,
+        True,
+    ), said
+
+
 async def test_a_field_may_be_added_later(own: Pipeline) -> None:
     now = int(time.time() * 1000)
     await own.send("ticker.okx.options.BTC", ticker(now, 1, mark="7"))

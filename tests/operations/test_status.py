@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from marketprism_consumer.commands.status import age
+from marketprism_consumer.operations.history import last_hour
+from marketprism_consumer.operations.status import status
 from marketprism_consumer.tiering.job import job_of
 from marketprism_consumer.tiering.run import Migration
 from marketprism_consumer.worker import Worker
@@ -48,6 +54,53 @@ async def test_what_waits_and_what_was_stored(pipeline: Pipeline) -> None:
     assert 0 <= found["age"] < 60  # type: ignore[operator]
     code, text = await cli(pipeline, "status")
     assert (code, "nobody reads" in text, "no migration yet" in text) == (1, True, True)
+
+
+async def test_the_last_hour_by_minute(pipeline: Pipeline) -> None:
+    earlier = int(time.time() * 1000) - 30 * 60_000
+    for number in range(18):
+        sent = trade(trade_id=str(number), ts_ms=earlier, trade_ts_ms=earlier)
+        await pipeline.send(SUBJECT, msgspec.json.encode(sent))
+    await pipeline.ingest()
+    for when, which in (("timestamp + INTERVAL 4 SECOND", "< 12"), ("timestamp - INTERVAL 1 HOUR", ">= 12")):
+        await pipeline.change(
+            "ALTER TABLE {hot}.trades UPDATE created_at = "
+            + when
+            + f" WHERE toUInt8(trade_id) {which} SETTINGS mutations_sync = 2"
+        )
+    await send(pipeline, 30, first=100)
+    await pipeline.ingest()
+    found = await status(pipeline.settings, pipeline.broker, pipeline.store, pipeline.store)
+    hours = await last_hour(pipeline.settings, pipeline.store, found)
+    assert list(hours) == ["trade"], "of what has rows"
+    hour = hours["trade"]
+    assert (hour.rates[-1], sum(hour.rates)) == (0.5, pytest.approx(0.7)), "what is older than an hour is not counted"
+    (then,) = (at for at, rate in enumerate(hour.rates[:-1]) if rate)
+    assert (then in (29, 30), hour.rates[then], hour.delays[then]) == (True, pytest.approx(0.2), 4.0)
+    assert "last hour" not in (await cli(pipeline, "status"))[1], "it is no terminal"
+    code, text = await cli(pipeline, "status", "--history", "--output", "json")
+    assert (code, "--history" in text) == (2, True)
+    text = await asyncio.to_thread(in_a_terminal, pipeline, "latin-1")
+    (line,) = (line for line in text.splitlines() if line.startswith("trade ") and "0.5" in line and "#" in line)
+    assert line.isascii()
+    assert "█" in await asyncio.to_thread(in_a_terminal, pipeline, "utf-8")
+
+
+def in_a_terminal(pipeline: Pipeline, encoding: str) -> str:
+    """What `marketprism status` shows in one that has this encoding."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "marketprism_consumer.cli", "status", "-f", str(pipeline.file)]
+    environ = {**os.environ, **pipeline.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "100"}
+    with (
+        os.fdopen(master, "rb", buffering=0) as screen,
+        subprocess.Popen(command, env=environ, stdout=slave, stdin=subprocess.DEVNULL),
+    ):
+        os.close(slave)
+        shown = b""
+        with suppress(OSError):  # Linux's word for the end of a terminal
+            while part := screen.read(65536):
+                shown += part
+    return shown.decode(encoding)
 
 
 async def test_while_it_runs_it_is_read(pipeline: Pipeline) -> None:

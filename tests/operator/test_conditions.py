@@ -222,6 +222,15 @@ STUCK = [
         "lsr_all_account.>",
     ),
     (
+        "another stream has the subjects of the dead letters",
+        consumer_says(
+            "dead letters: MP3009 DeadLettersUnavailable: MARKETPRISM_DLQ can't be made: the stream X takes >"
+        ),
+        "StreamsReady",
+        "DeadLettersUnavailable",
+        "the stream X takes >",
+    ),
+    (
         "the stream deletes what has been read",
         consumer_says("trade: MP3012 StreamUnfit: MARKET_DATA has retention workqueue"),
         "StreamsReady",

@@ -38,7 +38,8 @@ class Bucket:
             self.conflicts += 1
             raise ConflictError(f"revision {revision}, the bucket has {self.read(key)[0]}")
         if self.world.traced:
-            self.world.tell(f"record {self.last + 1}: {in_short(load(value))}")
+            said = value.decode() if key.startswith("feeds-") or not value else in_short(load(value))
+            self.world.tell(f"{key} {self.last + 1}: {said}")
         return self._put(key, value)
 
     def _put(self, key: str, value: bytes) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 STREAM_NOT_FOUND, CONSUMER_NOT_FOUND = 10059, 10014
+GRAVEYARD = "LETTERS"
 INACTIVE = 20.0  # after so long without a request the server forgets a consumer [s]
 
 
@@ -346,12 +347,12 @@ class GraveyardPort:
                 raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, "the stream is full")
             payload = letter.message.payload.decode()
             key = json.loads(payload)["trade_id"] if payload.startswith("{") else payload
-            self.world.stream.buried.setdefault(letter.subject(), key)
+            self.world.stream.buried.setdefault(letter.subject(GRAVEYARD), key)
 
         await self.connection.ask(handle)
 
     async def buried(self, data_type: str, stream: str) -> set[tuple[int, int]]:
-        prefix = f"{prefix_of(data_type, stream)}."
+        prefix = f"{prefix_of(GRAVEYARD, data_type, stream)}."
         return await self.connection.ask(
             lambda: {place_of(subject) for subject in self.world.stream.buried if subject.startswith(prefix)}
         )

@@ -344,7 +344,8 @@ class World:
             self._publish(f"at-{self.now:.0f}")
 
     def _record(self) -> Record | None:
-        records = [load(value) for _, value in self.bucket.entries.values() if value]
+        entries = self.bucket.entries.items()
+        records = [load(value) for key, (_, value) in entries if value and not key.startswith("feeds-")]
         return next((each for each in records if each.created == self.stream.created), None)
 
     def _not_done(self) -> Iterator[int]:

@@ -80,7 +80,7 @@ def site(clickhouse_server: EmbeddedServer, loop: asyncio.Runner) -> Iterator[Si
 
 
 def test_applied_it_fits_and_applied_again_it_changes_nothing(site: Site) -> None:
-    assert len(site.plan().changes) == 2 + 2 * len(TABLES) + len(VIEWS)
+    assert len(site.plan().changes) == 2 + 2 * len(TABLES) + 1 + len(VIEWS)
     assert site.apply() == Plan((), ())
     made = (
         "SELECT name, create_table_query, metadata_modification_time FROM system.tables"
@@ -182,7 +182,7 @@ def test_a_retention_is_set_changed_and_told_when_it_is_set_no_more(site: Site, 
 
     without = site.settings
     for retention, changes in (
-        ("72h", 18 + len(VIEWS)),
+        ("72h", 19 + len(VIEWS)),
         ("72h", 0),
         ("720h", 8),
         ("72h", 8),
@@ -231,7 +231,7 @@ def test_a_table_of_an_older_version_becomes_whole_and_its_rows_stay_readable(si
 def test_plan_apply_verify(site: Site) -> None:
     planned = site.run("plan")
     assert planned.exit_code == 0
-    assert planned.stdout.count("CREATE TABLE IF NOT EXISTS") == 16
+    assert planned.stdout.count("CREATE TABLE IF NOT EXISTS") == 17
     assert f"-- database {site.settings.hot_db} does not exist" in planned.stdout
 
     missing = site.run("verify")
@@ -240,7 +240,7 @@ def test_plan_apply_verify(site: Site) -> None:
 
     applied = site.run("apply")
     assert applied.exit_code == 0
-    assert applied.stdout.count("done: ") == 18 + len(VIEWS)
+    assert applied.stdout.count("done: ") == 19 + len(VIEWS)
     assert applied.stdout.endswith("the schema fits\n")
 
     for command in ("plan", "apply", "verify"):

@@ -239,6 +239,19 @@ def test_a_price_that_overflows_in_plain_multiplication(empty: Tiers) -> None:
     assert [tuple(map(Decimal, row)) for row in found] == [(turnover, vwap)]
 
 
+def test_of_one_time_the_venues_number_decides_then_the_arrival(empty: Tiers) -> None:
+    """Whole numbers by value, to the largest; those of the cold tier among those of hot."""
+    now, later = 1_758_700_551_000_000, 1_758_700_611_000_000
+    for tier, first_seq, rows in (
+        ("hot", 1, [(now, "10", "4"), (now, "18446744073709551615", "5"), (later, "late", "7"), (later, "9", "8")]),
+        ("cold", 9, [(now, "9", "3"), (later, "later", "6")]),
+    ):
+        own = [(us, "e", "m", "s", id_, p, "1", "buy", None, us, "", None) for us, id_, p in rows]
+        empty.insert(TRADES, own, first_seq, tier)
+    found = empty.query("SELECT toString(open), toString(close) FROM {hot}.candles_1m ORDER BY minute")
+    assert found == [("3", "5"), ("7", "8")]
+
+
 def test_a_minute_without_a_quantity_has_no_vwap(empty: Tiers) -> None:
     now = 1_758_700_551_000_000
     empty.insert(TRADES, [(now, "e", "m", "s", "1", "5", "0", "buy", None, now, "", None)], 1)

@@ -13,11 +13,14 @@ from nicegui.events import EChartPointClickEventArguments, ValueChangeEventArgum
 from marketprism_console.coverage import chart
 from marketprism_console.coverage.cells import DAY, LENGTH, SECOND, CellUnit, Judged, State, judged, totals, worst
 from marketprism_console.coverage.chart import Shade, coverage_chart
+from marketprism_console.coverage.healed import healed
 from marketprism_console.coverage.queries import Coverage, findings
 from marketprism_console.frame import frame
 from marketprism_console.letters import Letters
 from marketprism_console.sources import AWAY, Sources
+from marketprism_consumer.clickhouse.incidents import incidents
 from marketprism_consumer.errors import StoreError
+from marketprism_consumer.schema.incidents import Incident, of_series
 from marketprism_consumer.schema.tables import table_of
 from marketprism_consumer.validation import report as reports
 
@@ -61,6 +64,7 @@ class CoveragePage:
         self._sources, self._coverage, self._letters = sources, coverage, letters
         self._shade: Shade = "state"
         self._judged: list[Judged] = []
+        self._incidents: list[Incident] = []
 
     @property
     def _unit(self) -> CellUnit:
@@ -89,6 +93,8 @@ class CoveragePage:
                 self._chart = ui.echart({"series": []}, on_point_click=self._clicked).classes("w-full")
             self._wrong = ui.element("div").classes("panel")
             self._wrong.set_visibility(False)
+            self._healed = ui.element("div").classes("panel")
+            self._healed.set_visibility(False)
             with ui.dialog() as self._dialog, ui.card().classes("panel").style("max-width: 860px"):
                 self._found = ui.element("div").classes("w-full")
         await ui.context.client.connected()
@@ -127,6 +133,8 @@ class CoveragePage:
                     self._date.set_value(str(self._last))
             since, until = self._window
             cells = await self._coverage.cells(table, self._unit, since, until)
+            hot = self._sources.hot
+            self._incidents = await incidents(hot.clickhouse, hot.database, since, until, self._type)
         except StoreError as refused:
             self._said.set_text("ClickHouse does not say what it has.")
             self._trouble.set_text(str(refused))
@@ -171,6 +179,13 @@ class CoveragePage:
                 with ui.element("button").classes("line").on("click", partial(self._open, one)):
                     ui.label(", ".join(chart.text(one, self._unit).split("\n")))
 
+        self._healed.clear()
+        self._healed.set_visibility(bool(self._incidents))
+        with self._healed:
+            ui.label("What was healed, newest first.").classes("faint")
+            for incident in self._incidents[: -SHOWN - 1 : -1]:
+                ui.label(healed(incident)).classes("text-sm")
+
     async def _clicked(self, event: EChartPointClickEventArguments) -> None:
         since, _ = self._window
         assert isinstance(event.value, list)  # as `coverage_chart` made it
@@ -187,6 +202,8 @@ class CoveragePage:
         with self._found:
             for number, line in enumerate(chart.text(one, self._unit).split("\n")):
                 ui.label(line).classes("text-lg" if not number else "")
+            for incident in of_series(self._incidents, one.market, one.start, one.start + LENGTH[self._unit]):
+                ui.label(f"healed: {healed(incident)}")
             waiting = ui.label(f"validating it, and the {self._unit}s before and after …").classes("faint")
         self._dialog.open()
         length = LENGTH[self._unit]

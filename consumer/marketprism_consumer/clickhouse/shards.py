@@ -142,6 +142,13 @@ class ShardedStore(ClickHouseStore):
                 found.setdefault(seq, []).extend(rows)
         return found
 
+    async def rows(
+        self, table: Table, expressions: Sequence[str], where: str, given: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        return [
+            row for rows in await self._each(lambda store: store.rows(table, expressions, where, given)) for row in rows
+        ]
+
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
         try:
             return max(await self._each(lambda store: store.highest(table, stream, above, to)))

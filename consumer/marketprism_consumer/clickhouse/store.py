@@ -150,6 +150,13 @@ class ClickHouseStore:
                 found.setdefault(seq, []).append(Stored(found_stream, tuple(content)))
         return found
 
+    async def rows(
+        self, table: Table, expressions: Sequence[str], where: str, given: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """The values of the rows that `where` holds for, by a server that knows of all inserts that are done. Raises StoreError."""
+        sql = f"SELECT groupArray(tuple({', '.join(expressions)})) FROM {self.table(table)} WHERE {where}"
+        return [tuple(row) for row in await self._from_a_whole_replica(table, sql, given)]
+
     async def _from_a_whole_replica(self, table: Table, sql: str, parameters: Mapping[str, Any]) -> Any:
         """The value of a SELECT, by a replica that has every part that Keeper knows of. Behind a balancer any may answer, and
         one that is behind would not know what is stored."""

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("all is as it should be", "warnings, or something is wrong"),
     "tap": ("done", "--for ended before --count messages came"),
     "replay": ("done", "ClickHouse refused rows, or there is nothing to replay to"),
+    "heal": ("nothing is left of what it was given", "something is left, or disagrees with what is there"),
     "migrate": ("every table is done", "a table failed or was refused"),
     "tiers": ("no row is there twice", "some are"),
     "validate": ("nothing is wrong", "something is, or could not be read"),

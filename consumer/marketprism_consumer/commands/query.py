@@ -161,7 +161,7 @@ def _ask(name: str, file: str, output: QueryOutput, named: dict[str, str], since
             raise ValueError(f"--to {to or 'now'} is not after --since {since}")
     except ValueError as error:
         fail(str(error), Exit.USAGE)
-    question = QUESTIONS[name](settings.hot_db, list(named))
+    question = QUESTIONS[name](settings.hot_db, settings.cold_db, list(named))
     if output is QueryOutput.PLOT and not question.ys:
         fail(f"there is nothing to plot of {name}: -o table shows them", Exit.USAGE)
     parameters = {**named, "since": span[0], "until": span[1], **given}

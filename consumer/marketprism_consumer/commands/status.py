@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
+import sys
+import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Annotated
 
@@ -20,7 +24,9 @@ from marketprism_consumer.commands.common import Json, Output, fail, seconds, st
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.migrate import PolicyFile, history_line
 from marketprism_consumer.commands.servers import Servers, with_servers
-from marketprism_consumer.operations.status import READ, Status
+from marketprism_consumer.commands.sparklines import ASCII_BARS, BARS, narrowed, sparkline
+from marketprism_consumer.operations.history import MINUTES, Hour, last_hour
+from marketprism_consumer.operations.status import MINUTE, READ, Status
 from marketprism_consumer.operations.status import status as take
 from marketprism_consumer.tiering.job import read
 from marketprism_consumer.validation.record import Verdict
@@ -31,18 +37,29 @@ Examples:
 \b
   marketprism status -f pipeline.yaml
   marketprism status --watch                           the same, again every 2 s; Ctrl-C ends it
+  marketprism status --no-history                      without the bars of the last hour, which a terminal shows
   marketprism status --output json | jq '.types[] | {dataType, rate, lag}'
 
 \b
 processes: at work on it just now, others stand by; rate: rows stored per second over the last minute; lag: messages
 not yet stored, those set aside (to be looked up first) apart; newest: how long ago the newest row was stored.
+
+\b
+The last hour, as bars from 0 to the number beside them, a blank where nothing was stored: rows stored per second, and how old 95 % of
+the rows were at most when they were stored.
 """
+ROOM = 26  # of a line, beside a name and two rows of bars
+WITH_SIZES = 115  # a terminal of so many columns has room for megabytes and parts
 
 
 def status(
     file: PolicyFile = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C.")] = False,
     every: Annotated[str, typer.Option(help="With --watch: how often to look.")] = "2s",
+    history: Annotated[
+        bool | None,
+        typer.Option("--history/--no-history", help="Bars of the last hour; by default in a terminal only."),
+    ] = None,
     output: Json = Output.TEXT,
 ) -> None:
     """Show a running pipeline on one screen: rates, lag, freshness, dead letters, sizes of both tiers, last migration and validation."""
@@ -52,17 +69,24 @@ def status(
         pause = seconds(every, "--every", least=0.1)
     except (ResourceError, ValueRefusedError, ValueError) as error:
         fail(str(error), Exit.USAGE)
+    if history and output == "json":
+        fail("--history is for people: JSON has the numbers of now only", Exit.USAGE)
+    drawn = output != "json" and (sys.stdout.isatty() if history is None else history)
 
     async def run(servers: Servers) -> bool:
         with Live(console=stdout, auto_refresh=False) if watch and output != "json" else nullcontext() as live:
+            hours: Mapping[str, Hour] = {}
+            looked = -math.inf
             while True:
                 found = await take(settings, servers.broker, servers.hot, servers.cold)
+                if drawn and time.monotonic() - looked >= MINUTE:
+                    hours, looked = await last_hour(settings, servers.hot, found), time.monotonic()
                 if output == "json":
                     typer.echo(json.dumps(found.as_dict()))
                 elif live:
-                    live.update(screen(found), refresh=True)
+                    live.update(screen(found, hours), refresh=True)
                 else:
-                    stdout.print(screen(found))
+                    stdout.print(screen(found, hours))
                 if not watch:
                     return found.flows
                 await asyncio.sleep(pause)
@@ -74,25 +98,13 @@ def status(
     raise typer.Exit(int(Exit.OK if flows else Exit.FINDINGS))
 
 
-def screen(found: Status) -> RenderableType:
+def screen(found: Status, hours: Mapping[str, Hour]) -> RenderableType:
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"pipeline {found.pipeline}")
-    table.add_column("")
-    for name in (
-        "processes",
-        "rate/s",
-        "lag",
-        "aside",
-        "newest",
-        "dead",
-        "hot rows",
-        "MB",
-        "parts",
-        "cold rows",
-        "MB",
-        "parts",
-    ):
-        table.add_column(name, justify="right")
+    table.add_column(f"pipeline {found.pipeline}", no_wrap=True, overflow="fold")
+    table.add_column("", overflow="fold")
+    sizes = ("MB", "parts") if stdout.width >= WITH_SIZES else ()
+    for name in ("processes", "rate/s", "lag", "aside", "newest", "dead", "hot rows", *sizes, "cold rows", *sizes):
+        table.add_column(name, justify="right", overflow="fold")
     for of_type in found.types:
         table.add_row(
             of_type.data_type,
@@ -106,11 +118,36 @@ def screen(found: Status) -> RenderableType:
             *(
                 cell
                 for tier in (of_type.hot, of_type.cold)
-                for cell in (f"{tier.rows:,}", f"{tier.bytes / 1e6:,.1f}", f"{tier.parts:,}")
+                for cell in (f"{tier.rows:,}", f"{tier.bytes / 1e6:,.1f}", f"{tier.parts:,}")[: 1 + len(sizes)]
             ),
         )
     last = f"last migration: {history_line(found.migration)}" if found.migration else "no migration yet"
-    return Group(table, Text(last), validation_line(found.validation))
+    bars: list[RenderableType] = [Text(), last_hour_of(hours)] if hours else []
+    return Group(table, Text(last), validation_line(found.validation), *bars)
+
+
+def last_hour_of(hours: Mapping[str, Hour]) -> Table:
+    """As many cells as the terminal has room for: a minute each, or two, or three."""
+    widest = max(len(name) for name in hours)
+    cells = next((each for each in (MINUTES, 30) if widest + 2 * each + ROOM <= stdout.width), 20)
+    bars = ASCII_BARS if stdout.options.ascii_only else BARS
+    table = Table(box=None, pad_edge=False)
+    table.add_column("last hour", no_wrap=True)
+    table.add_column(f"rows/s by {MINUTES // cells} min", no_wrap=True)
+    table.add_column("max", justify="right")
+    table.add_column("late by", no_wrap=True)
+    table.add_column("max", justify="right")
+    for name, hour in hours.items():
+        late = [delay for delay in hour.delays if delay is not None]
+        rates = [rate or None for rate in hour.rates]
+        table.add_row(
+            name,
+            sparkline(narrowed(rates, cells), bars),
+            f"{max(hour.rates):,.1f}",
+            sparkline(narrowed(hour.delays, cells), bars),
+            age(max(late)) if late else "-",
+        )
+    return table
 
 
 def validation_line(found: Verdict | None) -> Text:

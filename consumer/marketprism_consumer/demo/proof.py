@@ -103,7 +103,7 @@ async def prove(
 async def dead_letters(broker: NatsBroker, stream: str) -> Counter[tuple[str, str, int]]:
     """(origin stream, data type, sequence) of every dead letter, from their subjects."""
     found: Counter[tuple[str, str, int]] = Counter()
-    for subject, count in (await broker.subjects(stream, f"{SUBJECT_PREFIX}.*.*.*.*.*")).items():
+    for subject, count in (await broker.subjects(stream, f"{SUBJECT_PREFIX}.{stream}.*.*.*.*.*")).items():
         *_, data_type, name, _, seq, _ = subject.split(".")
         found[name, data_type, int(seq)] += count
     return found

@@ -4,7 +4,7 @@ not in it is written again."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from marketprism_consumer.camel import camel
 from marketprism_consumer.errors import ExportError
 from marketprism_consumer.export.destination import Destination, once
 from marketprism_consumer.export.source import Covered, FileUnit, TierChoice
+from marketprism_consumer.schema.incidents import Incident
 
 NAME = "manifest.json"
 VERSION = 1
@@ -64,6 +65,7 @@ class Manifest:
     files: dict[str, FileEntry] = field(default_factory=dict)
     """By path."""
     incidents: list[dict[str, Any]] = field(default_factory=list)
+    """What was healed in the time of its files."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -74,6 +76,26 @@ class Manifest:
             "incidents": self.incidents,
             "files": [entry.as_dict() for _, entry in sorted(self.files.items())],
         }
+
+
+def healed_in(found: Iterable[Incident], files: Iterable[FileEntry], types: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Those of the incidents that one of the files has rows of; `types`: the data type of each table."""
+    units = [
+        (types[of_stream.table], entry.unit)
+        for entry in files
+        for of_stream in entry.covered
+        if of_stream.table in types
+    ]
+    return [
+        {**camel(incident), "since": times.iso(incident.since), "until": times.iso(incident.until)}
+        for incident in found
+        if any(
+            (incident.data_type, incident.exchange, incident.market_type, incident.symbol)
+            == (data_type, unit.exchange, unit.market_type, unit.symbol)
+            and incident.touches(unit.since, unit.until)
+            for data_type, unit in units
+        )
+    ]
 
 
 async def load(place: Destination) -> Manifest | None:

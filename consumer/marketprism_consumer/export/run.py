@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
+from marketprism_consumer.clickhouse.incidents import incidents
 from marketprism_consumer.errors import ExportError, StorageError
 from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import Destination
@@ -17,6 +18,7 @@ from marketprism_consumer.export.manifest import FileEntry, Manifest
 from marketprism_consumer.export.source import Covered, FileUnit, RowSource, Wanted, covered, units
 from marketprism_consumer.schema.tables import Table
 
+ALL_TIME = 1 << 62  # [µs]
 SAVE_EVERY = 5.0  # how old the manifest may be; what is younger is written again after a kill [s]
 TRIES = 3  # where rows come while a unit is read
 
@@ -116,8 +118,17 @@ class Export:
             raise errors.exceptions[0] from None
         finally:
             await manifests.save(self._place, manifest)
+        await self._note_healed(manifest, tables)
+        await manifests.save(self._place, manifest)
         done.seconds = time.monotonic() - begun
         return done
+
+    async def _note_healed(self, manifest: Manifest, tables: Sequence[Table]) -> None:
+        """Of the data types that were asked for; what is known of others stays."""
+        types = {table.name: table.data_type for table in tables}
+        found = await incidents(self._server, self._tiers.hot, 0, ALL_TIME)
+        others = [each for each in manifest.incidents if each["dataType"] not in types.values()]
+        manifest.incidents = [*others, *manifests.healed_in(found, manifest.files.values(), types)]
 
     def _same(self, entry: FileEntry, unit: FileUnit, there: Sequence[Covered]) -> bool:
         return (

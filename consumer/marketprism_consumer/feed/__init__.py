@@ -9,7 +9,9 @@ from itertools import accumulate, count
 from random import Random
 from typing import Any
 
+from marketprism_api.data_types import Declaration
 from marketprism_consumer.feed.bad import KINDS, spoil
+from marketprism_consumer.feed.declared import DeclaredMessages
 from marketprism_consumer.feed.market import DATA_TYPES, SECOND, Event, Market, markets
 from marketprism_consumer.feed.messages import encode, render
 
@@ -20,6 +22,7 @@ DEFAULT_START = datetime(2025, 9, 24, 7, 55, 51, 123456, tzinfo=UTC)
 MAX_RATE = 1_000_000.0  # event time is in microseconds, and no two messages share one
 
 _SHARE = {"trade": 85.0, "orderbook": 14.0}
+_DECLARED_SHARE = 10.0
 _WITHOUT_ID = 0.02
 _ODD = 0.005
 
@@ -44,17 +47,33 @@ def messages(
     book_levels: int = 20,
     start: datetime | None = None,
     rate: float = 1000.0,
+    declared: Sequence[Declaration] = (),
 ) -> Iterator[FeedMessage]:
-    """Endless, and the same for the same arguments, byte for byte. Event time advances by 1/rate seconds per message."""
-    _check(types, symbols, bad_ratio, book_levels, rate)
+    """Endless, and the same for the same arguments, byte for byte. Event time advances by 1/rate seconds per message. Of the
+    `declared` types messages are made up from their declarations; those that are bad break off."""
+    _check(types, symbols, bad_ratio, book_levels, rate, declared)
     begin = _nanoseconds(start or DEFAULT_START)
     # The start is part of the seed: two runs with one seed must not share trade ids, or JetStream drops the second's.
     rng = Random(f"{seed}:{begin}")
-    choose_type = _TypeMix(types, rng)
+    made_up = {each.name: DeclaredMessages(each, symbols, rng) for each in declared if each.name in types}
+    choose_type = _TypeMix(types, rng, dict.fromkeys(made_up, _DECLARED_SHARE))
     places = markets(symbols, rng)
     for index in count():
         now = begin + int(index * 1e6 / rate) * 1000
         data_type = choose_type(index)
+        if data_type in made_up:
+            subject, payload = made_up[data_type].message(index, now)
+            bad = rng.random() < bad_ratio
+            yield FeedMessage(
+                index,
+                data_type,
+                subject,
+                payload[:-1] if bad else payload,
+                f"{data_type}:{begin}:{index}",
+                None if bad else {},
+                "truncated" if bad else None,
+            )
+            continue
         event = _pick(places[data_type], data_type, rng).event(data_type, now, book_levels)
         without_id = rng.random() < _WITHOUT_ID
         msg_id = f"{data_type}:{event.exchange}:{event.symbol}:{event.identity}"
@@ -93,19 +112,30 @@ def arguments(
     }
 
 
-def regenerate(reported: Mapping[str, Any]) -> Iterator[FeedMessage]:
+def regenerate(reported: Mapping[str, Any], declared: Sequence[Declaration] = ()) -> Iterator[FeedMessage]:
     """The messages of a run again, from the arguments in its account."""
-    return messages(**{**reported, "start": datetime.fromisoformat(reported["start"])})
+    return messages(**{**reported, "start": datetime.fromisoformat(reported["start"])}, declared=declared)
 
 
-def check(reported: Mapping[str, Any]) -> None:
+def check(reported: Mapping[str, Any], declared: Sequence[Declaration] = ()) -> None:
     """Raises ValueError, with a sentence for the user, where `messages` would at its first message."""
-    _check(**{name: value for name, value in reported.items() if name not in ("seed", "start")})
+    _check(**{name: value for name, value in reported.items() if name not in ("seed", "start")}, declared=declared)
+    for each in declared:
+        if each.name in reported["types"]:
+            DeclaredMessages(each, reported["symbols"], Random(0))
 
 
-def _check(types: Sequence[str], symbols: int, bad_ratio: float, book_levels: int, rate: float) -> None:
-    if unknown := [name for name in types if name not in DATA_TYPES]:
-        raise ValueError(f"no such data type: {', '.join(unknown)}; there are {', '.join(DATA_TYPES)}")
+def _check(
+    types: Sequence[str],
+    symbols: int,
+    bad_ratio: float,
+    book_levels: int,
+    rate: float,
+    declared: Sequence[Declaration],
+) -> None:
+    known = dict.fromkeys((*DATA_TYPES, *(each.name for each in declared)))
+    if unknown := [name for name in types if name not in known]:
+        raise ValueError(f"no such data type: {', '.join(unknown)}; there are {', '.join(known)}")
     if not types:
         raise ValueError("no data type given")
     if symbols < 1:
@@ -121,10 +151,11 @@ def _check(types: Sequence[str], symbols: int, bad_ratio: float, book_levels: in
 class _TypeMix:
     """99 % trades and books, as real collectors have it; yet each type shows up within the first 50 messages."""
 
-    def __init__(self, types: Sequence[str], rng: Random) -> None:
+    def __init__(self, types: Sequence[str], rng: Random, more: Mapping[str, float]) -> None:
         self._types = tuple(dict.fromkeys(types))
-        rare = max(1, sum(name not in _SHARE for name in self._types))
-        self._steps = list(accumulate(_SHARE.get(name, 1 / rare) for name in self._types))
+        shares = {**_SHARE, **more}
+        rare = max(1, sum(name not in shares for name in self._types))
+        self._steps = list(accumulate(shares.get(name, 1 / rare) for name in self._types))
         self._rng = rng
 
     def __call__(self, index: int) -> str:

@@ -99,6 +99,7 @@ async def publish(
     *,
     js: Any = None,
     rate: float | None = None,
+    behind: float = 0.0,
     streams: Mapping[str, str] | None = None,
     manifest: Path | None = None,
     on_progress: Callable[[PublishAccount], None] | None = None,
@@ -111,13 +112,14 @@ async def publish(
 
     `nc` is a connected client, `js` its JetStream where that is another one than the server's own. `streams` names the streams
     that the types go to: they must exist, and the shortest of their duplicate windows says for how long a message may be sent again.
+    `behind`: the messages of so many seconds are due at once [s].
     """
     publisher = _Publisher(
         nc, await _resend_window(js or nc.jetstream(), streams or {}), max_outstanding, stop or asyncio.Event()
     )
     publisher.account.arguments = dict(arguments or {})
     with _Manifest(manifest) as lines:
-        return await publisher.run(messages, rate, lines, on_progress, settle)
+        return await publisher.run(messages, rate, behind, lines, on_progress, settle)
 
 
 class _Publisher:
@@ -140,6 +142,7 @@ class _Publisher:
         self,
         messages: Iterable[FeedMessage],
         rate: float | None,
+        behind: float,
         lines: _Manifest,
         on_progress: Callable[[PublishAccount], None] | None,
         settle: float,
@@ -149,7 +152,7 @@ class _Publisher:
         subscription = await self._nc.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
         ticker = asyncio.create_task(self._tick(began, on_progress))
         try:
-            await self._send_all(messages, rate)
+            await self._send_all(messages, rate, behind)
             await self._settled(settle)
         finally:
             ticker.cancel()
@@ -160,8 +163,8 @@ class _Publisher:
                 await subscription.unsubscribe()
         return self.account
 
-    async def _send_all(self, messages: Iterable[FeedMessage], rate: float | None) -> None:
-        began = time.monotonic()
+    async def _send_all(self, messages: Iterable[FeedMessage], rate: float | None, behind: float) -> None:
+        began = time.monotonic() - behind
         # `stop` is checked before the generator is asked: what was generated is sent, and counted.
         source = iter(messages)
         while not self._stop.is_set():

@@ -3,6 +3,8 @@
 Each dead letter has a subject of its own, made of the message's identity, and is published only where that subject is still
 empty. So a message that is buried twice (a crash before its ack) is one dead letter, however long ago the first was.
 
+NATS gives a subject to one stream only: those of a dead-letter stream have its name, so that an account may have several.
+
 With the headers a payload may be larger than NATS lets through. Then its rest is published before it, in parts; the letter names them.
 """
 
@@ -70,20 +72,32 @@ class DeadLetter:
         }
         return {name: value for name, value in found.items() if value}
 
-    def subject(self) -> str:
-        return f"{prefix_of(self.data_type, self.stream)}.{self.message.seq}.{self.message.arrived}"
+    def subject(self, graveyard: str) -> str:
+        """In the dead-letter stream of that name."""
+        return f"{prefix_of(graveyard, self.data_type, self.stream)}.{self.message.seq}.{self.message.arrived}"
 
 
-def prefix_of(data_type: str, stream: str) -> str:
-    """Of the subjects `marketprism.dlq.<data type>.<stream>.<hash of its identity>.<seq>.<arrived, µs>`: one message, one
-    subject. The time is there for a stream that went backwards and gives a sequence to another message."""
+def subjects_of(graveyard: str, data_type: str = "") -> str:
+    """The pattern of all that is in the dead-letter stream of that name; or of a data type's letters there."""
+    return f"{SUBJECT_PREFIX}.{graveyard}.{data_type}.>" if data_type else f"{SUBJECT_PREFIX}.{graveyard}.>"
+
+
+def prefix_of(graveyard: str, data_type: str, stream: str) -> str:
+    """Of the subjects `marketprism.dlq.<dead-letter stream>.<data type>.<stream>.<hash of its identity>.<seq>.<arrived, µs>`: one
+    message, one subject. The time is there for a stream that went backwards and gives a sequence to another message."""
     name = stream.partition("@")[0]
-    return f"{SUBJECT_PREFIX}.{data_type}.{name}.{blake2b(stream.encode(), digest_size=6).hexdigest()}"
+    return f"{SUBJECT_PREFIX}.{graveyard}.{data_type}.{name}.{blake2b(stream.encode(), digest_size=6).hexdigest()}"
+
+
+def data_type_of(subject: str) -> str:
+    """Of a letter; PARTS of a part of one."""
+    return subject.removeprefix(f"{SUBJECT_PREFIX}.").split(".", 2)[1]
 
 
 def part_subject(letter: str, part: Span) -> str:
     """Of a part of the payload of the letter with that subject."""
-    return f"{SUBJECT_PREFIX}.{PARTS}.{letter.removeprefix(f'{SUBJECT_PREFIX}.')}.{part[0]}-{part[1]}"
+    graveyard, _, place = letter.removeprefix(f"{SUBJECT_PREFIX}.").partition(".")
+    return f"{SUBJECT_PREFIX}.{graveyard}.{PARTS}.{place}.{part[0]}-{part[1]}"
 
 
 def spans(headers: Mapping[str, str]) -> list[Span]:

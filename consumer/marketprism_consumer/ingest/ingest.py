@@ -39,6 +39,7 @@ from marketprism_consumer.ingest.broker import Broker, Records
 from marketprism_consumer.ingest.columns import Columnar, columnar
 from marketprism_consumer.ingest.dead_letters import Graveyard
 from marketprism_consumer.ingest.encode import Block
+from marketprism_consumer.ingest.feeds import Entrance
 from marketprism_consumer.ingest.flood import Flood
 from marketprism_consumer.ingest.keeper import RecordKeeper
 from marketprism_consumer.ingest.lane import Encode, Lane
@@ -121,6 +122,7 @@ class Ingest:
         self._stop_by: float | None = None
         self._running: asyncio.Task[None] | None = None
         self._lane: Lane | None = None
+        self._entrance: Entrance | None = None
         self._synced = False
         self._why = "start"
         self._work: ClaimWork | None = None
@@ -250,7 +252,10 @@ class Ingest:
     async def _session(self) -> None:
         """From the record to the first thing that makes it doubtful. Raises AgainError, BrokerError."""
         lane = await self._find_lane()
+        assert self._entrance
+        await self._entrance.enter()
         await inspect(lane)
+        await self._entrance.confirm()
         self._trouble = None
         self._seen.read_to = lane.keeper.record.end
         self._synced, self._why = True, ""
@@ -293,6 +298,7 @@ class Ingest:
             if known and known.created != found.created:
                 self._alarm(reasons.STREAM_RECREATED, was=known.created, now=found.created)
             self._lane = self._new_lane(found)
+            self._entrance = Entrance(self._records, found, self._valid, self._now)
         return self._lane
 
     def _new_lane(self, id: LaneId) -> Lane:

@@ -35,6 +35,7 @@ from marketprism_consumer.operations import lanes
 from marketprism_consumer.operations.audit_values import Alteration, Misburied, compare
 from marketprism_consumer.operations.lanes import FoundLane
 from marketprism_consumer.operations.sequences import WINDOW, Position, Ranges, Sequences, between, judge, up_to
+from marketprism_consumer.schema.incidents import FILE
 from marketprism_consumer.schema.tables import Table, table_of
 
 HEADERS_AT_ONCE = 20_000
@@ -69,6 +70,7 @@ class TypeAudit:
     expired: int = 0
     by_hand: int = 0
     earlier_streams: dict[str, int] = field(default_factory=dict)
+    """By identity; that of a file, too, from which rows were healed."""
     altered: int = 0
     alterations: list[Alteration] = field(default_factory=list)
     compared: int = 0
@@ -114,7 +116,12 @@ class TypeAudit:
             found.append(f"rows of messages that have expired from the stream: {self.expired:,}")
         if self.by_hand:
             found.append(f"rows without a stream, inserted by hand: {self.by_hand:,}")
-        found += [f"of an earlier stream, {name}: {rows:,} rows" for name, rows in self.earlier_streams.items()]
+        found += [
+            f"healed from a file, {name}: {rows:,} rows"
+            if name.startswith(FILE)
+            else f"of an earlier stream, {name}: {rows:,} rows"
+            for name, rows in self.earlier_streams.items()
+        ]
         return found
 
     @property
@@ -336,7 +343,7 @@ class _StreamAuditor:
         prefixes = {}
         for data_type in map(str, self._on_it):
             self._dead[data_type], self._refused[data_type] = Sequences(), Sequences()
-            prefixes[prefix_of(data_type, self._identity)] = data_type
+            prefixes[prefix_of(stream, data_type, self._identity)] = data_type
         try:
             async with StreamReader(
                 self._broker, stream, [f"{prefix}.>" for prefix in prefixes], headers_only=True

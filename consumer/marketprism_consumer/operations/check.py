@@ -28,6 +28,7 @@ from marketprism_consumer.errors import BrokerError, ConflictError, StoreError
 from marketprism_consumer.ingest.ingest import SILENCE
 from marketprism_consumer.jetstream.broker import SECOND, NatsBroker, epoch_seconds
 from marketprism_consumer.jetstream.client import PullClient, connect, masked
+from marketprism_consumer.jetstream.graveyard import in_the_way
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.jetstream.refusals import STREAM_NOT_FOUND
 from marketprism_consumer.jetstream.streams import choose
@@ -305,6 +306,8 @@ def _most_replicas(streams: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
 async def _dead_letters(broker: NatsBroker, settings: Settings, stream: str, replicas: int) -> Line:
     """`stream`: the one with most replicas of those that are read; `replicas`: how many it has."""
     name = settings.dead_letters.stream
+    if why := await in_the_way(broker, name):
+        return wrong("dead letters", reasons.DEAD_LETTERS_UNAVAILABLE, why)
     try:
         letters = (await broker.stream(name)).messages
         has = await broker.replicas(name)

@@ -17,11 +17,11 @@ from marketprism_api import reasons
 from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_api.reasons import Reason
+from marketprism_api.subjects import matches
 from marketprism_consumer import times
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, MessageError
 from marketprism_consumer.ingest import dead_letters
-from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.identity import stream_identity
 from marketprism_consumer.ingest.lane_id import lane_of
@@ -53,8 +53,7 @@ class Letter:
 
     @classmethod
     def of(cls, seq: int, buried: int, subject: str, headers: bytes, payload: bytes) -> Letter:
-        data_type = subject.removeprefix(f"{SUBJECT_PREFIX}.").partition(".")[0]
-        return cls(seq, buried, subject, data_type, parse_headers(headers), payload)
+        return cls(seq, buried, subject, dead_letters.data_type_of(subject), parse_headers(headers), payload)
 
     def header(self, name: str) -> str:
         return self.headers.get(name, "")
@@ -106,10 +105,6 @@ class LetterFilter:
             and (self.before is None or letter.buried < self.before)
         )
 
-    @property
-    def subject(self) -> str:
-        return f"{SUBJECT_PREFIX}.{self.data_type}.>" if self.data_type else f"{SUBJECT_PREFIX}.>"
-
 
 def code_of(text: str) -> str:
     """A reason as people write it, `MP2203` or `baddecimal`, as its code. Raises ValueError."""
@@ -139,7 +134,7 @@ class DeadLetterStream:
         reader = StreamReader(
             self._broker,
             self._name,
-            [wanted.subject],
+            [dead_letters.subjects_of(self._name, wanted.data_type)],
             first=min(wanted.seqs, default=1),
             headers_only=headers_only,
             name=REPLAYER if alone else "",
@@ -156,7 +151,9 @@ class DeadLetterStream:
 
     async def get(self, seq: int) -> Letter | None:
         found = await raw_message(self._broker, self._name, {"seq": seq})
-        if found is None or found["subject"].startswith(f"{SUBJECT_PREFIX}.{dead_letters.PARTS}."):
+        if found is None or not matches(dead_letters.subjects_of(self._name), found["subject"]):
+            return None
+        if dead_letters.data_type_of(found["subject"]) == dead_letters.PARTS:
             return None
         buried = micros(found["time"], "time")
         headers, payload = (base64.b64decode(found.get(part, "")) for part in ("hdrs", "data"))

@@ -1,13 +1,26 @@
-"""The usual questions about the market, each as a SELECT over the schema's views (`schema/views.py`), with what a person would plot."""
+"""The usual questions about the market, each as a SELECT over both tiers, with what a person would plot.
+
+Candles and books are asked of the tables themselves, as their views do (`schema/views.py`): a view with parameters is planned twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from marketprism_consumer.schema import views
 from marketprism_consumer.schema.views import SERIES
 
 TIME_SPAN = (
+    "{0} >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND {0} < fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')"
+)
+NAMED = {
+    "exchange": "exchange = {exchange:String}",
+    "market_type": "market_type = {market_type:String}",
+    "symbol": "symbol = {symbol:String}",
+}
+UNTIL = "fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
+SPAN = (
     "{0} >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND {0} < fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')"
 )
 NAMED = {
@@ -42,39 +55,36 @@ def _where(named: Sequence[str], time: str = "") -> str:
     return f" WHERE {' AND '.join(parts)}" if parts else ""
 
 
-def candles(hot: str, named: Sequence[str]) -> Question:
-    """Of `{seconds}`, a multiple of a minute; exact, from the minutes."""
-    return Question(
-        f"SELECT {SERIES}, toStartOfInterval(minute, toIntervalSecond({{seconds:UInt32}}), 'UTC') AS time,"
-        " argMin(c.open, minute) AS open, max(c.high) AS high, min(c.low) AS low, argMax(c.close, minute) AS close,"
-        " sum(c.volume) AS volume, sum(c.turnover) AS turnover, sum(c.trades) AS trades"
-        f" FROM `{hot}`.candles_1m AS c{_where(named, 'minute')} GROUP BY {SERIES}, time ORDER BY {SERIES}, time",
-        "time",
-        ("high", "close", "low"),
+def candles(hot: str, cold: str, named: Sequence[str]) -> Question:
+    """Of `{seconds}`, a multiple of a minute; of those minutes that begin in the span, which are whole."""
+    span = " AND ".join(
+        f"timestamp {sign} fromUnixTimestamp64Micro(intDiv({{{name}:Int64}} + 59999999, 60000000) * 60000000, 'UTC')"
+        for sign, name in ((">=", "since"), ("<", "until"))
     )
+    where = " AND ".join([*(NAMED[name] for name in named), span])
+    asked = views.candles(
+        hot, cold, "toStartOfInterval(timestamp, toIntervalSecond({seconds:UInt32}), 'UTC') AS time", where
+    )
+    return Question(f"{asked}\nORDER BY {SERIES}, time", "time", ("high", "close", "low"))
 
 
-def vwap(hot: str, named: Sequence[str]) -> Question:
+def vwap(hot: str, cold: str, named: Sequence[str]) -> Question:
     """Turnover over volume, cut after 18 digits."""
-    inner = candles(hot, named).sql
+    inner = candles(hot, cold, named).sql
     return Question(
-        f"SELECT {SERIES}, time, if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18))"
-        f" AS vwap, volume, trades FROM ({inner}) ORDER BY {SERIES}, time",
-        "time",
-        ("vwap",),
+        f"SELECT {SERIES}, time, vwap, volume, trades FROM ({inner}) ORDER BY {SERIES}, time", "time", ("vwap",)
     )
 
 
-def book(hot: str, _: Sequence[str]) -> Question:
+def book(hot: str, cold: str, _: Sequence[str]) -> Question:
     return Question(
-        f"SELECT side, level, price, quantity, updated_at, snapshot_at FROM `{hot}`.book_at({OF_BOOK})"
-        " WHERE level <= {levels:UInt32} ORDER BY side DESC, level",
+        f"SELECT * FROM ({views.book(hot, cold, UNTIL)}) WHERE level <= {{levels:UInt32}} ORDER BY side DESC, level",
         "price",
         ("quantity",),
     )
 
 
-def funding(hot: str, named: Sequence[str]) -> Question:
+def funding(hot: str, _: str, named: Sequence[str]) -> Question:
     return Question(
         f"SELECT {SERIES}, timestamp AS time, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price,"
         f" index_price FROM `{hot}`.all_funding_rates{_where(named, 'timestamp')} ORDER BY {SERIES}, time, _stream, _seq",
@@ -83,7 +93,7 @@ def funding(hot: str, named: Sequence[str]) -> Question:
     )
 
 
-def gaps(hot: str, named: Sequence[str]) -> Question:
+def gaps(hot: str, _: str, named: Sequence[str]) -> Question:
     """Of trades and books by the venue's numbers, and silences."""
     where = _where(named)
     return Question(

@@ -12,7 +12,7 @@ from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import MessageError, NotYetStoredError
-from marketprism_consumer.ingest.decode import decode
+from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.identity import stream_identity
 from marketprism_consumer.ingest.lane_id import LaneId
 from marketprism_consumer.ingest.record import Record
@@ -75,8 +75,11 @@ async def replay(
     subject: str = "",
     dry_run: bool = False,
     progress: Callable[[Replayed], None] = lambda _: None,
+    only: Callable[[Row], bool] = lambda _: True,
+    restored: Callable[[Row], None] = lambda _: None,
 ) -> Replayed:
-    """Of one data type. Raises NotYetStoredError, ReaderRunsError, BrokerError, StoreError."""
+    """Of one data type. `only`: which rows are wanted. `restored` is called with each that is stored, or would be. Raises
+    NotYetStoredError, ReaderRunsError, BrokerError, StoreError."""
     data_type = lane.data_type
     table = table_of(declaration)
     stream = stream_identity(lane.stream, lane.created)
@@ -95,13 +98,18 @@ async def replay(
             until = await restore.until()
             record = await _record(records, lane)
             ours = [m for m in messages if record.is_done(m.seq) and not stretch.ends_before(m)]
-            entries = _entries(declaration, ours, limits, done)
+            entries = [entry for entry in _entries(declaration, ours, limits, done) if only(entry[2])]
+            rows = {seq: row for _, seq, row in entries}
             if dry_run:
-                there = await restore.stored(table, stream, [seq for _, seq, _ in entries])
+                there = await restore.stored(table, stream, list(rows))
                 done.stored_before += len(there)
                 done.stored += len(entries) - len(there)
+                for seq in rows.keys() - there.keys():
+                    restored(rows[seq])
             elif entries:
-                for _, state, why in await restore.store(table, stream, entries, until, generation=record.generation):
+                for seq, state, why in await restore.store(table, stream, entries, until, generation=record.generation):
+                    if state == "stored":
+                        restored(rows[seq])
                     done.stored += state == "stored"
                     done.stored_before += state == "stored before"
                     done.refused += [why] if why else []

@@ -11,7 +11,7 @@ from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.store import NO_SUCH_TABLE, ClickHouseStore
 from marketprism_consumer.errors import StoreError
-from marketprism_consumer.ingest.dead_letters import SUBJECT_PREFIX
+from marketprism_consumer.ingest.dead_letters import subjects_of
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations import lanes
@@ -91,7 +91,8 @@ async def status(settings: Settings, broker: NatsBroker, store: ClickHouseStore,
         waits = [await lanes.backlog(broker, lane) for lane in ours[data_type] if lane.record]
         if waits:
             made.lag, made.set_aside = sum(each.lag for each in waits), sum(each.set_aside for each in waits)
-        letters = await broker.subjects(settings.dead_letters.stream, f"{SUBJECT_PREFIX}.{data_type}.>")
+        graveyard = settings.dead_letters.stream
+        letters = await broker.subjects(graveyard, subjects_of(graveyard, data_type))
         made.dead_letters = sum(letters.values())
         table = table_of(type_settings.declaration)
         made.hot, made.cold = (of.get(table.name, Tier()) for of in sizes)
@@ -116,7 +117,7 @@ def _state(of_type: Sequence[FoundLane], read: set[str]) -> str:
 async def _sizes(store: ClickHouseStore, tables: Sequence[Table]) -> dict[str, Tier]:
     """By table, of all shards together, each by one of its replicas."""
     found: dict[str, Tier] = {}
-    for shard in await _shards(store):
+    for shard in await shards_of(store):
         rows = await shard.clickhouse.query(
             "SELECT table, sum(rows), sum(bytes_on_disk), count() FROM system.parts"
             " WHERE active AND database = {database:String} GROUP BY table",
@@ -129,7 +130,8 @@ async def _sizes(store: ClickHouseStore, tables: Sequence[Table]) -> dict[str, T
     return found
 
 
-async def _shards(store: ClickHouseStore) -> list[ClickHouseStore]:
+async def shards_of(store: ClickHouseStore) -> list[ClickHouseStore]:
+    """One where rows are not spread; none where there is no table. Raises StoreError."""
     try:
         return list((await store.shards()).values())
     except StoreError as refused:
@@ -140,7 +142,7 @@ async def _shards(store: ClickHouseStore) -> list[ClickHouseStore]:
 
 async def _fresh(store: ClickHouseStore, table: Table) -> tuple[float, float | None]:
     """Of all shards: the sum of their rates, and the least of their ages."""
-    found = [await _fresh_in(shard.clickhouse, shard.database, shard.name(table)) for shard in await _shards(store)]
+    found = [await _fresh_in(shard.clickhouse, shard.database, shard.name(table)) for shard in await shards_of(store)]
     ages = [age for _, age in found if age is not None]
     return round(sum(rate for rate, _ in found), 2), min(ages) if ages else None
 

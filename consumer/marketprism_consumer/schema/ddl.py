@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from marketprism_api import reasons
 from marketprism_api.reasons import Reason
+from marketprism_consumer.schema.incidents import TABLE as INCIDENTS
+from marketprism_consumer.schema.incidents import create_incidents
 from marketprism_consumer.schema.tables import TABLES, Column, Table
 from marketprism_consumer.schema.views import MARK, View, views_of
 
@@ -217,6 +219,9 @@ def plan(target: Target, existing: Existing, databases: Iterable[str], tables: S
             more, reported = _taken_along(target, table, hot, existing.get((target.cold, name)))
             changes += more
             differences += reported
+    if (target.hot, INCIDENTS) not in existing:
+        sql = create_incidents(target.hot, _on(target.cluster))
+        changes.append(Change(sql, f"table {target.hot}.{INCIDENTS} does not exist", convenience=True))
     for view in views_of(tables):
         more, reported = _compare_view(target, view, existing.get((target.hot, view.name)))
         changes += more

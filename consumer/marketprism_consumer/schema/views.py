@@ -47,14 +47,14 @@ class View:
 # --- both tiers as one table ------------------------------------------------------------------------------------------
 
 
-def everything(hot: str, cold: str, table: Table, where: str = "1") -> str:
-    """A SELECT of every column of both tiers; a row that is in both (copied, not yet deleted) comes once, from cold.
+def everything(hot: str, cold: str, table: Table, where: str = "1", columns: str = "") -> str:
+    """A SELECT of `columns`, else of every one, of both tiers; a row that is in both (copied, not yet deleted) comes once, from cold.
 
     Hot stands first, so that it is looked at first: a row that moves meanwhile is found in cold. What cold holds of hot's
     time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal. GLOBAL
     matters where the tables are spread over shards: what cold has of hot's time is then asked for once, and not by each shard.
     """
-    columns = ", ".join(column.name for column in table.columns if column.kind != "EPHEMERAL")
+    columns = columns or ", ".join(column.name for column in table.columns if column.kind != "EPHEMERAL")
     in_hot, in_cold = f"`{hot}`.`{table.name}`", f"`{cold}`.`{table.name}`"
     begins = f"SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM {in_hot}"
     return (
@@ -71,19 +71,30 @@ def _both(table: Table) -> View:
 
 # --- trades -----------------------------------------------------------------------------------------------------------
 
-# What came first among trades of one time: the venue's number, then the order of arrival.
-_TRADE_ORDER = "(timestamp, toUInt64OrZero(trade_id), _seq)"
+# What came first: by time, then by the venue's number, then by arrival. One number, since tuples are compared far more slowly.
+_TRADE_ORDER = (
+    "bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128)"
+    " + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq"
+)
 
 
-def _candles(hot: str, _: str) -> str:
+def candles(hot: str, cold: str, time: str, where: str = "1") -> str:
+    """A SELECT of the candles of each series and `time`, an expression over `timestamp` with its alias.
+
+    It asks the tables, and for nothing that it does not need: most of what an hour's candles cost is planning, which grows with
+    each column and with each view in between."""
+    needed = f"{SERIES}, timestamp, price, quantity, {_TRADE_ORDER} AS place"
     return f"""\
-SELECT {SERIES}, toStartOfMinute(timestamp) AS minute,
-    argMin(price, {_TRADE_ORDER}) AS open, max(price) AS high, min(price) AS low, argMax(price, {_TRADE_ORDER}) AS close,
+SELECT {SERIES}, {time},
+    argMin(price, place) AS open, max(price) AS high, min(price) AS low, argMax(price, place) AS close,
     sum(toDecimal256(quantity, 18)) AS volume, sum(toDecimal256(price, 18) * quantity) AS turnover,
     if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18)) AS vwap,
     count() AS trades
-FROM `{hot}`.`all_trades`
-GROUP BY {SERIES}, minute"""
+FROM
+(
+{everything(hot, cold, TRADES, where, needed)}
+)
+GROUP BY {SERIES}, {time.rpartition(" AS ")[2]}"""
 
 
 def _trade_gaps(hot: str, _: str) -> str:
@@ -112,9 +123,9 @@ WHERE sequential >= 0.5 AND id > last_id + 1"""
 _BOOK_ORDER = "(timestamp, _seq, ifNull(last_update_id, 0))"
 
 
-def _book_at(hot: str, cold: str) -> str:
-    """The last full book of the 24 hours before, with what came since laid over it; a level of quantity 0 is gone. Full is what says
-    so: a book that says nothing is laid over, too, and where none is full, `snapshot_at` is NULL.
+def book(hot: str, cold: str, at: str = "{at:DateTime64(6, 'UTC')}") -> str:
+    """A SELECT of a series' book `at` a time: the last full book of the 24 hours before, with what came since laid over it; a level of
+    quantity 0 is gone. Full is what says so: a book that says nothing is laid over, too, and where none is full, `snapshot_at` is NULL.
 
     A row that is in both tiers is laid over itself, so that nothing has to be compared; hot stands first, as in `everything`.
     """
@@ -123,7 +134,7 @@ def _book_at(hot: str, cold: str) -> str:
         return " UNION ALL ".join(
             f"""SELECT {columns} FROM `{database}`.`{ORDERBOOKS.name}`
         WHERE exchange = {{exchange:String}} AND market_type = {{market_type:String}} AND symbol = {{symbol:String}}
-            AND timestamp <= {{at:DateTime64(6, 'UTC')}} AND timestamp > {{at:DateTime64(6, 'UTC')}} - toIntervalDay(1)
+            AND timestamp <= {at} AND timestamp > {at} - toIntervalDay(1)
             AND {where}
         """
             for database in (hot, cold)
@@ -246,9 +257,9 @@ def _of(make: Callable[[Table, str], str], table: Table) -> Callable[[str, str],
 
 
 _USUAL = (
-    View("candles_1m", (TRADES,), _candles),
+    View("candles_1m", (TRADES,), lambda hot, cold: candles(hot, cold, "toStartOfMinute(timestamp) AS minute")),
     View("trade_gaps", (TRADES,), _trade_gaps),
-    View("book_at", (ORDERBOOKS,), _book_at),
+    View("book_at", (ORDERBOOKS,), book),
     View("book_gaps", (ORDERBOOKS,), _book_gaps),
     View("silences", (TRADES, ORDERBOOKS), _silences),
     View("latest_funding_rates", (FUNDING_RATES,), _of(_latest, FUNDING_RATES)),

@@ -398,16 +398,27 @@ def _judge_pauses(
 ) -> None:
     if not limits.max_silence:
         return
-    longest = max(limits.max_silence * SECOND, USUAL_PAUSES * seen.usual_pause())
-    silences = sorted((start, end) for start, end in seen.pauses if end - start > longest)
-    if silences:
+    if found := silences(limits, seen):
         usual = f"usual is one every {seen.usual_pause() / SECOND:.1f} s"
-        add(reasons.SILENCE, len(silences), *(
-            Example(key, start, end, f"nothing for {(end - start) / SECOND:,.0f} s; {usual}") for start, end in silences[:SHOWN]
+        add(reasons.SILENCE, len(found), *(
+            Example(key, start, end, f"nothing for {(end - start) / SECOND:,.0f} s; {usual}") for start, end in found[:SHOWN]
         ))  # fmt: skip
-    if request.until - seen.last > longest:
+    if request.until - seen.last > longest_pause(limits, seen):
         text = f"nothing since, for {(request.until - seen.last) / SECOND:,.0f} s"
         add(reasons.SYMBOL_DEAD, 1, Example(key, seen.last, request.until, text))
+
+
+def longest_pause(limits: ValidationLimits, seen: Series) -> float:
+    """That is no silence [µs]."""
+    return max(limits.max_silence * SECOND, USUAL_PAUSES * seen.usual_pause())
+
+
+def silences(limits: ValidationLimits, seen: Series) -> list[tuple[int, int]]:
+    """Each from the last row before it to the first after it [µs]; none without a limit."""
+    if not limits.max_silence:
+        return []
+    longest = longest_pause(limits, seen)
+    return sorted((start, end) for start, end in seen.pauses if end - start > longest)
 
 
 def _judge_numbers(shape: Shape, key: SeriesKey, seen: Series, add: Callable[..., None]) -> None:

@@ -448,6 +448,28 @@ PARTITION BY toYYYYMMDD(timestamp)
 ORDER BY (exchange, market_type, symbol, timestamp)
 SETTINGS non_replicated_deduplication_window = 10000;
 
+CREATE TABLE IF NOT EXISTS `marketprism_hot`.`incidents`
+(
+    `id` String,
+    `noted_at` DateTime64(3, 'UTC'),
+    `data_type` LowCardinality(String),
+    `exchange` LowCardinality(String),
+    `market_type` LowCardinality(String),
+    `symbol` LowCardinality(String),
+    `since` DateTime64(6, 'UTC'),
+    `until` DateTime64(6, 'UTC'),
+    `missing` UInt64,
+    `healed` UInt64,
+    `disagreeing` UInt64,
+    `how` LowCardinality(String),
+    `source` String,
+    `name` String,
+    `why` String,
+    `ended` Bool
+)
+ENGINE = ReplacingMergeTree(noted_at)
+ORDER BY id;
+
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_orderbooks` AS
 (
 SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`orderbooks`
@@ -531,14 +553,21 @@ COMMENT 'marketprism view 6bd9846b6c68';
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`candles_1m` AS
 (
 SELECT exchange, market_type, symbol, toStartOfMinute(timestamp) AS minute,
-    argMin(price, (timestamp, toUInt64OrZero(trade_id), _seq)) AS open, max(price) AS high, min(price) AS low, argMax(price, (timestamp, toUInt64OrZero(trade_id), _seq)) AS close,
+    argMin(price, place) AS open, max(price) AS high, min(price) AS low, argMax(price, place) AS close,
     sum(toDecimal256(quantity, 18)) AS volume, sum(toDecimal256(price, 18) * quantity) AS turnover,
     if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18)) AS vwap,
     count() AS trades
-FROM `marketprism_hot`.`all_trades`
+FROM
+(
+SELECT exchange, market_type, symbol, timestamp, price, quantity, bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128) + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq AS place FROM `marketprism_hot`.`trades`
+WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+    SELECT _stream, _seq FROM `marketprism_cold`.`trades` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`)))
+UNION ALL
+SELECT exchange, market_type, symbol, timestamp, price, quantity, bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128) + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq AS place FROM `marketprism_cold`.`trades` WHERE 1
+)
 GROUP BY exchange, market_type, symbol, minute
 )
-COMMENT 'marketprism view d9b8ab48f0ba';
+COMMENT 'marketprism view d4f458823d27';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`trade_gaps` AS
 (

@@ -1,0 +1,1 @@
+"""What was missing comes back: from the stream, where it still holds it, else from files."""
