@@ -176,6 +176,23 @@ async def test_candles_of_the_market_are_those_of_the_view(pipeline: Pipeline, s
     assert await rows.markets(TimeWindow(DAY_1, DAY_1 + DAY)) == [SeenMarket(BTC, 113, DAY_1, DAY_1 + 1090 * 1_000_000)]
 
 
+async def test_what_two_servers_have_of_a_step_is_put_together(pipeline: Pipeline, sources: Sources) -> None:
+    await insert(pipeline, "cold", 0, 9)
+    await insert(pipeline, "hot", 9, 9)  # within the second minute
+    apart = Sources.of(replace(pipeline.settings, cold_urls=pipeline.settings.clickhouse_urls))
+    columns = TimeColumns.of(TimeWindow(DAY_1, DAY_1 + HOUR), 60)
+    try:
+        assert apart.cold_is_elsewhere
+        one, other = [await MarketRows(each, Coverage(each)).picture(BTC, columns) for each in (sources, apart)]
+        assert await MarketRows(apart, Coverage(apart)).book(BTC, DAY_1 + HOUR) == []
+        both = (await tiering_state(apart)).tables["trades"]
+        assert (both.hot.rows, both.cold.rows, both.backlog_rows) == (9, 9, 9)
+    finally:
+        await apart.close()
+    assert one == other
+    assert [candle.trades for _, candle in sorted(one.candles.items())] == [6, 6, 6]
+
+
 async def fill_market(pipeline: Pipeline) -> Settings:
     """Three of each but trades, 40 s apart from DAY_1 on, in a pipeline of all data types."""
     pipeline.file.write_text(PIPELINE.split("  dataTypes:")[0])
