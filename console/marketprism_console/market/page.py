@@ -59,6 +59,7 @@ class MarketPage:
     def __init__(self, rows: MarketRows) -> None:
         self._rows = rows
         self._picture: MarketPicture | None = None
+        self._drawn: MarketKey | None = None
         self._turn = self._book_turn = 0
         self._asking = asyncio.Lock()
         self._names: dict[str, MarketKey] = {}
@@ -97,12 +98,12 @@ class MarketPage:
             return
         self._draw()
         self._offer([])
-        await self._show_book(None)
         await self._load()
+        await self._show_book(None)
         await self._list()
 
     async def _begin(self) -> None:
-        """What is in sight at first, without what is beyond its edges."""
+        """What is in sight at first, and of it the candles."""
         if self._market is None or self._window is None:
             newest = await self._rows.newest()
             if newest is None:
@@ -115,9 +116,9 @@ class MarketPage:
             now = int(datetime.now(UTC).timestamp()) * SECOND
             default = first_window(chosen.first, chosen.last, now) if chosen else TimeWindow(newest, newest + DAY)
             self._window = self._window or default
-        await self._fetch(0.0)
+        await self._fetch(0.0, candles_only=True)
 
-    async def _fetch(self, beyond: float) -> MarketPicture | None:
+    async def _fetch(self, beyond: float, *, candles_only: bool = False) -> MarketPicture | None:
         """None where something else was asked for meanwhile. Raises StoreError."""
         assert self._market is not None
         assert self._window is not None
@@ -127,21 +128,26 @@ class MarketPage:
             if turn != self._turn:
                 return None
             columns = TimeColumns.of(self._window.wider(beyond), step_of(self._window))
-            picture = await self._rows.picture(self._market, columns)
+            picture = await self._rows.picture(self._market, columns, candles_only=candles_only)
         if turn != self._turn:
             return None
         self._picture = picture
         return picture
 
     async def _load(self) -> None:
+        """What is in sight first, then with what is beyond its edges."""
         if self._window is None:
             return
-        try:
-            found = await self._fetch(BEFORE)
-        except StoreError as refused:
-            self._refused(refused)
-            return
-        if found:
+        columns = self._picture.columns if self._picture else None
+        there = columns is not None and columns.step == step_of(self._window) and columns.window.holds(self._window)
+        for beyond in (BEFORE,) if there and self._drawn == self._market else (0.0, BEFORE):
+            try:
+                found = await self._fetch(beyond)
+            except StoreError as refused:
+                self._refused(refused)
+                return
+            if found is None:
+                return
             self._draw()
 
     def _refused(self, refused: StoreError) -> None:
@@ -153,6 +159,7 @@ class MarketPage:
         assert picture is not None
         assert window is not None
         assert market is not None
+        self._drawn = market
         self._trouble.set_text("")
         self._said.set_text(sentence(picture, window))
         self._chart.style(f"height: {height(panes(picture))}px")
