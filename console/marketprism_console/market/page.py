@@ -155,20 +155,24 @@ class MarketPage:
         self._trouble.set_text(str(refused))
 
     def _draw(self) -> None:
-        picture, window, market = self._picture, self._window, self._market
+        picture, window = self._picture, self._window
         assert picture is not None
         assert window is not None
-        assert market is not None
-        self._drawn = market
+        self._drawn = self._market
         self._trouble.set_text("")
-        self._said.set_text(sentence(picture, window))
         self._chart.style(f"height: {height(panes(picture))}px")
         self._chart.options.clear()
         self._chart.options.update(market_chart(picture, window))
         self._chart.update()
+        self._tell(picture, window)
+
+    def _tell(self, picture: MarketPicture, window: TimeWindow) -> None:
+        """What is in sight: in words, in the controls, and in the address."""
+        assert self._market is not None
+        self._said.set_text(sentence(picture, window))
         self._width.set_value(window.width if window.width in WIDTHS else None)
         self._date.set_value(_last_day(window))
-        exchange, kind, symbol = market
+        exchange, kind, symbol = self._market
         asked = {"exchange": exchange, "type": kind, "symbol": symbol}
         span = {"since": times.iso(window.since)[:19], "until": times.iso(window.until)[:19]}
         ui.navigate.history.replace(f"/market?{urlencode({**asked, **span})}")
@@ -227,7 +231,10 @@ class MarketPage:
         self._window, self._turn = window, self._turn + 1
         turn = self._turn
         await asyncio.sleep(SETTLED)
-        if turn == self._turn and (step_of(window) != columns.step or not columns.window.holds(window.wider(NEAR))):
+        if turn != self._turn:
+            return
+        self._tell(self._picture, window)
+        if step_of(window) != columns.step or not columns.window.holds(window.wider(NEAR)):
             await self._load()
 
     async def _pointed(self, event: GenericEventArguments) -> None:
