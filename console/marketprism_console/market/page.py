@@ -33,7 +33,7 @@ WIDTHS: dict[int, str] = {
 SETTLED = 0.2  # for so long nothing moves before rows are asked for [s]
 OFTEN = 0.1  # how often the browser tells what moves [s]
 BEFORE = 1.0  # of the width in sight is there beyond either edge, to be panned into
-NEAR = 0.25  # of it: when an edge is so near, more is fetched
+NEAR = 0.5  # of it: when an edge is so near, more is fetched
 SHORTEST = 15 * MINUTE  # at first
 
 
