@@ -30,7 +30,7 @@ from tests.e2e.test_1_install import policy
 SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "1800"))
 SEED = int(os.environ.get("MARKETPRISM_SOAK_SEED") or secrets.randbelow(1_000_000))
 API_SERVER = os.environ.get("MARKETPRISM_SOAK_API_SERVER", "")
-LONG = 300.0  # [s] until everything is well again
+LONG = 450.0  # [s] until everything is well again: a kubelet waits up to 300 s before it starts again what has ended often
 OPERATOR = ("-l", "app.kubernetes.io/instance=marketprism")
 CHILDREN = ("service/main-metrics", "pdb/main-fast", "serviceaccount/main-storage", "deployment/main-slow")
 KINDS = ("storagepipeline", "deployment", "configmap", "service", "serviceaccount", "pdb", "networkpolicy", "job")
