@@ -28,7 +28,7 @@ from marketprism_consumer.commands.common import (
 )
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.loop import RowProgress
-from marketprism_consumer.commands.servers import clickhouse_of, cold_of
+from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import ExportError, StoreError
 from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import destination
@@ -37,6 +37,7 @@ from marketprism_consumer.export.run import Export, Exported
 from marketprism_consumer.export.source import RowSource, TierChoice, Wanted
 from marketprism_consumer.export.verify import Verified, verify
 from marketprism_consumer.schema.tables import Table, table_of
+from marketprism_consumer.tiering.servers import cold_of
 
 T = TypeVar("T")
 PATIENCE = 600.0  # for one statement, or for the next piece of an answer [s]
