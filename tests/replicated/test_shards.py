@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,7 +183,7 @@ def test_a_shard_that_came_after_the_tables_gets_no_rows(sharded: World, shards:
     assert not symbols_at(world, shards.second[0])
 
 
-def test_every_command_asks_all_shards(sharded: World, shards: Shards) -> None:
+def test_every_command_asks_all_shards(sharded: World, shards: Shards, tmp_path: Path) -> None:
     world = sharded
     feed = world.feed()
     ingest = world.ingest()
@@ -195,6 +196,11 @@ def test_every_command_asks_all_shards(sharded: World, shards: Shards) -> None:
         done = subprocess.run(given, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
         return json.loads(done.stdout)
+
+    def asked(*command: str) -> list[Any]:
+        given = [*MARKETPRISM, *command, "-f", str(world.file), "--output", "json"]
+        done = subprocess.run(given, capture_output=True, text=True, check=True, timeout=120)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     assert sum(each["rows"] for each in said("audit", "--deep")["types"]) == rows
     assert sum(each["hot"]["rows"] for each in said("status")["types"]) == rows
@@ -209,6 +215,17 @@ def test_every_command_asks_all_shards(sharded: World, shards: Shards) -> None:
     ]
     assert 0 < validated["rows"] == sum(within)
     assert all(each["problem"] == "" for each in said("lanes", "list")["lanes"])
+    always = ("--from", "2000-01-01", "--to", "2100-01-01")
+    assert said("export", "write", str(tmp_path / "files"), *always)["rows"] == rows
+    assert said("export", "verify", str(tmp_path / "files"))["ok"]
+    of_each = "GROUP BY ALL ORDER BY count() DESC LIMIT 1 BY halfMD5(symbol) % 2"
+    traded = world.query(f"SELECT exchange, market_type, symbol, count() FROM {{hot}}.trades {of_each}")
+    assert {shard_of(symbol, ("1", "2")) for _, _, symbol, _ in traded} == {"1", "2"}
+    for exchange, market_type, symbol, count in traded:
+        series = (exchange, symbol, "--market-type", market_type)
+        candles = asked("query", "candles", *series, "--since", "24h")
+        assert sum(int(each["trades"]) for each in candles) == count
+        assert asked("query", "book", *series)
     ingest.process.terminate()
     ingest.ended()
 

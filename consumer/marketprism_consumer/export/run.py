@@ -121,7 +121,7 @@ class Export:
             raise errors.exceptions[0] from None
         finally:
             await manifests.save(self._place, manifest)
-        await self._note_healed(manifest, tables)
+        await self._patient(lambda: self._note_healed(manifest, tables))
         await manifests.save(self._place, manifest)
         done.seconds = time.monotonic() - begun
         return done
