@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 
 from nats.errors import Error as NatsError
 
-from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.credentials import nats_auth
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
-from marketprism_consumer.clickhouse.servers import connected
-from marketprism_consumer.clickhouse.shards import store_of
+from marketprism_consumer.clickhouse.client import SPILL
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError
 from marketprism_consumer.jetstream.broker import NatsBroker
 from marketprism_consumer.jetstream.client import PullClient, connect
-from marketprism_consumer.tiering.job import cold_auth
+from marketprism_consumer.tiering.servers import stores_of
 
 COMMENT = "marketprism console"
 # Of each statement, whatever the user may do: it can't write, it ends, and it leaves the server its memory.
@@ -34,20 +33,11 @@ class Sources:
     hot: ClickHouseStore
     cold: ClickHouseStore
     _nats: PullClient | None = field(default=None)
+    _connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     def of(cls, settings: Settings) -> Sources:
-        hot = cold = connected(
-            settings.clickhouse_urls,
-            lambda: clickhouse_auth(os.environ),
-            comment=COMMENT,
-            cluster=settings.cluster,
-            sharded=settings.sharded,
-            settings=READS_ONLY,
-        )
-        if settings.cold_urls:
-            cold = ClickHouse(settings.cold_urls, cold_auth, comment=COMMENT, settings=READS_ONLY)
-        return cls(settings, store_of(hot, settings.hot_db), store_of(cold, settings.cold_db))
+        return cls(settings, *stores_of(settings, COMMENT, READS_ONLY))
 
     @property
     def cold_is_elsewhere(self) -> bool:
@@ -55,14 +45,15 @@ class Sources:
 
     async def broker(self) -> NatsBroker:
         """Raises one of `AWAY` where NATS can't be reached."""
-        if self._nats is None:
-            self._nats = await connect(
-                self.settings.nats_url,
-                lambda: nats_auth(os.environ),
-                name=COMMENT,
-                wait=NATS_WAIT,
-                api=self.settings.jetstream,
-            )
+        async with self._connecting:  # visitors come together, and share one
+            if self._nats is None:
+                self._nats = await connect(
+                    self.settings.nats_url,
+                    lambda: nats_auth(os.environ),
+                    name=COMMENT,
+                    wait=NATS_WAIT,
+                    api=self.settings.jetstream,
+                )
         return NatsBroker(self._nats)
 
     async def close(self) -> None:

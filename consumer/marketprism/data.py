@@ -23,9 +23,8 @@ from datetime import UTC, datetime
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
-from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.settings import Settings, effective
-from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.operations import questions
 from marketprism_consumer.schema.tables import ORDERBOOKS, TRADES, Table
 
@@ -187,10 +186,7 @@ class _Answer(io.RawIOBase):
             self._pieces.put(None)
 
     async def _all(self) -> None:
-        settings = _settings()
-        server = ClickHouse(
-            settings.clickhouse_urls, lambda: clickhouse_auth(os.environ), comment="marketprism data", patience=PATIENCE
-        )
+        server = clickhouse_of(_settings(), "data", patience=PATIENCE)
         try:
             data: AsyncIterator[bytes] = server.stream(
                 f"{self._rows.sql} FORMAT ArrowStream", self._rows.parameters, settings=SETTINGS

@@ -9,11 +9,16 @@ from __future__ import annotations
 import os
 import signal
 
-POINTS = (
-    *("after_cut", "before_insert", "after_insert", "after_record", "after_epoch", "after_look_up"),
-    *("migrate_after_name", "migrate_after_copy", "migrate_after_verify", "migrate_mid_delete", "migrate_after_delete"),
-    *("heal_after_claim", "heal_after_note", "heal_after_look_up", "heal_after_insert", "heal_before_end"),
+INGEST = ("after_cut", "before_insert", "after_insert", "after_record", "after_epoch", "after_look_up")
+MIGRATE = (
+    "migrate_after_name",
+    "migrate_after_copy",
+    "migrate_after_verify",
+    "migrate_mid_delete",
+    "migrate_after_delete",
 )
+HEAL = ("heal_after_claim", "heal_after_note", "heal_after_look_up", "heal_after_insert", "heal_before_end")
+POINTS = (*INGEST, *MIGRATE, *HEAL)
 VARIABLE = "MARKETPRISM_FAULTPOINT"
 
 _name, _, _rest = os.environ.get(VARIABLE, "").partition(":")

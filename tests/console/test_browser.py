@@ -198,8 +198,10 @@ async def test_an_audit_is_run_and_its_report_kept(pipeline: Pipeline, width: in
     with console(pipeline.file) as (url, process):
         async with visit(f"{url}proof", width=width, dark=dark) as page:
             await page.get_by_text("compare every value").click()
+            await page.get_by_label("how far back").click()
+            await page.get_by_role("option", name="the last hour").click()
             await page.get_by_text("prove it").click()
-            await page.get_by_text("PROVEN (every value compared, hot and cold").wait_for()
+            await page.get_by_text("PROVEN (every value compared, what arrived since").wait_for()
             await page.get_by_text("held 1 = 1 rows + 0 dead letters + 0 pending").wait_for()
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
             async with page.expect_download() as download:

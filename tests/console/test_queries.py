@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -176,6 +177,23 @@ async def test_candles_of_the_market_are_those_of_the_view(pipeline: Pipeline, s
     assert await rows.markets(TimeWindow(DAY_1, DAY_1 + DAY)) == [SeenMarket(BTC, 113, DAY_1, DAY_1 + 1090 * 1_000_000)]
 
 
+async def test_what_two_servers_have_of_a_step_is_put_together(pipeline: Pipeline, sources: Sources) -> None:
+    await insert(pipeline, "cold", 0, 9)
+    await insert(pipeline, "hot", 9, 9)  # within the second minute
+    apart = Sources.of(replace(pipeline.settings, cold_urls=pipeline.settings.clickhouse_urls))
+    columns = TimeColumns.of(TimeWindow(DAY_1, DAY_1 + HOUR), 60)
+    try:
+        assert apart.cold_is_elsewhere
+        one, other = [await MarketRows(each, Coverage(each)).picture(BTC, columns) for each in (sources, apart)]
+        assert await MarketRows(apart, Coverage(apart)).book(BTC, DAY_1 + HOUR) == []
+        both = (await tiering_state(apart)).tables["trades"]
+        assert (both.hot.rows, both.cold.rows, both.backlog_rows) == (9, 9, 9)
+    finally:
+        await apart.close()
+    assert one == other
+    assert [candle.trades for _, candle in sorted(one.candles.items())] == [6, 6, 6]
+
+
 async def fill_market(pipeline: Pipeline) -> Settings:
     """Three of each but trades, 40 s apart from DAY_1 on, in a pipeline of all data types."""
     pipeline.file.write_text(PIPELINE.split("  dataTypes:")[0])
@@ -265,6 +283,35 @@ async def test_an_audit_is_watched_and_kept_and_writes_nothing(pipeline: Pipelin
     assert again.report is not None, again.refusal
     assert (again.report.holds, again.report["trade"].missing.count) == (False, 1)
     assert list(audits.asked) == [again, asked]
+
+
+async def test_an_audit_of_a_stretch_says_nothing_of_what_came_before(pipeline: Pipeline, sources: Sources) -> None:
+    async def send(number: int) -> None:
+        await pipeline.send("trade.binance_spot.spot.BTC-USDT", json.dumps(trade(trade_id=str(number))).encode())
+
+    async def proven(since: int | None) -> tuple[bool, int, int, int]:
+        asked = audits.start(["trade"], deep=True, since=since)
+        while audits.running:
+            await asyncio.sleep(0.01)
+        assert asked.report is not None, asked.refusal
+        found = asked.report["trade"]
+        return asked.report.holds, found.held, found.missing.count, found.double
+
+    audits, everything = Audits(sources), None
+    for number in (1, 2, 3):
+        await send(number)
+    middle = time.time_ns() // 1000
+    for number in (4, 5):
+        await send(number)
+    await pipeline.ingest()
+    assert [await proven(since) for since in (everything, middle)] == [(True, 5, 0, 0), (True, 2, 0, 0)]
+    await pipeline.change("ALTER TABLE {hot}.trades DELETE WHERE trade_id = '1'")
+    await pipeline.change("INSERT INTO {hot}.trades SELECT * FROM {hot}.trades WHERE trade_id = '2'")
+    assert [await proven(since) for since in (everything, middle)] == [(False, 5, 1, 1), (True, 2, 0, 0)]
+    await pipeline.change("INSERT INTO {hot}.trades SELECT * FROM {hot}.trades WHERE trade_id = '5'")
+    await pipeline.change("ALTER TABLE {hot}.trades DELETE WHERE trade_id = '4'")
+    assert [await proven(since) for since in (everything, middle)] == [(False, 5, 2, 2), (False, 2, 1, 1)]
+    assert await proven(time.time_ns() // 1000) == (True, 0, 0, 0)
 
 
 async def held(pipeline: Pipeline) -> dict[str, int]:

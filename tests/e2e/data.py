@@ -109,8 +109,20 @@ def audit(pipeline: str = "main", *options: str) -> dict[str, Any]:
 def proven(*options: str) -> dict[str, Any]:
     """The audit's report; it holds, whatever goes on."""
     report = audit("main", *options)
-    assert report["holds"], report
+    assert report["holds"], f"{report}\n{double_rows(report)}"
     return report
+
+
+def double_rows(report: dict[str, Any]) -> str:
+    """Those that the audit names, with when they were stored, and in which part they are now."""
+    found = []
+    for one in report["types"]:
+        for _, tier, seq, _ in one["doubles"]:
+            table = f"marketprism_{tier}.{TABLES[one['dataType']]}"
+            found += sql(
+                f"SELECT created_at, _part, * FROM {table} WHERE _seq = {int(seq)} ORDER BY created_at FORMAT Vertical"
+            )
+    return "\n".join("\t".join(row) for row in found)
 
 
 def start_feed(options: str = "--rate 400 --bad 1% --streams orderbook=ORDERBOOK_SNAP") -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,16 @@ import pytest
 from pyarrow import csv as arrow_csv
 from pyarrow import ipc, parquet
 
+from marketprism_api.settings import effective
 from marketprism_consumer import times
+from marketprism_consumer.clickhouse import schema
+from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.errors import StoreError
+from marketprism_consumer.export.destination import destination
+from marketprism_consumer.export.run import Export, Exported
+from marketprism_consumer.export.source import RowSource, Wanted
+from marketprism_consumer.schema.tables import TRADES
+from marketprism_embedded import process
 from tests.commands.command import MARKETPRISM, NO_URLS
 from tests.export.conftest import Warehouse
 from tests.waiting import PATIENCE, wait_for
@@ -135,6 +146,78 @@ def test_killed_with_9_it_goes_on_where_it_was_and_nothing_is_half(house: Wareho
     assert sum(entry["rows"] for entry in manifest(tmp_path)["files"]) == sum(map(len, house.stored.values()))
     again = export(house, tmp_path)
     assert (again["files"], again["kept"]) == (0, len(manifest(tmp_path)["files"]))
+
+
+class Restarting(ClickHouse):
+    """`restart` is called when a question was asked in vain."""
+
+    restart: Callable[[], None]
+
+    async def stream(self, *asked: Any, **more: Any) -> AsyncIterator[bytes]:
+        try:
+            async for piece in super().stream(*asked, **more):
+                yield piece
+        except StoreError:
+            self.restart()
+            raise
+
+
+def test_a_clickhouse_that_is_killed_and_comes_back_does_not_end_an_export(tmp_path: Path) -> None:
+    place, server = tmp_path / "files", process.start("clickhouse", tmp_path / "clickhouse")
+    settings = effective(None, {"CLICKHOUSE_HTTP_URL": server.url})
+    failed = 0
+
+    def restart() -> None:
+        nonlocal server, failed
+        failed += 1
+        if failed == 1:
+            server = process.start("clickhouse", tmp_path / "clickhouse", port=int(server.url.rpartition(":")[2]))
+
+    def progress(_: str, rows: int, *__: int) -> None:
+        if rows == 100:
+            server.kill()
+
+    async def export() -> Exported:
+        clickhouse = Restarting([server.url])
+        clickhouse.restart = restart
+        await schema.apply(clickhouse, settings)
+        await clickhouse.command(
+            f"INSERT INTO {settings.hot_db}.trades (timestamp, exchange, market_type, symbol, trade_id, price, quantity, side,"
+            " trade_time) SELECT toDateTime64('2025-09-24 00:00:00', 6, 'UTC') + toIntervalSecond(number), 'e', 'm',"
+            " toString(number % 3), toString(number), 1, 1, 'buy', now64(6) FROM numbers(300)"
+        )
+        work = Export(
+            clickhouse,
+            RowSource(settings.hot_db, settings.cold_db),
+            destination(str(place)),
+            "csv",
+            jobs=1,
+            progress=progress,
+        )
+        since = times.micros("2025-09-24T00:00:00Z")
+        try:
+            return await work.run(Wanted(since, since + 3_600_000_000), [TRADES])
+        finally:
+            await clickhouse.close()
+
+    try:
+        done = asyncio.run(export())
+    finally:
+        server.stop()
+    assert failed >= 1
+    assert (done.files, done.rows) == (3, 300)
+    files = [arrow_csv.read_csv(path).num_rows for path in place.rglob("*.csv*")]
+    assert files == [100, 100, 100]
+
+
+def test_a_url_that_does_not_answer_is_passed_over(house: Warehouse, tmp_path: Path) -> None:
+    """By all that read: of a cluster, one replica may be away."""
+    alive = house.environ["CLICKHOUSE_HTTP_URL"]
+    two = replace(house, environ={**house.environ, "CLICKHOUSE_HTTP_URL": f"http://127.0.0.1:9,{alive}"})
+    assert export(two, tmp_path, "--type", "trade")["rows"] == len(house.stored["trades"])
+    assert two.call("export", "verify", str(tmp_path))["ok"]
+    asked = ("query", "funding", "--since", house.span[0], "-o", "json")
+    assert two.invoke(*asked).stdout == house.invoke(*asked).stdout
 
 
 def test_verify_finds_what_was_changed_in_files_and_in_tables(

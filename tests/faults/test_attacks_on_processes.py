@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from marketprism_consumer.faultpoints import POINTS
+from marketprism_consumer.faultpoints import INGEST
 from tests.faults.harness import VALID, World, compiled
 from tests.faults.proxy import Parking, Proxy, clickhouse_error
 from tests.faults.test_ingest_killed import RARE
@@ -20,7 +20,7 @@ SILENCE = 5.0  # after so long another takes over [s]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 5])
-@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("migrate")])
+@pytest.mark.parametrize("point", INGEST)
 def test_one_of_several_is_killed_at_each_point_of_its_way(
     proxied: World, proxy: Proxy, point: str, processes: int
 ) -> None:

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from marketprism_consumer.faultpoints import POINTS
+from marketprism_consumer.faultpoints import INGEST
 from marketprism_consumer.worker import GRACE
 from tests.faults.harness import TYPES, VALID, Ingest, World, tell
 from tests.faults.proxy import Proxy, answers, clickhouse_error
@@ -25,7 +25,7 @@ RARE = ("after_epoch", "after_look_up")
 """Points of the rare path, which begins with a refusal."""
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("migrate")])
+@pytest.mark.parametrize("point", INGEST)
 def test_killed_at_each_point_of_its_way(proxied: World, proxy: Proxy, point: str) -> None:
     proxied.feed()
     doomed = proxied.ingest(fault=f"{point}:kill:{1 if point in RARE else 3}")

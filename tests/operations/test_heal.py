@@ -20,7 +20,7 @@ import pytest
 from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.commands.common import moment
 from marketprism_consumer.errors import Fault, HealRunsError, StoreError
-from marketprism_consumer.faultpoints import POINTS
+from marketprism_consumer.faultpoints import HEAL
 from marketprism_consumer.ingest.decode import decode
 from marketprism_consumer.operations.healing import claim as claims
 from marketprism_consumer.operations.healing.claim import HealingClaim
@@ -131,7 +131,7 @@ async def test_a_feed_with_holes_is_whole_again(pipeline: Pipeline, tmp_path: Pa
     assert await rows(pipeline, "count()", "startsWith(_stream, 'file:')") == [(0,)]
 
     # Killed at every step, then run to its end.
-    for point in (point for point in POINTS if point.startswith("heal_")):
+    for point in HEAL:
         await killed(pipeline, point, str(file), *SERIES, "--why", "the collector was down")
     code, told = await cli_json(pipeline, "heal", str(file), *SERIES)
     assert (code, told["ok"]) == (0, True)

@@ -125,6 +125,33 @@ def test_a_row_in_both_tiers_counts_once(tiers: Tiers, table: Table) -> None:
     assert in_both[0][0] > 0
 
 
+@pytest.mark.parametrize("shared", [0, 1])
+def test_what_is_copied_while_it_is_asked_where_hot_begins_counts_once(empty: Tiers, shared: int) -> None:
+    """Before 25.12 a table is looked at anew wherever a query names it. A buffer copies within the query, which is made slow there."""
+    columns = "timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, trade_time, _stream, _seq"
+    empty.run(
+        f"INSERT INTO {{hot}}.trades ({columns}) SELECT toDateTime64('2025-09-24 07:00:00', 6, 'UTC') + number AS at, 'e', 'm',"
+        " 's', toString(number), 1, 1, 'buy', at, 'S@1', number + 1 FROM numbers(10)"
+    )
+    empty.run(f"INSERT INTO {{cold}}.trades ({columns}) SELECT {columns} FROM {{hot}}.trades WHERE _seq <= 5")
+    shape = empty.query("SELECT name || ' ' || type FROM system.columns WHERE database = '{cold}' AND table = 'trades'"
+                        f" AND name IN ({', '.join(repr(one) for one in columns.split(', '))})")  # fmt: skip
+    empty.run(
+        f"CREATE TABLE {{hot}}.on_its_way ({', '.join(one for (one,) in shape)})"
+        " ENGINE = Buffer('{cold}', 'trades', 1, 1, 1, 1000, 1000, 1000000, 1000000)"
+    )
+    both = everything(empty.hot.database, empty.cold.database, TRADES)
+    begins = f"min(timestamp)) FROM `{empty.hot.database}`.`trades`"
+    assert begins in both
+    slow = both.replace(begins, f"{begins} WHERE sleep(2.5) = 0")
+    empty.run(f"INSERT INTO {{hot}}.on_its_way ({columns}) SELECT {columns} FROM {{hot}}.trades WHERE _seq > 5")
+    found = empty.query(
+        f"SELECT count(), uniqExact(_seq) FROM ({slow}) SETTINGS enable_shared_storage_snapshot_in_query = {shared}"
+    )
+    assert empty.query("SELECT count() FROM {cold}.trades") == [(10,)], "all are copied by now"
+    assert found == [(10, 10)]
+
+
 def test_it_has_every_column_but_the_deadline(tiers: Tiers) -> None:
     for table in TABLES:
         found = tiers.query(

@@ -22,7 +22,7 @@ from marketprism_api.credentials import ClickHouseAuth
 from marketprism_api.reasons import Reason
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.errors import StoreError
-from marketprism_consumer.faultpoints import POINTS
+from marketprism_consumer.faultpoints import MIGRATE
 from marketprism_consumer.ingest.clickhouse_errors import refused as refused_by_clickhouse
 from marketprism_consumer.tiering import run as tiering_run
 from marketprism_consumer.tiering import servers as tiering_servers
@@ -32,10 +32,9 @@ from tests.tiering.tiering_place import HOUR, STREAM, Place, make, start_clickho
 from tests.waiting import PATIENCE, wait_for
 
 KILLS = int(os.environ.get("MARKETPRISM_TIERING_KILLS", "2"))
-MIGRATE_POINTS = [point for point in POINTS if point.startswith("migrate_")]
 
 
-@pytest.mark.parametrize("point", MIGRATE_POINTS)
+@pytest.mark.parametrize("point", MIGRATE)
 async def test_killed_at_every_step(place: Place, point: str) -> None:
     await place.fill(300, hours_ago=12, span=2 * HOUR)
     await place.fill(20, hours_ago=12, span=2 * HOUR, seq="0", first=1000)  # of two hours, whatever the time

@@ -12,7 +12,13 @@ import pytest
 from marketprism_api.data_types import BUILT_IN
 from marketprism_consumer.errors import HealError, MessageError
 from marketprism_consumer.ingest.decode import Row, decode
-from marketprism_consumer.operations.healing.archives import as_stored, open_archive, payload, where_to_get
+from marketprism_consumer.operations.healing.archives import (
+    as_stored,
+    named_otherwise,
+    open_archive,
+    payload,
+    where_to_get,
+)
 from marketprism_consumer.operations.healing.holes import Hole
 from marketprism_consumer.operations.healing.plan import FilePlan, HealLine, TradeThere, plan_identities, plan_trades
 from marketprism_consumer.operations.healing.streams import EARLY, LATE, per_series, together
@@ -119,6 +125,21 @@ def test_where_a_day_can_be_had() -> None:
         f"{folder}/futures/um/daily/trades/BTCUSDT/"
     )
     assert where_to_get("okx", "spot", "BTC-USDT", at) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "otherwise"),
+    [
+        ("BTCUSDT-trades-2025-09-24.zip", "BTC-USDT", ""),
+        ("BTCUSDT-trades-2025-09-24.zip", "btcusdt", ""),
+        ("BTCUSDT-trades-2025-09-24.zip", "BTC-USDT-SWAP", ""),
+        ("BTCUSD_PERP-trades-2025-09-24.zip", "BTC-USD", ""),
+        ("BTCUSDT-trades-2025-09-24.zip", "ETH-USDT", "BTCUSDT"),
+        ("mine.csv", "ETH-USDT", ""),
+    ],
+)
+def test_the_name_of_a_file_speaks_against_another_symbol(name: str, symbol: str, otherwise: str) -> None:
+    assert named_otherwise(Path(name), symbol) == otherwise
 
 
 # --- tardis.dev ---------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def market_chart(picture: MarketPicture, window: TimeWindow) -> dict[str, Any]:
                 "gridIndex": number,
                 "scale": pane.series[0]["type"] != "bar",
                 "splitNumber": 5 if pane.height == PRICE else 1,
-                "axisLabel": {**AXIS["axisLabel"], "fontSize": 11, "width": LEFT - 10, "overflow": "truncate"},
+                "axisLabel": {**AXIS["axisLabel"], "fontSize": 11, ":formatter": _SHORT},
                 "axisPointer": {"show": pane.height == PRICE, "label": {"precision": "auto"}},
             }
             for number, pane in enumerate(made)
@@ -179,6 +179,8 @@ def _bar(name: str, data: list[Any], colour: str, stack: str = "") -> Plotted:
     return {**made, "stack": stack} if stack else made
 
 
+_SHORT = """v => v.toLocaleString('en', Math.abs(v) >= 1e6 ?
+    {notation: 'compact', maximumFractionDigits: 1} : {maximumSignificantDigits: 7})"""
 # Of all panes together, each number as short as it is exact enough.
 _TIP = """all => { const n = one => typeof one === 'number' ? one.toLocaleString('en', {maximumSignificantDigits: 9}) : '-';
     const lines = [all[0].axisValueLabel + ' UTC'];

@@ -33,7 +33,7 @@ WIDTHS: dict[int, str] = {
 SETTLED = 0.2  # for so long nothing moves before rows are asked for [s]
 OFTEN = 0.1  # how often the browser tells what moves [s]
 BEFORE = 1.0  # of the width in sight is there beyond either edge, to be panned into
-NEAR = 0.25  # of it: when an edge is so near, more is fetched
+NEAR = 0.5  # of it: when an edge is so near, more is fetched
 SHORTEST = 15 * MINUTE  # at first
 
 
@@ -59,6 +59,7 @@ class MarketPage:
     def __init__(self, rows: MarketRows) -> None:
         self._rows = rows
         self._picture: MarketPicture | None = None
+        self._drawn: MarketKey | None = None
         self._turn = self._book_turn = 0
         self._asking = asyncio.Lock()
         self._names: dict[str, MarketKey] = {}
@@ -97,12 +98,12 @@ class MarketPage:
             return
         self._draw()
         self._offer([])
-        await self._show_book(None)
         await self._load()
+        await self._show_book(None)
         await self._list()
 
     async def _begin(self) -> None:
-        """What is in sight at first, without what is beyond its edges."""
+        """What is in sight at first, and of it the candles."""
         if self._market is None or self._window is None:
             newest = await self._rows.newest()
             if newest is None:
@@ -115,9 +116,9 @@ class MarketPage:
             now = int(datetime.now(UTC).timestamp()) * SECOND
             default = first_window(chosen.first, chosen.last, now) if chosen else TimeWindow(newest, newest + DAY)
             self._window = self._window or default
-        await self._fetch(0.0)
+        await self._fetch(0.0, candles_only=True)
 
-    async def _fetch(self, beyond: float) -> MarketPicture | None:
+    async def _fetch(self, beyond: float, *, candles_only: bool = False) -> MarketPicture | None:
         """None where something else was asked for meanwhile. Raises StoreError."""
         assert self._market is not None
         assert self._window is not None
@@ -127,21 +128,26 @@ class MarketPage:
             if turn != self._turn:
                 return None
             columns = TimeColumns.of(self._window.wider(beyond), step_of(self._window))
-            picture = await self._rows.picture(self._market, columns)
+            picture = await self._rows.picture(self._market, columns, candles_only=candles_only)
         if turn != self._turn:
             return None
         self._picture = picture
         return picture
 
     async def _load(self) -> None:
+        """What is in sight first, then with what is beyond its edges."""
         if self._window is None:
             return
-        try:
-            found = await self._fetch(BEFORE)
-        except StoreError as refused:
-            self._refused(refused)
-            return
-        if found:
+        columns = self._picture.columns if self._picture else None
+        there = columns is not None and columns.step == step_of(self._window) and columns.window.holds(self._window)
+        for beyond in (BEFORE,) if there and self._drawn == self._market else (0.0, BEFORE):
+            try:
+                found = await self._fetch(beyond)
+            except StoreError as refused:
+                self._refused(refused)
+                return
+            if found is None:
+                return
             self._draw()
 
     def _refused(self, refused: StoreError) -> None:
@@ -149,19 +155,24 @@ class MarketPage:
         self._trouble.set_text(str(refused))
 
     def _draw(self) -> None:
-        picture, window, market = self._picture, self._window, self._market
+        picture, window = self._picture, self._window
         assert picture is not None
         assert window is not None
-        assert market is not None
+        self._drawn = self._market
         self._trouble.set_text("")
-        self._said.set_text(sentence(picture, window))
         self._chart.style(f"height: {height(panes(picture))}px")
         self._chart.options.clear()
         self._chart.options.update(market_chart(picture, window))
         self._chart.update()
+        self._tell(picture, window)
+
+    def _tell(self, picture: MarketPicture, window: TimeWindow) -> None:
+        """What is in sight: in words, in the controls, and in the address."""
+        assert self._market is not None
+        self._said.set_text(sentence(picture, window))
         self._width.set_value(window.width if window.width in WIDTHS else None)
         self._date.set_value(_last_day(window))
-        exchange, kind, symbol = market
+        exchange, kind, symbol = self._market
         asked = {"exchange": exchange, "type": kind, "symbol": symbol}
         span = {"since": times.iso(window.since)[:19], "until": times.iso(window.until)[:19]}
         ui.navigate.history.replace(f"/market?{urlencode({**asked, **span})}")
@@ -220,7 +231,10 @@ class MarketPage:
         self._window, self._turn = window, self._turn + 1
         turn = self._turn
         await asyncio.sleep(SETTLED)
-        if turn == self._turn and (step_of(window) != columns.step or not columns.window.holds(window.wider(NEAR))):
+        if turn != self._turn:
+            return
+        self._tell(self._picture, window)
+        if step_of(window) != columns.step or not columns.window.holds(window.wider(NEAR)):
             await self._load()
 
     async def _pointed(self, event: GenericEventArguments) -> None:

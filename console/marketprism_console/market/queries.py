@@ -164,7 +164,8 @@ class MarketRows:
 
     async def newest(self) -> int | None:
         """When the last day begins that has a row, and that is not ahead [µs since 1970]."""
-        days = [await self.coverage.newest(table) for table in self.tables if table is not FUNDING_RATES]
+        stamped = [table for table in self.tables if table is not FUNDING_RATES]  # those may be of a settlement to come
+        days = await asyncio.gather(*map(self.coverage.newest, stamped))
         today = int(datetime.now(UTC).timestamp()) * SECOND // DAY * DAY
         return min(max((day for day in days if day is not None), default=today), today) if any(days) else None
 
@@ -180,11 +181,11 @@ class MarketRows:
             found[one.market] = one
         return sorted(found.values(), key=lambda one: (-one.rows, one.market))
 
-    async def picture(self, market: MarketKey, columns: TimeColumns) -> MarketPicture:
+    async def picture(self, market: MarketKey, columns: TimeColumns, *, candles_only: bool = False) -> MarketPicture:
         """All that there is of it in these columns."""
 
         async def steps(table: Table, sql: str, make: Callable[..., T], join: Callable[[T, T], T]) -> dict[int, T]:
-            if table not in self.tables:
+            if table not in self.tables or (candles_only and table is not TRADES):
                 return {}
             found: dict[int, T] = {}
             for at, *values in await self._ask(table, sql, OF_MARKET, given):

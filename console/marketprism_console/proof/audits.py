@@ -21,10 +21,12 @@ KEPT = 20
 
 @dataclass(slots=True)
 class AskedAudit:
-    """`began` [s since 1970]. Under way while it has neither a `report` nor a `refusal`, which says why there is none."""
+    """`began` [s since 1970]. `since`: only of what arrived from then on [µs since 1970]. Under way while it has neither a `report` nor
+    a `refusal`, which says why there is none."""
 
     data_types: Sequence[str]
     deep: bool
+    since: int | None
     began: float
     step: AuditStep | None = None
     report: AuditReport | None = None
@@ -47,11 +49,11 @@ class Audits:
     def running(self) -> AskedAudit | None:
         return self.asked[0] if self.asked and not self.asked[0].ended else None
 
-    def start(self, data_types: Sequence[str], deep: bool) -> AskedAudit:
+    def start(self, data_types: Sequence[str], deep: bool, since: int | None = None) -> AskedAudit:
         """The one that runs already goes on instead."""
         if running := self.running:
             return running
-        made = AskedAudit(tuple(data_types), deep, time.time())
+        made = AskedAudit(tuple(data_types), deep, since, time.time())
         self.asked.appendleft(made)
         self._task = asyncio.create_task(self._run(made))
         return made
@@ -78,6 +80,7 @@ class Audits:
                 cold=self.sources.cold,
                 data_types=asked.data_types,
                 deep=asked.deep,
+                since=asked.since,
                 progress=heard,
             )
         except AWAY as refused:

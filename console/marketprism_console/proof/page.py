@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from functools import partial
 
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
+from marketprism_console.coverage.cells import DAY, HOUR, SECOND
 from marketprism_console.frame import frame
 from marketprism_console.proof.audits import AskedAudit, Audits
 from marketprism_console.sources import AWAY
@@ -17,6 +19,7 @@ from marketprism_consumer.operations.dlq import printable
 
 EVERY = 0.5  # a page looks how far an audit is [s]
 ALL = "all data types"
+BACK: dict[int, str] = {0: "all that is held", HOUR: "the last hour", DAY: "the last day", 7 * DAY: "the last week"}
 
 
 class ProofPage:
@@ -24,7 +27,7 @@ class ProofPage:
 
     def __init__(self, audits: Audits) -> None:
         self._audits = audits
-        self._type, self._deep = ALL, False
+        self._type, self._back, self._deep = ALL, 0, False
         self._shown: list[tuple[int, bool]] = []
 
     async def show(self) -> None:
@@ -32,6 +35,7 @@ class ProofPage:
         with frame("/proof", f"pipeline {settings.pipeline_name}, times in UTC"):
             with ui.element("div").classes("controls"):
                 ui.select([ALL, *settings.data_types], value=ALL, label="what", on_change=self._type_chosen)
+                ui.select(BACK, value=0, label="how far back", on_change=self._back_chosen)
                 ui.checkbox("compare every value", on_change=self._deep_chosen)
                 self._start = ui.button("prove it", on_click=self._prove).props("outline dense no-caps")
                 self._stop = ui.button("stop", on_click=self._audits.stop).props("flat dense no-caps")
@@ -55,12 +59,16 @@ class ProofPage:
     def _type_chosen(self, event: ValueChangeEventArguments[str]) -> None:
         self._type = event.value
 
+    def _back_chosen(self, event: ValueChangeEventArguments[int]) -> None:
+        self._back = event.value
+
     def _deep_chosen(self, event: ValueChangeEventArguments[bool | None]) -> None:
         self._deep = bool(event.value)
 
     def _prove(self) -> None:
         chosen = list(self._audits.sources.settings.data_types) if self._type == ALL else [self._type]
-        self._audits.start(chosen, self._deep)
+        since = int(time.time()) * SECOND - self._back if self._back else None
+        self._audits.start(chosen, self._deep, since)
         self._look()
 
     def _look(self) -> None:

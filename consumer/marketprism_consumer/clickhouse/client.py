@@ -159,25 +159,43 @@ class ClickHouse:
         self, sql: str, parameters: Mapping[str, str | int], *, settings: Bound | None = None
     ) -> AsyncIterator[bytes]:
         """What ClickHouse answers to a SELECT with a FORMAT of its own, as it comes: nothing is kept, and however long it takes, only
-        a silence is too long. Raises StoreError, also where the answer broke off in the middle."""
+        a silence is too long. Each URL is tried once, as long as nothing has come. Raises StoreError, also where the answer broke off
+        in the middle."""
         given = {f"param_{name}": escaped(str(value)) for name, value in parameters.items()}
-        chosen = {name: str(value) for name, value in self._with(settings).items()}
-        endpoint, tail = await self._allowed(), b""
+        asked = {name: str(value) for name, value in self._with(settings).items()} | given
+        for left in reversed(range(len(self._endpoints))):
+            endpoint, begun = await self._allowed(), False
+            try:
+                async for piece in self._answer(endpoint, sql, asked):
+                    begun = True
+                    yield piece
+            except StoreError as refused:
+                if refused.fault is Fault.PASSING:
+                    self._go_on(endpoint)
+                if begun or not left or refused.fault is not Fault.PASSING:
+                    raise
+            else:
+                endpoint.breaker.succeeded()
+                return
+
+    async def _answer(self, endpoint: Endpoint, sql: str, asked: Mapping[str, str]) -> AsyncIterator[bytes]:
+        tail = b""
         try:
-            async with session(endpoint.url, self._auth(), endpoint.patience, whole=False) as http:
-                asked = {**chosen, **given}
-                async with http.post(
+            async with (
+                session(endpoint.url, self._auth(), endpoint.patience, whole=False) as http,
+                http.post(
                     address(endpoint.url), params=asked, data=sql, allow_redirects=False, proxy=proxy_of(endpoint.url)
-                ) as answer:
-                    if answer.status != 200:
-                        text = await answer.text()
-                        raise judge(answer.status, answer.headers, text) or refused(0, text[:300])
-                    tag = answer.headers.get("X-ClickHouse-Exception-Tag", "")
-                    async for piece in answer.content.iter_chunked(STREAM_PIECE):
-                        tail = (tail + piece)[-TAIL:] if len(piece) < TAIL else piece[-TAIL:]
-                        yield piece
-                    if broken := broke_off(tail, tag):
-                        raise broken
+                ) as answer,
+            ):
+                if answer.status != 200:
+                    text = await answer.text()
+                    raise judge(answer.status, answer.headers, text) or refused(0, text[:300])
+                tag = answer.headers.get("X-ClickHouse-Exception-Tag", "")
+                async for piece in answer.content.iter_chunked(STREAM_PIECE):
+                    tail = (tail + piece)[-TAIL:] if len(piece) < TAIL else piece[-TAIL:]
+                    yield piece
+                if broken := broke_off(tail, tag):
+                    raise broken
         except (aiohttp.ClientError, OSError, TimeoutError, StoreError) as error:
             raise broke_off(tail) or store_error(error, endpoint.url) from error
 
@@ -239,7 +257,6 @@ class ClickHouse:
     @asynccontextmanager
     async def endpoint(self) -> AsyncIterator[Endpoint]:
         """The endpoint in use, with whatever goes wrong on it raised as StoreError, and another one next time."""
-        loop = asyncio.get_running_loop()
         endpoint = await self._allowed()
         try:
             # The client's own timeouts don't see a request that can't be sent to its end.
@@ -253,12 +270,16 @@ class ClickHouse:
             if refused.fault is Fault.LATE:
                 endpoint.clock_read_at = -math.inf  # perhaps the server's clock was set
             if refused.fault in (Fault.PASSING, Fault.SERVER):
-                endpoint.breaker.failed(loop.time())
-                self._current = (self._current + 1) % len(self._endpoints)
+                self._go_on(endpoint)
             elif refused.fault is not Fault.UNKNOWN:
                 endpoint.breaker.succeeded()  # it is the request that was late or wrong
             raise refused from error
         endpoint.breaker.succeeded()
+
+    def _go_on(self, endpoint: Endpoint) -> None:
+        """To the next URL."""
+        endpoint.breaker.failed(asyncio.get_running_loop().time())
+        self._current = (self._current + 1) % len(self._endpoints)
 
     async def _allowed(self) -> Endpoint:
         """The first endpoint, from the current one on, whose breaker lets a try through; waits where none does."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth
-from marketprism_consumer.clickhouse.client import CONNECT_TIMEOUT, Bound, ClickHouse, redacted
+from marketprism_consumer.clickhouse.client import CONNECT_TIMEOUT, PATIENCE, Bound, ClickHouse, redacted
 from marketprism_consumer.errors import Fault, StoreError
 from marketprism_consumer.ingest.clickhouse_errors import refused
 
@@ -105,10 +105,11 @@ def connected(
     cluster: str = "",
     sharded: bool = False,
     settings: Bound | None = None,
+    patience: float = PATIENCE,
 ) -> ClickHouse:
-    """A client as the pipeline's settings say. `settings` go with each statement."""
+    """A client as the pipeline's settings say. `settings` go with each statement, `patience` is for its answer [s]."""
     make = Sharded if sharded else ClickHouse
-    return make(urls, auth, comment=comment, cluster=cluster, settings=settings)
+    return make(urls, auth, comment=comment, cluster=cluster, settings=settings, patience=patience)
 
 
 async def refuse_split(clickhouse: ClickHouse) -> None:

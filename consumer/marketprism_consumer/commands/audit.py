@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from marketprism_consumer import logs
+from marketprism_consumer import logs, times
 from marketprism_consumer.commands.common import File, Json, OnlyTypes, Output, chosen_types, settings_of
 from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.servers import with_servers
@@ -86,6 +86,8 @@ def lines(report: AuditReport) -> list[str]:
     for data_type, streams in report.copies.items():
         found.append(f"{', '.join(streams)}: has copies of {data_type} that is read elsewhere, and is not read")
     how = "every value compared" if report.deep else "by sequence numbers"
+    if report.since is not None:
+        how += f", what arrived since {times.shown(report.since)}"
     found.append(
         f"{'PROVEN' if report.holds else 'NOT PROVEN'} ({how}, {' and '.join(report.tiers)}, {report.seconds:.1f} s)"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
@@ -12,7 +11,6 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
 from marketprism_consumer.camel import camel
@@ -30,6 +28,7 @@ from marketprism_consumer.commands.common import (
 )
 from marketprism_consumer.commands.exits import Exit, exit_of
 from marketprism_consumer.commands.loop import RowProgress
+from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import ExportError, StoreError
 from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import destination
@@ -38,7 +37,7 @@ from marketprism_consumer.export.run import Export, Exported
 from marketprism_consumer.export.source import RowSource, TierChoice, Wanted
 from marketprism_consumer.export.verify import Verified, verify
 from marketprism_consumer.schema.tables import Table, table_of
-from marketprism_consumer.tiering.job import cold_auth
+from marketprism_consumer.tiering.servers import cold_of
 
 T = TypeVar("T")
 PATIENCE = 600.0  # for one statement, or for the next piece of an answer [s]
@@ -48,7 +47,7 @@ Examples:
 
 \b
   marketprism export write ./data --from 2025-09-24 --to 2025-09-25       Parquet, every table
-  marketprism export write ./data --type trade --symbol BTC-USDT --since 7d --format csv
+  marketprism export write ./data --type trade --symbol BTC-USDT --since 168h --format csv
   marketprism export write s3://bucket/prefix --type trade --since 24h    keys as AWS_ACCESS_KEY_ID and so on
   marketprism export write ./backtest --type trade --type orderbook --format hftbacktest --symbol BTC-USDT --since 24h
 
@@ -89,7 +88,7 @@ def write(
         FormatName,
         typer.Option(help="What the files are: every column as it is, or what tardis.dev or hftbacktest read."),
     ] = FormatName.PARQUET,
-    since: Annotated[str, typer.Option(help="Look back this far, such as 24h or 7d; instead of --from.")] = "",
+    since: Annotated[str, typer.Option(help="Look back this far, such as 24h; instead of --from.")] = "",
     start: Annotated[str, typer.Option("--from", help="From this time on (ISO 8601, UTC).")] = "",
     end: Annotated[
         str, typer.Option("--to", help="Up to this time, or so long ago, such as 1m; without it, now.")
@@ -202,13 +201,8 @@ def _with_clickhouse(settings: Settings, ask: Callable[[Callable[[TierChoice], C
     """What `ask` finds, which is given the server of each tier; ends the command where ClickHouse or the place can't be used."""
 
     async def run() -> T:
-        comment = "marketprism export"
-        hot = ClickHouse(
-            settings.clickhouse_urls, lambda: clickhouse_auth(os.environ), comment=comment, patience=PATIENCE
-        )
-        cold = (
-            ClickHouse(settings.cold_urls, cold_auth, comment=comment, patience=PATIENCE) if settings.cold_urls else hot
-        )
+        hot = clickhouse_of(settings, "export", patience=PATIENCE)
+        cold = cold_of(settings, hot, patience=PATIENCE)
         try:
             return await ask(lambda tier: cold if tier == "cold" else hot)
         finally:

@@ -33,7 +33,7 @@ from marketprism_consumer.errors import HealError, HealRunsError, NotYetStoredEr
 from marketprism_consumer.faultpoints import faultpoint
 from marketprism_consumer.jetstream.records import NatsRecords
 from marketprism_consumer.operations.dlq import printable
-from marketprism_consumer.operations.healing.archives import Archive, open_archive, where_to_get
+from marketprism_consumer.operations.healing.archives import Archive, named_otherwise, open_archive, where_to_get
 from marketprism_consumer.operations.healing.claim import HealingClaim
 from marketprism_consumer.operations.healing.files import (
     FileHealing,
@@ -232,7 +232,10 @@ class _Work:
             ),
         )
         plan = await work.plan()
-        if objection := plan.objection():
+        objection = plan.objection()
+        if not plan.there and (named := named_otherwise(archive.path, series[2])):
+            objection = objection or f"its name says {named}, and no trade that is there says that it is {series[2]}"
+        if objection:
             told = "".join(f"\n  line {each.line}, {each.id}: {each.text}" for each in plan.disagreements)
             raise HealError(f"{archive.path}: {objection}. Nothing was stored{told}", findings=True)
         if plan.missing:

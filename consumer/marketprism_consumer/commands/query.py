@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,12 +13,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from marketprism_api.credentials import clickhouse_auth
 from marketprism_api.settings import Settings
 from marketprism_consumer import logs
-from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.commands.common import File, command_line, fail, moment, seconds, settings_of, stdout
 from marketprism_consumer.commands.exits import Exit, exit_of
+from marketprism_consumer.commands.servers import clickhouse_of
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.operations.dlq import printable
 from marketprism_consumer.operations.questions import QUESTIONS, Question, named_series
@@ -33,7 +31,7 @@ EXAMPLES = {
     "candles": "  marketprism query candles binance_spot BTC-USDT --since 6h --every 5m -o plot",
     "vwap": "  marketprism query vwap binance_spot BTC-USDT --since 24h --every 1h",
     "book": "  marketprism query book binance_spot BTC-USDT --at 2025-09-24T07:56 --levels 5",
-    "funding": "  marketprism query funding --symbol BTC-USDT --since 7d -o csv > funding.csv",
+    "funding": "  marketprism query funding --symbol BTC-USDT --since 168h -o csv > funding.csv",
     "gaps": "  marketprism query gaps --since 24h -o json",
 }
 
@@ -172,8 +170,7 @@ def _ask(name: str, file: str, output: QueryOutput, named: dict[str, str], since
 
 
 async def _show(settings: Settings, question: Question, parameters: dict[str, Any], output: QueryOutput) -> None:
-    urls = settings.clickhouse_urls
-    server = ClickHouse(urls, lambda: clickhouse_auth(os.environ), comment="marketprism query", patience=PATIENCE)
+    server = clickhouse_of(settings, "query", patience=PATIENCE)
     try:
         if form := CLICKHOUSE_FORMATS.get(output):
             async for piece in server.stream(f"{question.sql} FORMAT {form}", parameters, settings=EXACT):

@@ -11,12 +11,10 @@ from typing import TypeVar
 
 from nats.errors import Error as NatsError
 
-from marketprism_api.credentials import clickhouse_auth, nats_auth
+from marketprism_api.credentials import nats_auth
 from marketprism_api.problems import ResourceError
 from marketprism_api.settings import Settings
-from marketprism_consumer.clickhouse.client import ClickHouse
-from marketprism_consumer.clickhouse.servers import connected
-from marketprism_consumer.clickhouse.shards import store_of
+from marketprism_consumer.clickhouse.client import PATIENCE, ClickHouse
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.commands.common import fail
 from marketprism_consumer.commands.exits import Exit, exit_of
@@ -26,7 +24,7 @@ from marketprism_consumer.jetstream.client import PullClient, connect
 from marketprism_consumer.jetstream.streams import create_missing
 from marketprism_consumer.operations import lanes
 from marketprism_consumer.schema.tables import Table
-from marketprism_consumer.tiering.job import cold_auth
+from marketprism_consumer.tiering.servers import hot_of, stores_of
 
 T = TypeVar("T")
 
@@ -44,25 +42,14 @@ class Servers:
         return NatsBroker(self.client)
 
 
-def clickhouse_of(settings: Settings, command: str) -> ClickHouse:
-    """Hot's server. Credentials are read anew for every connection."""
-    comment = f"marketprism {command}"
-    return connected(
-        settings.clickhouse_urls,
-        lambda: clickhouse_auth(os.environ),
-        comment=comment,
-        cluster=settings.cluster,
-        sharded=settings.sharded,
-    )
+def clickhouse_of(settings: Settings, command: str, *, patience: float = PATIENCE) -> ClickHouse:
+    """Hot's server, whose answers may take so long [s]."""
+    return hot_of(settings, f"marketprism {command}", patience=patience)
 
 
 def tiers_of(settings: Settings, command: str) -> tuple[ClickHouseStore, ClickHouseStore]:
-    """Hot and cold, over one client where they are on one server."""
-    hot = cold = clickhouse_of(settings, command)
-    if settings.cold_urls:
-        cold = ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment)
-    quorum = settings.insert_quorum
-    return store_of(hot, settings.hot_db, quorum=quorum), store_of(cold, settings.cold_db, quorum=quorum)
+    """Hot and cold."""
+    return stores_of(settings, f"marketprism {command}")
 
 
 async def nats_of(

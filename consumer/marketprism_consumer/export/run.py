@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
 from marketprism_consumer.clickhouse.incidents import incidents
@@ -15,6 +16,7 @@ from marketprism_consumer.export import manifest as manifests
 from marketprism_consumer.export.destination import Destination
 from marketprism_consumer.export.formats import FORMATS, FileFormat, TablesOfKind, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
+from marketprism_consumer.export.patience import Patience
 from marketprism_consumer.export.source import Covered, FileUnit, RowSource, Wanted, covered, units
 from marketprism_consumer.schema.tables import Table
 
@@ -78,14 +80,15 @@ class Export:
         self._saved_at = time.monotonic()
         self._saving = asyncio.Lock()
         self._kinds: dict[str, TablesOfKind] = {}
+        self._patient = Patience(server)
 
     async def run(self, wanted: Wanted, tables: Sequence[Table]) -> Exported:
         """Raises StoreError, ExportError. What was done until then is in the manifest."""
         begun, done = time.monotonic(), Exported()
         manifest = await manifests.load(self._place) or Manifest()
-        manifest.clickhouse = str(await self._server.value("SELECT version()"))
+        manifest.clickhouse = str(await self._patient(lambda: self._server.value("SELECT version()")))
         self._kinds = kinds_of(self._format, tables)
-        found = await units(self._server, self._tiers, self._kinds, wanted)
+        found = await self._patient(lambda: units(self._server, self._tiers, self._kinds, wanted))
         waiting = iter(found.items())
         total: dict[str, int] = {}
         so_far: dict[str, list[int]] = {}
@@ -98,7 +101,7 @@ class Export:
                 if entry and self._same(entry, unit, there):
                     done.kept += 1
                 else:
-                    entry = await self._file(unit, there)
+                    entry = await self._patient(partial(self._file, unit, there))
                     manifest.files[entry.path] = entry
                     done.files += 1
                     done.rows += entry.rows

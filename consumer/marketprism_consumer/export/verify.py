@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
@@ -12,6 +13,7 @@ from marketprism_consumer.errors import ExportError
 from marketprism_consumer.export.destination import Destination
 from marketprism_consumer.export.formats import FORMATS, TablesOfKind, kinds_of
 from marketprism_consumer.export.manifest import FileEntry, Manifest
+from marketprism_consumer.export.patience import Patience
 from marketprism_consumer.export.run import Digest, formatted
 from marketprism_consumer.export.source import RowSource, TierChoice, covered
 from marketprism_consumer.schema.tables import Table
@@ -44,6 +46,7 @@ async def verify(
     """Raises StoreError, ExportError."""
     found, total = Verified(), sum(entry.rows for entry in manifest.files.values())
     size = 0
+    patient: dict[TierChoice, Patience] = {}
     for path, entry in sorted(manifest.files.items()):
         tiers = RowSource(hot, cold, entry.tier)
         its = kinds_of(FORMATS[entry.format], tables).get(entry.unit.kind)
@@ -51,7 +54,9 @@ async def verify(
             raise ExportError(
                 f"{path}: the pipeline does not store {entry.unit.kind}: verify it with the file of one that does, --file"
             )
-        if wrong := await _wrong(server_of(entry.tier), tiers, its, place, entry, quick=quick):
+        server = server_of(entry.tier)
+        one = partial(_wrong, server, tiers, its, place, entry, quick=quick)
+        if wrong := await patient.setdefault(entry.tier, Patience(server))(one):
             found.wrong[path] = wrong
         found.files += 1
         found.rows += entry.rows

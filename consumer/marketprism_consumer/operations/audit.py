@@ -21,6 +21,7 @@ from marketprism_api import reasons
 from marketprism_api.data_types import Declaration
 from marketprism_api.messages import MessageLimits
 from marketprism_api.settings import Settings
+from marketprism_consumer import times
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import BrokerError, MessageError
@@ -163,6 +164,8 @@ class AuditReport:
     deep: bool
     tiers: tuple[Tier, ...]
     seconds: float = 0.0
+    since: int | None = None
+    """Of what arrived before nothing is said [µs since 1970]."""
     not_read: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By data type: streams that hold it, too, and are not among those that the pipeline names."""
     copies: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -182,6 +185,7 @@ class AuditReport:
             "deep": self.deep,
             "tiers": list(self.tiers),
             "seconds": round(self.seconds, 3),
+            "since": None if self.since is None else times.iso(self.since),
             "types": [
                 camel(audited) | {"holds": audited.holds, "findings": audited.findings, "notes": audited.notes}
                 for audited in self.types
@@ -209,10 +213,11 @@ async def audit(
     data_types: Iterable[str],
     deep: bool = False,
     both_tiers: bool = True,
+    since: int | None = None,
     progress: Callable[[AuditStep], None] = lambda _: None,
 ) -> AuditReport:
-    """`cold`: where that tier is, if not on hot's server. `progress` is told where it is. Raises BrokerError and StoreError where
-    NATS or ClickHouse can't be asked."""
+    """`cold`: where that tier is, if not on hot's server. `since`: only of what arrived from then on [µs since 1970]. `progress` is
+    told where it is. Raises BrokerError and StoreError where NATS or ClickHouse can't be asked."""
     began = time.monotonic()
     broker = NatsBroker(client)
     tiers: dict[Tier, ClickHouseStore] = {"hot": store}
@@ -220,7 +225,7 @@ async def audit(
         tiers["cold"] = cold or store
     found = {data_type: await lanes.find_all(settings, broker, store, data_type) for data_type in settings.data_types}
     chosen = list(dict.fromkeys(data_types))
-    report = AuditReport([], [], deep, tuple(tiers))
+    report = AuditReport([], [], deep, tuple(tiers), since=since)
     for data_type in chosen:
         if not found[data_type][0].stream:
             continue  # nothing is read, and its lane says why
@@ -238,7 +243,7 @@ async def audit(
         if not stream or any(lane.problem.startswith(str(reasons.STREAM_UNFIT)) for lane in on_it.values()):
             report.types += [_unread(settings, on_it[data_type]) for data_type in chosen if data_type in on_it]
             continue
-        auditor = _StreamAuditor(settings, tiers, broker, stream, on_it, progress)
+        auditor = _StreamAuditor(settings, tiers, broker, stream, on_it, since, progress)
         report.streams.append(await auditor.run([data_type for data_type in chosen if data_type in on_it], deep))
         report.types += auditor.types.values()
     report.types.sort(key=lambda audited: chosen.index(audited.data_type))
@@ -276,11 +281,13 @@ class _StreamAuditor:
         broker: NatsBroker,
         stream: str,
         on_it: Mapping[str, FoundLane],
+        since: int | None,
         progress: Callable[[AuditStep], None],
     ) -> None:
         self.types: dict[str, TypeAudit] = {}
         self._settings, self._tiers, self._broker = settings, tiers, broker
         self._stream, self._on_it, self._progress = stream, on_it, progress
+        self._since, self._begin = since, 0
         self._positions = {data_type: _position(lane) for data_type, lane in on_it.items()}
         self._identity = ""
         self._census: dict[str, _Census] = {}
@@ -307,7 +314,7 @@ class _StreamAuditor:
 
         for data_type in chosen:
             census, lane = self._census[data_type], self._on_it[data_type]
-            audited = TypeAudit(data_type, self._stream, self._identity, first, last)
+            audited = TypeAudit(data_type, self._stream, self._identity, max(first, self._begin), last)
             audited.record_made, audited.problem = lane.record is not None, lane.problem
             audited.by_hand = census.rows("")
             audited.beyond = max((census.last[i] for i in self._own(census) if census.last[i] > last), default=0)
@@ -363,8 +370,12 @@ class _StreamAuditor:
         held = {data_type: Sequences() for data_type in chosen}
         subjects = [self._settings.data_types[data_type].subject for data_type in chosen]
         type_of = cache(self._settings.type_of)  # of each message, and there are few subjects
-        async with StreamReader(self._broker, self._stream, subjects, first=first, headers_only=True) as reader:
+        self._begin = 0 if self._since is None else last + 1
+        async with StreamReader(
+            self._broker, self._stream, subjects, first=first, since=self._since, headers_only=True
+        ) as reader:
             async for messages in reader.batches(HEADERS_AT_ONCE):
+                self._begin = min(self._begin, messages[0].seq)
                 for message in messages:
                     if message.seq <= last:
                         data_type = type_of(message.subject)
@@ -409,10 +420,11 @@ class _StreamAuditor:
     ) -> dict[str, tuple[int, int]]:
         """Identity → the sequences with a row in this window, as bits, and how many rows there are beyond those."""
         base = window * WINDOW
+        begin = max(base, self._begin)
         words = await self._tiers[tier].clickhouse.query(
             "SELECT _stream, intDiv(_seq, 64) AS word, groupBitOr(bitShiftLeft(toUInt64(1), _seq % 64)), count()"
             f" FROM {self._table(tier, table)}"
-            f" WHERE _seq >= {base} AND _seq <= {min(last, base + WINDOW - 1)} AND _stream IN {{streams:Array(String)}}"
+            f" WHERE _seq >= {begin} AND _seq <= {min(last, base + WINDOW - 1)} AND _stream IN {{streams:Array(String)}}"
             " GROUP BY _stream, word",
             {"streams": list(streams)},
         )
@@ -452,16 +464,17 @@ class _StreamAuditor:
         for number, window in enumerate(windows):
             self._tell("comparing sequences", number, len(windows))
             base = window * WINDOW
-            gone = deleted.window(window)
+            stretch = ~up_to(base, self._begin - 1)
+            gone = deleted.window(window) & stretch
             accounted = 0
             for data_type in self._on_it:
                 bits, double, both = await self._rows(data_type, self._identities(data_type), window, last)
-                dead = self._dead[data_type].window(window)
+                dead = self._dead[data_type].window(window) & stretch
                 accounted |= bits | dead
                 audited = self.types.get(data_type)
                 if audited is None:
                     continue
-                holds = held[data_type].window(window)
+                holds = held[data_type].window(window) & stretch
                 judged = judge(base, holds, bits, dead, self._positions[data_type])
                 audited.held += holds.bit_count()
                 audited.rows += judged.rows.bit_count()
@@ -475,7 +488,7 @@ class _StreamAuditor:
                 audited.row_and_dead_letter.add(judged.both, base)
                 audited.stray.add(bits & between(base, max(first, 1), last) & ~holds & ~gone, base)
             if result.lost is not None:
-                result.lost.add(between(base, horizon, first - 1) & ~accounted, base)
+                result.lost.add(between(base, horizon, first - 1) & stretch & ~accounted, base)
                 result.deleted_unread.add(gone & ~accounted, base)
 
     def _windows(
@@ -488,7 +501,7 @@ class _StreamAuditor:
             own = set(self._own(census))
             found.update(*(windows for (_, stream), windows in census.windows.items() if stream in own))
         found.update(range(horizon // WINDOW, (first - 1) // WINDOW + 1))
-        return sorted(window for window in found if window * WINDOW <= last)
+        return sorted(window for window in found if self._begin < (window + 1) * WINDOW and window * WINDOW <= last)
 
     async def _horizon(self, first: int) -> int:
         """The sequence from which on all that is gone from the stream must have been read: the first row whose
@@ -516,6 +529,8 @@ class _StreamAuditor:
 
     async def _earlier_streams(self, data_type: str) -> None:
         """Their messages exist nowhere else, so they are only looked through for doubles."""
+        if self._since is not None:
+            return
         audited, census = self.types[data_type], self._census[data_type]
         own = {"", *self._own(census)}
         for identity in census.identities():
@@ -535,7 +550,7 @@ class _StreamAuditor:
         for tier, store in self._tiers.items():
             rows = await store.clickhouse.query(
                 f"SELECT _stream, _seq, count() FROM {self._table(tier, self._tables[data_type])} WHERE _stream != ''"
-                " GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
+                f" AND _seq >= {self._begin} GROUP BY _stream, _seq HAVING count() > 1 ORDER BY _stream, _seq LIMIT 1000"
             )
             audited.doubles += [(stream, tier, seq, count) for stream, seq, count in rows]
 

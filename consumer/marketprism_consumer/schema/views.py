@@ -51,7 +51,8 @@ def everything(hot: str, cold: str, table: Table, where: str = "1", columns: str
     """A SELECT of `columns`, else of every one, of both tiers; a row that is in both (copied, not yet deleted) comes once, from cold.
 
     Hot stands first, so that it is looked at first: a row that moves meanwhile is found in cold. What cold holds of hot's
-    time is little, and where hot begins is known without reading it. Rows without an identity are never taken for equal. GLOBAL
+    time is little, and where hot begins is known without reading it; it is asked for before cold is looked at, or a row that is
+    copied between the two looks at cold would come twice (docs/tiering.md). Rows without an identity are never taken for equal. GLOBAL
     matters where the tables are spread over shards: what cold has of hot's time is then asked for once, and not by each shard.
     """
     columns = columns or ", ".join(column.name for column in table.columns if column.kind != "EPHEMERAL")
@@ -59,7 +60,7 @@ def everything(hot: str, cold: str, table: Table, where: str = "1", columns: str
     begins = f"SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM {in_hot}"
     return (
         f"SELECT {columns} FROM {in_hot}\n"
-        f"WHERE ({where}) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (\n"
+        f"WHERE ({where}) AND ({begins}) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (\n"
         f"    SELECT _stream, _seq FROM {in_cold} WHERE _seq != 0 AND ({where}) AND timestamp >= ({begins})))\n"
         f"UNION ALL\nSELECT {columns} FROM {in_cold} WHERE {where}"
     )

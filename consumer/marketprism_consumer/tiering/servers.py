@@ -1,4 +1,4 @@
-"""The ClickHouse servers of a migration: few statements, but long ones."""
+"""The ClickHouse servers of both tiers: those of a migration, of few statements, but long ones, and those of whoever else looks at both."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 
 from marketprism_api import reasons
 from marketprism_api.credentials import ClickHouseAuth, clickhouse_auth
-from marketprism_consumer.clickhouse.client import ClickHouse, redacted
-from marketprism_consumer.clickhouse.servers import LOOKS, WHO, Sharded
-from marketprism_consumer.clickhouse.shards import recorded
+from marketprism_api.settings import Settings
+from marketprism_consumer.clickhouse import client
+from marketprism_consumer.clickhouse.client import Bound, ClickHouse, redacted
+from marketprism_consumer.clickhouse.servers import LOOKS, WHO, Sharded, connected
+from marketprism_consumer.clickhouse.shards import recorded, store_of
+from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import Fault, StoreError, TieringError
 from marketprism_consumer.tiering.job import Job, cold_auth
 
@@ -71,6 +74,39 @@ def both(job: Job, comment: str, cluster: str = "") -> tuple[ClickHouse, ClickHo
     """Hot's server and cold's, which may be the same."""
     hot = server(job.hot_urls, lambda: clickhouse_auth(os.environ), comment, cluster)
     return hot, server(job.cold_urls, cold_auth, comment) if job.cold_urls else hot
+
+
+def hot_of(
+    settings: Settings, comment: str, bound: Bound | None = None, *, patience: float = client.PATIENCE
+) -> ClickHouse:
+    """Hot's server, whose answers may take so long [s]. Credentials are read anew for every connection; `bound` goes with each
+    statement."""
+    return connected(
+        settings.clickhouse_urls,
+        lambda: clickhouse_auth(os.environ),
+        comment=comment,
+        cluster=settings.cluster,
+        sharded=settings.sharded,
+        settings=bound,
+        patience=patience,
+    )
+
+
+def cold_of(
+    settings: Settings, hot: ClickHouse, bound: Bound | None = None, *, patience: float = client.PATIENCE
+) -> ClickHouse:
+    """Cold's server: hot's own, where they are on one."""
+    if not settings.cold_urls:
+        return hot
+    return ClickHouse(settings.cold_urls, cold_auth, comment=hot.comment, settings=bound, patience=patience)
+
+
+def stores_of(settings: Settings, comment: str, bound: Bound | None = None) -> tuple[ClickHouseStore, ClickHouseStore]:
+    """Hot's and cold's, over one client where they are on one server."""
+    hot = hot_of(settings, comment, bound)
+    cold = cold_of(settings, hot, bound)
+    quorum = settings.insert_quorum
+    return store_of(hot, settings.hot_db, quorum=quorum), store_of(cold, settings.cold_db, quorum=quorum)
 
 
 def on_cluster(clickhouse: ClickHouse) -> str:

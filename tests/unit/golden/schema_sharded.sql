@@ -537,82 +537,82 @@ ORDER BY id;
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_orderbooks` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`orderbooks`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`orderbooks`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`orderbooks` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`orderbooks`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, last_update_id, first_update_id, prev_update_id, update_type, depth_levels, bids_count, asks_count, best_bid_price, best_bid_quantity, best_ask_price, best_ask_quantity, bid_prices, bid_quantities, ask_prices, ask_quantities, standardized_at, bids, asks, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`orderbooks` WHERE 1
 )
-COMMENT 'marketprism view b7008a917d8a';
+COMMENT 'marketprism view d0a724f1159d';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_trades` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker, trade_time, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`trades`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`trades` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, trade_id, price, quantity, side, is_maker, trade_time, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`trades` WHERE 1
 )
-COMMENT 'marketprism view 9516c4a76acf';
+COMMENT 'marketprism view 65d2692a2bb8';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_funding_rates` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price, index_price, premium_index, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`funding_rates`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`funding_rates`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`funding_rates` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`funding_rates`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, funding_rate, estimated_funding_rate, next_funding_time, funding_interval, mark_price, index_price, premium_index, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`funding_rates` WHERE 1
 )
-COMMENT 'marketprism view 2e1314d059e3';
+COMMENT 'marketprism view 96900f8b3793';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_open_interests` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, open_interest_value, open_interest_usd, open_interest_unit, mark_price, index_price, change_24h, change_24h_percent, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`open_interests`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`open_interests`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`open_interests` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`open_interests`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, open_interest_value, open_interest_usd, open_interest_unit, mark_price, index_price, change_24h, change_24h_percent, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`open_interests` WHERE 1
 )
-COMMENT 'marketprism view 0076ab7a19b0';
+COMMENT 'marketprism view ec3f27fe569f';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_liquidations` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, liquidation_id, side, status, price, quantity, filled_quantity, notional_value, average_price, bankruptcy_price, margin_ratio, liquidation_time, aggregation_mode, instrument_id, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`liquidations`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`liquidations`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`liquidations` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`liquidations`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, liquidation_id, side, status, price, quantity, filled_quantity, notional_value, average_price, bankruptcy_price, margin_ratio, liquidation_time, aggregation_mode, instrument_id, notional, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`liquidations` WHERE 1
 )
-COMMENT 'marketprism view e0308ab9fbc9';
+COMMENT 'marketprism view 8a2842cbac2c';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_lsr_top_positions` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_position_ratio, short_position_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`lsr_top_positions`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_top_positions`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`lsr_top_positions` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_top_positions`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_position_ratio, short_position_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`lsr_top_positions` WHERE 1
 )
-COMMENT 'marketprism view 086c6ac968e6';
+COMMENT 'marketprism view 5335a0e074c4';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_lsr_all_accounts` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_account_ratio, short_account_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`lsr_all_accounts`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_all_accounts`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`lsr_all_accounts` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`lsr_all_accounts`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, long_short_ratio, long_account_ratio, short_account_ratio, period, instrument_id, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`lsr_all_accounts` WHERE 1
 )
-COMMENT 'marketprism view 59b92465bc9a';
+COMMENT 'marketprism view 1c644642094a';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`all_volatility_indices` ON CLUSTER `main` AS
 (
 SELECT timestamp, exchange, market_type, symbol, currency, volatility_index, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_hot`.`volatility_indices`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`volatility_indices`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`volatility_indices` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`volatility_indices`)))
 UNION ALL
 SELECT timestamp, exchange, market_type, symbol, currency, volatility_index, data_source, collected_at, created_at, _stream, _seq FROM `marketprism_cold`.`volatility_indices` WHERE 1
 )
-COMMENT 'marketprism view 6bd9846b6c68';
+COMMENT 'marketprism view a4dade77b904';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`candles_1m` ON CLUSTER `main` AS
 (
@@ -624,14 +624,14 @@ SELECT exchange, market_type, symbol, toStartOfMinute(timestamp) AS minute,
 FROM
 (
 SELECT exchange, market_type, symbol, timestamp, price, quantity, bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128) + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq AS place FROM `marketprism_hot`.`trades`
-WHERE (1) AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
+WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`trades` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`)))
 UNION ALL
 SELECT exchange, market_type, symbol, timestamp, price, quantity, bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128) + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq AS place FROM `marketprism_cold`.`trades` WHERE 1
 )
 GROUP BY exchange, market_type, symbol, minute
 )
-COMMENT 'marketprism view d4f458823d27';
+COMMENT 'marketprism view 5dff12621c09';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`trade_gaps` ON CLUSTER `main` AS
 (

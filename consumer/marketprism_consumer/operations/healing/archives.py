@@ -14,6 +14,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -270,3 +271,10 @@ def where_to_get(exchange: str, market_type: str, symbol: str, at: int) -> str:
         return ""
     name = "".join(symbol.split("-")[:2])
     return f"https://data.binance.vision/data/{kind}/daily/trades/{name}/{name}-trades-{times.shown(at)[:10]}.zip"
+
+
+def named_otherwise(path: Path, symbol: str) -> str:
+    """What Binance's name of the file says it is of, where that is not the symbol; empty where it says nothing else."""
+    named = re.match(r"([A-Z0-9]+)(?:_[A-Z0-9]+)?-trades-", path.name)
+    own = re.sub(r"[^A-Z0-9]", "", symbol.upper())
+    return "" if named is None or own.startswith(named[1]) else named[1]
