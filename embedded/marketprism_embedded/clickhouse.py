@@ -426,6 +426,9 @@ def serve(
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     ready(place.url("http", host, server.port))
     stop.wait()
+    # The last resort, which needs no thread of ours: what hangs in the engine may hold the interpreter's lock.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(int(DRAIN_SECONDS) + CLOSE_SECONDS + 10)
     drained = server.drain(DRAIN_SECONDS)
     if engine.lost_writes:
         log.error("a write to disk failed (is it full?), and the engine does not know of it: start the server again")
