@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marketprism_api import reasons
-from marketprism_console.colours import AXIS, BAD, BLUE, GOOD, NOTE, ORANGE, TEXT, TOOLTIP, WARN
+from marketprism_console.colours import AXIS, BLUE, GOOD, NOTE, ORANGE, TEXT, TOOLTIP, WARN
 from marketprism_console.coverage.cells import DAY, HOUR, MINUTE, SECOND
 from marketprism_console.tiering.queries import TieringState
 from marketprism_consumer.tiering.ledger import LedgerEntry
@@ -18,7 +18,7 @@ ENDLESS = timedelta(hours=1)  # a slice that began so long ago, and did not end,
 IDLE = timedelta(hours=1)  # as the alert MarketPrismTieringStalled has it
 STEPS = (MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY)
 MOST_BARS = 60
-_COLOURS = (BLUE, ORANGE, NOTE, WARN, GOOD, BAD, TEXT)
+_COLOURS = (BLUE, ORANGE, NOTE, GOOD, WARN, TEXT)  # not red, which says that something is wrong
 
 
 @dataclass(frozen=True, slots=True)
