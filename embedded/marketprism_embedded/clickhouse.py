@@ -49,6 +49,7 @@ HEAD_LIMIT = 1 << 20  # request line and headers, bytes
 STATEMENT_LIMIT = 16 << 20  # a statement without its data, bytes
 REPLY_IN_MEMORY = 16 << 20  # a reply that must be complete before it is sent goes to a file above this
 REPLY_AT_ONCE = 1 << 20  # up to here a failing query gets a clean error, above it the reply has begun
+WAKE_SECONDS = 0.5
 DRAIN_SECONDS = 10.0
 CLOSE_SECONDS = 20  # chDB now and then waits for minutes for a thread of its own
 CUSTOM_SERIALIZATION = 54454  # protocol version from which Native blocks look different
@@ -425,10 +426,8 @@ def serve(
         raise place.port_error(host, port, error) from None
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     ready(place.url("http", host, server.port))
-    stop.wait()
-    # The last resort, which needs no thread of ours: what hangs in the engine may hold the interpreter's lock.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(int(DRAIN_SECONDS) + CLOSE_SECONDS + 10)
+    while not stop.wait(WAKE_SECONDS):
+        pass  # the kernel may give a signal to a thread of the engine's: it is handled when this one wakes
     drained = server.drain(DRAIN_SECONDS)
     if engine.lost_writes:
         log.error("a write to disk failed (is it full?), and the engine does not know of it: start the server again")

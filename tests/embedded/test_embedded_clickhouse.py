@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes
 import datetime as dt
 import gzip
 import http.client
@@ -691,6 +692,16 @@ def test_sigterm_lets_a_running_request_finish(tmp_path: Path) -> None:
         wait_for(lambda: ask.value(runs) == "1", "the statement runs")
         os.kill(server.pid, signal.SIGTERM)
         assert running.result(PATIENCE).text == "0\tdone\n"
+        assert server.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: a signal to a thread of another process is Linux's")
+def test_a_sigterm_that_a_thread_of_the_engine_gets_ends_it_too(tmp_path: Path) -> None:
+    """The kernel gives one to any thread, where the first one has another signal to handle just then."""
+    with start("clickhouse", tmp_path) as server:
+        thread = max(int(task.name) for task in Path(f"/proc/{server.pid}/task").iterdir())
+        assert thread != server.pid
+        assert ctypes.CDLL(None).tgkill(server.pid, thread, signal.SIGTERM) == 0
         assert server.process.wait(PATIENCE) == 0
 
 
