@@ -86,7 +86,7 @@ def test_nothing_is_inserted_through_what_drops_settings(proxied: World, proxy: 
 
 def test_a_limit_on_the_size_of_requests_makes_batches_smaller(proxied: World, proxy: Proxy) -> None:
     proxy.spoil(no_more_than(40_000))
-    proxied.feed(types=["trade"], rate=4000)
+    proxied.feed(types=["trade"], rate=1500)
     ingest = proxied.ingest()
     ingest.until_alarm("NotClickHouse")
     wait_for(lambda: ingest.status("trade").get("setAside") == 0, "what was too large is stored")

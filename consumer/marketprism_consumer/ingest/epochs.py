@@ -22,6 +22,7 @@ from marketprism_consumer.ingest.record import Claim, Cut
 from marketprism_consumer.ingest.store import Stored
 
 PIECES = 128  # of a block of which something was refused; in the epoch after that rows are alone
+TOO_LARGE_PIECES = 32  # of one that was too large as a whole: each piece costs a request, each round of them a block's time
 EMPTY_POLL = 5.0  # [s]
 
 Good = tuple[Message, Row, str]
@@ -145,15 +146,14 @@ async def record_done(lane: Lane, id: str, cut: Cut) -> steps.Record:
 
 
 class Refusals:
-    """How small pieces are to be."""
+    """How many rows a piece may have after what was refused; 0: all of them. What was only too late stays as large as it was, or
+    many a block would be cut smaller in each epoch and never get through."""
 
-    def __init__(self, times: int = 0) -> None:
-        self.times = times
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = rows
 
     def size(self, rows: int) -> int:
-        if not self.times:
-            return max(1, rows)
-        return max(1, -(-rows // PIECES)) if self.times == 1 else 1
+        return max(1, self.rows or rows)
 
 
 async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message], refusals: Refusals) -> Refusals | None:
@@ -161,7 +161,7 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
     anything of this epoch: it was won by compare-and-set."""
     good, bad = await look_up(lane, messages)
     lane.faultpoint("after_look_up")
-    size, left = refusals.size(len(good)), False
+    size, smaller = refusals.size(len(good)), 0
     refused: list[tuple[Message, StoreError]] = []
     for number, piece in enumerate(_pieces(good, size)):
         of, rows, streams = [m for m, _, _ in piece], [row for _, row, _ in piece], [stream for _, _, stream in piece]
@@ -170,7 +170,7 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
             continue
         if sent is Sent.LATE:
             await bury(lane, refused)  # or the next epoch begins with them again
-            return refusals
+            return Refusals(smaller) if smaller else refusals
         assert why is not None
         if len(piece) == 1 and why.fault is Fault.ROW:
             # What was damaged on the way is not the row's fault: it has to be refused twice, alone, for the same reason.
@@ -180,13 +180,14 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
             if again is Sent.REFUSED and sure is not None and sure.code == why.code:
                 refused.append((piece[0][0], why))
                 continue
-            left = True
+            smaller = 1
             continue
         # A code that nobody knows never buries anything: it is told, and tried again.
         lane.alarm(reasons.INSERT_BLOCKED, clickhouse_code=why.code, error=str(why)[:500], rows=len(piece))
-        left = True
+        pieces = TOO_LARGE_PIECES if why.fault is Fault.TOO_LARGE else PIECES
+        smaller = min(smaller or size, -(-size // pieces))
     await bury(lane, [*bad, *refused])
-    return Refusals(refusals.times + 1) if left else None
+    return Refusals(smaller) if smaller else None
 
 
 def _pieces(good: Sequence[Good], size: int) -> list[list[Good]]:
