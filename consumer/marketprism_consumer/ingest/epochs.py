@@ -22,7 +22,7 @@ from marketprism_consumer.ingest.record import Claim, Cut
 from marketprism_consumer.ingest.store import Stored
 
 PIECES = 128  # of a block of which something was refused; in the epoch after that rows are alone
-TOO_LARGE_PIECES = 32  # of one that was too large as a whole: each piece costs a request, each round of them a block's time
+TOO_LARGE_PIECES = 32  # of one that was too large: each costs a request, each round of them a block's time
 EMPTY_POLL = 5.0  # [s]
 
 Good = tuple[Message, Row, str]
