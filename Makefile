@@ -35,7 +35,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 test: ## Everything that must pass, about 25 minutes
 	$(MAKE) lint unit docs
 	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other.
-	$(MAKE) -j 4 --output-sync=target storage-commands storage-operations storage-path control-plane beside-storage
+	$(MAKE) -j 4 --output-sync=target storage-commands storage-console control-plane storage-operations storage-path beside-storage
 	$(MAKE) faults monitoring
 
 .PHONY: beside-storage
@@ -78,15 +78,18 @@ model: $(INSTALLED) ## Every history of the protocol in large scopes (about half
 
 .PHONY: storage
 storage: $(INSTALLED) ## Against a real nats-server and the real ClickHouse engine
-	$(MAKE) -j 3 --output-sync=target storage-commands storage-operations storage-path
+	$(MAKE) -j 4 --output-sync=target storage-commands storage-console storage-operations storage-path
 
 # Where ARGS select tests, there may be none in one of the parts (pytest's 5).
-.PHONY: storage-path storage-commands storage-operations
+.PHONY: storage-path storage-commands storage-console storage-operations
 storage-path: $(INSTALLED)
 	$(BIN)/pytest tests/feed tests/embedded tests/storage tests/audit tests/dlq tests/replay $(ARGS) || test $$? = 5
 
 storage-commands: $(INSTALLED)
-	$(BIN)/pytest tests/console tests/export tests/commands $(ARGS) || test $$? = 5
+	$(BIN)/pytest tests/commands $(ARGS) || test $$? = 5
+
+storage-console: $(INSTALLED)
+	$(BIN)/pytest tests/console tests/export $(ARGS) || test $$? = 5
 
 storage-operations: $(INSTALLED)
 	$(BIN)/pytest tests/operations tests/validation $(ARGS) || test $$? = 5
