@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 CHROMIUM = os.environ.get("MARKETPRISM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
-WAIT = 60_000  # for what must come at last [ms]
+WAIT = 120_000  # for what must come at last [ms]
 
 needs_browser = pytest.mark.skipif(
     not CHROMIUM,
