@@ -294,9 +294,7 @@ class _Work:
         if asked.market_type:
             return [asked.market_type]
         table = table_of(asked.settings.data_types[data_type].declaration)
-        found: set[str] = set()
-        for tier in self._tiers:
-            found |= await market_types(tier, table, asked.exchange, asked.symbol)
+        found = await market_types(self._tiers, table, asked.exchange, asked.symbol)
         if not found:
             raise HealError(f"the tables have no row of {asked.exchange} {asked.symbol}: give --market-type")
         return sorted(found)

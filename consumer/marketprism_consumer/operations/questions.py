@@ -19,19 +19,8 @@ NAMED = {
     "market_type": "market_type = {market_type:String}",
     "symbol": "symbol = {symbol:String}",
 }
+ONE_SERIES = " AND ".join(NAMED.values())
 UNTIL = "fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
-SPAN = (
-    "{0} >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND {0} < fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')"
-)
-NAMED = {
-    "exchange": "exchange = {exchange:String}",
-    "market_type": "market_type = {market_type:String}",
-    "symbol": "symbol = {symbol:String}",
-}
-OF_BOOK = (
-    "exchange = {exchange:String}, market_type = {market_type:String}, symbol = {symbol:String},"
-    " at = fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
-)
 SPAN = "since = fromUnixTimestamp64Micro({since:Int64}, 'UTC'), until = fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
 
 

@@ -29,6 +29,7 @@ from marketprism_consumer.operations.healing.plan import (
     plan_identities,
     plan_trades,
 )
+from marketprism_consumer.operations.questions import ONE_SERIES, TIME_SPAN
 from marketprism_consumer.operations.restore import Restorable, Restore
 from marketprism_consumer.schema.incidents import FILE, Incident
 from marketprism_consumer.schema.tables import Table, table_of
@@ -42,8 +43,7 @@ KEPT_ANYWAY = (FILE, BY_HAND)  # identities that are no stream's: there is one o
 
 SeriesName = tuple[str, str, str]
 """Exchange, market type, symbol."""
-OF_SERIES = "exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}"
-IN_TIME = "timestamp >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') AND timestamp < fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
+IN_TIME = TIME_SPAN.format("timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class FileHealing:
         digests = {int.from_bytes(md5(line.row[ID].encode(), usedforsecurity=False).digest()[:8]) for line in lines}
         times = [line.row[0] for line in lines]
         found: defaultdict[str, list[TradeThere]] = defaultdict(list)
-        where = f"{OF_SERIES} AND {IN_TIME} AND halfMD5(trade_id) IN ({', '.join(map(str, sorted(digests)))})"
+        where = f"{ONE_SERIES} AND {IN_TIME} AND halfMD5(trade_id) IN ({', '.join(map(str, sorted(digests)))})"
         for tier in self._tiers:
             rows = await tier.rows(
                 self._table,
@@ -243,7 +243,7 @@ class FileHealing:
         counts = [
             int(
                 await tier.clickhouse.value(
-                    f"SELECT count() FROM {tier.table(self._table)} WHERE {OF_SERIES} AND {IN_TIME}", given
+                    f"SELECT count() FROM {tier.table(self._table)} WHERE {ONE_SERIES} AND {IN_TIME}", given
                 )
             )
             for tier in self._tiers
@@ -311,9 +311,7 @@ async def series_of(
             f"{archive.path} does not say of what it is: give --exchange and --symbol, as the tables have them"
         )
     if not market_type:
-        there: set[str] = set()
-        for tier in tiers:
-            there |= await market_types(tier, table, exchange, symbol)
+        there = await market_types(tiers, table, exchange, symbol)
         if len(there) != 1:
             what = f"of {' and '.join(sorted(there))}" if there else "no row"
             raise HealError(f"the tables have {what} of {exchange} {symbol}: give --market-type")
@@ -321,13 +319,16 @@ async def series_of(
     return exchange, market_type, symbol
 
 
-async def market_types(tier: ClickHouseStore, table: Table, exchange: str, symbol: str) -> set[str]:
-    """Those that a tier has rows of. Raises StoreError."""
-    sql = (
-        f"SELECT groupUniqArray(toString(market_type)) FROM {tier.table(table)}"
-        " WHERE exchange = {exchange:String} AND symbol = {symbol:String}"
-    )
-    return set(await tier.clickhouse.value(sql, {"exchange": exchange, "symbol": symbol}))
+async def market_types(tiers: Sequence[ClickHouseStore], table: Table, exchange: str, symbol: str) -> set[str]:
+    """Those that the tiers have rows of. Raises StoreError."""
+    found: set[str] = set()
+    for tier in tiers:
+        sql = (
+            f"SELECT groupUniqArray(toString(market_type)) FROM {tier.table(table)}"
+            " WHERE exchange = {exchange:String} AND symbol = {symbol:String}"
+        )
+        found |= set(await tier.clickhouse.value(sql, {"exchange": exchange, "symbol": symbol}))
+    return found
 
 
 def _said(archive: Archive) -> SeriesName:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from marketprism_api.data_types import ValidationLimits
 from marketprism_consumer.clickhouse.client import SPILL, ClickHouse
+from marketprism_consumer.operations.questions import NAMED, ONE_SERIES, TIME_SPAN
 from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.schema.views import everything
 from marketprism_consumer.validation.run import SECOND, Report, Series, SeriesKey, TypeReport, period_seconds, silences
@@ -82,14 +83,10 @@ async def _of_numbers(
     times: dict[int, tuple[int, int]] = {}
     request = report.request
     for at in range(0, len(edges), EDGES):
-        where = (
-            "exchange = {exchange:String} AND market_type = {market_type:String} AND symbol = {symbol:String}"
-            " AND timestamp >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
-            " AND timestamp < fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
-            f" AND toUInt64OrZero(trade_id) IN ({', '.join(map(str, edges[at : at + EDGES]))})"
-        )
+        numbers = ", ".join(map(str, edges[at : at + EDGES]))
+        where = f"{ONE_SERIES} AND {TIME_SPAN.format('timestamp')} AND toUInt64OrZero(trade_id) IN ({numbers})"
         given = {
-            **dict(zip(("exchange", "market_type", "symbol"), key, strict=False)),
+            **dict(zip(NAMED, key, strict=False)),
             "since": request.since,
             "until": request.until,
         }
