@@ -224,6 +224,21 @@ async def test_a_stream_of_that_name_that_does_not_take_them_is_told(pipeline: P
     assert "takes letters.>, not marketprism.dlq.MARKETPRISM_DLQ.>" in " ".join(told.output.split())
 
 
+@pytest.mark.parametrize("round", range(5))
+async def test_first_letters_at_the_same_moment_make_the_stream_once(pipeline: Pipeline, round: int) -> None:
+    """Each lane makes it where it is missing; who comes second finds it, also with another pipeline's settings."""
+    name = pipeline.settings.dead_letters.stream
+
+    async def first(seq: int) -> None:
+        message = Message(seq, 1, 0, "trade.okx.spot.BTC-USDT", b"")
+        letter = DeadLetter(message, "trade", "MARKET_DATA@now", reasons.BAD_JSON)
+        await asyncio.sleep(seq / 5_000)  # some ask before it is there, some while it is made, some after
+        await NatsGraveyard(pipeline.broker, name, max_age=3600 * (seq % 2 + 1)).bury(letter)
+
+    await asyncio.gather(*map(first, range(1, 31)))
+    assert (await pipeline.broker.stream(name)).messages == 30
+
+
 async def test_two_pipelines_of_an_account_have_each_their_own(pipeline: Pipeline, tmp_path: Path) -> None:
     """The same messages, into other tables; what the first can't store is no business of the second's."""
     file, databases = tmp_path / "other.yaml", {"CLICKHOUSE_HOT_DB": "other_hot", "CLICKHOUSE_COLD_DB": "other_cold"}

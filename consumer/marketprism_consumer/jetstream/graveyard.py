@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from nats.errors import Error as NatsError
 
@@ -13,7 +14,7 @@ from marketprism_api.subjects import common
 from marketprism_consumer.errors import BrokerError, JetStreamError
 from marketprism_consumer.ingest.dead_letters import REST, DeadLetter, part_subject, place_of, prefix_of, subjects_of
 from marketprism_consumer.jetstream.broker import API_TIMEOUT, SECOND, NatsBroker
-from marketprism_consumer.jetstream.refusals import STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE
+from marketprism_consumer.jetstream.refusals import NAME_IN_USE, STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE
 
 HEADERS_AROUND = 128
 """Of a message's headers: the version, line ends, and the one for compare-and-set [bytes]."""
@@ -29,6 +30,8 @@ async def in_the_way(broker: NatsBroker, graveyard: str) -> str:
             return ""
         return f"{graveyard} takes {', '.join(found.subjects) or 'no subjects of its own'}, not {ours}"
     for name in await broker.streams_of(ours):
+        if name == graveyard:  # made since: by another lane, or another consumer
+            return await in_the_way(broker, graveyard)
         other = await broker.described(name)
         taken = [each for each in other.subjects if common(each, ours)] if other else []
         return f"{graveyard} can't be made: the stream {name} takes {', '.join(taken) or ours}"
@@ -101,20 +104,32 @@ class NatsGraveyard:
         if why := await in_the_way(self._broker, self._stream):
             raise BrokerError(reasons.DEAD_LETTERS_UNAVAILABLE, why)
         try:
-            found = await self._broker.api(f"STREAM.INFO.{self._stream}", None)
+            found = await self._config()
         except JetStreamError as error:
             if error.code != STREAM_NOT_FOUND:
                 raise
-            config = {
-                "name": self._stream,
-                "subjects": [subjects_of(self._stream)],
-                "retention": "limits",
-                "storage": "file",
-                "num_replicas": self._replicas,
-                "max_age": int(self._max_age * SECOND),
-                "discard": "new",  # a full dead-letter stream must say so, not forget
-                "allow_direct": True,
-            }
-            found = await self._broker.api(f"STREAM.CREATE.{self._stream}", config)
-        self._max_size = max(0, int(found["config"].get("max_msg_size") or 0))
+            await self._create()
+            found = await self._config()
+        self._max_size = max(0, int(found.get("max_msg_size") or 0))
         self._ready = True
+
+    async def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = (await self._broker.api(f"STREAM.INFO.{self._stream}", None))["config"]
+        return config
+
+    async def _create(self) -> None:
+        config = {
+            "name": self._stream,
+            "subjects": [subjects_of(self._stream)],
+            "retention": "limits",
+            "storage": "file",
+            "num_replicas": self._replicas,
+            "max_age": int(self._max_age * SECOND),
+            "discard": "new",  # a full dead-letter stream must say so, not forget
+            "allow_direct": True,
+        }
+        try:
+            await self._broker.api(f"STREAM.CREATE.{self._stream}", config)
+        except JetStreamError as error:
+            if error.code != NAME_IN_USE:  # another pipeline was quicker, with settings of its own
+                raise
