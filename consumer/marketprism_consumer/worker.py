@@ -67,7 +67,7 @@ class Worker:
         self._cold = ClickHouse(settings.cold_urls, cold_auth) if settings.cold_urls else self._clickhouse
         self._tiers = (
             store_of(self._clickhouse, settings.hot_db, quorum=settings.insert_quorum),
-            store_of(self._cold, settings.cold_db, quorum=settings.insert_quorum),
+            store_of(self._cold, settings.cold_db, quorum=settings.insert_quorum, optional=True),
         )
         self._records = NatsRecords(self._client, settings.bucket)
         self._owner = Owner(settings.pipeline_name)

@@ -136,7 +136,7 @@ class _Connection(socketserver.StreamRequestHandler):
     def _request(self) -> bool:
         """Serve one request. False when the connection is at its end."""
         first = self.rfile.readline(HEAD_LIMIT)
-        if not first.strip() or self.server.draining:
+        if not first.strip():
             return False
         parts = first.decode("latin-1").split()
         if len(parts) != 3:
@@ -152,7 +152,9 @@ class _Connection(socketserver.StreamRequestHandler):
             headers[name.lower()] = value.strip()
         keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
         body = _Body(self, headers)
-        with self.server.busy():
+        with self.server.busy() as taken:
+            if not taken:
+                return False
             request = HttpRequest.parse(method, target, headers)
             exchange = Exchange(self.server, request, body, self.send, chunks=version == "HTTP/1.1", keep=keep)
             return exchange.serve() and keep and body.rest()
@@ -372,7 +374,7 @@ class HttpServer(socketserver.ThreadingTCPServer):
         self.directory = directory
         self.guard = guard
         self.name = "marketprism-embedded"
-        self.draining = False
+        self._draining = False
         self._running = 0
         self._idle = threading.Condition()
         self.address_family = place.address_family(host)
@@ -381,11 +383,15 @@ class HttpServer(socketserver.ThreadingTCPServer):
         self.port = int(self.server_address[1])
 
     @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
+    def busy(self) -> Iterator[bool]:
+        """While a request runs. False where it comes too late: the engine may be closing, and is not to be asked any more."""
         with self._idle:
+            if self._draining:
+                yield False
+                return
             self._running += 1
         try:
-            yield
+            yield True
         finally:
             with self._idle:
                 self._running -= 1
@@ -393,7 +399,8 @@ class HttpServer(socketserver.ThreadingTCPServer):
 
     def drain(self, seconds: float) -> bool:
         """Take no new request and wait for the running ones. False when some are left."""
-        self.draining = True
+        with self._idle:
+            self._draining = True
         self.shutdown()
         with self._idle:
             return self._idle.wait_for(lambda: self._running == 0, seconds)

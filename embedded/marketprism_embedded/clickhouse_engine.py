@@ -30,6 +30,7 @@ from marketprism_embedded.clickhouse_http import ClickHouseError, Stats, parse_e
 from marketprism_embedded.place import EmbeddedError
 
 KEEP_FREE = 256 << 20  # bytes of the disk, or an eighth of a small one
+LOOK_EVERY = 1.0  # at failed writes after a statement that only reads: a look costs as much as a small SELECT [s]
 _FAILED_WRITES = "SELECT value FROM system.events WHERE event = 'WriteBufferFromFileDescriptorWriteFailed'"
 _UNSAFE_IN_PATH = re.compile(r"""[*?{}'"\\&<>\n]""")
 
@@ -65,6 +66,7 @@ class Engine:
                 f"the ClickHouse engine is not installed ({error}): pip install 'marketprism-consumer[embedded]'"
             ) from None
         self.lost_writes = False
+        self._looked = 0.0
         self._on_lost_write = on_lost_write
         self._uploads = directory / "uploads"
         shutil.rmtree(self._uploads, ignore_errors=True)  # what a killed process left
@@ -92,13 +94,13 @@ class Engine:
             if statement.database:
                 connection.query(f"USE {_quoted(statement.database, '`')}", "Null")
             connection.query("SET " + ", ".join(f"{k} = {_quoted(v)}" for k, v in statement.settings.items()), "Null")
-            _check(connection, statement.sql)
+            only_reads = _check(connection, statement.sql)
             if statement.stream:
                 yield from _stream(connection, statement, stats)
-                self._see_writes(connection)
+                self._see_writes(connection, only_reads)
             else:
                 result = connection.query(statement.sql, statement.format, params=statement.parameters)
-                self._see_writes(connection)
+                self._see_writes(connection, only_reads)
                 _count(stats, result)
                 stats.written_rows = result.rows_written()
                 stats.written_bytes = result.bytes_written()
@@ -108,8 +110,11 @@ class Engine:
         finally:
             connection.close()
 
-    def _see_writes(self, connection: Any) -> None:
-        """Raises NOT_ENOUGH_SPACE once a write to disk has failed, whoever's it was."""
+    def _see_writes(self, connection: Any, only_reads: bool) -> None:
+        """Raises NOT_ENOUGH_SPACE once a write to disk has failed, whoever's it was: a merge's, too."""
+        if only_reads and time.monotonic() - self._looked < LOOK_EVERY:
+            return
+        self._looked = time.monotonic()
         if connection.query(_FAILED_WRITES, "TSV").bytes():
             self.lost_writes = True
             self._on_lost_write()
@@ -149,13 +154,14 @@ def _write(file: BinaryIO, data: bytes) -> None:
         raise
 
 
-def _check(connection: Any, sql: bytes) -> None:
-    """A server runs one statement per request, and doesn't write files for its clients."""
+def _check(connection: Any, sql: bytes) -> bool:
+    """A server runs one statement per request, and doesn't write files for its clients. True where it only reads."""
     kind = connection.classify_query(sql)
     if kind["statement_count"] > 1:
         raise ClickHouseError(62, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed).")
     if kind["query_class"].name == "CONTROL" and re.search(rb"\boutfile\b", sql, re.IGNORECASE):
         raise ClickHouseError(358, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE is not allowed.")
+    return bool(kind["query_class"].name == "READ_ONLY")
 
 
 def _stream(connection: Any, statement: Statement, stats: Stats) -> Iterator[bytes]:

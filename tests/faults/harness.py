@@ -508,7 +508,7 @@ class World:
         done: list[Change] = []
         self.call(schema.apply(self.store.clickhouse, self.settings, done.append))
         made = [change.makes for change in done if change.makes]
-        tiers = (self.store, store_of(self.store.clickhouse, self.settings.cold_db))
+        tiers = (self.store, store_of(self.store.clickhouse, self.settings.cold_db, optional=True))
         self.call(lanes.begin(self.settings, self.broker, tiers, made))
 
     # --- actors ---

@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.shards import store_of
+from marketprism_consumer.errors import StoreError
+from marketprism_consumer.schema.tables import TRADES
 from marketprism_consumer.tiering.job import Job
 from marketprism_consumer.tiering.run import Migration, Result
 from tests.faults.harness import World
@@ -101,3 +104,19 @@ def test_a_replica_that_is_away_follows_later(stored: World, replicas: Replicas,
     assert result.ok, result.failures
     replicas.do("node", "start", away)
     wait_for(lambda: seen_by(stored, away) == before, "it has followed")
+
+
+def test_a_replica_without_cold_s_table_does_not_speak_for_the_other(stored: World, replicas: Replicas) -> None:
+    """Look-ups take what is nowhere for empty, and a replica that is new has nothing yet."""
+    database = stored.settings.cold_db
+    here = ClickHouse([replicas.nodes[0]], cluster=stored.settings.cluster)
+    cold = store_of(here, database, optional=True)
+    try:
+        stored.call(here.command(f"DROP TABLE `{database}`.trades SYNC"))
+        with pytest.raises(StoreError) as refused:
+            stored.call(cold.stored(TRADES, "any", [1]))
+        assert refused.value.reason.name == "SchemaMissing"
+        nowhere = store_of(here, f"{database}_never_made", optional=True)
+        assert stored.call(nowhere.stored(TRADES, "any", [1])) == {}
+    finally:
+        stored.call(here.close())

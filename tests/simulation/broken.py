@@ -179,8 +179,8 @@ async def compares_no_mark(_lane: Any, record: Record, state: Any) -> str:
     return "the stream is shorter" if state.last_seq < record.end else ""
 
 
-async def stays_in_its_generation(_lane: Lane, least: int, _last: int) -> int:
-    return least
+async def stays_in_its_generation(lane: Lane, least: int) -> tuple[int, int]:
+    return least, (await lane.broker.stream(lane.id.stream)).last_seq
 
 
 async def opens_anyhow(self: Reader) -> Reader:

@@ -205,10 +205,19 @@ def test_a_table_that_was_dropped_and_made_again_is_another_one(make_place: Make
     assert identity() != first
 
 
-def test_a_tier_without_the_table_has_nothing(make_place: MakePlace) -> None:
+def test_a_cold_tier_without_the_table_has_nothing(make_place: MakePlace) -> None:
     place = make_place()
-    assert place.loop.run(place.store.stored(TRADES, STREAM, [1])) == {}
-    assert place.loop.run(place.store.highest(TRADES, STREAM, 0)) == 0
+    cold = ClickHouseStore(place.store.clickhouse, place.database, optional=True)
+    for store in (cold, ClickHouseStore(cold.clickhouse, "nowhere", optional=True)):
+        assert place.loop.run(store.stored(TRADES, STREAM, [1])) == {}
+        assert place.loop.run(store.highest(TRADES, STREAM, 0)) == 0
+
+
+def test_a_hot_tier_without_the_table_knows_nothing_of_its_rows(make_place: MakePlace) -> None:
+    """Such as a replica that is made anew: taken for an empty one, it would be sent what the others have."""
+    place = make_place()
+    assert refusal(lambda: place.loop.run(place.store.stored(TRADES, STREAM, [1]))).code == 60
+    assert refusal(lambda: place.loop.run(place.store.highest(TRADES, STREAM, 0))).code == 60
 
 
 def test_the_clock_is_the_servers(make_place: MakePlace) -> None:

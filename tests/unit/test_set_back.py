@@ -23,9 +23,13 @@ class Tier:
         return 12 if stream == generation(STREAM, 0) and above < 12 else 0
 
 
-def lane(ends_at: int) -> Lane:
+def lane(*ends: int) -> Lane:
+    """`ends`: of the stream, each time when it is looked at."""
+    looks = iter(ends)
+
     async def stream(name: str) -> StreamState:
-        return StreamState("2026-01-01T00:00:00Z", 1, ends_at, ends_at)
+        end = next(looks)
+        return StreamState("2026-01-01T00:00:00Z", 1, end, end)
 
     async def patiently(ask: Callable[[], Awaitable[Any]]) -> Any:
         return await ask()
@@ -42,8 +46,15 @@ def lane(ends_at: int) -> Lane:
 
 
 @pytest.mark.parametrize(
-    ("ends_at", "expected"),
-    [pytest.param(12, 0, id="it has them by now"), pytest.param(10, 1, id="it never had them")],
+    ("ends", "expected"),
+    [
+        pytest.param((12,), (0, 12), id="it has them"),
+        pytest.param((10, 12), (0, 12), id="it has them by now, or others in their places: to there all is in doubt"),
+        pytest.param((10, 10), (1, 10), id="it never had them"),
+        pytest.param((10, 11), (1, 11), id="it never had the last of them"),
+    ],
 )
-async def test_rows_beyond_where_the_stream_ended_a_moment_ago(ends_at: int, expected: int) -> None:
-    assert await _generation(lane(ends_at), 0, 10) == expected
+async def test_rows_beyond_where_the_stream_ended_a_moment_ago(
+    ends: tuple[int, ...], expected: tuple[int, int]
+) -> None:
+    assert await _generation(lane(*ends), 0) == expected

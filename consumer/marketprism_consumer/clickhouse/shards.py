@@ -80,8 +80,8 @@ class ShardedStore(ClickHouseStore):
 
     clickhouse: Sharded
 
-    def __init__(self, clickhouse: Sharded, database: str, *, quorum: bool = True) -> None:
-        super().__init__(clickhouse, database, quorum=quorum)
+    def __init__(self, clickhouse: Sharded, database: str, *, quorum: bool = True, optional: bool = False) -> None:
+        super().__init__(clickhouse, database, quorum=quorum, optional=optional)
         self._of: dict[str, ClickHouseStore] = {}
 
     async def shards(self) -> Mapping[str, ClickHouseStore]:
@@ -96,7 +96,13 @@ class ShardedStore(ClickHouseStore):
             what = f"`{self.database}` has no table whose comment says over which shards it is spread"
             raise refused(UNKNOWN_TABLE, what)
         of = {
-            name: ClickHouseStore(await self.clickhouse.shard(name), self.database, quorum=self.quorum, suffix=LOCAL)
+            name: ClickHouseStore(
+                await self.clickhouse.shard(name),
+                self.database,
+                quorum=self.quorum,
+                optional=self.optional,
+                suffix=LOCAL,
+            )
             for name in names
         }
         self._of = of
@@ -130,14 +136,10 @@ class ShardedStore(ClickHouseStore):
         return set().union(*await self._each(lambda store: store.present(table, stream, seqs)))
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        try:
-            of_shards = await self._each(lambda store: store.stored(table, stream, seqs))
-        except StoreError as error:
-            if error.reason is reasons.SCHEMA_MISSING:
-                return {}
-            raise
+        if await self._has_no_tables():
+            return {}
         found: dict[int, list[Stored]] = {}
-        for there in of_shards:
+        for there in await self._each(lambda store: store.stored(table, stream, seqs)):
             for seq, rows in there.items():
                 found.setdefault(seq, []).extend(rows)
         return found
@@ -150,12 +152,19 @@ class ShardedStore(ClickHouseStore):
         ]
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
+        if await self._has_no_tables():
+            return 0
+        return max(await self._each(lambda store: store.highest(table, stream, above, to)))
+
+    async def _has_no_tables(self) -> bool:
+        """A database that need not be, and is not: nobody knows of its shards. Raises StoreError."""
         try:
-            return max(await self._each(lambda store: store.highest(table, stream, above, to)))
+            await self.shards()
         except StoreError as error:
-            if error.reason is reasons.SCHEMA_MISSING:
-                return 0
-            raise
+            if not self.optional or error.reason is not reasons.SCHEMA_MISSING:
+                raise
+            return True
+        return False
 
     async def catch_up(self, table: Table) -> None:
         """A Distributed table may ask any replica: all that answer have to have all."""
@@ -175,8 +184,8 @@ async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [each for each in answers if not isinstance(each, BaseException)]
 
 
-def store_of(clickhouse: ClickHouse, database: str, *, quorum: bool = True) -> ClickHouseStore:
+def store_of(clickhouse: ClickHouse, database: str, *, quorum: bool = True, optional: bool = False) -> ClickHouseStore:
     """Of one tier."""
     if isinstance(clickhouse, Sharded):
-        return ShardedStore(clickhouse, database, quorum=quorum)
-    return ClickHouseStore(clickhouse, database, quorum=quorum)
+        return ShardedStore(clickhouse, database, quorum=quorum, optional=optional)
+    return ClickHouseStore(clickhouse, database, quorum=quorum, optional=optional)

@@ -46,12 +46,16 @@ def insert_comment(database: str, table: Table) -> str:
 
 class ClickHouseStore:
     """The port of `ingest/store.py`. `database` holds the tables, whose names end with `suffix`. `quorum`: on a cluster, stored is
-    what a majority of the table's replicas have."""
+    what a majority of the table's replicas have. `optional`: a table that no server has is an empty one, as cold's are before anything
+    was moved. Without it a server that has no table knows nothing of its rows: it may be new, or on its way down."""
 
-    def __init__(self, clickhouse: ClickHouse, database: str, *, quorum: bool = True, suffix: str = "") -> None:
+    def __init__(
+        self, clickhouse: ClickHouse, database: str, *, quorum: bool = True, optional: bool = False, suffix: str = ""
+    ) -> None:
         self.clickhouse = clickhouse
         self.database = database
         self.quorum = quorum
+        self.optional = optional
         self._suffix = suffix
 
     async def shards(self) -> Mapping[str, ClickHouseStore]:
@@ -143,7 +147,7 @@ class ClickHouseStore:
                 if rows:
                     await self._kept(table)
             except StoreError as error:
-                if error.code in NO_SUCH_TABLE:
+                if await self._is_nowhere(table, error):
                     return {}
                 raise
             for seq, found_stream, *content in rows:
@@ -191,9 +195,17 @@ class ClickHouseStore:
         try:
             return int((await self.clickhouse.query(sql, given, settings=self.clickhouse.reachable))[0][0])
         except StoreError as error:
-            if error.code in NO_SUCH_TABLE:
+            if await self._is_nowhere(table, error):
                 return 0
             raise
+
+    async def _is_nowhere(self, table: Table, error: StoreError) -> bool:
+        """Is the table one that need not be, and was refused because no server has it? Raises StoreError, also where one can't be asked."""
+        if not self.optional or error.code not in NO_SUCH_TABLE:
+            return False
+        source = self.clickhouse.all_replicas("system", "tables")
+        sql = f"SELECT count() FROM {source} WHERE database = {{database:String}} AND name = {{table:String}}"
+        return not await self.clickhouse.value(sql, {"database": self.database, "table": self.name(table)})
 
     async def settle(self, table: Table) -> None:
         """Waits for our inserts under way: none outlives INSERT_TIMEOUT."""

@@ -108,7 +108,7 @@ class Recording:
         types = list(self.settings.data_types)
         await ensure_streams(self._client.jetstream(), subjects_by_stream({"default": self._stream}, types))
         made = [change.makes for change in done if change.makes]
-        tiers = [self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db)]
+        tiers = [self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db, optional=True)]
         await lanes.begin(self.settings, self._broker, tiers, made)
         self._consumer = self._start_consumer()
         return self

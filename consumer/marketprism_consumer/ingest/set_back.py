@@ -44,9 +44,9 @@ async def inspect(lane: Lane) -> None:
         return
     clocks = await lane.patiently(lane.store.clocks)
     after = math.ceil(clocks.fastest + CLOCK_MARGIN) + lane.valid
-    last = (await lane.broker.stream(lane.id.stream)).last_seq
+    number, last = await _generation(lane, record.generation + bool(of_stream))
     new = recovered(record, after, last, claim_id(lane), everything=bool(of_stream))
-    new = replace(new, boot=keeper.records.boot, generation=await _generation(lane, new.generation, last))
+    new = replace(new, boot=keeper.records.boot, generation=number)
     await keeper.begin_with(revision, new, doubts)
     lane.account.recoveries.inc()
     reason = reasons.STREAM_REGRESSED if new.generation > record.generation else reasons.RECORD_IN_DOUBT
@@ -69,17 +69,18 @@ async def _strange_rows(lane: Lane, record: Record) -> list[int]:
     return found
 
 
-async def _generation(lane: Lane, least: int, last: int) -> int:
-    """The first one of which the tables have nothing beyond the stream's end: those that have belong to what the stream was
-    before it was set back, and a record that is lost or older does not know of them."""
-    number = least
+async def _generation(lane: Lane, least: int) -> tuple[int, int]:
+    """The first one of which the tables have nothing beyond the stream's end, and that end: those that have belong to what the
+    stream was before it was set back, and a record that is lost or older does not know of them. What they have to the end is in
+    doubt, and looked up: it may be of what was lost, too, where others have taken its places since."""
+    number, last = least, (await lane.broker.stream(lane.id.stream)).last_seq
     while True:
         stream, beyond = generation(lane.stream, number), 0
         for tier in lane.tiers:
             beyond = max(beyond, await lane.patiently(lambda tier=tier: tier.highest(lane.table, stream, last)))  # type: ignore[misc]  # noqa: B023
         if not beyond:
-            return number
-        # Somebody may have stored what came since: only a later look at the stream tells what it never had.
+            return number, last
+        # Only a later look at the stream tells what it never had.
         last = max(last, (await lane.broker.stream(lane.id.stream)).last_seq)
         number += beyond > last
 

@@ -46,8 +46,8 @@ class Store(Protocol):
         """Are rows of this very identity there for each of `seqs`? By a server that knows of all inserts that are done."""
 
     async def stored(self, table: Table, stream: str, seqs: Sequence[int]) -> dict[int, list[Stored]]:
-        """Which of `seqs` of this stream (in any generation) are in the table; none where there is no table. By a server that
+        """Which of `seqs` of this stream (in any generation) are in the table; of cold, none where there is no table. By a server that
         knows of all inserts that are done."""
 
     async def highest(self, table: Table, stream: str, above: int, to: int | None = None) -> int:
-        """The highest sequence of this very identity in (above, to]; 0 where there is none, or no table."""
+        """The highest sequence of this very identity in (above, to]; 0 where there is none, or of cold no table."""

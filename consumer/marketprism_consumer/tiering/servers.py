@@ -106,7 +106,10 @@ def stores_of(settings: Settings, comment: str, bound: Bound | None = None) -> t
     hot = hot_of(settings, comment, bound)
     cold = cold_of(settings, hot, bound)
     quorum = settings.insert_quorum
-    return store_of(hot, settings.hot_db, quorum=quorum), store_of(cold, settings.cold_db, quorum=quorum)
+    return (
+        store_of(hot, settings.hot_db, quorum=quorum),
+        store_of(cold, settings.cold_db, quorum=quorum, optional=True),
+    )
 
 
 def on_cluster(clickhouse: ClickHouse) -> str:
