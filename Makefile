@@ -238,7 +238,7 @@ install-dev: images ## Definitions and operator on KUBECONFIG, from local images
 .PHONY: e2e
 e2e: $(INSTALLED) ## Everything on the cluster of KUBECONFIG, which must be a test cluster
 	$(BIN)/python -m tests.e2e.guard
-	$(MAKE) images IMAGES="consumer operator"
+	$(MAKE) images
 	$(IMAGE_BUILD) localhost/marketprism-servers:dev tests/e2e/Dockerfile .
 	$(BIN)/pytest tests/chart tests/e2e $(ARGS)
 

@@ -58,6 +58,18 @@ def test_candles_are_of_whole_minutes_that_begin_in_the_span(house: Warehouse) -
     assert [int(row["trades"]) for row in rows] == [len(buckets(house, 60)[minute]) for minute in minutes[1:-1]]
 
 
+def test_a_minute_asked_for_alone_is_the_same_whichever_tier_has_it(house: Warehouse) -> None:
+    """Hot is left out where it begins later."""
+    whole = {row["time"]: row for row in ask(house, "candles", "binance_spot", "BTC-USDT")}
+    minutes = sorted(buckets(house, 60))[1:-1]
+    assert len(minutes) >= 3
+    for minute in minutes:
+        span = ("--since", times.iso(minute * 1_000_000), "--to", times.iso((minute + 60) * 1_000_000))
+        done = house.invoke("query", "candles", "binance_spot", "BTC-USDT", *span, "-o", "json")
+        (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+        assert row == whole[row["time"]]
+
+
 def test_vwap_is_turnover_over_volume_cut_after_18_digits(house: Warehouse) -> None:
     (row, *_) = ask(house, "vwap", "binance_spot", "BTC-USDT", "--every", "1h")
     own = buckets(house, 3600)[times.micros(row["time"].replace(" ", "T") + "Z") // 1_000_000]

@@ -46,14 +46,13 @@ def _where(named: Sequence[str], time: str = "") -> str:
 
 def candles(hot: str, cold: str, named: Sequence[str]) -> Question:
     """Of `{seconds}`, a multiple of a minute; of those minutes that begin in the span, which are whole."""
-    span = " AND ".join(
-        f"timestamp {sign} fromUnixTimestamp64Micro(intDiv({{{name}:Int64}} + 59999999, 60000000) * 60000000, 'UTC')"
-        for sign, name in ((">=", "since"), ("<", "until"))
+    since, until = (
+        f"fromUnixTimestamp64Micro(intDiv({{{name}:Int64}} + 59999999, 60000000) * 60000000, 'UTC')"
+        for name in ("since", "until")
     )
-    where = " AND ".join([*(NAMED[name] for name in named), span])
-    asked = views.candles(
-        hot, cold, "toStartOfInterval(timestamp, toIntervalSecond({seconds:UInt32}), 'UTC') AS time", where
-    )
+    where = " AND ".join([*(NAMED[name] for name in named), f"timestamp >= {since}", f"timestamp < {until}"])
+    time = "toStartOfInterval(timestamp, toIntervalSecond({seconds:UInt32}), 'UTC') AS time"
+    asked = views.candles(hot, cold, time, where, until)
     return Question(f"{asked}\nORDER BY {SERIES}, time", "time", ("high", "close", "low"))
 
 

@@ -47,8 +47,9 @@ class View:
 # --- both tiers as one table ------------------------------------------------------------------------------------------
 
 
-def everything(hot: str, cold: str, table: Table, where: str = "1", columns: str = "") -> str:
+def everything(hot: str, cold: str, table: Table, where: str = "1", columns: str = "", before: str = "") -> str:
     """A SELECT of `columns`, else of every one, of both tiers; a row that is in both (copied, not yet deleted) comes once, from cold.
+    `before`: a constant that `where` bounds the time by; where hot begins behind it nothing of hot is planned.
 
     Hot stands first, so that it is looked at first: a row that moves meanwhile is found in cold. What cold holds of hot's
     time is little, and where hot begins is known without reading it; it is asked for before cold is looked at, or a row that is
@@ -60,7 +61,7 @@ def everything(hot: str, cold: str, table: Table, where: str = "1", columns: str
     begins = f"SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM {in_hot}"
     return (
         f"SELECT {columns} FROM {in_hot}\n"
-        f"WHERE ({where}) AND ({begins}) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (\n"
+        f"WHERE ({where}) AND ({begins}) {f'< {before}' if before else 'IS NOT NULL'} AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (\n"
         f"    SELECT _stream, _seq FROM {in_cold} WHERE _seq != 0 AND ({where}) AND timestamp >= ({begins})))\n"
         f"UNION ALL\nSELECT {columns} FROM {in_cold} WHERE {where}"
     )
@@ -79,8 +80,8 @@ _TRADE_ORDER = (
 )
 
 
-def candles(hot: str, cold: str, time: str, where: str = "1") -> str:
-    """A SELECT of the candles of each series and `time`, an expression over `timestamp` with its alias.
+def candles(hot: str, cold: str, time: str, where: str = "1", before: str = "") -> str:
+    """A SELECT of the candles of each series and `time`, an expression over `timestamp` with its alias. `before`: of `everything`.
 
     It asks the tables, and for nothing that it does not need: most of what an hour's candles cost is planning, which grows with
     each column and with each view in between."""
@@ -93,7 +94,7 @@ SELECT {SERIES}, {time},
     count() AS trades
 FROM
 (
-{everything(hot, cold, TRADES, where, needed)}
+{everything(hot, cold, TRADES, where, needed, before)}
 )
 GROUP BY {SERIES}, {time.rpartition(" AS ")[2]}"""
 
