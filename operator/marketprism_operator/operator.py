@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kubernetes.aio.client import ApiClient
@@ -49,7 +50,7 @@ class Operator:
         self._cache = watches.cache(config.namespaces)
         self._cluster = Cluster(api, self._cache)
         self._config = config
-        self._parents: dict[ResourceKey, Manifest] = {}
+        self._parents: dict[ResourceKey, _Parent] = {}
         self._renewed: dict[ResourceKey, float] = {}
         self._looks: dict[ResourceKey, int] = {}
         self._scaled: dict[tuple[str, str, str], scaling.Memory] = {}
@@ -70,19 +71,21 @@ class Operator:
 
     def parent_changed(self, body: Manifest, *, gone: bool) -> None:
         key = _key(body["kind"], body)
-        before = self._parents.pop(key, {})
+        spec, known = body.get("spec"), self._parents.pop(key, None)
+        changed = known is None or known.spec != spec
         if gone:
             self._forget(key)
         else:
-            self._parents[key] = body
-            if before.get("spec") != body.get("spec"):
+            named = known.named if known and not changed else frozenset(_names(spec))
+            self._parents[key] = _Parent(spec, _pipeline(key, body), named)
+            if changed:
                 self._feeds(key, body)
             if self._cluster.is_own(body):
                 return
             self.queue.add(key)
         pipeline = _pipeline(key, body)
         # A policy follows its pipeline; and that, and its other policies, what a policy says of where cold is.
-        if pipeline == key or gone or before.get("spec") != body.get("spec"):
+        if pipeline == key or gone or changed:
             self._queue_all_of(pipeline)
 
     def resource_changed(self, kind: str, body: Manifest) -> None:
@@ -109,7 +112,7 @@ class Operator:
 
     def _queue_all_of(self, pipeline: ResourceKey) -> None:
         for key, parent in self._parents.items():
-            if _pipeline(key, parent) == pipeline:
+            if parent.pipeline == pipeline:
                 self.queue.add(key)
 
     def _forget(self, key: ResourceKey) -> None:
@@ -136,9 +139,9 @@ class Operator:
         """Queues every parent that names it, in whatever field, and its pipeline: one reconcile too many costs little."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         for key, parent in self._parents.items():
-            if key[1] == namespace and name in _names(parent.get("spec")):
+            if key[1] == namespace and name in parent.named:
                 self.queue.add(key)
-                self.queue.add(_pipeline(key, parent))
+                self.queue.add(parent.pipeline)
 
     def leave(self, namespaces: Mapping[str, str]) -> None:
         """Leaves these namespaces, and no others, to the operators that look after them."""
@@ -237,6 +240,15 @@ class Operator:
             metrics.DURATION.labels(kind).observe(time.monotonic() - began)
             await events.post(self._api)
         return again
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """What is known of a resource: its spec, its pipeline, and all that its spec names."""
+
+    spec: Any
+    pipeline: ResourceKey
+    named: frozenset[str]
 
 
 def _key(kind: str, body: Manifest) -> ResourceKey:
