@@ -29,6 +29,9 @@ PARTS = "api", "consumer", "embedded", "operator"
 KERNEL = Path("consumer/marketprism_consumer/ingest/_kernel.so")
 PROCESSES = 2  # of each: where one happens to lie in memory makes a difference of its own
 TURNS = 25
+KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+"""glibc keeps what is freed. Whether it gives it back after each turn, and takes it again, depends on so little as the length of a path,
+and is half as much again as the work on books."""
 MOST = 0.15
 """How much more it may be. What is slower for a reason raises this with the change, and the next change sets it back."""
 UNKNOWN = 3
@@ -80,7 +83,12 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.workload", data_type],
             cwd=own,
-            env={**os.environ, "PYTHONPATH": f"{path_of(tree)}{os.pathsep}{own}", "PYTHONHASHSEED": "0"},
+            env={
+                **os.environ,
+                **KEPT_MEMORY,
+                "PYTHONPATH": f"{path_of(tree)}{os.pathsep}{own}",
+                "PYTHONHASHSEED": "0",
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
