@@ -32,7 +32,7 @@ demo: $(INSTALLED) ## Run the main job on embedded servers, kill it in the middl
 	$(BIN)/marketprism demo $(ARGS)
 
 .PHONY: test
-test: ## Everything that must pass, about 25 minutes
+test: ## Everything that must pass, about half an hour
 	$(MAKE) lint unit docs
 	@# Two cores: the simulator takes one, and tests that wait for servers hardly use the other.
 	$(MAKE) -j 4 --output-sync=target storage-commands storage-console control-plane storage-operations storage-path beside-storage
