@@ -21,7 +21,7 @@ from marketprism_consumer.backoff import Backoff
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.servers import connected
-from marketprism_consumer.clickhouse.shards import store_of
+from marketprism_consumer.clickhouse.shards import tiers_of
 from marketprism_consumer.errors import BrokerError, StoreError, StreamError
 from marketprism_consumer.ingest import kernel
 from marketprism_consumer.ingest.allowance import TAIL_BYTES
@@ -65,10 +65,7 @@ class Worker:
             sharded=settings.sharded,
         )
         self._cold = ClickHouse(settings.cold_urls, cold_auth) if settings.cold_urls else self._clickhouse
-        self._tiers = (
-            store_of(self._clickhouse, settings.hot_db, quorum=settings.insert_quorum),
-            store_of(self._cold, settings.cold_db, quorum=settings.insert_quorum, optional=True),
-        )
+        self._tiers = tiers_of(settings, self._clickhouse, self._cold)
         self._records = NatsRecords(self._client, settings.bucket)
         self._owner = Owner(settings.pipeline_name)
         self._stopping = asyncio.Event()

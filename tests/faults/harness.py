@@ -38,7 +38,7 @@ from marketprism_api.load import load_pipeline
 from marketprism_api.settings import effective
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.servers import connected
-from marketprism_consumer.clickhouse.shards import store_of
+from marketprism_consumer.clickhouse.shards import store_of, tiers_of
 from marketprism_consumer.demo import proof
 from marketprism_consumer.errors import StoreError
 from marketprism_consumer.feed import arguments, regenerate
@@ -508,7 +508,7 @@ class World:
         done: list[Change] = []
         self.call(schema.apply(self.store.clickhouse, self.settings, done.append))
         made = [change.makes for change in done if change.makes]
-        tiers = (self.store, store_of(self.store.clickhouse, self.settings.cold_db, optional=True))
+        tiers = tiers_of(self.settings, self.store.clickhouse, self.store.clickhouse)
         self.call(lanes.begin(self.settings, self.broker, tiers, made))
 
     # --- actors ---

@@ -13,6 +13,7 @@ from hashlib import md5
 from typing import Any, TypeVar
 
 from marketprism_api import reasons
+from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse.client import ClickHouse
 from marketprism_consumer.clickhouse.replicas import SOON, UNKNOWN_TABLE, Replicas
 from marketprism_consumer.clickhouse.servers import Sharded
@@ -189,3 +190,12 @@ def store_of(clickhouse: ClickHouse, database: str, *, quorum: bool = True, opti
     if isinstance(clickhouse, Sharded):
         return ShardedStore(clickhouse, database, quorum=quorum, optional=optional)
     return ClickHouseStore(clickhouse, database, quorum=quorum, optional=optional)
+
+
+def tiers_of(settings: Settings, hot: ClickHouse, cold: ClickHouse) -> tuple[ClickHouseStore, ClickHouseStore]:
+    """Hot's store and cold's, whose tables need not be there."""
+    quorum = settings.insert_quorum
+    return (
+        store_of(hot, settings.hot_db, quorum=quorum),
+        store_of(cold, settings.cold_db, quorum=quorum, optional=True),
+    )

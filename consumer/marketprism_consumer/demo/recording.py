@@ -22,6 +22,7 @@ from marketprism_api.settings import Settings
 from marketprism_consumer.camel import camel
 from marketprism_consumer.clickhouse import schema
 from marketprism_consumer.clickhouse.client import ClickHouse
+from marketprism_consumer.clickhouse.shards import tiers_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.demo.proof import DemoProof, dead_letters, places, prove
 from marketprism_consumer.feed import arguments, regenerate
@@ -108,7 +109,7 @@ class Recording:
         types = list(self.settings.data_types)
         await ensure_streams(self._client.jetstream(), subjects_by_stream({"default": self._stream}, types))
         made = [change.makes for change in done if change.makes]
-        tiers = [self.store, ClickHouseStore(self.store.clickhouse, self.settings.cold_db, optional=True)]
+        tiers = tiers_of(self.settings, self.store.clickhouse, self.store.clickhouse)
         await lanes.begin(self.settings, self._broker, tiers, made)
         self._consumer = self._start_consumer()
         return self

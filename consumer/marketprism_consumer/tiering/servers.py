@@ -14,7 +14,7 @@ from marketprism_api.settings import Settings
 from marketprism_consumer.clickhouse import client
 from marketprism_consumer.clickhouse.client import Bound, ClickHouse, redacted
 from marketprism_consumer.clickhouse.servers import LOOKS, WHO, Sharded, connected
-from marketprism_consumer.clickhouse.shards import recorded, store_of
+from marketprism_consumer.clickhouse.shards import recorded, tiers_of
 from marketprism_consumer.clickhouse.store import ClickHouseStore
 from marketprism_consumer.errors import Fault, StoreError, TieringError
 from marketprism_consumer.tiering.job import Job, cold_auth
@@ -104,12 +104,7 @@ def cold_of(
 def stores_of(settings: Settings, comment: str, bound: Bound | None = None) -> tuple[ClickHouseStore, ClickHouseStore]:
     """Hot's and cold's, over one client where they are on one server."""
     hot = hot_of(settings, comment, bound)
-    cold = cold_of(settings, hot, bound)
-    quorum = settings.insert_quorum
-    return (
-        store_of(hot, settings.hot_db, quorum=quorum),
-        store_of(cold, settings.cold_db, quorum=quorum, optional=True),
-    )
+    return tiers_of(settings, hot, cold_of(settings, hot, bound))
 
 
 def on_cluster(clickhouse: ClickHouse) -> str:
