@@ -71,19 +71,18 @@ class Operator:
 
     def parent_changed(self, body: Manifest, *, gone: bool) -> None:
         key = _key(body["kind"], body)
-        spec, known = body.get("spec"), self._parents.pop(key, None)
-        changed = known is None or known.spec != spec
+        spec, pipeline = body.get("spec"), _pipeline(key, body)
+        before = self._parents.pop(key, None)
+        changed = before is None or before.spec != spec
         if gone:
             self._forget(key)
         else:
-            named = known.named if known and not changed else frozenset(_names(spec))
-            self._parents[key] = _Parent(spec, _pipeline(key, body), named)
+            self._parents[key] = _Parent(spec, pipeline, frozenset(_names(spec)))
             if changed:
                 self._feeds(key, body)
             if self._cluster.is_own(body):
                 return
             self.queue.add(key)
-        pipeline = _pipeline(key, body)
         # A policy follows its pipeline; and that, and its other policies, what a policy says of where cold is.
         if pipeline == key or gone or changed:
             self._queue_all_of(pipeline)

@@ -101,9 +101,8 @@ async def costs(world: World, pipelines: int, *, resync: int, rest: int, patienc
     """Makes that many, lets them be Ready, rest for `rest` seconds, lose NATS, and get it back."""
 
     async def ready(status: str) -> bool:
-        await asyncio.sleep(
-            pipelines / 200
-        )  # what it tells of so many is long; it is asked as often as Prometheus would
+        # What it tells of so many costs it much: it is asked every few seconds, as by Prometheus.
+        await asyncio.sleep(pipelines / 200)
         labels = ('type="Ready"', f'status="{status}"')
         return await world.metric("marketprism_operator_resource_condition{", *labels) == pipelines
 
