@@ -100,8 +100,8 @@ def book_at(exchange: str, symbol: str, at: Time, *, market_type: str = "spot", 
 def candles(exchange: str, symbol: str, start: Time, end: Time, *, minutes: int = 1, market_type: str = "") -> Rows:
     """Open, high, low, close, volume, turnover, vwap and the number of trades."""
     named = questions.named_series(exchange, symbol, market_type)
-    span = {"since": _micros(start), "until": _micros(end), "seconds": minutes * 60}
-    return Rows(questions.candles(*_tiers(), list(named)).sql, {**named, **span})
+    question = questions.candles(*_tiers(), list(named))
+    return Rows(question.sql, {**named, **question.span(_micros(start), _micros(end)), "seconds": minutes * 60})
 
 
 def _table(table: Table, exchange: str, symbol: str, start: Time, end: Time, market_type: str) -> Rows:

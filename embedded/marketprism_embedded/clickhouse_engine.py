@@ -30,6 +30,7 @@ from marketprism_embedded.clickhouse_http import ClickHouseError, Stats, parse_e
 from marketprism_embedded.place import EmbeddedError
 
 KEEP_FREE = 256 << 20  # bytes of the disk, or an eighth of a small one
+REMEMBERED, REMEMBERED_SIZE = 256, 16 << 10  # statements that only read, and how long one may be
 LOOK_EVERY = 1.0  # at failed writes after a statement that only reads: a look costs as much as a small SELECT [s]
 _FAILED_WRITES = "SELECT value FROM system.events WHERE event = 'WriteBufferFromFileDescriptorWriteFailed'"
 _UNSAFE_IN_PATH = re.compile(r"""[*?{}'"\\&<>\n]""")
@@ -67,6 +68,7 @@ class Engine:
             ) from None
         self.lost_writes = False
         self._looked = 0.0
+        self._only_read: set[bytes] = set()
         self._on_lost_write = on_lost_write
         self._uploads = directory / "uploads"
         shutil.rmtree(self._uploads, ignore_errors=True)  # what a killed process left
@@ -94,7 +96,7 @@ class Engine:
             if statement.database:
                 connection.query(f"USE {_quoted(statement.database, '`')}", "Null")
             connection.query("SET " + ", ".join(f"{k} = {_quoted(v)}" for k, v in statement.settings.items()), "Null")
-            only_reads = _check(connection, statement.sql)
+            only_reads = self._check(connection, statement.sql)
             if statement.stream:
                 yield from _stream(connection, statement, stats)
                 self._see_writes(connection, only_reads)
@@ -109,6 +111,24 @@ class Engine:
             raise parse_engine_error(str(error)) from None
         finally:
             connection.close()
+
+    def _check(self, connection: Any, sql: bytes) -> bool:
+        """A server runs one statement per request, and doesn't write files for its clients. True where it only reads.
+
+        What only reads comes again and again, with other parameters, and to look through it takes as long as to parse it."""
+        if sql in self._only_read:
+            return True
+        kind = connection.classify_query(sql)
+        if kind["statement_count"] > 1:
+            raise ClickHouseError(62, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed).")
+        if kind["query_class"].name == "CONTROL" and re.search(rb"\boutfile\b", sql, re.IGNORECASE):
+            raise ClickHouseError(358, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE is not allowed.")
+        only_reads = bool(kind["query_class"].name == "READ_ONLY")
+        if only_reads and len(sql) <= REMEMBERED_SIZE:
+            if len(self._only_read) >= REMEMBERED:
+                self._only_read.clear()
+            self._only_read.add(sql)
+        return only_reads
 
     def _see_writes(self, connection: Any, only_reads: bool) -> None:
         """Raises NOT_ENOUGH_SPACE once a write to disk has failed, whoever's it was: a merge's, too."""
@@ -152,16 +172,6 @@ def _write(file: BinaryIO, data: bytes) -> None:
                 243, "NOT_ENOUGH_SPACE", f"Can't keep the data of an INSERT: {error.strerror}."
             ) from None
         raise
-
-
-def _check(connection: Any, sql: bytes) -> bool:
-    """A server runs one statement per request, and doesn't write files for its clients. True where it only reads."""
-    kind = connection.classify_query(sql)
-    if kind["statement_count"] > 1:
-        raise ClickHouseError(62, "SYNTAX_ERROR", "Syntax error (Multi-statements are not allowed).")
-    if kind["query_class"].name == "CONTROL" and re.search(rb"\boutfile\b", sql, re.IGNORECASE):
-        raise ClickHouseError(358, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE is not allowed.")
-    return bool(kind["query_class"].name == "READ_ONLY")
 
 
 def _stream(connection: Any, statement: Statement, stats: Stats) -> Iterator[bytes]:

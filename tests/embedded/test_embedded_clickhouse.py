@@ -204,11 +204,22 @@ def test_query_in_the_body_or_in_both(ask: Http) -> None:
     ],
 )
 def test_errors(ask: Http, code: int, status: int, name: str, sql: str) -> None:
-    reply = ask(sql, query_id="failing")
-    assert (reply.code, reply.status) == (code, status), reply.text
-    assert reply.text.startswith(f"Code: {code}. DB::Exception: ")
-    assert f"({name}) (version " in reply.text
-    assert reply.headers["X-ClickHouse-Query-Id"] == "failing"
+    for query_id in ("failing", "failing again"):
+        reply = ask(sql, query_id=query_id)
+        assert (reply.code, reply.status) == (code, status), reply.text
+        assert reply.text.startswith(f"Code: {code}. DB::Exception: ")
+        assert f"({name}) (version " in reply.text
+        assert reply.headers["X-ClickHouse-Query-Id"] == query_id
+
+
+def test_what_only_reads_is_told_from_what_writes_each_time(ask: Http) -> None:
+    """A statement that was looked through is remembered; how long it may be, and how many, is bounded."""
+    for number in range(600):
+        assert ask(f"SELECT {number}").text == f"{number}\n"
+    for _ in range(2):
+        assert ask("SELECT {a:UInt8} + 1", param_a="1").text == "2\n"
+        assert ask("SELECT 1; SELECT 2").code == 62
+        assert ask(f"SELECT length('{'x' * 100_000}')").text == "100000\n"
 
 
 def test_unknown_setting(ask: Http) -> None:

@@ -162,7 +162,7 @@ def _ask(name: str, file: str, output: QueryOutput, named: dict[str, str], since
     question = QUESTIONS[name](settings.hot_db, settings.cold_db, list(named))
     if output is QueryOutput.PLOT and not question.ys:
         fail(f"there is nothing to plot of {name}: -o table shows them", Exit.USAGE)
-    parameters = {**named, "since": span[0], "until": span[1], **given}
+    parameters = {**named, **question.span(*span), **given}
     try:
         asyncio.run(_show(settings, question, parameters, output))
     except StoreError as refused:

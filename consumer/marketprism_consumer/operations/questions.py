@@ -21,16 +21,22 @@ NAMED = {
 }
 ONE_SERIES = " AND ".join(NAMED.values())
 UNTIL = "fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
+MINUTE = 60_000_000  # [µs]
 SPAN = "since = fromUnixTimestamp64Micro({since:Int64}, 'UTC'), until = fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`sql` without FORMAT. `x` and `ys`: the columns that are plotted."""
+    """`sql` without FORMAT. `x` and `ys`: the columns that are plotted. `unit`: what it is about begins at multiples of it [µs]."""
 
     sql: str
     x: str = ""
     ys: Sequence[str] = ()
+    unit: int = 1
+
+    def span(self, since: int, until: int) -> dict[str, int]:
+        """The parameters for what begins from `since` on and before `until` [µs since 1970]."""
+        return {"since": -(-since // self.unit) * self.unit, "until": -(-until // self.unit) * self.unit}
 
 
 def named_series(exchange: str, symbol: str, market_type: str) -> dict[str, str]:
@@ -46,21 +52,20 @@ def _where(named: Sequence[str], time: str = "") -> str:
 
 def candles(hot: str, cold: str, named: Sequence[str]) -> Question:
     """Of `{seconds}`, a multiple of a minute; of those minutes that begin in the span, which are whole."""
-    since, until = (
-        f"fromUnixTimestamp64Micro(intDiv({{{name}:Int64}} + 59999999, 60000000) * 60000000, 'UTC')"
-        for name in ("since", "until")
-    )
-    where = " AND ".join([*(NAMED[name] for name in named), f"timestamp >= {since}", f"timestamp < {until}"])
+    where = " AND ".join([*(NAMED[name] for name in named), TIME_SPAN.format("timestamp")])
     time = "toStartOfInterval(timestamp, toIntervalSecond({seconds:UInt32}), 'UTC') AS time"
-    asked = views.candles(hot, cold, time, where, until)
-    return Question(f"{asked}\nORDER BY {SERIES}, time", "time", ("high", "close", "low"))
+    asked = views.candles(hot, cold, time, where, UNTIL, named)
+    return Question(f"{asked}\nORDER BY {SERIES}, time", "time", ("high", "close", "low"), MINUTE)
 
 
 def vwap(hot: str, cold: str, named: Sequence[str]) -> Question:
     """Turnover over volume, cut after 18 digits."""
     inner = candles(hot, cold, named).sql
     return Question(
-        f"SELECT {SERIES}, time, vwap, volume, trades FROM ({inner}) ORDER BY {SERIES}, time", "time", ("vwap",)
+        f"SELECT {SERIES}, time, vwap, volume, trades FROM ({inner}) ORDER BY {SERIES}, time",
+        "time",
+        ("vwap",),
+        MINUTE,
     )
 
 

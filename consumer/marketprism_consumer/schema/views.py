@@ -80,15 +80,19 @@ _TRADE_ORDER = (
 )
 
 
-def candles(hot: str, cold: str, time: str, where: str = "1", before: str = "") -> str:
+def candles(hot: str, cold: str, time: str, where: str = "1", before: str = "", named: Sequence[str] = ()) -> str:
     """A SELECT of the candles of each series and `time`, an expression over `timestamp` with its alias. `before`: of `everything`.
+    `named`: those columns of a series that `where` holds to the parameter of the same name.
 
-    It asks the tables, and for nothing that it does not need: most of what an hour's candles cost is planning, which grows with
-    each column and with each view in between."""
-    needed = f"{SERIES}, timestamp, price, quantity, {_TRADE_ORDER} AS place"
+    It asks the tables, and for nothing that it does not need: most of what an hour's candles cost is parsing and planning, which grow
+    with each column, with each function in either tier's half, and with each view in between."""
+    series = ", ".join(f"{{{name}:String}} AS {name}" if name in named else name for name in SERIES.split(", "))
+    keys = [name for name in SERIES.split(", ") if name not in named]
+    needed = ", ".join([*keys, "timestamp, price, quantity, trade_id, _seq"])
+    grouped = ", ".join([*keys, time.rpartition(" AS ")[2]])
     return f"""\
-SELECT {SERIES}, {time},
-    argMin(price, place) AS open, max(price) AS high, min(price) AS low, argMax(price, place) AS close,
+SELECT {series}, {time},
+    argMin(price, {_TRADE_ORDER} AS place) AS open, max(price) AS high, min(price) AS low, argMax(price, place) AS close,
     sum(toDecimal256(quantity, 18)) AS volume, sum(toDecimal256(price, 18) * quantity) AS turnover,
     if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18)) AS vwap,
     count() AS trades
@@ -96,7 +100,7 @@ FROM
 (
 {everything(hot, cold, TRADES, where, needed, before)}
 )
-GROUP BY {SERIES}, {time.rpartition(" AS ")[2]}"""
+GROUP BY {grouped}"""
 
 
 def _trade_gaps(hot: str, _: str) -> str:
