@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 
 from nicegui import ui
 
@@ -15,9 +16,11 @@ MENU = (
     ("/dead-letters", "Dead letters"),
     ("/proof", "Proof"),
 )
+PATIENCE_MS = 10_000  # for the chart; what there is instead may have something to say
 _STYLE = """
 :root { --ground: #ffffff; --panel: #f6f8fa; --ink: #1f2328; --faint: #636c76; --edge: #d1d9e0; --link: #0b5cc4; }
-body.body--dark { --ground: #0f1318; --panel: #171c23; --ink: #e6edf3; --faint: #9198a1; --edge: #2f3742; --link: #6cb0ff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #0f1318; --panel: #171c23; --ink: #e6edf3; --faint: #9198a1; --edge: #2f3742; --link: #6cb0ff; } }
 body { background: var(--ground) !important; color: var(--ink); font-family: system-ui, "DejaVu Sans", sans-serif; }
 .nicegui-content { padding: 0; gap: 0; }
 header.bar { position: static; background: var(--panel); border-bottom: 1px solid var(--edge); width: 100%; padding: 8px 16px;
@@ -59,6 +62,9 @@ body.body--dark .trouble { color: #ff8079; }
 .said.tone-warn { color: #8a6100; } body.body--dark .said.tone-warn { color: #e3b341; }
 @media (max-width: 760px) { .ways { grid-template-columns: 1fr; } .way { grid-template-columns: 1fr 1fr; gap: 8px; }
   .box::after { display: none; } .way-name { font-weight: 600; } }
+#first { position: absolute; inset: 0; z-index: 1; min-height: 100vh; background: var(--ground); }
+#first .controls { height: 56px; }
+@media (max-width: 480px) { #first .controls { height: 160px; } }
 .q-card { background: var(--panel) !important; color: var(--ink) !important; box-shadow: none; }
 """
 
@@ -77,3 +83,20 @@ def frame(here: str, what: str) -> Iterator[None]:
         ui.label(what).classes("what")
     with ui.element("main").classes("page"):
         yield
+
+
+def at_first(here: str, what: str, said: str, panel: str) -> None:
+    """The page as its own HTML has it, until a chart has been drawn: the menu, the words, and in the first panel the HTML `panel`."""
+    menu = "".join(f'<a href="{path}"{" class=here" * (path == here)}>{name}</a>' for path, name in MENU)
+    ui.add_body_html(f"""\
+<div id="first">
+<header class="bar"><b>MarketPrism</b>{menu}<span class="what">{escape(what)}</span></header>
+<main class="page"><div class="controls"></div><div class="said">{escape(said)}</div><div></div><div class="panel">{panel}</div></main>
+</div>
+<script>{{
+  const first = document.getElementById("first"), end = () => first.remove();
+  new MutationObserver((_, seen) => {{
+    if (document.querySelector("#app canvas")) {{ seen.disconnect(); requestAnimationFrame(() => requestAnimationFrame(end)); }}
+  }}).observe(document.body, {{childList: true, subtree: true}});
+  setTimeout(end, {PATIENCE_MS});
+}}</script>""")

@@ -30,11 +30,13 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def visit(url: str, *, width: int = 1280, dark: bool = False) -> AsyncIterator[Page]:
-    """A page, and at its end the proof that the browser had nothing to complain of."""
+async def visit(url: str, *, width: int = 1280, dark: bool = False, scripts: bool = True) -> AsyncIterator[Page]:
+    """A page, and at its end the proof that the browser had nothing to complain of. With `scripts`, what the HTML itself shows has gone."""
     async with browser() as chromium:
         page = await chromium.new_page(
-            viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
+            viewport={"width": width, "height": 800},
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=scripts,
         )
         page.set_default_timeout(WAIT)
         complaints: list[str] = []
@@ -42,6 +44,8 @@ async def visit(url: str, *, width: int = 1280, dark: bool = False) -> AsyncIter
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("request", lambda asked: None if asked.url.startswith(origin(url)) else complaints.append(asked.url))
         await page.goto(url)
+        if scripts:
+            await page.locator("#first").wait_for(state="detached")
         yield page
         assert not complaints, complaints
 

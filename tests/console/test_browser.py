@@ -14,6 +14,7 @@ import pytest
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
 from marketprism_api.credentials import ClickHouseAuth
+from marketprism_console.market.chart import LEFT, RIGHT, TOP
 from marketprism_consumer.clickhouse.incidents import note
 from marketprism_consumer.schema.incidents import Incident
 from marketprism_consumer.tiering.job import job_of
@@ -135,6 +136,29 @@ async def test_a_dead_letter_is_opened_as_text(pipeline: Pipeline, width: int, d
             await page.get_by_text('{"<img src=x onerror=alert(1)>\\x1b[31m').wait_for()
             await page.get_by_text("look at the publisher").last.wait_for()
             assert await page.locator("img[src=x]").count() == 0
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+async def test_candles_are_seen_before_the_first_script_runs_where_the_chart_puts_them(
+    pipeline: Pipeline, width: int, dark: bool
+) -> None:
+    await insert(pipeline, "cold", 0, 8640)
+    asked = "market?exchange=binance_spot&type=spot&symbol=BTC-USDT&since=2025-09-24T00:00:00&until=2025-09-25T00:00:00"
+    with console(pipeline.file) as (url, _):
+        async with visit(f"{url}{asked}", width=width, dark=dark, scripts=False) as page:
+            await page.get_by_text("8,640 trades in candles of 5 min: 100 → 100").wait_for()
+            candles = page.get_by_role("img", name="candles")
+            seen = await candles.bounding_box()
+            ground = await page.locator("#first").evaluate("e => getComputedStyle(e).backgroundColor")
+            assert ground == ("rgb(15, 19, 24)" if dark else "rgb(255, 255, 255)")
+            assert await candles.locator("path").count() == 3
+        async with visit(f"{url}{asked}", width=width, dark=dark) as page:
+            chart = await page.locator(".nicegui-echart").first.bounding_box()
+    assert seen
+    assert chart
+    assert (seen["x"], seen["y"]) == (chart["x"] + LEFT, pytest.approx(chart["y"] + TOP, abs=1))
+    assert seen["width"] == chart["width"] - LEFT - RIGHT
 
 
 @needs_browser

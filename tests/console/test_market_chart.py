@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from marketprism_console.coverage.cells import DAY, HOUR, MINUTE, SECOND
 from marketprism_console.market.chart import market_chart, panes
 from marketprism_console.market.depth import depth_chart, said
+from marketprism_console.market.first_paint import axis, still
 from marketprism_console.market.page import asked_window, first_window, sentence
 from marketprism_console.market.queries import BookLevel, Candle, Closed, MarketPicture, Measured, Quote, one_candle
 from marketprism_console.market.steps import MOST, STEPS, TimeColumns, TimeWindow, fitting, step_of
@@ -112,3 +115,35 @@ def test_a_book_adds_up_from_the_best_price() -> None:
         "no full book in the 24 hours before: only levels that were named"
     )
     assert said([], NIGHT) == "2025-09-24 00:00:00: no book in the 24 hours before"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (9.5, 10.5099, [9.4, 9.6, 9.8, 10.0, 10.2, 10.4, 10.6]),
+        (60_010.0, 61_990.0, [60_000.0 + 300.0 * line for line in range(8)]),
+        (0.0, 0.0, [0.0, 0.2]),
+        (5.0, 5.0, [5.0, 6.0]),
+        (0.0000101, 0.0000149, [0.00001, 0.000011, 0.000012, 0.000013, 0.000014, 0.000015]),
+    ],
+)
+def test_the_still_has_the_lines_of_the_chart(low: float, high: float, ticks: list[float]) -> None:
+    assert axis(low, high) == pytest.approx(ticks)
+
+
+def test_the_still_has_the_candles_in_sight_between_its_lines() -> None:
+    """One path of those that rise, one of those that fall: a line from high to low, and a body."""
+    columns = TimeColumns(MIDNIGHT, 60, 60)
+    made = {MIDNIGHT + 60 * at: candle(100, 101 if at % 3 else 99) for at in range(60)}
+    html = still(MarketPicture(columns, made), TimeWindow(NIGHT + 10 * MINUTE, NIGHT + 20 * MINUTE))
+    rising, falling = re.findall(r'<path d="([^"]*)" fill', html)
+    assert (rising.count("z"), falling.count("z")) == (7, 3)
+    assert falling.startswith("M2.5 75.0V300.0M2.2 150.0h0.5V225.0h-0.5z")
+    assert "98" in html
+    assert 'viewBox="0 0 10 300"' in html
+
+
+def test_the_still_of_nothing_is_a_frame() -> None:
+    html = still(MarketPicture(TimeColumns(MIDNIGHT, 60, 60)), TimeWindow(NIGHT, NIGHT + HOUR))
+    assert "<span" not in html
+    assert "svg" in html

@@ -13,9 +13,10 @@ from nicegui.events import GenericEventArguments, ValueChangeEventArguments
 
 from marketprism_console.coverage.cells import DAY, HOUR, MINUTE, SECOND, MarketKey
 from marketprism_console.coverage.chart import name
-from marketprism_console.frame import frame
+from marketprism_console.frame import at_first, frame
 from marketprism_console.market.chart import height, market_chart, panes
 from marketprism_console.market.depth import depth_chart, said
+from marketprism_console.market.first_paint import still
 from marketprism_console.market.queries import MarketPicture, MarketRows
 from marketprism_console.market.steps import TimeColumns, TimeWindow, fitting, step_of
 from marketprism_consumer import times
@@ -30,6 +31,7 @@ WIDTHS: dict[int, str] = {
     366 * DAY: "a year",
     5 * 366 * DAY: "five years",
 }
+AT_ONCE = 1.0  # for so long the page waits for its candles; after that they come when they are there [s]
 SETTLED = 0.2  # for so long nothing moves before rows are asked for [s]
 OFTEN = 0.1  # how often the browser tells what moves [s]
 BEFORE = 1.0  # of the width in sight is there beyond either edge, to be panned into
@@ -66,9 +68,10 @@ class MarketPage:
 
     async def show(self, market: MarketKey | None, window: TimeWindow | None) -> None:
         self._market, self._window = market, window
-        # Asked while the browser still fetches the page.
         asked = asyncio.create_task(self._begin())
-        with frame("/market", f"pipeline {self._rows.sources.settings.pipeline_name}, times in UTC"):
+        await asyncio.wait([asked], timeout=AT_ONCE)
+        what = f"pipeline {self._rows.sources.settings.pipeline_name}, times in UTC"
+        with frame("/market", what):
             with ui.element("div").classes("controls"):
                 self._select = ui.select([], label="market", with_input=True, on_change=self._market_chosen)
                 self._select.style("min-width: 260px")
@@ -87,6 +90,9 @@ class MarketPage:
             with ui.element("div").classes("panel"):
                 self._book_said = ui.label("the book at the time under the cursor").classes("faint").mark("book")
                 self._depth = ui.echart(depth_chart([])).classes("w-full").style("height: 220px")
+        if self._picture and self._window:
+            at_first("/market", what, sentence(self._picture, self._window), still(self._picture, self._window))
+            self._draw()
         await ui.context.client.connected()
         try:
             await asked
@@ -96,7 +102,8 @@ class MarketPage:
         if self._market is None:
             self._said.set_text("No row of any market.")
             return
-        self._draw()
+        if self._drawn is None:
+            self._draw()
         self._offer([])
         await self._load()
         await self._show_book(None)
