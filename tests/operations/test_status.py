@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from marketprism_consumer.commands.exits import Exit
 from marketprism_consumer.commands.status import age
 from marketprism_consumer.operations.history import last_hour
 from marketprism_consumer.operations.status import status
@@ -25,7 +26,7 @@ from marketprism_consumer.tiering.run import Migration
 from marketprism_consumer.worker import Worker
 from tests.operations.cli import alone, cli, cli_json
 from tests.pipelines import Pipeline, trade
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, free_port, until
 
 SUBJECT = "trade.binance_spot.spot.BTC-USDT"
 
@@ -54,6 +55,21 @@ async def test_what_waits_and_what_was_stored(pipeline: Pipeline) -> None:
     assert 0 <= found["age"] < 60  # type: ignore[operator]
     code, text = await cli(pipeline, "status")
     assert (code, "nobody reads" in text, "no migration yet" in text) == (1, True, True)
+
+
+@pytest.mark.parametrize("command", [("status",), ("audit",), ("validate", "--since", "1h")])
+async def test_a_replica_that_is_away_is_passed_over(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """By what looks once and gives up; `export` and `query` do so themselves."""
+    await send(pipeline, 3)
+    await pipeline.ingest()
+    expected, _ = await cli(pipeline, *command)
+    alive = pipeline.environ["CLICKHOUSE_HTTP_URL"]
+    monkeypatch.setenv("CLICKHOUSE_HTTP_URL", f"http://127.0.0.1:{free_port()},{alive}")
+    code, text = await cli(pipeline, *command)
+    assert (code, "MP4001" in text) == (expected, False), text
+    assert code in (Exit.OK, Exit.FINDINGS)
 
 
 async def test_the_last_hour_by_minute(pipeline: Pipeline) -> None:

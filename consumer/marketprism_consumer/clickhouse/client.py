@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import ssl
@@ -129,6 +130,13 @@ class ClickHouse:
             client = await endpoint.client()
             result = await client.query(sql, parameters=dict(parameters or {}), settings=self._with(settings))
             return [tuple(row) for row in result.result_rows]
+
+    async def reach(self) -> None:
+        """Go to the first URL that answers, for who gives up at the first error. Where none does, the next statement says why."""
+        for _ in self._endpoints[1:]:
+            with contextlib.suppress(StoreError):  # which goes on to the next URL
+                await self.query("SELECT 1")
+                return
 
     async def value(self, sql: str, parameters: Bound | None = None) -> Any:
         """The first column of the first row."""

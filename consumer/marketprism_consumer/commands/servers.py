@@ -97,6 +97,8 @@ def with_servers(settings: Settings, command: str, ask: Callable[[Servers], Awai
             servers = Servers(client, *tiers_of(settings, command))
             stack.push_async_callback(servers.hot.clickhouse.close)
             stack.push_async_callback(servers.cold.clickhouse.close)
+            for tier in (servers.hot, servers.cold):
+                await tier.clickhouse.reach()
             return await ask(servers)
 
     try:
