@@ -214,6 +214,11 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """Of clients, that are open."""
+        return len(self._busy)
+
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 26)
         self.port = self._server.sockets[0].getsockname()[1]

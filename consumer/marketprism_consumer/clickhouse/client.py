@@ -42,34 +42,62 @@ SPILL: Bound = {"max_bytes_before_external_sort": 1 << 30, "max_bytes_before_ext
 
 
 class Endpoint:
-    """One server: its client, made at first use and again after a failure, its breaker, and its clock against ours."""
+    """One server: its breaker, and the connections that whoever comes next shares."""
 
     def __init__(self, url: str, auth: Callable[[], ClickHouseAuth], patience: float) -> None:
         self.url = url
         self.breaker = Breaker()
         self.patience = patience
-        self._auth = auth
+        self.auth = auth
+        self.connections = Connections(self)
+
+    def renew(self, met: Connections) -> None:
+        """Who comes next makes new connections, and reads the login anew. Those at work on the old ones end first: what one of them met
+        there says nothing of the others' statements, and an insert that is cut off is in doubt."""
+        met.given_up = True
+        if self.connections is met:
+            self.connections = Connections(self)
+
+
+class Connections:
+    """To one server, by one login: a client, made at first use, a session for inserts, and its clock against ours. Tasks share them."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
         self._client: Any = None
         self._session: aiohttp.ClientSession | None = None
         self._making = asyncio.Lock()
+        self._users = 0
         self._clock_offset = 0.0
         self.clock_read_at = -math.inf
+        self.given_up = False
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[Connections]:
+        """Who leaves last closes what was given up."""
+        self._users += 1
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if self.given_up and not self._users:
+                await self.close()
 
     async def client(self) -> Any:
         async with self._making:  # one for all data types, though they ask at once
             if self._client is None:
-                self._client = await connect(self.url, self._auth(), self.patience)
+                self._client = await connect(self._endpoint.url, self._endpoint.auth(), self._endpoint.patience)
             return self._client
 
     async def insert(self, table: str, columns: Sequence[str], pieces: Sequence[bytes], settings: Bound) -> None:
         """A Native block. The first one of a connection is sent only after it was seen that settings arrive as they were sent."""
-        client = await self.client()
+        client, url = await self.client(), self._endpoint.url
         async with self._making:
             if self._session is None:
                 await prove_settings(client)
-                self._session = session(self.url, self._auth(), self.patience)
-            http = self._session  # whoever closes the endpoint meanwhile ends what is on its way, no more
-        await send_insert(http, address(self.url), table, columns, pieces, settings, proxy_of(self.url))
+                self._session = session(url, self._endpoint.auth(), self._endpoint.patience)
+            http = self._session
+        await send_insert(http, address(url), table, columns, pieces, settings, proxy_of(url))
 
     async def server_time(self, at: float) -> float:
         """A moment of our monotonic clock on the server's [s since 1970]. However long the reading of the server's clock
@@ -83,7 +111,6 @@ class Endpoint:
     async def close(self) -> None:
         client, self._client = self._client, None
         inserts, self._session = self._session, None
-        self.clock_read_at = -math.inf
         if inserts is not None:
             await inserts.close()
         if client is not None:
@@ -126,8 +153,8 @@ class ClickHouse:
         self, sql: str, parameters: Bound | None = None, *, settings: Bound | None = None
     ) -> list[tuple[Any, ...]]:
         """The rows of a SELECT; `parameters` are bound by the server, never spliced in."""
-        async with self.endpoint() as endpoint:
-            client = await endpoint.client()
+        async with self.connections() as connections:
+            client = await connections.client()
             result = await client.query(sql, parameters=dict(parameters or {}), settings=self._with(settings))
             return [tuple(row) for row in result.result_rows]
 
@@ -147,20 +174,20 @@ class ClickHouse:
         return bool(await self.value(found, {"database": database, "table": table}))
 
     async def command(self, sql: str, parameters: Bound | None = None, *, settings: Bound | None = None) -> None:
-        async with self.endpoint() as endpoint:
-            client = await endpoint.client()
+        async with self.connections() as connections:
+            client = await connections.client()
             await client.command(sql, parameters=dict(parameters or {}), settings=self._with(settings))
 
     async def read(self, sql: str, parameters: Bound) -> bytes:
         """The rows of a SELECT as Native blocks."""
-        async with self.endpoint() as endpoint:
-            client = await endpoint.client()
+        async with self.connections() as connections:
+            client = await connections.client()
             return bytes(await client.raw_query(sql, dict(parameters), settings=self._with(None), fmt="Native"))
 
     async def write(self, table: str, columns: Sequence[str], blocks: bytes, settings: Bound | None = None) -> None:
         """Native blocks into `database.table`."""
-        async with self.endpoint() as endpoint:
-            client = await endpoint.client()
+        async with self.connections() as connections:
+            client = await connections.client()
             await client.raw_insert(table, list(columns), blocks, self._with(settings), "Native")
 
     async def stream(
@@ -232,8 +259,8 @@ class ClickHouse:
 
     async def prove_settings(self) -> None:
         """Raises StoreError where settings or parameters don't arrive as they are sent."""
-        async with self.endpoint() as endpoint:
-            await prove_settings(await endpoint.client())
+        async with self.connections() as connections:
+            await prove_settings(await connections.client())
 
     def add(self, url: str) -> None:
         """Another server of the same tables."""
@@ -257,31 +284,31 @@ class ClickHouse:
 
     async def close(self) -> None:
         for endpoint in self._endpoints:
-            await endpoint.close()
+            await endpoint.connections.close()
 
     def _with(self, settings: Bound | None) -> dict[str, Any]:
         return {**self._settings, **(settings or {})}
 
     @asynccontextmanager
-    async def endpoint(self) -> AsyncIterator[Endpoint]:
-        """The endpoint in use, with whatever goes wrong on it raised as StoreError, and another one next time."""
+    async def connections(self) -> AsyncIterator[Connections]:
+        """To the server in use, with whatever goes wrong there raised as StoreError, and another one next time."""
         endpoint = await self._allowed()
-        try:
-            # The client's own timeouts don't see a request that can't be sent to its end.
-            async with asyncio.timeout(endpoint.patience + BACKSTOP):
-                yield endpoint
-        except (ClickHouseConnectError, aiohttp.ClientError, OSError, TimeoutError, StoreError) as error:
-            refused = store_error(error, endpoint.url)
-            if refused.code == 0 or refused.code in DENIED:
-                # A new client reads rotated credentials and makes new connections.
-                await endpoint.close()
-            if refused.fault is Fault.LATE:
-                endpoint.clock_read_at = -math.inf  # perhaps the server's clock was set
-            if refused.fault in (Fault.PASSING, Fault.SERVER):
-                self._go_on(endpoint)
-            elif refused.fault is not Fault.UNKNOWN:
-                endpoint.breaker.succeeded()  # it is the request that was late or wrong
-            raise refused from error
+        async with endpoint.connections.used() as connections:
+            try:
+                # The client's own timeouts don't see a request that can't be sent to its end.
+                async with asyncio.timeout(endpoint.patience + BACKSTOP):
+                    yield connections
+            except (ClickHouseConnectError, aiohttp.ClientError, OSError, TimeoutError, StoreError) as error:
+                refused = store_error(error, endpoint.url)
+                if refused.code == 0 or refused.code in DENIED:
+                    endpoint.renew(connections)
+                if refused.fault is Fault.LATE:
+                    connections.clock_read_at = -math.inf  # perhaps the server's clock was set
+                if refused.fault in (Fault.PASSING, Fault.SERVER):
+                    self._go_on(endpoint)
+                elif refused.fault is not Fault.UNKNOWN:
+                    endpoint.breaker.succeeded()  # it is the request that was late or wrong
+                raise refused from error
         endpoint.breaker.succeeded()
 
     def _go_on(self, endpoint: Endpoint) -> None:

@@ -75,8 +75,8 @@ class ClickHouseStore:
             "log_comment": insert_comment(self.database, block.table),
             "query_id": f"marketprism-{block.table.name}-{uuid.uuid4().hex}",
         }
-        async with self.clickhouse.endpoint() as endpoint:
-            await endpoint.insert(self.table(block.table), block.columns, block.expiring(until), settings)
+        async with self.clickhouse.connections() as connections:
+            await connections.insert(self.table(block.table), block.columns, block.expiring(until), settings)
         await self._kept(block.table)
 
     async def _kept(self, table: Table) -> None:
@@ -85,8 +85,8 @@ class ClickHouseStore:
             await self._replicas(table).majority()
 
     async def clock(self) -> float:
-        async with self.clickhouse.endpoint() as endpoint:
-            return await endpoint.server_time(time.monotonic())
+        async with self.clickhouse.connections() as connections:
+            return await connections.server_time(time.monotonic())
 
     async def clocks(self) -> Clocks:
         now = "toUnixTimestamp64Milli(now64(3)) / 1000"

@@ -70,16 +70,15 @@ async def _cut_in_doubt(lane: Lane, id: str, messages: Sequence[Message]) -> Non
         raise LostError("the claim in doubt is another's")
     cut = Cut(messages[-1].seq, messages[-1].arrived, await lane.until(), 1, lane.rules, lane.token())
     await lane.keeper.change(lambda r: steps.cut_next(r, id, lane.owner, claim.done, cut, end=claim.end))
-    left = await _send_rest(lane, id, cut, messages, Refusals())
+    left = await _send_rest(lane, id, cut, messages)
     if left is None:
         await record_done(lane, id, cut)
     else:
         await look_through(lane, claim, cut, left)
 
 
-async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | None = None) -> Claim:
-    """Epoch after epoch, until all of the cut is stored or buried. Raises BrokerError, AgainError."""
-    refusals = refusals or Refusals()
+async def look_through(lane: Lane, claim: Claim, cut: Cut, most: int = 0) -> Claim:
+    """Epoch after epoch, until all of the cut is stored or buried. `most`: of `_send_rest`. Raises BrokerError, AgainError."""
     wait = lane.backoff()
     while True:
         await lane.wait_until_over(cut.until)
@@ -97,11 +96,11 @@ async def look_through(lane: Lane, claim: Claim, cut: Cut, refusals: Refusals | 
             epoch=cut.epoch,
             until=cut.until,
         )
-        left = await _send_rest(lane, claim.id, cut, messages, refusals)
+        left = await _send_rest(lane, claim.id, cut, messages, most)
         if left is None:
             record = await record_done(lane, claim.id, cut)
             return record.claim(claim.id) or claim_done(claim, cut)
-        refusals = left
+        most = left
         await asyncio.sleep(wait.next())
 
 
@@ -145,23 +144,13 @@ async def record_done(lane: Lane, id: str, cut: Cut) -> steps.Record:
     return record
 
 
-class Refusals:
-    """How many rows a piece may have after what was refused; 0: all of them. What was only too late stays as large as it was, or
-    many a block would be cut smaller in each epoch and never get through."""
-
-    def __init__(self, rows: int = 0) -> None:
-        self.rows = rows
-
-    def size(self, rows: int) -> int:
-        return max(1, self.rows or rows)
-
-
-async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message], refusals: Refusals) -> Refusals | None:
-    """None when all of it is stored or buried; else a new epoch is needed, with pieces of that size. Nobody else sends
-    anything of this epoch: it was won by compare-and-set."""
+async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message], most: int = 0) -> int | None:
+    """In pieces of so many rows at `most`; 0: of any. None when all of it is stored or buried; else a new epoch is needed, and what its
+    pieces may have: less where something was refused. What was only too late stays as large as it was, or many a block would be cut
+    smaller in each epoch and never get through. Nobody else sends anything of this epoch: it was won by compare-and-set."""
     good, bad = await look_up(lane, messages)
     lane.faultpoint("after_look_up")
-    size, smaller = refusals.size(len(good)), 0
+    size, smaller = max(1, most or len(good)), 0
     refused: list[tuple[Message, StoreError]] = []
     for number, piece in enumerate(_pieces(good, size)):
         of, rows, streams = [m for m, _, _ in piece], [row for _, row, _ in piece], [stream for _, _, stream in piece]
@@ -170,7 +159,7 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
             continue
         if sent is Sent.LATE:
             await bury(lane, refused)  # or the next epoch begins with them again
-            return Refusals(smaller) if smaller else refusals
+            return smaller or most
         assert why is not None
         if len(piece) == 1 and why.fault is Fault.ROW:
             # What was damaged on the way is not the row's fault: it has to be refused twice, alone, for the same reason.
@@ -187,7 +176,7 @@ async def _send_rest(lane: Lane, id: str, cut: Cut, messages: Sequence[Message],
         pieces = TOO_LARGE_PIECES if why.fault is Fault.TOO_LARGE else PIECES
         smaller = min(smaller or size, -(-size // pieces))
     await bury(lane, [*bad, *refused])
-    return Refusals(smaller) if smaller else None
+    return smaller or None
 
 
 def _pieces(good: Sequence[Good], size: int) -> list[list[Good]]:
