@@ -92,7 +92,8 @@ def candles(hot: str, cold: str, time: str, where: str = "1", before: str = "", 
     grouped = ", ".join([*keys, time.rpartition(" AS ")[2]])
     return f"""\
 SELECT {series}, {time},
-    argMin(price, {_TRADE_ORDER} AS place) AS open, max(price) AS high, min(price) AS low, argMax(price, place) AS close,
+    argMin(price, {_TRADE_ORDER} AS place) AS open,
+    max(price) AS high, min(price) AS low, argMax(price, place) AS close,
     sum(toDecimal256(quantity, 18)) AS volume, sum(toDecimal256(price, 18) * quantity) AS turnover,
     if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18)) AS vwap,
     count() AS trades

@@ -553,21 +553,22 @@ COMMENT 'marketprism view a4dade77b904';
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`candles_1m` ON CLUSTER `main` AS
 (
 SELECT exchange, market_type, symbol, toStartOfMinute(timestamp) AS minute,
-    argMin(price, place) AS open, max(price) AS high, min(price) AS low, argMax(price, place) AS close,
+    argMin(price, bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128) + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq AS place) AS open,
+    max(price) AS high, min(price) AS low, argMax(price, place) AS close,
     sum(toDecimal256(quantity, 18)) AS volume, sum(toDecimal256(price, 18) * quantity) AS turnover,
     if(volume = 0, NULL, divideDecimal(turnover, if(volume = 0, toDecimal256(1, 18), volume), 18)) AS vwap,
     count() AS trades
 FROM
 (
-SELECT exchange, market_type, symbol, timestamp, price, quantity, bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128) + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq AS place FROM `marketprism_hot`.`trades`
+SELECT exchange, market_type, symbol, timestamp, price, quantity, trade_id, _seq FROM `marketprism_hot`.`trades`
 WHERE (1) AND (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`) IS NOT NULL AND (_seq = 0 OR (_stream, _seq) GLOBAL NOT IN (
     SELECT _stream, _seq FROM `marketprism_cold`.`trades` WHERE _seq != 0 AND (1) AND timestamp >= (SELECT if(count() = 0, toDateTime64('2299-12-31 00:00:00', 6, 'UTC'), min(timestamp)) FROM `marketprism_hot`.`trades`)))
 UNION ALL
-SELECT exchange, market_type, symbol, timestamp, price, quantity, bitShiftLeft(toInt256(toUnixTimestamp64Micro(timestamp)), 128) + bitShiftLeft(toInt256(toUInt64OrZero(trade_id)), 64) + _seq AS place FROM `marketprism_cold`.`trades` WHERE 1
+SELECT exchange, market_type, symbol, timestamp, price, quantity, trade_id, _seq FROM `marketprism_cold`.`trades` WHERE 1
 )
 GROUP BY exchange, market_type, symbol, minute
 )
-COMMENT 'marketprism view 5dff12621c09';
+COMMENT 'marketprism view 6bd657c8bd99';
 
 CREATE VIEW IF NOT EXISTS `marketprism_hot`.`trade_gaps` ON CLUSTER `main` AS
 (
