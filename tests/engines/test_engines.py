@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal, localcontext
 from itertools import islice
@@ -29,6 +29,7 @@ from marketprism_consumer.errors import MessageError
 from marketprism_consumer.feed import messages
 from marketprism_consumer.ingest.decode import Row, decode
 from marketprism_consumer.ingest.encode import Block
+from marketprism_consumer.operations.questions import QUESTIONS
 from marketprism_consumer.schema.ddl import SEQ_INDEX, Plan, Target, column_ddl, plan, render
 from marketprism_consumer.schema.tables import BY_DATA_TYPE, TABLES, TRADES, Column, Table
 from marketprism_consumer.schema.views import VIEWS, View
@@ -60,6 +61,10 @@ PARAMETERS = {
     "silences": f"({DAY}, longer_than = 60)",
     "book_at": "(exchange = 'okx', market_type = 'futures', symbol = 'BTC-USDT', at = '2025-09-25 07:56:00')",
 }
+ONE_SERIES = {"exchange": "binance_spot", "market_type": "spot", "symbol": "BTC-USDT"}
+NUMBERS = {"seconds": 300, "levels": 10, "longer_than": 60}
+NAMED = (tuple(ONE_SERIES), ("exchange", "symbol"))
+"""What of a series a question may name; a book's names all of it."""
 NO_SUCH_ENGINE: dict[str, str] = {}
 
 USER_INSERT = """
@@ -153,9 +158,9 @@ class Outcome:
         return code
 
 
-def _literal(sql: str, data_type: str) -> str:
+def _literal(sql: str, parameters: Mapping[str, Any]) -> str:
     """With what would be sent as parameters written into it."""
-    given = {**parameters(BUILT_IN[data_type].validation), "since": 0, "until": 4_000_000_000_000_000}
+    given = {"since": 0, "until": 4_000_000_000_000_000, **parameters}
 
     def literal(found: re.Match[str]) -> str:
         value = given[found[1]]
@@ -261,12 +266,19 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         " FROM mp_cold.trades",
     )
     for data_type, shape in SHAPES.items():
-        script.add(f"validate {data_type}", _literal(statement(shape, "mp_hot", "mp_cold", WINDOW), data_type))
-        script.add(f"parity {data_type}", _literal(parity(shape.table, "mp_hot", "mp_cold", WINDOW), data_type))
+        limits = parameters(BUILT_IN[data_type].validation)
+        script.add(f"validate {data_type}", _literal(statement(shape, "mp_hot", "mp_cold", WINDOW), limits))
+        script.add(f"parity {data_type}", _literal(parity(shape.table, "mp_hot", "mp_cold", WINDOW), limits))
     for view in VIEWS:
         script.add(
             f"view {view.name}", f"SELECT toString(count()) FROM mp_hot.{view.name}{PARAMETERS.get(view.name, '')}"
         )
+    for name, question in QUESTIONS.items():
+        for named in NAMED:
+            asked_of = question("mp_hot", "mp_cold", list(named)).sql
+            script.add(f"query {name} {' '.join(named)}", _literal(asked_of, {**ONE_SERIES, **NUMBERS}))
+    of_series = " AND ".join(f"{name} = '{value}'" for name, value in ONE_SERIES.items())
+    script.add("trades of it", f"SELECT toString(count()) FROM mp_hot.all_trades WHERE {of_series}")
     script.add("vwap", "SELECT toString(turnover), toString(volume), toString(vwap) FROM mp_hot.candles_1m")
     script.add(
         "look-up", f"SELECT toString(_seq) FROM mp_hot.trades WHERE _seq IN (1, 2, 999999) AND _stream = '{STREAM}'"
@@ -377,6 +389,14 @@ def test_every_view_answers(engine: Outcome, view: View) -> None:
     ((count,),) = engine.result(f"view {view.name}")
     if view.name.startswith(("all_", "candles", "latest_", "lsr_")):
         assert int(count) > 0
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_question_answers(engine: Outcome, name: str) -> None:
+    answers = [engine.result(f"query {name} {' '.join(named)}") for named in NAMED]
+    assert answers[0] == answers[1]
+    if name == "candles":
+        assert [[str(sum(int(row[-1]) for row in answers[0]))]] == engine.result("trades of it")
 
 
 @by_table

@@ -1,6 +1,7 @@
 """The usual questions about the market, each as a SELECT over both tiers, with what a person would plot.
 
-Candles and books are asked of the tables themselves, as their views do (`schema/views.py`): a view with parameters is planned twice.
+Candles, books and gaps are asked as their views ask (`schema/views.py`): a view with parameters is planned twice, and old versions
+(seen: 23.10, 24.5) take no expression for one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ NAMED = {
 ONE_SERIES = " AND ".join(NAMED.values())
 UNTIL = "fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
 MINUTE = 60_000_000  # [µs]
-SPAN = "since = fromUnixTimestamp64Micro({since:Int64}, 'UTC'), until = fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,14 @@ def funding(hot: str, _: str, named: Sequence[str]) -> Question:
 
 def gaps(hot: str, _: str, named: Sequence[str]) -> Question:
     """Of trades and books by the venue's numbers, and silences."""
-    where = _where(named)
+    where, within = _where(named), TIME_SPAN.format("timestamp")
     return Question(
         f"SELECT * FROM (SELECT 'trades missing' AS what, {SERIES}, last_time AS since, next_time AS until, toString(missing) || ' after '"
-        f" || toString(last_id) AS detail FROM `{hot}`.trade_gaps({SPAN}){where}"
+        f" || toString(last_id) AS detail FROM ({views.trade_gaps(hot, within)}){where}"
         f" UNION ALL SELECT 'books missing', {SERIES}, assumeNotNull(last_time), next_time, 'follows ' || toString(follows_id)"
-        f" || ', and not ' || toString(last_id) FROM `{hot}`.book_gaps({SPAN}){where}"
+        f" || ', and not ' || toString(last_id) FROM ({views.book_gaps(hot, within)}){where}"
         f" UNION ALL SELECT toString(data_type) || ' silent', {SERIES}, last_time, next_time, toString(seconds) || ' s'"
-        f" FROM `{hot}`.silences({SPAN}, longer_than = {{longer_than:UInt32}}){where}) ORDER BY since, what, {SERIES}",
+        f" FROM ({views.silences(hot, within)}){where}) ORDER BY since, what, {SERIES}",
     )
 
 

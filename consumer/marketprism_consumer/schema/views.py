@@ -104,7 +104,11 @@ FROM
 GROUP BY {grouped}"""
 
 
-def _trade_gaps(hot: str, _: str) -> str:
+WITHIN = "timestamp >= {since:DateTime64(6, 'UTC')} AND timestamp < {until:DateTime64(6, 'UTC')}"
+"""Of the views with parameters."""
+
+
+def trade_gaps(hot: str, within: str = WITHIN) -> str:
     """Series whose numbers mostly follow one another; in others a step means nothing."""
     return f"""\
 SELECT {SERIES}, last_id, id AS next_id, id - last_id - 1 AS missing, last_time, time AS next_time
@@ -116,7 +120,7 @@ FROM
         SELECT {SERIES}, toUInt64OrZero(trade_id) AS id, timestamp AS time,
             lagInFrame(id) OVER one AS last_id, lagInFrame(timestamp) OVER one AS last_time
         FROM `{hot}`.`all_trades`
-        WHERE timestamp >= {{since:DateTime64(6, 'UTC')}} AND timestamp < {{until:DateTime64(6, 'UTC')}} AND id != 0
+        WHERE {within} AND id != 0
         WINDOW one AS (PARTITION BY {SERIES} ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
     )
     WHERE last_id != 0
@@ -175,7 +179,7 @@ FROM
 ORDER BY side DESC, level"""
 
 
-def _book_gaps(hot: str, _: str) -> str:
+def book_gaps(hot: str, within: str = WITHIN) -> str:
     """Where a message does not follow the one published before it, by the venue's own numbers. What comes again is no gap."""
     return f"""\
 SELECT {SERIES}, last_id, follows_id, id AS next_id, last_time, time AS next_time
@@ -187,7 +191,7 @@ FROM
         SELECT {SERIES}, last_update_id AS id, ifNull(prev_update_id, toUInt64(first_update_id - 1)) AS follows_id, timestamp AS time,
             lagInFrame(last_update_id) OVER one AS last_id, lagInFrame(timestamp) OVER one AS last_time
         FROM `{hot}`.`all_orderbooks`
-        WHERE timestamp >= {{since:DateTime64(6, 'UTC')}} AND timestamp < {{until:DateTime64(6, 'UTC')}}
+        WHERE {within}
         WINDOW one AS
             (PARTITION BY {SERIES} ORDER BY _stream, _seq, timestamp, last_update_id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
     )
@@ -196,7 +200,7 @@ FROM
 WHERE sequential >= 0.5 AND follows_id != last_id"""
 
 
-def _silences(hot: str, _: str) -> str:
+def silences(hot: str, within: str = WITHIN) -> str:
     parts = "\n        UNION ALL\n        ".join(
         f"SELECT '{table.data_type}' AS data_type, {SERIES}, timestamp FROM `{hot}`.`all_{table.name}`"
         for table in (TRADES, ORDERBOOKS)
@@ -211,7 +215,7 @@ FROM
     (
         {parts}
     )
-    WHERE timestamp >= {{since:DateTime64(6, 'UTC')}} AND timestamp < {{until:DateTime64(6, 'UTC')}}
+    WHERE {within}
 )
 WHERE toUnixTimestamp(last_time) > 0 AND time > last_time + toIntervalSecond({{longer_than:UInt32}})"""
 
@@ -265,10 +269,10 @@ def _of(make: Callable[[Table, str], str], table: Table) -> Callable[[str, str],
 
 _USUAL = (
     View("candles_1m", (TRADES,), lambda hot, cold: candles(hot, cold, "toStartOfMinute(timestamp) AS minute")),
-    View("trade_gaps", (TRADES,), _trade_gaps),
+    View("trade_gaps", (TRADES,), lambda hot, _: trade_gaps(hot)),
     View("book_at", (ORDERBOOKS,), book),
-    View("book_gaps", (ORDERBOOKS,), _book_gaps),
-    View("silences", (TRADES, ORDERBOOKS), _silences),
+    View("book_gaps", (ORDERBOOKS,), lambda hot, _: book_gaps(hot)),
+    View("silences", (TRADES, ORDERBOOKS), lambda hot, _: silences(hot)),
     View("latest_funding_rates", (FUNDING_RATES,), _of(_latest, FUNDING_RATES)),
     View("latest_open_interests", (OPEN_INTERESTS,), _of(_latest, OPEN_INTERESTS)),
     View("lsr_top_position_buckets", (LSR_TOP_POSITIONS,), _of(_buckets, LSR_TOP_POSITIONS)),
