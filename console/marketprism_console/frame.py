@@ -73,24 +73,16 @@ body.body--dark .trouble { color: #ff8079; }
 def frame(here: str, what: str) -> Iterator[None]:
     """A page's place. `here`: its path; `what`: which pipeline this is."""
     ui.add_head_html(f"<style>{_STYLE}</style>")
-    with ui.element("header").classes("bar"):
-        with ui.element("b"):
-            ui.label("MarketPrism")
-        for path, name in MENU:
-            link = ui.link(name, path)
-            if path == here:
-                link.classes("here")
-        ui.label(what).classes("what")
+    ui.html(_bar(here, what), sanitize=False, tag="header").classes("bar")
     with ui.element("main").classes("page"):
         yield
 
 
 def at_first(here: str, what: str, said: str, panel: str) -> None:
     """The page as its own HTML has it, until a chart has been drawn: the menu, the words, and in the first panel the HTML `panel`."""
-    menu = "".join(f'<a href="{path}"{" class=here" * (path == here)}>{name}</a>' for path, name in MENU)
     ui.add_body_html(f"""\
 <div id="first">
-<header class="bar"><b>MarketPrism</b>{menu}<span class="what">{escape(what)}</span></header>
+<header class="bar">{_bar(here, what)}</header>
 <main class="page"><div class="controls"></div><div class="said">{escape(said)}</div><div></div><div class="panel">{panel}</div></main>
 </div>
 <script>{{
@@ -100,3 +92,8 @@ def at_first(here: str, what: str, said: str, panel: str) -> None:
   }}).observe(document.body, {{childList: true, subtree: true}});
   setTimeout(end, {PATIENCE_MS});
 }}</script>""")
+
+
+def _bar(here: str, what: str) -> str:
+    menu = "".join(f'<a href="{path}"{" class=here" * (path == here)}>{name}</a>' for path, name in MENU)
+    return f'<b>MarketPrism</b>{menu}<span class="what">{escape(what)}</span>'

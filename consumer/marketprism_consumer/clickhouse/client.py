@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import re
 import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -161,7 +160,7 @@ class ClickHouse:
     async def reach(self) -> None:
         """Go to the first URL that answers, for who gives up at the first error. Where none does, the next statement says why."""
         for _ in self._endpoints[1:]:
-            with contextlib.suppress(StoreError):  # which goes on to the next URL
+            with suppress(StoreError):  # which goes on to the next URL
                 await self.query("SELECT 1")
                 return
 

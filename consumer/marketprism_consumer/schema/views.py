@@ -86,8 +86,9 @@ def candles(hot: str, cold: str, time: str, where: str = "1", before: str = "", 
 
     It asks the tables, and for nothing that it does not need: most of what an hour's candles cost is parsing and planning, which grow
     with each column, with each function in either tier's half, and with each view in between."""
-    series = ", ".join(f"{{{name}:String}} AS {name}" if name in named else name for name in SERIES.split(", "))
-    keys = [name for name in SERIES.split(", ") if name not in named]
+    names = SERIES.split(", ")
+    series = ", ".join(f"{{{name}:String}} AS {name}" if name in named else name for name in names)
+    keys = [name for name in names if name not in named]
     needed = ", ".join([*keys, "timestamp, price, quantity, trade_id, _seq"])
     grouped = ", ".join([*keys, time.rpartition(" AS ")[2]])
     return f"""\
